@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The verbs of rust-dax. Each is one call of tools/harness, which installs what
+# is missing and does the work; this file only lists them. `make help` is the
+# reference.
+
+.DEFAULT_GOAL := help
+
+VERBS := run check guest shell build lint doc
+
+# A variable reaches the harness by the environment, as it was written: CMD may
+# hold any text of a shell, and no shell but the guest's reads it. In one given
+# to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
+# stands for itself; one from the environment is passed on untouched.
+VARIABLES := VARIANT CMD COPY MEM CPUS PMEM TIMEOUT ALLOW_SPLAT ICOUNT \
+	     KERNEL_SOURCE YES
+define pass
+ifeq ($$(origin $(1)),command line)
+override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
+export $(1)
+endif
+endef
+$(foreach v,$(VARIABLES),$(eval $(call pass,$(v))))
+
+.PHONY: help setup $(VERBS)
+# One guest or one build at a time, also under -j.
+.NOTPARALLEL:
+
+$(VERBS):
+	@tools/harness $@
+
+setup:
+	@tools/setup && echo "Nothing is missing."
+
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+#: make VERB [VARIABLE=value ...]
+#:
+#: Verbs:
+#:   run      build the Rust kernel, boot it, and do direct I/O into a file
+#:            mapped with 2 MiB DAX pages; prints a report
+#:   check    formatting, lints, host tests, and all tests in the guest
+#:   guest    boot a guest and run CMD in it; prints its output
+#:   shell    boot a guest with a shell on this terminal
+#:   build    build a kernel (the other verbs do so when something changed)
+#:   lint     formatting and lints only
+#:   doc      make the documentation of the kernel crate, say where it is
+#:   setup    install the packages that are missing (every verb does)
+#:   help     this
+#:
+#: Variables:
+#:   VARIANT=rust|c|debug|cdebug  which kernel: the Rust pieces (the default),
+#:            the C originals, or either with KASAN, lockdep and the like
+#:   CMD='text'   what the guest's bash runs; any shell text ($$ is one $)
+#:   COPY='file ...'  files and folders for the guest's /root
+#:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
+#:   PMEM=5G      the size of each of its two NVDIMMs
+#:   TIMEOUT=300  seconds until the guest is stopped, with status 124
+#:   ALLOW_SPLAT=1  a kernel report (oops, WARN, KASAN, lockdep, hung task) does
+#:            not turn the status into 99
+#:   ICOUNT=1     one CPU that takes one guest nanosecond per instruction
+#:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
+#:   YES=1        install packages without asking
+#:   RUST_DAX_CACHE=folder  where everything is built (~/.cache/rust-dax)
+#:
+#: make itself ends with status 2 whenever a verb fails and names the verb's own
+#: status ("Error 99"). For the status itself: CMD='...' tools/harness guest

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page map registry: `struct page`s for device memory.
+//!
+//! These are the entry points of `mm/memremap.c`, for C code that cannot tell the difference: same
+//! names, same licence class, same errnos, same warnings. Each turns raw arguments into types,
+//! calls safe code, and turns the answer back. The protocol is in `rust/kernel/mm/pagemap.rs`, the
+//! states in `pagemap/life.rs` there, lookup in `pagemap/registry.rs`; what it takes to map one is
+//! in [`map`].
+//!
+//! Where this differs from `mm/memremap.c` on purpose, see
+//! `Documentation/mm/pagemap-registry.rst`.
+//!
+//! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+
+use core::ptr::{null_mut, NonNull};
+use kernel::{
+    bindings,
+    device::Device,
+    error::code::EINVAL,
+    ffi::{c_int, c_ulong, c_void},
+    macros::export,
+    mm::{
+        memory_hotplug::Node,
+        pagemap::{
+            life::{Live, Unmapped},
+            registry, DeviceFolio, DevicePage, LiveRef, Pagemap, SUBSECTION_SIZE,
+        },
+        pfn::Pfn,
+    },
+};
+
+#[path = "pagemap/listing.rs"]
+mod listing;
+#[path = "pagemap/map.rs"]
+mod map;
+
+const __LOG_PREFIX: &[u8] = b"pagemap\0";
+
+kernel::late_initcall!(pagemap_listing_init, listing::init);
+
+/// The alignment, in bytes, that a namespace needs to be usable in every mode. Any context.
+#[cfg(not(CONFIG_ARCH_HAS_MEMREMAP_COMPAT_ALIGN))]
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn memremap_compat_align() -> c_ulong {
+    SUBSECTION_SIZE as _
+}
+
+/// Whether `pfn` is a page of the memory itself, and not one that holds its memmap. Any context.
+///
+/// # Safety
+///
+/// `pgmap` is a page map that is mapped.
+#[export]
+pub unsafe extern "C" fn pgmap_pfn_valid(pgmap: *mut bindings::dev_pagemap, pfn: c_ulong) -> bool {
+    // SAFETY: The caller's promise.
+    unsafe { Pagemap::from_raw(pgmap) }.has_data_page(Pfn::new(pfn))
+}
+
+/// Maps the ranges of a page map. Sleeps. Returns the address of the first, or an errno.
+///
+/// # Safety
+///
+/// `pgmap` is set up as the C header asks for, is not mapped, and stays until it is unmapped.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn memremap_pages(
+    pgmap: *mut bindings::dev_pagemap,
+    nid: c_int,
+) -> *mut c_void {
+    let Some(pgmap) = NonNull::new(pgmap) else {
+        return EINVAL.to_ptr();
+    };
+    // SAFETY: The caller's promise.
+    let unmapped = unsafe { Unmapped::from_raw(pgmap) };
+    match map::map(unmapped, Node::from_raw(nid)) {
+        Ok(live) => {
+            let address = live.address();
+            // It comes back in `memunmap_pages`.
+            let _ = live.into_raw();
+            address
+        }
+        Err(error) => error.to_ptr(),
+    }
+}
+
+/// Unmaps a page map. Sleeps.
+///
+/// # Safety
+///
+/// `pgmap` was mapped by `memremap_pages()`, and not unmapped since.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
+    if let Some(pgmap) = NonNull::new(pgmap) {
+        // SAFETY: `memremap_pages` left it to the caller, who gives it back.
+        let live = unsafe { Live::from_raw(pgmap) };
+        let _ = live.kill().drain().unmap();
+    }
+}
+
+/// Maps the ranges of a page map until the driver of `dev` is unbound. Sleeps. Returns the address
+/// of the first, or an errno.
+///
+/// # Safety
+///
+/// As for `memremap_pages()`; `dev` is a valid device.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn devm_memremap_pages(
+    dev: *mut bindings::device,
+    pgmap: *mut bindings::dev_pagemap,
+) -> *mut c_void {
+    let Some(pgmap) = NonNull::new(pgmap) else {
+        return EINVAL.to_ptr();
+    };
+    // SAFETY: The caller's promise.
+    let (dev, unmapped) = unsafe { (Device::as_ref(dev), Unmapped::from_raw(pgmap)) };
+    map::map_for(dev, unmapped).unwrap_or_else(|error| error.to_ptr())
+}
+
+/// Unmaps, before the driver of `dev` is unbound, what `devm_memremap_pages()` has mapped. Sleeps.
+///
+/// # Safety
+///
+/// `devm_memremap_pages()` has mapped `pgmap` for `dev`, and it was not unmapped since.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn devm_memunmap_pages(
+    dev: *mut bindings::device,
+    pgmap: *mut bindings::dev_pagemap,
+) {
+    if let Some(pgmap) = NonNull::new(pgmap) {
+        // SAFETY: The caller's promise.
+        unsafe { Live::release_from(Device::as_ref(dev), pgmap) };
+    }
+}
+
+/// Takes a live reference to the page map of the frame `pfn`; null if there is none that is alive.
+/// Any context, interrupts off included.
+///
+/// # Safety
+///
+/// `pgmap` is null or a page map to which the caller has a live reference, which goes over to this
+/// function.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn get_dev_pagemap(
+    pfn: c_ulong,
+    pgmap: *mut bindings::dev_pagemap,
+) -> *mut bindings::dev_pagemap {
+    // SAFETY: The caller's promise.
+    let cached = NonNull::new(pgmap).map(|pgmap| unsafe { LiveRef::from_raw(pgmap) });
+    registry::lookup(Pfn::new(pfn), cached).map_or(null_mut(), LiveRef::into_raw)
+}
+
+/// Takes back a device folio whose last reference was dropped. Any context.
+///
+/// # Safety
+///
+/// `folio` is in ZONE_DEVICE, its page map is mapped, and nobody refers to it any more.
+#[export]
+pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
+    let Some(folio) = NonNull::new(folio) else {
+        return;
+    };
+    // SAFETY: The caller's promise.
+    if unsafe { DeviceFolio::from_raw(folio) }.free().is_err() {
+        kernel::warn_once!("pagemap: last reference of a page dropped that nobody can take back");
+    }
+}
+
+/// Hands out an idle page, with one reference and locked. Sleeps if it is locked.
+///
+/// # Safety
+///
+/// `page` is in ZONE_DEVICE, its page map is mapped, and nobody refers to it.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
+    let Some(page) = NonNull::new(page) else {
+        return;
+    };
+    // SAFETY: The caller's promise.
+    if !unsafe { DevicePage::from_raw(page) }.init() {
+        kernel::warn_once!("pagemap: page handed out while its page map is torn down");
+    }
+}
+
+/// Drops references of an FS DAX folio and wakes who waits until it is idle; `false` for other
+/// types, of which nothing is dropped. Any context.
+///
+/// # Safety
+///
+/// `folio` is in ZONE_DEVICE, its page map is mapped, and the caller has the references.
+#[cfg(CONFIG_FS_DAX)]
+#[export(EXPORT_SYMBOL)]
+pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
+    folio: *mut bindings::folio,
+    refs: c_int,
+) -> bool {
+    // SAFETY: The caller's promise.
+    NonNull::new(folio)
+        .is_some_and(|folio| unsafe { DeviceFolio::from_raw(folio) }.put_managed_refs(refs))
+}

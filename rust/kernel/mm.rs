@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory management.
+//!
+//! What lives here are the parts of `mm/` that code outside `mm/` may use: page frame numbers as
+//! types ([`pfn`]), the `pfn_t` that a driver hands to the fault path ([`pfn_t`]), and the registry
+//! of device page maps ([`pagemap`]).
+//!
+//! A page is not an object of its own here. `struct page` is reached only through something that
+//! is known to keep it alive, such as a [`pagemap::LiveRef`].
+
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+pub mod memory_hotplug;
+#[cfg(CONFIG_ZONE_DEVICE)]
+pub mod pagemap;
+pub mod pfn;
+pub mod pfn_t;

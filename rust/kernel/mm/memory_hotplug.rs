@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Adding memory that the system did not boot with, and taking it away.
+//!
+//! Only what ZONE_DEVICE needs: memory that has `struct page`s and, except for device-private
+//! memory, a linear mapping, but that the page allocator never sees.
+//!
+//! Lock order: whoever adds or removes memory holds the hotplug lock ([`Hotplug`]) for that and
+//! nothing else. Initialising a memmap takes seconds per terabyte and happens outside it.
+//!
+//! C header: [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)
+
+use crate::{
+    bindings,
+    device::Device,
+    error::{to_result, Result},
+    mm::{
+        pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap},
+        pfn::PhysRange,
+    },
+};
+use core::ptr::null_mut;
+
+/// How a range relates to System RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RamOverlap {
+    /// Not at all.
+    Disjoint,
+    /// It is RAM.
+    Ram,
+    /// Part of it is RAM.
+    Mixed,
+}
+
+/// Whether a range has System RAM in it. C: `region_intersects()`.
+#[doc(alias = "region_intersects")]
+pub fn ram_overlap(range: PhysRange) -> RamOverlap {
+    // SAFETY: Looks at the resource tree, under its lock.
+    // CAST: `size_t` is `u64` here; the constants are small.
+    let answer = unsafe {
+        bindings::region_intersects(
+            range.start(),
+            range.len() as usize,
+            bindings::IORESOURCE_SYSTEM_RAM as _,
+            bindings::IORES_DESC_NONE as _,
+        )
+    } as u32;
+    match answer {
+        bindings::REGION_DISJOINT => RamOverlap::Disjoint,
+        bindings::REGION_MIXED => RamOverlap::Mixed,
+        _ => RamOverlap::Ram,
+    }
+}
+
+/// Whether the architecture can address a range, and, if asked for, map it linearly. C:
+/// `mhp_range_allowed()`.
+#[doc(alias = "mhp_range_allowed")]
+pub fn range_allowed(range: PhysRange, need_mapping: bool) -> bool {
+    // SAFETY: Arithmetic on the range.
+    unsafe { bindings::mhp_range_allowed(range.start(), range.len(), need_mapping) }
+}
+
+/// How the linear mapping maps memory. C: `pgprot_t`.
+#[derive(Clone, Copy)]
+pub struct PageProt(bindings::pgprot_t);
+
+impl PageProt {
+    /// As C maps device memory of this type: FS DAX memory is never encrypted, a PCI BAR never
+    /// cached.
+    pub fn for_device(kind: Option<MemoryType>) -> Self {
+        // SAFETY: Arithmetic on a constant.
+        Self(unsafe {
+            match kind {
+                Some(MemoryType::FsDax) => bindings::page_kernel_decrypted(),
+                Some(MemoryType::PciP2pdma) => bindings::page_kernel_noncached(),
+                _ => bindings::page_kernel(),
+            }
+        })
+    }
+}
+
+/// A NUMA node, or none in particular.
+#[derive(Clone, Copy)]
+pub struct Node(i32);
+
+impl Node {
+    /// What C calls `nid`: a node, or a negative number for none in particular.
+    pub const fn from_raw(nid: i32) -> Self {
+        Self(nid)
+    }
+
+    /// The node that a device is close to, if it is close to one. C: `dev_to_node()`.
+    #[doc(alias = "dev_to_node")]
+    pub fn of(dev: &Device) -> Self {
+        // SAFETY: A valid device.
+        Self(unsafe { bindings::dev_to_node(dev.as_raw()) })
+    }
+
+    /// This node, or, if it is none in particular, the nearest that has memory.
+    pub fn or_nearest(self) -> Self {
+        if self.0 < 0 {
+            // SAFETY: No preconditions.
+            Self(unsafe { bindings::numa_mem_id() })
+        } else {
+            self
+        }
+    }
+}
+
+/// Evidence that the memory hotplug lock is held for writing. C: `mem_hotplug_begin()`.
+///
+/// # Invariants
+///
+/// The lock is held while the value exists.
+struct Hotplug(core::marker::PhantomData<*mut ()>);
+
+impl Hotplug {
+    /// Takes the lock. Sleeps.
+    #[doc(alias = "mem_hotplug_begin")]
+    fn begin() -> Self {
+        // SAFETY: No preconditions; released in `drop`.
+        unsafe { bindings::mem_hotplug_begin() };
+        // INVARIANT: Just taken.
+        Self(core::marker::PhantomData)
+    }
+}
+
+impl Drop for Hotplug {
+    fn drop(&mut self) {
+        // SAFETY: Held, by the invariant, by this task: the value is not `Send`.
+        unsafe { bindings::mem_hotplug_done() };
+    }
+}
+
+/// A range whose cache mode is on record, so that no later mapping contradicts it. C:
+/// `track_pfn_remap()`. Dropping it takes the record off (sleeps).
+///
+/// # Invariants
+///
+/// The record for `range` is there, and this value alone is responsible for it.
+pub struct TrackedPfns {
+    range: PhysRange,
+}
+
+impl TrackedPfns {
+    /// Puts the range on record with the cache mode of `prot`, which is changed to that of an
+    /// older record if there is one. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a conflict, `ENOMEM`.
+    #[doc(alias = "track_pfn_remap")]
+    pub fn track(range: PhysRange, prot: &mut PageProt) -> Result<Self> {
+        // SAFETY: Without a VMA this reserves a memory type and changes `prot`, nothing else.
+        to_result(unsafe {
+            bindings::track_pfn_remap(
+                null_mut(),
+                &mut prot.0,
+                range.pfns().first().nr(),
+                0,
+                range.len() as _,
+            )
+        })?;
+        // INVARIANT: Just recorded.
+        Ok(Self { range })
+    }
+
+    /// The record of a range that was put there and forgotten.
+    ///
+    /// # Safety
+    ///
+    /// It was, and this is called once for it.
+    pub(super) unsafe fn reclaim(range: PhysRange) -> Self {
+        // INVARIANT: The caller's promise.
+        Self { range }
+    }
+}
+
+impl Drop for TrackedPfns {
+    fn drop(&mut self) {
+        // SAFETY: The record is there, by the invariant.
+        unsafe {
+            bindings::untrack_pfn(
+                null_mut(),
+                self.range.pfns().first().nr(),
+                self.range.len() as _,
+                true,
+            )
+        };
+    }
+}
+
+/// The shadow that KASAN has for the linear mapping of a range: one that is always clean. C:
+/// `kasan_add_zero_shadow()`. Dropping it takes the shadow away.
+///
+/// # Invariants
+///
+/// The shadow is there, and this value alone is responsible for it.
+struct ZeroShadow {
+    range: PhysRange,
+}
+
+impl ZeroShadow {
+    /// # Errors
+    ///
+    /// `EINVAL` if the range is not aligned to the shadow's pages, `ENOMEM`.
+    fn add(range: PhysRange, _hotplug: &Hotplug) -> Result<Self> {
+        // SAFETY: The linear mapping of the range has no shadow yet: nobody else owns the range.
+        to_result(unsafe {
+            bindings::kasan_add_zero_shadow(bindings::__va(range.start()), range.len() as _)
+        })?;
+        // INVARIANT: Just added.
+        Ok(Self { range })
+    }
+}
+
+impl Drop for ZeroShadow {
+    fn drop(&mut self) {
+        // SAFETY: The shadow is there, by the invariant.
+        unsafe {
+            bindings::kasan_remove_zero_shadow(
+                bindings::__va(self.range.start()),
+                self.range.len() as _,
+            )
+        };
+    }
+}
+
+/// Device memory that has `struct page`s. Dropping it takes these away (sleeps), and, except for
+/// device-private memory, the linear mapping.
+///
+/// # Invariants
+///
+/// The range was added as memory of `pagemap`, lies in ZONE_DEVICE, has its memmap, and this value
+/// alone is responsible for it.
+pub struct Memory<'m> {
+    pagemap: &'m Pagemap,
+    index: usize,
+    range: PhysRange,
+}
+
+impl<'m> Memory<'m> {
+    /// Adds a range of a page map, which has its entry in the registry already, and initialises
+    /// the memmap. Sleeps. C: `arch_add_memory()` and `memmap_init_zone_device()`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the range is not aligned to [`SUBSECTION_SIZE`](super::pagemap::SUBSECTION_SIZE), `EEXIST` if it has a memmap
+    /// already, `ENOMEM`.
+    #[doc(alias = "arch_add_memory")]
+    #[doc(alias = "memmap_init_zone_device")]
+    pub fn add(of: &RangeOf<'m>, entry: &Entry<'m>, node: Node, prot: PageProt) -> Result<Self> {
+        let (pagemap, range) = (entry.pagemap(), entry.range());
+        let (first, pages) = (range.pfns().first().nr(), range.pages());
+        let mut params = bindings::mhp_params {
+            altmap: pagemap.altmap_ptr(),
+            pgprot: prot.0,
+            pgmap: pagemap.as_raw(),
+        };
+        // SAFETY: A pointer into an array of zones that is never freed.
+        let zone = unsafe { bindings::zone_device(node.0) };
+
+        {
+            let hotplug = Hotplug::begin();
+            if is_private(pagemap) {
+                // The CPU cannot reach it: pages, but no linear mapping.
+                // SAFETY: The lock is held, and the entry says that the range is ours.
+                to_result(unsafe { bindings::add_pages(node.0, first, pages, &mut params) })?;
+            } else {
+                let shadow = ZeroShadow::add(range, &hotplug)?;
+                // SAFETY: As above.
+                to_result(unsafe {
+                    bindings::arch_add_memory(node.0, range.start(), range.len(), &mut params)
+                })?;
+                // It stays as long as the memory does; `drop` takes it away.
+                core::mem::forget(shadow);
+            }
+            // SAFETY: The pages were just added, and belong to no zone yet.
+            unsafe {
+                bindings::move_pfn_range_to_zone(
+                    zone,
+                    first,
+                    pages,
+                    params.altmap,
+                    bindings::migratetype_MIGRATE_MOVABLE as _,
+                )
+            };
+        }
+
+        // Deferred until here to keep the hotplug lock out of the long part.
+        // SAFETY: The pages are in this zone, and nobody uses them yet.
+        unsafe { bindings::memmap_init_zone_device(zone, first, pages, pagemap.as_raw()) };
+
+        // INVARIANT: Added, in the zone, initialised.
+        Ok(Self {
+            pagemap,
+            index: of.index(),
+            range,
+        })
+    }
+
+    /// The memory of a range that was added and forgotten.
+    ///
+    /// # Safety
+    ///
+    /// It was, and this is called once for it.
+    pub(super) unsafe fn reclaim(of: &RangeOf<'m>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            pagemap: of.pagemap(),
+            index: of.index(),
+            range: of.range(),
+        }
+    }
+}
+
+fn is_private(pagemap: &Pagemap) -> bool {
+    pagemap.memory_type() == Some(MemoryType::Private)
+}
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        let (pagemap, range) = (self.pagemap, self.range);
+        let (first, pages) = (range.pfns().first().nr(), range.pages());
+        // The frames in front of it may hold the memmap, and have no `struct page` that was
+        // initialised.
+        let first_page = pagemap
+            .first_pfn(self.index, range)
+            .unwrap_or(range.pfns().first());
+
+        let hotplug = Hotplug::begin();
+        // SAFETY: By the invariant the memory is there, in a zone that its pages know, nobody refers
+        // to the pages any more as far as 6.12 looks, and the lock is held.
+        unsafe {
+            let zone = bindings::page_zone(bindings::pfn_to_page(first_page.nr()));
+            bindings::remove_pfn_range_from_zone(zone, first, pages);
+            if is_private(pagemap) {
+                bindings::__remove_pages(first, pages, null_mut(), pagemap.as_raw());
+            } else {
+                bindings::arch_remove_memory(
+                    range.start(),
+                    range.len(),
+                    pagemap.altmap_ptr(),
+                    pagemap.as_raw(),
+                );
+            }
+        }
+        if !is_private(pagemap) {
+            // INVARIANT: `add` left the shadow to us.
+            drop(ZeroShadow { range });
+        }
+        drop(hotplug);
+    }
+}

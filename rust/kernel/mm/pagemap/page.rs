@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pages of a page map.
+//!
+//! What a count means depends on the page map's [`MemoryType`] (6.12; later kernels differ):
+//!
+//! | type | idle | taken by | idle again |
+//! |---|---|---|---|
+//! | private, coherent | 0 | [`DevicePage::init`], by the owner | the owner's `page_free` is called and the page's live reference put |
+//! | FS DAX | 1 | pins only: being mapped does not count | whoever waits for the page is woken |
+//! | generic, P2PDMA | 1 | pins only | nothing; dropped to 0 the owner's `page_free`, and back at 1 |
+
+use super::{MemoryType, Pagemap};
+use crate::{bindings, mm::pfn::Pfn};
+use core::{
+    ptr::{addr_of, addr_of_mut, NonNull},
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+/// A page of a page map. C: `struct page` in ZONE_DEVICE.
+///
+/// # Invariants
+///
+/// The page is in ZONE_DEVICE, its memmap is initialised, and the page map that it points back to
+/// stays valid for `'a`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct DevicePage<'a>(
+    NonNull<bindings::page>,
+    core::marker::PhantomData<&'a Pagemap>,
+);
+
+impl<'a> DevicePage<'a> {
+    /// The page that C code has at `ptr`.
+    ///
+    /// # Safety
+    ///
+    /// It is as the type's invariant says.
+    #[inline]
+    pub unsafe fn from_raw(ptr: NonNull<bindings::page>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(ptr, core::marker::PhantomData)
+    }
+
+    /// What C code takes.
+    #[inline]
+    pub fn as_raw(self) -> *mut bindings::page {
+        self.0.as_ptr()
+    }
+
+    /// The frame that it describes. C: `page_to_pfn()`.
+    #[doc(alias = "page_to_pfn")]
+    pub fn pfn(self) -> Pfn {
+        // SAFETY: A valid page, by the invariant.
+        // CAST: `unsigned long` is `usize`.
+        Pfn::new(unsafe { bindings::page_to_pfn(self.as_raw()) } as usize)
+    }
+
+    /// The page map that it belongs to.
+    #[inline]
+    pub fn pagemap(self) -> &'a Pagemap {
+        // SAFETY: In ZONE_DEVICE this member of the union is the one in use, and by the invariant
+        // it points to a page map that is valid for `'a`.
+        unsafe { Pagemap::from_raw((*self.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap) }
+    }
+
+    /// The count of references. C: `page_ref_count()`.
+    #[doc(alias = "page_ref_count")]
+    #[inline]
+    pub fn ref_count(self) -> i32 {
+        self.count().load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn count(&self) -> &AtomicI32 {
+        // SAFETY: `_refcount` is an `atomic_t`: four aligned bytes that everybody accesses
+        // atomically, valid as long as the page.
+        unsafe { AtomicI32::from_ptr(addr_of_mut!((*self.as_raw())._refcount.counter)) }
+    }
+
+    /// Hands out an idle page of a page map whose pages are allocated, with one reference, locked.
+    /// C: `zone_device_page_init()`.
+    ///
+    /// Returns `false` if the page map was being torn down; the page is initialised all the same,
+    /// as C does, because its caller cannot fail.
+    ///
+    /// Sleeps if the page is locked, which an idle page is not.
+    #[doc(alias = "zone_device_page_init")]
+    #[must_use = "a page handed out during teardown is a bug of the driver, to be reported"]
+    pub fn init(self) -> bool {
+        // The allocated page's own live reference; `DeviceFolio::free` puts it.
+        // SAFETY: The page map is mapped, by the invariant, so its count is initialised.
+        let live = unsafe {
+            bindings::percpu_ref_tryget_live(addr_of_mut!((*self.pagemap().as_raw()).ref_))
+        };
+        // SAFETY: A valid page that is idle, so that nobody else changes its count.
+        unsafe { bindings::set_page_count(self.as_raw(), 1) };
+        // SAFETY: A valid page to which we hold a reference.
+        unsafe { bindings::lock_page(self.as_raw()) };
+        live
+    }
+}
+
+/// A folio of a page map: what references are counted on. C: `struct folio` in ZONE_DEVICE.
+///
+/// # Invariants
+///
+/// As for [`DevicePage`], of its first page.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct DeviceFolio<'a>(DevicePage<'a>);
+
+impl<'a> DeviceFolio<'a> {
+    /// The folio that C code has at `ptr`.
+    ///
+    /// # Safety
+    ///
+    /// It is as the type's invariant says.
+    #[inline]
+    pub unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
+        // SAFETY: The first member of a folio is its first page; the rest is the caller's promise.
+        Self(unsafe { DevicePage::from_raw(ptr.cast()) })
+    }
+
+    #[inline]
+    fn as_raw(self) -> *mut bindings::folio {
+        self.0.as_raw().cast()
+    }
+
+    /// The page map that it belongs to.
+    #[inline]
+    pub fn pagemap(self) -> &'a Pagemap {
+        self.0.pagemap()
+    }
+
+    /// Drops `refs` references of an FS DAX folio, and wakes who waits for it if it is idle then.
+    /// C: `__put_devmap_managed_folio_refs()`. Any context.
+    ///
+    /// Returns `false`, and does nothing, for other types: their references are ordinary ones.
+    #[doc(alias = "__put_devmap_managed_folio_refs")]
+    #[inline]
+    pub fn put_managed_refs(self, refs: i32) -> bool {
+        if self.pagemap().memory_type() != Some(MemoryType::FsDax) {
+            return false;
+        }
+        if self.sub_return(refs) == 1 {
+            self.wake();
+        }
+        true
+    }
+
+    /// Subtracts from the count and returns what is left. C: `folio_ref_sub_return()`.
+    #[inline]
+    fn sub_return(self, refs: i32) -> i32 {
+        if cfg!(CONFIG_DEBUG_PAGE_REF) {
+            // The C inline has a tracepoint in it then.
+            // SAFETY: A valid folio; the caller owns the references.
+            return unsafe { bindings::folio_ref_sub_return(self.as_raw(), refs) };
+        }
+        // Fully ordered, as `atomic_sub_return()` is: what the holder did with the page comes
+        // before the wake-up.
+        self.0
+            .count()
+            .fetch_sub(refs, Ordering::SeqCst)
+            .wrapping_sub(refs)
+    }
+
+    /// Wakes who waits until the page is idle: the key is the address of the count.
+    #[cold]
+    #[inline(never)]
+    fn wake(self) {
+        // SAFETY: The address is a key only and is not followed.
+        unsafe { bindings::wake_up_var(addr_of!((*self.0.as_raw())._refcount).cast_mut().cast()) };
+    }
+
+    /// Takes back a folio whose last reference was dropped. C: `free_zone_device_folio()`.
+    ///
+    /// Any context that may drop a page's last reference. The owner's `page_free` is called.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFreeable`] if the owner has no `page_free`: the pages of FS DAX and generic memory are
+    /// idle at 1 and may not drop to 0. Nothing is done then.
+    #[doc(alias = "free_zone_device_folio")]
+    pub fn free(self) -> Result<(), NotFreeable> {
+        let pagemap = self.pagemap();
+        // SAFETY: The owner set up `ops` before the page map was mapped; null or valid.
+        let ops = unsafe { (*pagemap.as_raw()).ops.as_ref() };
+        let page_free = ops.and_then(|ops| ops.page_free).ok_or(NotFreeable)?;
+
+        // SAFETY: A valid folio without references. This takes the charge off, drops the anonymous
+        // page's mark, and clears `mapping`, which may hold a stale value of the last user's.
+        unsafe { bindings::zone_device_folio_reset(self.as_raw()) };
+        // SAFETY: The owner's method, with a page of its page map that nobody uses, as it is
+        // declared to expect.
+        unsafe { page_free(self.0.as_raw()) };
+
+        if pagemap
+            .memory_type()
+            .is_some_and(MemoryType::pages_are_allocated)
+        {
+            // SAFETY: The page had this reference from `DevicePage::init`. The page map may be
+            // gone after it, so it is the last thing that is done.
+            unsafe { pagemap.percpu_ref().put() };
+        } else {
+            // Idle again, ready to be handed out.
+            // SAFETY: Nobody has a reference, so nobody else changes the count.
+            unsafe { bindings::set_page_count(self.0.as_raw(), 1) };
+        }
+        Ok(())
+    }
+}
+
+/// The owner of a page map does not take pages back.
+#[derive(Debug)]
+pub struct NotFreeable;

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One range of a page map, and what mapping it has made.
+//!
+//! The fields of [`MappedRange`] are in the order of teardown: each undoes, when dropped, one step
+//! of mapping. The same order serves an error half way, a failed sibling range, and the end of the
+//! device.
+
+use super::{registry::Entry, Pagemap};
+use crate::{
+    error::{code::EINVAL, Result},
+    mm::{
+        memory_hotplug::{Memory, TrackedPfns},
+        pfn::PhysRange,
+    },
+};
+
+/// A range of a page map that is being mapped or unmapped.
+///
+/// # Invariants
+///
+/// `pagemap` has a range with this index, it is `range`, and it has `units` pages (or compound
+/// pages) of its own.
+pub struct RangeOf<'m> {
+    pagemap: &'m Pagemap,
+    index: usize,
+    range: PhysRange,
+    units: usize,
+}
+
+impl<'m> RangeOf<'m> {
+    /// The range with this index.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a range that ends before it starts, or whose pages cannot be counted.
+    ///
+    /// # Safety
+    ///
+    /// The owner of the page map set up more than `index` ranges.
+    pub(super) unsafe fn new(pagemap: &'m Pagemap, index: usize) -> Result<Self> {
+        // SAFETY: The caller's promise.
+        let range = unsafe { pagemap.range_unchecked(index) }.ok_or(EINVAL)?;
+        let units = pagemap.nr_units(index, range).ok_or(EINVAL)?;
+        // INVARIANT: Just looked up.
+        Ok(Self {
+            pagemap,
+            index,
+            range,
+            units,
+        })
+    }
+
+    /// The page map.
+    pub fn pagemap(&self) -> &'m Pagemap {
+        self.pagemap
+    }
+
+    /// Which of its ranges it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The range.
+    pub fn range(&self) -> PhysRange {
+        self.range
+    }
+}
+
+/// A range that is mapped. Dropping it undoes that, in the order of the fields (sleeps).
+pub struct MappedRange<'m> {
+    _memory: Memory<'m>,
+    _tracking: TrackedPfns,
+    _entry: Entry<'m>,
+    units: usize,
+}
+
+impl<'m> MappedRange<'m> {
+    /// What all the steps for a range have made.
+    pub fn new(
+        of: RangeOf<'m>,
+        entry: Entry<'m>,
+        tracking: TrackedPfns,
+        memory: Memory<'m>,
+    ) -> Self {
+        Self {
+            _memory: memory,
+            _tracking: tracking,
+            _entry: entry,
+            units: of.units,
+        }
+    }
+
+    /// How many pages (or compound pages) the range hands out.
+    pub(super) fn units(&self) -> usize {
+        self.units
+    }
+
+    /// The undoing of a range that was committed.
+    ///
+    /// # Safety
+    ///
+    /// The range was committed, and this is called once for it.
+    pub(super) unsafe fn reclaim(of: RangeOf<'m>) -> Self {
+        Self {
+            // SAFETY: A committed range went through all the steps, and each value was forgotten.
+            _memory: unsafe { Memory::reclaim(&of) },
+            // SAFETY: As above.
+            _tracking: unsafe { TrackedPfns::reclaim(of.range) },
+            // SAFETY: As above.
+            _entry: unsafe { Entry::reclaim(&of) },
+            units: of.units,
+        }
+    }
+}

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! For drivers: give a range of device memory `struct page`s.
+//!
+//! A driver needs three things: a [`Region`] of physical memory that is its own, the
+//! [`Operations`] that its pages need, and a [`Registration`], which maps the pages when it is made
+//! and unmaps them when it is dropped.
+//!
+//! It goes through `memremap_pages()` and `memunmap_pages()`, so it works with the registry in
+//! Rust and in C.
+
+use super::{DevicePage, MemoryType, Pagemap, SUBSECTION_SIZE};
+use crate::{
+    bindings,
+    error::{
+        code::{EINVAL, EOPNOTSUPP},
+        from_err_ptr, Error, Result,
+    },
+    ffi::{c_int, c_ulong, c_void},
+    mm::pfn::{Pfn, PfnRange, PhysRange},
+    prelude::*,
+    str::CStr,
+    types::ForeignOwnable,
+};
+use core::{
+    marker::PhantomData,
+    mem::size_of,
+    ptr::{addr_of_mut, NonNull},
+};
+
+/// Physical memory that is its holder's alone. Dropping it gives the memory back.
+///
+/// # Invariants
+///
+/// Nobody else uses the range while the value exists. `resource` is null, or what was reserved for
+/// the range in the resource tree.
+pub struct Region {
+    range: PhysRange,
+    resource: *mut bindings::resource,
+}
+
+// SAFETY: The resource tree has its own lock.
+unsafe impl Send for Region {}
+// SAFETY: Only the range is read through a shared reference.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Finds a free stretch of the physical address space, of at least `size` bytes, rounded up to
+    /// a memory section (128 MiB), for memory that the CPU cannot address. C:
+    /// `request_free_mem_region()`. Sleeps.
+    ///
+    /// There is no memory behind it. That is all the same to `struct page`s.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ERANGE` if there is no such stretch.
+    #[doc(alias = "request_free_mem_region")]
+    pub fn request_free(size: u64, name: &'static CStr) -> Result<Self> {
+        // SAFETY: The root of the resource tree is a static; the name is never freed.
+        let resource = unsafe {
+            bindings::request_free_mem_region(
+                addr_of_mut!(bindings::iomem_resource),
+                size as _,
+                name.as_char_ptr(),
+            )
+        };
+        let resource = from_err_ptr(resource)?;
+        // SAFETY: A valid resource that was just made for us.
+        let (start, end) = unsafe { ((*resource).start, (*resource).end) };
+        // A resource that is no range cannot be; giving up without it leaks a name.
+        let range = PhysRange::new(start, end).ok_or(EINVAL)?;
+        // INVARIANT: It was free, and is reserved now.
+        Ok(Self { range, resource })
+    }
+
+    /// Memory that the caller got by other means.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the range while the value exists, and it is not System RAM.
+    pub const unsafe fn assume_owned(range: PhysRange) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            range,
+            resource: core::ptr::null_mut(),
+        }
+    }
+
+    /// The range.
+    pub const fn range(&self) -> PhysRange {
+        self.range
+    }
+
+    /// `len` bytes of it, from byte `offset` on, if it has them.
+    pub const fn part(&self, offset: u64, len: u64) -> Option<PhysRange> {
+        match self.range.start().checked_add(offset) {
+            Some(start) => match PhysRange::with_len(start, len) {
+                Some(part) if self.range.contains(part.end()) => Some(part),
+                _ => None,
+            },
+            None => None,
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if !self.resource.is_null() {
+            // SAFETY: By the invariant the range is reserved, and it is ours to release.
+            unsafe {
+                bindings::__release_region(
+                    addr_of_mut!(bindings::iomem_resource),
+                    self.range.start(),
+                    self.range.len(),
+                )
+            };
+        }
+    }
+}
+
+/// What the owner of device memory is called for. C: `struct dev_pagemap_ops`.
+#[doc(alias = "dev_pagemap_ops")]
+pub trait Operations {
+    /// What the driver keeps with the page map, and gets in every call.
+    type Data: ForeignOwnable + Send + Sync;
+
+    /// The last reference of a page was dropped: it is the owner's again.
+    ///
+    /// Any context that may drop a page reference: it must not sleep.
+    fn page_free(data: <Self::Data as ForeignOwnable>::Borrowed<'_>, page: DevicePage<'_>);
+
+    /// The memory behind these frames is bad: see to it that nobody uses them. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`, the default, leaves it to the common way: kill who has them mapped.
+    fn memory_failure(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _pfns: PfnRange,
+        _flags: i32,
+    ) -> Result {
+        Err(EOPNOTSUPP)
+    }
+}
+
+/// How a [`Registration`] is made; the default is single pages on the nearest node.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// The order, in pages, of the compound pages that the memmap shall consist of. 0: single
+    /// pages.
+    pub vmemmap_shift: u32,
+    /// The node of the memory; `None`: the nearest.
+    pub node: Option<u32>,
+}
+
+/// A registration failed. What was handed over comes back.
+pub struct RegisterError<D> {
+    /// Why.
+    pub error: Error,
+    /// The driver's data.
+    pub data: D,
+    /// The regions.
+    pub regions: KVec<Region>,
+}
+
+impl<D> From<RegisterError<D>> for Error {
+    fn from(error: RegisterError<D>) -> Self {
+        error.error
+    }
+}
+
+/// Mapped device memory. Dropping it unmaps the memory (sleeps).
+///
+/// # Invariants
+///
+/// `storage` holds a `struct dev_pagemap` with its ranges, zeroed but for what was set up; it was
+/// mapped by `memremap_pages()` and does not move. `data` is what `into_foreign` returned.
+pub struct Registration<T: Operations> {
+    storage: KVec<u64>,
+    data: *const c_void,
+    /// Dropped after the memory was unmapped.
+    _regions: KVec<Region>,
+    _operations: PhantomData<T>,
+}
+
+// SAFETY: A page map has no thread of its own, and the driver's data is `Send`.
+unsafe impl<T: Operations> Send for Registration<T> {}
+// SAFETY: A shared reference gives out `&Pagemap` only, which is `Sync`.
+unsafe impl<T: Operations> Sync for Registration<T> {}
+
+impl<T: Operations> Registration<T> {
+    const OPERATIONS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        page_free: Some(Self::page_free),
+        migrate_to_ram: Some(Self::migrate_to_ram),
+        memory_failure: Some(Self::memory_failure),
+    };
+
+    /// Maps `ranges`, each of which lies in one of `regions`, as memory of this kind. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for no range, a range outside the regions or not aligned to [`SUBSECTION_SIZE`];
+    /// `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; and what the
+    /// architecture answers.
+    #[doc(alias = "memremap_pages")]
+    pub fn new(
+        kind: MemoryType,
+        regions: KVec<Region>,
+        ranges: &[PhysRange],
+        options: Options,
+        data: T::Data,
+    ) -> Result<Self, RegisterError<T::Data>> {
+        let prepared = Self::check(&regions, ranges).and_then(|()| Self::storage(ranges.len()));
+        let mut storage = match prepared {
+            Ok(storage) => storage,
+            Err(error) => {
+                return Err(RegisterError {
+                    error,
+                    data,
+                    regions,
+                })
+            }
+        };
+        let pgmap = storage.as_mut_ptr().cast::<bindings::dev_pagemap>();
+        let data = data.into_foreign();
+
+        // SAFETY: The storage is large enough for the structure and its ranges, zeroed, which is
+        // valid for all of its fields, and not shared yet.
+        unsafe {
+            (*pgmap).type_ = kind.as_raw();
+            (*pgmap).vmemmap_shift = options.vmemmap_shift as _;
+            (*pgmap).ops = const { &Self::OPERATIONS };
+            (*pgmap).owner = data.cast_mut().cast();
+            // CAST: `check` has seen that there are few.
+            (*pgmap).nr_range = ranges.len() as c_int;
+            let first = addr_of_mut!((*pgmap).__bindgen_anon_1).cast::<bindings::range>();
+            for (index, range) in ranges.iter().enumerate() {
+                first.add(index).write(range.as_raw());
+            }
+        }
+        let node = options.node.and_then(|node| c_int::try_from(node).ok());
+        // SAFETY: A page map that is set up as C asks for; the storage stays until it is unmapped.
+        let mapped = unsafe { bindings::memremap_pages(pgmap, node.unwrap_or(-1)) };
+        match from_err_ptr(mapped) {
+            // INVARIANT: Mapped; the storage is on the heap, so moving the value does not move it.
+            Ok(_) => Ok(Self {
+                storage,
+                data,
+                _regions: regions,
+                _operations: PhantomData,
+            }),
+            // SAFETY: `data` came from `into_foreign`, and nobody has it any more.
+            Err(error) => Err(RegisterError {
+                error,
+                data: unsafe { T::Data::from_foreign(data.cast()) },
+                regions,
+            }),
+        }
+    }
+
+    fn check(regions: &[Region], ranges: &[PhysRange]) -> Result {
+        const MOST: usize = 1 << 16;
+
+        let owned = |range: &PhysRange| {
+            regions.iter().any(|region| {
+                region.range.contains(range.start()) && region.range.contains(range.end())
+            })
+        };
+        if ranges.is_empty()
+            || ranges.len() > MOST
+            || !ranges
+                .iter()
+                .all(|range| range.is_aligned(SUBSECTION_SIZE) && owned(range))
+        {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Zeroed memory for a page map with this many ranges.
+    fn storage(ranges: usize) -> Result<KVec<u64>> {
+        let range = size_of::<bindings::range>();
+        // OVERFLOW: `check` has seen that there are few.
+        let bytes = size_of::<bindings::dev_pagemap>().wrapping_add(range.wrapping_mul(ranges));
+        let mut storage = KVec::new();
+        storage.extend_with(bytes.div_ceil(size_of::<u64>()), 0, GFP_KERNEL)?;
+        Ok(storage)
+    }
+
+    /// The page map.
+    pub fn pagemap(&self) -> &Pagemap {
+        // SAFETY: By the type's invariant the storage holds one, and it is mapped.
+        unsafe { Pagemap::from_raw(self.as_raw()) }
+    }
+
+    fn as_raw(&self) -> *mut bindings::dev_pagemap {
+        self.storage.as_ptr().cast_mut().cast()
+    }
+
+    /// The driver's data.
+    pub fn data(&self) -> <T::Data as ForeignOwnable>::Borrowed<'_> {
+        // SAFETY: By the invariant it came from `into_foreign`; it is taken back in `drop` only.
+        unsafe { T::Data::borrow(self.data.cast()) }
+    }
+
+    /// The page of a frame of this memory, if it is one that holds data.
+    pub fn page(&self, pfn: Pfn) -> Option<DevicePage<'_>> {
+        if !self.pagemap().has_data_page(pfn) {
+            return None;
+        }
+        // SAFETY: A frame of a mapped range has a page, initialised when the range was mapped; the
+        // registration keeps it mapped.
+        NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr() as _) })
+            .map(|page| unsafe { DevicePage::from_raw(page) })
+    }
+
+    /// # Safety
+    ///
+    /// `page` is an unused page of a page map that a registration of this type made.
+    unsafe extern "C" fn page_free(page: *mut bindings::page) {
+        let Some(page) = NonNull::new(page) else {
+            return;
+        };
+        // SAFETY: The caller's promise.
+        let page = unsafe { DevicePage::from_raw(page) };
+        // SAFETY: `owner` is the data, as `new` set it up.
+        T::page_free(
+            unsafe { T::Data::borrow(page.pagemap().owner().cast_const().cast()) },
+            page,
+        );
+    }
+
+    /// The CPU touched a page that it cannot address. A driver that lets user space have such pages
+    /// needs a way to bring them back, which this API does not have yet.
+    ///
+    /// # Safety
+    ///
+    /// None; C calls it with a fault.
+    unsafe extern "C" fn migrate_to_ram(_vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        bindings::vm_fault_reason_VM_FAULT_SIGBUS as _
+    }
+
+    /// # Safety
+    ///
+    /// `pgmap` is a page map that a registration of this type made.
+    unsafe extern "C" fn memory_failure(
+        pgmap: *mut bindings::dev_pagemap,
+        pfn: c_ulong,
+        nr_pages: c_ulong,
+        mf_flags: c_int,
+    ) -> c_int {
+        // CAST: `unsigned long` is `usize`.
+        let first = Pfn::new(pfn as usize);
+        let pfns = (nr_pages as usize)
+            .checked_sub(1)
+            .and_then(|more| PfnRange::new(first, first.checked_add(more)?));
+        crate::error::from_result(|| {
+            // SAFETY: The caller's promise.
+            let owner = unsafe { Pagemap::from_raw(pgmap) }.owner();
+            // SAFETY: `owner` is the data, as `new` set it up.
+            let data = unsafe { T::Data::borrow(owner.cast_const().cast()) };
+            T::memory_failure(data, pfns.ok_or(EINVAL)?, mf_flags).map(|()| 0)
+        })
+    }
+}
+
+impl<T: Operations> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is mapped, and this comes once.
+        unsafe { bindings::memunmap_pages(self.as_raw()) };
+        // SAFETY: It came from `into_foreign`, and the operations are not called any more.
+        drop(unsafe { T::Data::from_foreign(self.data.cast()) });
+    }
+}

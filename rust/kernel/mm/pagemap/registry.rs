@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registry: which page map has this page frame?
+//!
+//! One XArray, indexed by pfn, whose entries span ranges. A lookup runs in any context, interrupts
+//! off included, and costs one walk of the array and one increment of a counter of this CPU:
+//!
+//! 1. open an RCU read-side section;
+//! 2. load the entry: the page map is valid memory now, until the section closes;
+//! 3. take a live reference, or fail if the page map is dying;
+//! 4. close the section: the reference keeps what was found.
+//!
+//! # Insertion
+//!
+//! Whoever maps a range owns it by `request_mem_region()`. So two page maps cannot overlap, unless
+//! a driver forgot that or got its sums wrong. Then the registry is the last line of defence:
+//! [`Entry::insert`] looks at *every* frame of the range, under a lock that makes the check and the
+//! insertion one step, and refuses if any has an entry, of a dying page map too. (C looks at the two
+//! ends. A range around another passes there, and its error path erases the inner one.)
+//!
+//! An entry appears before its range has a memmap. That is on purpose: from the moment that the
+//! memmap is linked in, `pfn_to_online_page()` relies on a lookup to tell device memory from RAM
+//! in a section that has both. Nobody can have a pfn of the range from elsewhere so early: no page
+//! table maps it yet.
+//!
+//! # Removal
+//!
+//! Dropping an [`Entry`] erases exactly what its insertion stored and waits for a grace period.
+//! Then no reader can be at step 2 or 3 any more, and the counter may go.
+
+use super::{range::RangeOf, LiveRef, Pagemap};
+use crate::{
+    alloc::flags::GFP_KERNEL,
+    bindings,
+    error::{Error, Result},
+    mm::pfn::{Pfn, PhysRange},
+    pr_err,
+    sync::rcu,
+    xarray::XArray,
+};
+use core::ptr::{addr_of_mut, NonNull};
+
+/// The array itself; C defines it because its lock is initialised by a C macro.
+#[inline(always)]
+fn pagemaps() -> &'static XArray<Pagemap> {
+    // SAFETY: The array is a static that C initialised. Only `Entry` changes it, and keeps what
+    // the type's invariant asks of its entries.
+    unsafe { XArray::from_raw(addr_of_mut!(bindings::pgmap_array)) }
+}
+
+/// Held while the registry is changed.
+///
+/// # Invariants
+///
+/// `pgmap_lock` is held.
+struct Lock(core::marker::PhantomData<*mut ()>);
+
+impl Lock {
+    fn new() -> Self {
+        // SAFETY: A static mutex that C initialised.
+        unsafe { bindings::mutex_lock(addr_of_mut!(bindings::pgmap_lock)) };
+        // INVARIANT: Just taken.
+        Self(core::marker::PhantomData)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is held, and by this task: the value is not `Send`.
+        unsafe { bindings::mutex_unlock(addr_of_mut!(bindings::pgmap_lock)) };
+    }
+}
+
+/// A page map as the registry shows it, dead or alive.
+///
+/// # Invariants
+///
+/// The page map was found in the registry inside the section `'rcu`, so its count is initialised
+/// until that section closes.
+#[derive(Clone, Copy)]
+pub struct Found<'rcu>(&'rcu Pagemap);
+
+impl<'rcu> Found<'rcu> {
+    /// Takes a live reference, unless the page map is dying.
+    #[inline]
+    pub fn try_live(self, guard: &'rcu rcu::Guard) -> Option<LiveRef> {
+        // SAFETY: By the invariant the count is initialised for `'rcu`.
+        if unsafe { self.0.percpu_ref() }.try_get_live(guard) {
+            // SAFETY: The reference was just taken.
+            NonNull::new(self.0.as_raw()).map(|ptr| unsafe { LiveRef::from_raw(ptr) })
+        } else {
+            None
+        }
+    }
+
+    /// Whether it is being torn down.
+    pub fn is_dying(self) -> bool {
+        // SAFETY: By the invariant the count is initialised.
+        unsafe { self.0.percpu_ref() }.is_dying()
+    }
+
+    /// The page map.
+    pub fn pagemap(self) -> &'rcu Pagemap {
+        self.0
+    }
+
+    /// The range in which the registry has the frame `pfn`, for a frame at which this page map was
+    /// found.
+    pub fn range_at(self, pfn: Pfn) -> Option<PhysRange> {
+        let mapped = self.0.nr_ranges();
+        (0..mapped)
+            .filter_map(|index| self.0.range(index))
+            .find(|range| range.pfns().contains(pfn))
+            .or_else(|| {
+                // Not among those that are mapped, so the one that is being mapped.
+                // SAFETY: The frame has an entry, so a range has it; none of the first `mapped`
+                // does, so there is one more.
+                unsafe { self.0.range_unchecked(mapped) }.filter(|range| range.pfns().contains(pfn))
+            })
+    }
+}
+
+/// Looks up the page map of the frame `pfn`. What `get_dev_pagemap()` does; see
+/// [`Pagemap::lookup`].
+#[inline]
+pub fn lookup(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
+    if let Some(live) = cached {
+        if live.covers(pfn) {
+            return Some(live);
+        }
+        drop(live);
+    }
+    let guard = rcu::read_lock();
+    find_exact(pfn, &guard)?.try_live(&guard)
+}
+
+#[inline(always)]
+fn find_exact<'rcu>(pfn: Pfn, guard: &'rcu rcu::Guard) -> Option<Found<'rcu>> {
+    // INVARIANT: Found inside the section; the entry goes before the count does.
+    pagemaps().load(pfn.nr(), guard).map(Found)
+}
+
+/// The first page map at or after the frame `from`, with the frame where it was found.
+pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(Pfn, Found<'rcu>)> {
+    pagemaps()
+        .find(from.nr(), usize::MAX, guard)
+        // INVARIANT: As in `find_exact`.
+        .map(|(nr, pagemap)| (Pfn::new(nr), Found(pagemap)))
+}
+
+/// Why a range was not inserted.
+pub enum InsertError {
+    /// A frame of the range belongs to a page map already.
+    Conflict,
+    /// The array could not be extended.
+    Store(Error),
+}
+
+/// A range's entry in the registry. Dropping it erases the entry and waits for a grace period
+/// (sleeps).
+///
+/// # Invariants
+///
+/// Every frame of `range` has an entry for `pagemap`, this value alone is responsible for them, and
+/// the count of `pagemap` is initialised.
+pub struct Entry<'m> {
+    pagemap: &'m Pagemap,
+    range: PhysRange,
+}
+
+impl<'m> Entry<'m> {
+    /// Inserts a range of a page map that is being mapped. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`]; then the registry is as it was.
+    pub fn insert(of: &RangeOf<'m>) -> Result<Self, InsertError> {
+        let (pagemap, range) = (of.pagemap(), of.range());
+        let pfns = range.pfns();
+        let (first, last) = (pfns.first().nr(), pfns.last().nr());
+
+        let lock = Lock::new();
+        {
+            let guard = rcu::read_lock();
+            if let Some((at, other)) = pagemaps().find(first, last, &guard) {
+                pr_err!(
+                    "pagemap: {:?} overlaps a {} range that has pfn {:#x}\n",
+                    range,
+                    other.memory_type().map_or("foreign", |kind| kind.name()),
+                    at
+                );
+                return Err(InsertError::Conflict);
+            }
+        }
+        // SAFETY: A page map that is being mapped stays valid until it is unmapped, which drops
+        // this entry, and so erases it and waits for a grace period, before.
+        let stored = unsafe { pagemaps().store_range(first, last, pagemap.into(), GFP_KERNEL) };
+        drop(lock);
+
+        // INVARIANT: All frames have an entry, or, if that failed, some; none had one before. The
+        // count was initialised when the mapping started.
+        let entry = Self { pagemap, range };
+        match stored {
+            Ok(()) => Ok(entry),
+            // Dropping `entry` erases the part that was stored.
+            Err(error) => Err(InsertError::Store(error)),
+        }
+    }
+
+    /// The entry of a range that was committed.
+    ///
+    /// # Safety
+    ///
+    /// The entry of `of` was inserted, its value forgotten, and this is called once for it.
+    pub(super) unsafe fn reclaim(of: &RangeOf<'m>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self {
+            pagemap: of.pagemap(),
+            range: of.range(),
+        }
+    }
+
+    /// The page map.
+    pub fn pagemap(&self) -> &'m Pagemap {
+        self.pagemap
+    }
+
+    /// The range.
+    pub fn range(&self) -> PhysRange {
+        self.range
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let pfns = self.range.pfns();
+        let erased = {
+            let _lock = Lock::new();
+            pagemaps().erase_range(pfns.first().nr(), pfns.last().nr())
+        };
+        if erased.is_err() {
+            // Cannot be: the range is erased in the pieces in which it was stored.
+            crate::warn!("pagemap: {:?} could not be erased", self.range);
+        }
+        // Whoever found the entry may be about to look at the count.
+        rcu::synchronize();
+    }
+}

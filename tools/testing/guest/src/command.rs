@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! External commands, every one of them with a time limit.
+//!
+//! A test that waits forever says nothing, so a command that outlives its
+//! limit is killed with its whole process group. A command stuck inside the
+//! kernel cannot be killed; then the error carries the state of the process
+//! and its kernel stack, which is the one thing a reader needs.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+
+/// How long a killed process may take to go away before it counts as stuck.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// A command to run, with its limit.
+pub struct Cmd {
+    inner: Command,
+    text: String,
+    limit: Duration,
+}
+
+/// What a finished command left behind.
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// The exit status as a number; a death by signal is 128 + its number, as
+    /// in a shell.
+    pub fn code(&self) -> i32 {
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// Both outputs, for messages.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+impl Cmd {
+    /// `line` is split at blanks: no quoting, so arguments that may hold
+    /// blanks go through [`Cmd::arg`].
+    pub fn new(line: &str) -> Self {
+        let mut words = line.split_whitespace();
+        let mut inner = Command::new(words.next().unwrap_or("false"));
+        inner.args(words);
+        Self {
+            inner,
+            text: line.to_string(),
+            limit: Duration::from_secs(60),
+        }
+    }
+
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, " {}", arg.as_ref().to_string_lossy());
+        self.inner.arg(arg);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    pub fn cwd(mut self, dir: &Path) -> Self {
+        self.inner.current_dir(dir);
+        self
+    }
+
+    pub fn limit_secs(mut self, secs: u64) -> Self {
+        self.limit = Duration::from_secs(secs);
+        self
+    }
+
+    /// Runs it; a non-zero exit status is not an error here.
+    pub fn run(mut self) -> Result<Output> {
+        let mut child = self
+            .inner
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", self.text))?;
+        let stdout = drain(child.stdout.take());
+        let stderr = drain(child.stderr.take());
+        let status = wait(&mut child, self.limit, &self.text)?;
+        // A grandchild may keep a pipe open after its parent is gone; what
+        // came until then is enough.
+        let patience = Duration::from_secs(2);
+        Ok(Output {
+            status,
+            stdout: stdout.recv_timeout(patience).unwrap_or_default(),
+            stderr: stderr.recv_timeout(patience).unwrap_or_default(),
+        })
+    }
+
+    /// Runs it; anything but exit status 0 is an error that says the command,
+    /// the status and what it wrote to stderr.
+    pub fn ok(self) -> Result<Output> {
+        let text = self.text.clone();
+        let out = self.run()?;
+        if !out.status.success() {
+            bail!(
+                "`{text}` failed with exit status {}: {}",
+                out.code(),
+                gist(&out.stderr, &out.stdout)
+            );
+        }
+        Ok(out)
+    }
+}
+
+/// stderr, or stdout where stderr is empty, on one line. Of a long text the
+/// beginning, where many programs say what is wrong before their usage, and
+/// the end.
+fn gist(stderr: &str, stdout: &str) -> String {
+    const ENDS: usize = 4;
+    let text = if stderr.trim().is_empty() {
+        stdout
+    } else {
+        stderr
+    };
+    let mut lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    if lines.is_empty() {
+        return "(it printed nothing)".into();
+    }
+    if lines.len() > 2 * ENDS {
+        lines.splice(ENDS..lines.len() - ENDS, ["…"]);
+    }
+    lines.join(" | ")
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    let (tx, rx) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // A read error ends the text early; the exit status still tells.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        // Nobody listens any more after a timeout.
+        let _ = tx.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    rx
+}
+
+fn wait(child: &mut Child, limit: Duration, text: &str) -> Result<ExitStatus> {
+    if let Some(status) = poll(child, limit)? {
+        return Ok(status);
+    }
+    let told = kill_group(child);
+    bail!(
+        "`{text}` did not finish within {} s and was killed{told}",
+        limit.as_secs()
+    )
+}
+
+/// Waits at most `limit` for the child to end.
+pub fn poll(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child
+            .try_wait()
+            .context("cannot wait for a child process")?
+        {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills the child's process group. The returned text says where the child
+/// was in the kernel, and whether it survived the kill.
+pub fn kill_group(child: &mut Child) -> String {
+    let pid = child.id();
+    let was = whereabouts(pid);
+    // SAFETY: `kill` takes no pointers. The child leads its own group.
+    unsafe { libc::kill(-(pid as i32), libc::SIGKILL) };
+    match poll(child, KILL_GRACE) {
+        Ok(Some(_)) => format!(" ({was})"),
+        _ => format!(
+            "; it survives SIGKILL, so it is stuck in the kernel ({})",
+            whereabouts(pid)
+        ),
+    }
+}
+
+/// State, wait channel and kernel stack of a process, on one line.
+pub fn whereabouts(pid: u32) -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+    let state = read("status")
+        .ok()
+        .and_then(|s| {
+            s.lines()
+                .find_map(|l| l.strip_prefix("State:").map(|v| v.trim().to_string()))
+        })
+        .unwrap_or_else(|| "state unknown".into());
+    let wchan = read("wchan").unwrap_or_default();
+    let stack = read("stack").unwrap_or_default();
+    let frames: Vec<&str> = stack
+        .lines()
+        .filter_map(|l| l.split_whitespace().nth(1))
+        .take(8)
+        .collect();
+    format!(
+        "state {state}, wchan {wchan}, stack {}",
+        frames.join(" <- ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_and_outputs() -> Result<()> {
+        let out = Cmd::new("sh -c")
+            .arg("echo out; echo err >&2; exit 3")
+            .run()?;
+        assert_eq!(out.code(), 3);
+        assert_eq!(out.all(), "out\nerr\n");
+        Ok(())
+    }
+
+    #[test]
+    fn failure_names_command_status_and_stderr() {
+        let text = match Cmd::new("sh -c").arg("echo broken >&2; exit 7").ok() {
+            Ok(_) => String::new(),
+            Err(e) => e.to_string(),
+        };
+        assert!(text.contains("exit status 7: broken"), "{text}");
+    }
+
+    #[test]
+    fn gist_keeps_both_ends() {
+        let text: String = (0..20).fold(String::new(), |t, i| t + &format!("{i}\n"));
+        assert_eq!(gist(&text, ""), "0 | 1 | 2 | 3 | … | 16 | 17 | 18 | 19");
+        assert_eq!(gist(" \n", "a\nb"), "a | b");
+    }
+
+    #[test]
+    fn limit_kills() {
+        let start = Instant::now();
+        assert!(Cmd::new("sleep 60").limit_secs(1).run().is_err());
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A filesystem on a namespace, mounted for DAX.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+
+use crate::command::Cmd;
+use crate::mapping::open_rw;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Ext4,
+    Xfs,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Ext4 => "ext4",
+            Kind::Xfs => "xfs",
+        }
+    }
+
+    /// Both are told of a 2 MiB stripe: then the allocator places big files
+    /// so that 2 MiB mappings are possible.
+    fn mkfs(self) -> &'static str {
+        match self {
+            Kind::Ext4 => "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512",
+            Kind::Xfs => "mkfs.xfs -q -f -m reflink=0 -d su=2m,sw=1",
+        }
+    }
+}
+
+/// A mounted filesystem; dropping it unmounts.
+pub struct DaxMount {
+    dir: PathBuf,
+    mounted: bool,
+}
+
+impl DaxMount {
+    /// Makes the filesystem and mounts it with `-o dax`.
+    pub fn create(kind: Kind, device: &Path, dir: &Path) -> Result<Self> {
+        Cmd::new(kind.mkfs()).arg(device).limit_secs(120).ok()?;
+        Self::mount(kind, device, dir)
+    }
+
+    pub fn mount(kind: Kind, device: &Path, dir: &Path) -> Result<Self> {
+        if kind == Kind::Xfs {
+            Cmd::new("modprobe xfs").ok()?;
+        }
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Cmd::new("mount -o dax -t")
+            .arg(kind.name())
+            .arg(device)
+            .arg(dir)
+            .ok()?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            mounted: true,
+        })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A new file with `len` allocated bytes.
+    pub fn file(&self, name: &str, len: u64) -> Result<File> {
+        let path = self.path(name);
+        File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let file = open_rw(&path, false)?;
+        fallocate(&file, 0, 0, len)
+            .with_context(|| format!("cannot allocate {len} bytes for {}", path.display()))?;
+        Ok(file)
+    }
+
+    pub fn unmount(mut self) -> Result<()> {
+        self.mounted = false;
+        Cmd::new("umount").arg(&self.dir).ok()?;
+        Ok(())
+    }
+}
+
+impl Drop for DaxMount {
+    fn drop(&mut self) {
+        if self.mounted {
+            if let Err(e) = Cmd::new("umount").arg(&self.dir).ok() {
+                eprintln!("clean-up: {e:#}");
+            }
+        }
+    }
+}
+
+/// fallocate(2).
+pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    match unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Unmounts whatever is mounted at or below `dir`; for cleaning up after a
+/// test that died.
+pub fn unmount_below(dir: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    let mut below: Vec<&str> = mounts
+        .lines()
+        .filter_map(|l| l.split(' ').nth(1))
+        .filter(|m| Path::new(m).starts_with(dir))
+        .collect();
+    below.sort_by_key(|m| std::cmp::Reverse(m.len()));
+    for mount in below {
+        let out = Cmd::new("umount").arg(mount).run()?;
+        if !out.status.success() {
+            bail!("cannot unmount {mount}: {}", out.stderr.trim());
+        }
+    }
+    Ok(())
+}

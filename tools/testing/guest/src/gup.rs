@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's GUP test device, by its ioctls.
+//!
+//! The gup_test program hides the errno of a refused pin, and its pins end
+//! inside one call; here both the answer and a pin that is held can be had.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result};
+
+use crate::mapping::{open_rw, Mapping};
+use crate::system;
+
+/// FOLL_WRITE of include/linux/mm_types.h.
+const FOLL_WRITE: u32 = 0x1;
+
+/// `struct gup_test` of mm/gup_test.h.
+#[repr(C)]
+#[derive(Default)]
+struct GupTest {
+    get_delta_usec: u64,
+    put_delta_usec: u64,
+    addr: u64,
+    size: u64,
+    nr_pages_per_call: u32,
+    gup_flags: u32,
+    test_flags: u32,
+    which_pages: [u32; 8],
+}
+
+/// `struct pin_longterm_test` of mm/gup_test.h.
+#[repr(C)]
+struct PinLongterm {
+    addr: u64,
+    size: u64,
+    flags: u32,
+}
+
+/// How to take the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    GupFast,
+    PinFast,
+    PinLongterm,
+    Gup,
+    Pin,
+}
+
+impl How {
+    pub const ALL: [How; 5] = [
+        How::GupFast,
+        How::PinFast,
+        How::PinLongterm,
+        How::Gup,
+        How::Pin,
+    ];
+
+    /// The number in GUP_FAST_BENCHMARK and its kin.
+    fn number(self) -> u32 {
+        match self {
+            How::GupFast => 1,
+            How::PinFast => 2,
+            How::PinLongterm => 3,
+            How::Gup => 4,
+            How::Pin => 5,
+        }
+    }
+
+    /// Whether FOLL_PIN is used, which the vmstat books count.
+    pub fn pins(self) -> bool {
+        matches!(self, How::PinFast | How::PinLongterm | How::Pin)
+    }
+}
+
+/// `_IOC()` of include/uapi/asm-generic/ioctl.h, with type 'g'.
+const fn ioc(direction: u32, number: u32, size: usize) -> libc::c_ulong {
+    ((direction << 30) | ((size as u32) << 16) | ((b'g' as u32) << 8) | number) as libc::c_ulong
+}
+
+const IOC_WRITE: u32 = 1;
+const IOC_READ_WRITE: u32 = 3;
+const PIN_START: libc::c_ulong = ioc(IOC_WRITE, 7, size_of::<PinLongterm>());
+const PIN_STOP: libc::c_ulong = ioc(0, 8, 0);
+const PIN_READ: libc::c_ulong = ioc(IOC_WRITE, 9, size_of::<u64>());
+
+/// The open test device. Closing it drops a held pin.
+pub struct Device {
+    file: File,
+}
+
+impl Device {
+    pub fn open() -> Result<Self> {
+        let path = system::debugfs()?.join("gup_test");
+        let file = open_rw(&path, false).context("the kernel needs CONFIG_GUP_TEST")?;
+        Ok(Self { file })
+    }
+
+    fn ioctl<T>(&self, command: libc::c_ulong, argument: *mut T) -> io::Result<()> {
+        // SAFETY: each caller passes the structure that belongs to the
+        // command, or null where there is none.
+        match unsafe { libc::ioctl(self.file.as_raw_fd(), command, argument) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Takes and gives back the pages of `len` bytes, `per_call` at a time.
+    /// Returns how many pages were taken: fewer than asked when the kernel
+    /// refused, for the device keeps the errno to itself.
+    pub fn cycle(
+        &self,
+        how: How,
+        map: &Mapping,
+        at: usize,
+        len: usize,
+        per_call: u32,
+        write: bool,
+    ) -> io::Result<u64> {
+        let mut test = GupTest {
+            addr: (map.addr() + at) as u64,
+            size: len as u64,
+            nr_pages_per_call: per_call,
+            gup_flags: if write { FOLL_WRITE } else { 0 },
+            ..GupTest::default()
+        };
+        let command = ioc(IOC_READ_WRITE, how.number(), size_of::<GupTest>());
+        self.ioctl(command, &mut test)?;
+        Ok(test.size / 4096)
+    }
+
+    /// Pins for a long time; the pin lasts until [`Device::unpin`] or the
+    /// close. The errno is the kernel's.
+    pub fn pin_longterm(
+        &self,
+        map: &Mapping,
+        len: usize,
+        write: bool,
+        fast: bool,
+    ) -> io::Result<()> {
+        let mut test = PinLongterm {
+            addr: map.addr() as u64,
+            size: len as u64,
+            flags: u32::from(write) | (u32::from(fast) << 1),
+        };
+        self.ioctl(PIN_START, &mut test)
+    }
+
+    /// Copies what the pinned pages hold to `to`.
+    pub fn read_pinned(&self, to: &Mapping) -> io::Result<()> {
+        let mut addr = to.addr() as u64;
+        self.ioctl(PIN_READ, &mut addr)
+    }
+
+    pub fn unpin(&self) -> io::Result<()> {
+        self.ioctl(PIN_STOP, std::ptr::null_mut::<u8>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_is_the_kernels() {
+        // As the C macros give them on x86-64.
+        assert_eq!(size_of::<GupTest>(), 80);
+        assert_eq!(size_of::<PinLongterm>(), 24);
+        assert_eq!(ioc(IOC_READ_WRITE, 1, size_of::<GupTest>()), 0xc050_6701);
+        assert_eq!(PIN_START, 0x4018_6707);
+        assert_eq!(PIN_STOP, 0x6708);
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which implementation of each of the four pieces runs: the C original or
+//! the Rust one.
+//!
+//! A test of the wrong kernel proves nothing, so this is asked before every
+//! run, and more than one witness is heard: the kernel's configuration, and
+//! for the registry also what it shows in debugfs and which symbols it has.
+//! Witnesses that disagree are an error, not a vote.
+
+use std::fmt;
+use std::fs;
+
+use anyhow::{bail, Context, Result};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::system;
+
+/// The two implementations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    Rust,
+    C,
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Language::Rust => "Rust",
+            Language::C => "C",
+        })
+    }
+}
+
+/// One witness.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evidence {
+    pub source: &'static str,
+    pub saw: String,
+    pub says: Language,
+}
+
+/// One of the four pieces.
+#[derive(Debug, Clone, Serialize)]
+pub struct Piece {
+    pub name: &'static str,
+    pub implementation: Language,
+    pub evidence: Vec<Evidence>,
+}
+
+/// All four.
+#[derive(Debug, Clone, Serialize)]
+pub struct Live {
+    pub kernel: String,
+    pub registry: Piece,
+    pub pmem_driver: Piece,
+    pub fs_dax: Piece,
+    pub gup: Piece,
+}
+
+impl Live {
+    pub fn pieces(&self) -> [&Piece; 4] {
+        [&self.registry, &self.pmem_driver, &self.fs_dax, &self.gup]
+    }
+
+    /// The text for people.
+    pub fn text(&self) -> String {
+        let mut text = format!("kernel {}\n", self.kernel);
+        for piece in self.pieces() {
+            let saw: Vec<String> = piece
+                .evidence
+                .iter()
+                .map(|e| format!("{}: {}", e.source, e.saw))
+                .collect();
+            text += &format!(
+                "{:<12} {:<5} ({})\n",
+                piece.name,
+                piece.implementation.to_string(),
+                saw.join("; ")
+            );
+        }
+        text
+    }
+
+    /// Whether the kernel is the expected one. The registry tells the two
+    /// kernels apart: it is Rust in every Rust kernel of this project, and a
+    /// C kernel must have nothing in Rust.
+    pub fn mismatch(&self, expect: Language) -> Option<String> {
+        let wrong: Vec<&str> = match expect {
+            Language::Rust => vec![&self.registry],
+            Language::C => self.pieces().to_vec(),
+        }
+        .into_iter()
+        .filter(|p| p.implementation != expect)
+        .map(|p| p.name)
+        .collect();
+        if wrong.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "a kernel in {expect} was expected, but kernel {} is not in {expect} in: {}; boot the other variant",
+            self.kernel,
+            wrong.join(", ")
+        ))
+    }
+}
+
+/// Settles the witnesses of one piece.
+fn piece(name: &'static str, evidence: Vec<Evidence>) -> Result<Piece> {
+    let first = evidence
+        .first()
+        .with_context(|| format!("nothing tells whether {name} is C or Rust"))?
+        .says;
+    if evidence.iter().any(|e| e.says != first) {
+        let told: Vec<String> = evidence
+            .iter()
+            .map(|e| format!("{} says {} ({})", e.source, e.says, e.saw))
+            .collect();
+        bail!(
+            "the witnesses disagree about the {name}: {}; the modules or the configuration do not \
+             belong to the running kernel",
+            told.join("; ")
+        );
+    }
+    Ok(Piece {
+        name,
+        implementation: first,
+        evidence,
+    })
+}
+
+/// What the configuration says about one bool.
+fn from_config(config: &str, option: &str) -> Evidence {
+    let set = config.lines().any(|l| l == format!("{option}=y"));
+    Evidence {
+        source: "/proc/config.gz",
+        saw: format!("{option} is {}", if set { "y" } else { "not set" }),
+        says: if set { Language::Rust } else { Language::C },
+    }
+}
+
+/// `/sys/kernel/debug/dev_pagemap/implementation`: made by the Rust registry
+/// only.
+fn from_debugfs() -> Result<Evidence> {
+    let path = system::debugfs()?.join("dev_pagemap/implementation");
+    let (saw, says) = match fs::read_to_string(&path) {
+        Ok(text) if text.lines().next() == Some("rust") => {
+            ("first line is rust".into(), Language::Rust)
+        }
+        Ok(text) => bail!(
+            "{} should begin with the line `rust` but begins with {:?}",
+            path.display(),
+            text.lines().next().unwrap_or_default()
+        ),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => ("absent".into(), Language::C),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    Ok(Evidence {
+        source: "debugfs dev_pagemap/implementation",
+        saw,
+        says,
+    })
+}
+
+/// The symbols of vmlinux. `get_dev_pagemap` is there in either case;
+/// `dev_pagemap_percpu_release` is a local function of mm/memremap.c.
+fn from_kallsyms(text: &str) -> Result<Evidence> {
+    let has = |name: &str| {
+        text.lines()
+            .any(|l| l.split_whitespace().nth(2) == Some(name))
+    };
+    if !has("get_dev_pagemap") {
+        bail!("/proc/kallsyms has no get_dev_pagemap: CONFIG_KALLSYMS_ALL or CONFIG_ZONE_DEVICE is missing");
+    }
+    let c = has("dev_pagemap_percpu_release");
+    Ok(Evidence {
+        source: "/proc/kallsyms",
+        saw: format!(
+            "get_dev_pagemap present, dev_pagemap_percpu_release {}",
+            if c { "present" } else { "absent" }
+        ),
+        says: if c { Language::C } else { Language::Rust },
+    })
+}
+
+/// Asks the running kernel.
+pub fn ask() -> Result<Live> {
+    let config = system::kernel_config()?;
+    let symbols = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
+    Ok(Live {
+        kernel: system::kernel_release()?,
+        registry: piece(
+            "registry",
+            vec![
+                from_config(&config, "CONFIG_RUST_DEV_PAGEMAP"),
+                from_debugfs()?,
+                from_kallsyms(&symbols)?,
+            ],
+        )?,
+        pmem_driver: piece(
+            "pmem driver",
+            vec![from_config(&config, "CONFIG_RUST_BLK_DEV_PMEM")],
+        )?,
+        fs_dax: piece("fs/dax", vec![from_config(&config, "CONFIG_RUST_FS_DAX")])?,
+        gup: piece("GUP", vec![from_config(&config, "CONFIG_RUST_X86_GUP")])?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_lines() {
+        let text = "CONFIG_RUST=y\nCONFIG_RUST_DEV_PAGEMAP=y\n# CONFIG_RUST_FS_DAX is not set\n";
+        assert_eq!(
+            from_config(text, "CONFIG_RUST_DEV_PAGEMAP").says,
+            Language::Rust
+        );
+        assert_eq!(from_config(text, "CONFIG_RUST_FS_DAX").says, Language::C);
+        assert_eq!(from_config(text, "CONFIG_RUST_X86_GUP").says, Language::C);
+    }
+
+    #[test]
+    fn symbols() -> Result<()> {
+        let rust = "ffffffff81000000 T get_dev_pagemap\n";
+        let c = format!("{rust}ffffffff81000100 t dev_pagemap_percpu_release\n");
+        assert_eq!(from_kallsyms(rust)?.says, Language::Rust);
+        assert_eq!(from_kallsyms(&c)?.says, Language::C);
+        assert!(from_kallsyms("ffffffff81000000 T schedule\n").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn disagreement_is_an_error() {
+        let witness = |says| Evidence {
+            source: "x",
+            saw: String::new(),
+            says,
+        };
+        assert!(piece("p", vec![witness(Language::C), witness(Language::C)]).is_ok());
+        assert!(piece("p", vec![witness(Language::C), witness(Language::Rust)]).is_err());
+        assert!(piece("p", vec![]).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What runs inside the guest: the main job of `make run`, the guest tests of
+//! `make check`, and the question which implementation is live.
+
+mod command;
+mod data;
+mod filesystem;
+mod gup;
+mod live;
+mod main_job;
+mod mapping;
+mod ndctl;
+mod process;
+mod runner;
+mod skip;
+mod suites;
+mod system;
+mod target;
+mod tests;
+mod trace;
+mod vmstat;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use regex::Regex;
+
+use crate::live::Language;
+
+/// The kernel is not the one that was expected.
+const WRONG_KERNEL: u8 = 3;
+
+/// Main job and tests of the rust-dax guest.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Say which implementation of each of the four pieces is live.
+    Live {
+        /// Exit with status 3 unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        /// Only the JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The guest's side of `make run`.
+    MainJob {
+        /// What to read: {"bytes": …, "sha256": …}.
+        #[arg(long)]
+        spec: PathBuf,
+        /// Where to write the report.
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// Run the guest tests.
+    Run {
+        /// Refuse to run (exit status 3) unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        /// Only tests whose names match this regular expression.
+        #[arg(long, default_value = "")]
+        filter: Regex,
+        /// Print the names and what each test would look like if it failed.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Run one test in this process. Used by `run`.
+    #[command(hide = true)]
+    One { name: String },
+}
+
+fn main() -> ExitCode {
+    match work(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("guest-test: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(verb: Verb) -> Result<ExitCode> {
+    let status = |ok: bool| match ok {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    match verb {
+        Verb::Live { expect, json } => {
+            let live = live::ask()?;
+            let text = serde_json::to_string_pretty(&live).context("cannot write JSON")?;
+            println!("{text}");
+            if !json {
+                print!("{}", live.text());
+            }
+            Ok(refuse(&live, expect).unwrap_or(ExitCode::SUCCESS))
+        }
+        Verb::MainJob { spec, json } => Ok(status(main_job::run(&spec, &json)?)),
+        Verb::Run {
+            filter, list: true, ..
+        } => {
+            runner::list(&filter);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Run { expect, filter, .. } => {
+            let live = live::ask()?;
+            print!("{}", live.text());
+            match refuse(&live, expect) {
+                Some(code) => Ok(code),
+                None => Ok(status(runner::run(&filter)?)),
+            }
+        }
+        Verb::One { name } => Ok(status(runner::one(&name)?)),
+    }
+}
+
+/// The exit status for a kernel that is not the expected one.
+fn refuse(live: &live::Live, expect: Option<Language>) -> Option<ExitCode> {
+    let why = live.mismatch(expect?)?;
+    eprintln!("guest-test: {why}");
+    Some(ExitCode::from(WRONG_KERNEL))
+}

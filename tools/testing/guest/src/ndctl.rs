@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! ndctl, typed: regions, namespaces, and a namespace that is destroyed when
+//! its owner is dropped.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Cmd, Output};
+use crate::skip::Skip;
+use crate::system;
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 30;
+
+/// The kinds of emulated persistent memory in the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// QEMU's NVDIMMs: labels, many namespaces per region.
+    Acpi,
+    /// `memmap=nn!ss`: no labels, one namespace per region, always there.
+    E820,
+}
+
+impl Bus {
+    pub fn provider(self) -> &'static str {
+        match self {
+            Bus::Acpi => "ACPI.NFIT",
+            Bus::E820 => "e820",
+        }
+    }
+}
+
+/// A region as `ndctl list -R` shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Region {
+    pub dev: String,
+    pub size: u64,
+    #[serde(default)]
+    pub available_size: u64,
+}
+
+/// A namespace as `ndctl list -N` and `ndctl create-namespace` show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    pub dev: String,
+    pub mode: String,
+    #[serde(default)]
+    pub map: Option<String>,
+    #[serde(default)]
+    pub size: u64,
+    /// Unconfigured label-less namespaces have none.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    #[serde(default)]
+    pub align: Option<u64>,
+    #[serde(default)]
+    pub blockdev: Option<String>,
+    #[serde(default)]
+    pub daxregion: Option<DaxRegion>,
+    #[serde(default)]
+    pub state: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaxRegion {
+    #[serde(default)]
+    pub devices: Vec<DaxDevice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaxDevice {
+    pub chardev: String,
+    #[serde(default)]
+    pub size: u64,
+}
+
+impl Info {
+    pub fn enabled(&self) -> bool {
+        self.state.as_deref() != Some("disabled")
+    }
+
+    /// The character or block device that it offers.
+    pub fn node(&self) -> Result<PathBuf> {
+        let dax = self
+            .daxregion
+            .as_ref()
+            .and_then(|r| r.devices.first())
+            .map(|d| d.chardev.as_str());
+        let name = dax
+            .or(self.blockdev.as_deref())
+            .with_context(|| format!("{} offers neither a block nor a dax device", self.dev))?;
+        Ok(Path::new("/dev").join(name))
+    }
+}
+
+/// ndctl prints nothing, one object or an array, depending on how many there
+/// are and on its version.
+pub fn parse_list<T: for<'a> Deserialize<'a>>(json: &str) -> Result<Vec<T>> {
+    let json = json.trim();
+    if json.is_empty() {
+        return Ok(Vec::new());
+    }
+    if json.starts_with('[') {
+        return serde_json::from_str(json).context("cannot parse ndctl's list");
+    }
+    Ok(vec![
+        serde_json::from_str(json).context("cannot parse ndctl's object")?
+    ])
+}
+
+pub fn regions(bus: &str) -> Result<Vec<Region>> {
+    let mut all: Vec<Region> = parse_list(&Cmd::new("ndctl list -R -b").arg(bus).ok()?.stdout)?;
+    all.sort_by(|a, b| a.dev.cmp(&b.dev));
+    Ok(all)
+}
+
+/// Namespaces, disabled ones too. An empty seed namespace (size 0) is not
+/// one.
+pub fn namespaces(filter: &str) -> Result<Vec<Info>> {
+    let text = Cmd::new("ndctl list -N -D -i -X")
+        .arg_words(filter)
+        .ok()?
+        .stdout;
+    let text = if text.trim_start().starts_with('{') && text.contains("\"namespaces\"") {
+        let all: serde_json::Value =
+            serde_json::from_str(&text).context("cannot parse ndctl's list")?;
+        all["namespaces"].to_string()
+    } else {
+        text
+    };
+    let all: Vec<Info> = parse_list(&text)?;
+    Ok(all.into_iter().filter(|n| n.size > 0).collect())
+}
+
+pub fn namespace(dev: &str) -> Result<Option<Info>> {
+    Ok(namespaces(&format!("-n {dev}"))?.into_iter().next())
+}
+
+/// The two personalities of persistent memory with struct pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Fsdax,
+    Devdax,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Fsdax => "fsdax",
+            Mode::Devdax => "devdax",
+        }
+    }
+}
+
+/// Where the struct pages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Map {
+    /// In the namespace itself (an altmap).
+    Dev,
+    /// In ordinary memory.
+    Mem,
+}
+
+impl Map {
+    pub fn name(self) -> &'static str {
+        match self {
+            Map::Dev => "dev",
+            Map::Mem => "mem",
+        }
+    }
+}
+
+/// What namespace a test wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    pub mode: Mode,
+    pub align: u64,
+    pub map: Map,
+    pub bus: Bus,
+}
+
+pub fn align_name(align: u64) -> String {
+    match align {
+        a if a >= GIB => format!("{}G", a / GIB),
+        a if a >= MIB => format!("{}M", a / MIB),
+        a => format!("{}K", a / KIB),
+    }
+}
+
+impl Want {
+    /// A label-less fsdax namespace with its struct pages in memory needs no
+    /// info block: ndctl leaves it as the kernel offers it, without an
+    /// alignment of its own.
+    fn is_native(&self) -> bool {
+        self.bus == Bus::E820 && self.mode == Mode::Fsdax && self.map == Map::Mem
+    }
+
+    /// As used in test names: `fsdax-2M-dev-acpi`.
+    pub fn name(&self) -> String {
+        if self.is_native() {
+            return "fsdax-native-e820".into();
+        }
+        let bus = match self.bus {
+            Bus::Acpi => "acpi",
+            Bus::E820 => "e820",
+        };
+        format!(
+            "{}-{}-{}-{bus}",
+            self.mode.name(),
+            align_name(self.align),
+            self.map.name()
+        )
+    }
+
+    /// What to ask of a labelled region. A 1 GiB alignment needs one unit for
+    /// the metadata and at least two for data.
+    pub fn size(&self) -> u64 {
+        if self.align >= GIB {
+            3 * GIB
+        } else {
+            512 * MIB
+        }
+    }
+
+    fn flags(&self) -> String {
+        format!(
+            "-m {} -M {} -a {}",
+            self.mode.name(),
+            self.map.name(),
+            self.align
+        )
+    }
+}
+
+/// A namespace made here; dropping it destroys it.
+pub struct Namespace {
+    pub info: Info,
+    bus: Bus,
+    gone: bool,
+}
+
+impl Namespace {
+    /// Makes one; a [`Skip`] error when the machine has not got the room.
+    pub fn create(want: &Want) -> Result<Self> {
+        Self::create_sized(want, want.size())
+    }
+
+    /// The same with a size of the caller's.
+    pub fn create_sized(want: &Want, size: u64) -> Result<Self> {
+        let out = Cmd::new("ndctl create-namespace")
+            .arg_words(&want.flags())
+            .arg_words(&Self::place(want, size)?)
+            .limit_secs(180)
+            .ok()?;
+        let info = parse_list::<Info>(&out.stdout)?
+            .into_iter()
+            .next()
+            .context("ndctl create-namespace said nothing about what it made")?;
+        let namespace = Self {
+            info,
+            bus: want.bus,
+            gone: false,
+        };
+        namespace.require(want)?;
+        system::wait_for_node(&namespace.info.node()?)?;
+        Ok(namespace)
+    }
+
+    /// Where it can go, as arguments.
+    fn place(want: &Want, size: u64) -> Result<String> {
+        let provider = want.bus.provider();
+        match want.bus {
+            // The first region begins at a 1 GiB boundary, later ones need
+            // not.
+            Bus::Acpi => regions(provider)?
+                .iter()
+                .find(|r| r.available_size >= size)
+                .map(|r| format!("-r {} -s {size}", r.dev)),
+            Bus::E820 => namespaces("-b e820")?
+                .iter()
+                .filter(|n| n.size >= size)
+                .min_by_key(|n| n.size)
+                .map(|n| format!("-f -e {}", n.dev)),
+        }
+        .ok_or_else(|| Skip(format!("{provider} has no {} MiB to give", size / MIB)).into())
+    }
+
+    fn require(&self, want: &Want) -> Result<()> {
+        let i = &self.info;
+        if i.mode != want.mode.name()
+            || i.map.as_deref() != Some(want.map.name())
+            || (i.align != Some(want.align) && !want.is_native())
+        {
+            bail!("{} was wanted, ndctl made {i:?}", want.name());
+        }
+        Ok(())
+    }
+
+    pub fn dev(&self) -> &str {
+        &self.info.dev
+    }
+
+    pub fn node(&self) -> Result<PathBuf> {
+        self.info.node()
+    }
+
+    pub fn disable(&self) -> Result<()> {
+        Cmd::new("ndctl disable-namespace").arg(self.dev()).ok()?;
+        Ok(())
+    }
+
+    /// Enables it and learns its device names anew: they can change.
+    pub fn enable(&mut self) -> Result<()> {
+        Cmd::new("ndctl enable-namespace").arg(self.dev()).ok()?;
+        self.info = namespace(self.dev())?
+            .with_context(|| format!("{} is gone after it was enabled", self.dev()))?;
+        if !self.info.enabled() {
+            bail!(
+                "{} is still disabled after ndctl enable-namespace",
+                self.dev()
+            );
+        }
+        system::wait_for_node(&self.node()?)
+    }
+
+    /// Where the namespace lies in physical memory: start and size.
+    pub fn resource(&self) -> Result<(u64, u64)> {
+        let dir = Path::new("/sys/bus/nd/devices").join(self.dev());
+        Ok((
+            system::read_u64(dir.join("resource"))?,
+            system::read_u64(dir.join("size"))?,
+        ))
+    }
+
+    /// Destroys it; on e820 it becomes unconfigured again.
+    pub fn destroy(mut self) -> Result<()> {
+        self.gone = true;
+        destroy(&self.info.dev, self.bus)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if !self.gone {
+            if let Err(e) = destroy(&self.info.dev, self.bus) {
+                eprintln!("clean-up: {e:#}");
+            }
+        }
+    }
+}
+
+/// A label-less namespace cannot go away; destroying wipes its info block and
+/// leaves it disabled, so it is enabled again as the unconfigured device it was.
+fn destroy(dev: &str, bus: Bus) -> Result<()> {
+    Cmd::new("ndctl destroy-namespace -f")
+        .arg(dev)
+        .limit_secs(120)
+        .ok()?;
+    if bus == Bus::E820 {
+        Cmd::new("ndctl enable-namespace").arg(dev).ok()?;
+    }
+    Ok(())
+}
+
+impl Cmd {
+    /// Arguments in one string, split at blanks.
+    pub fn arg_words(mut self, words: &str) -> Self {
+        for word in words.split_whitespace() {
+            self = self.arg(word);
+        }
+        self
+    }
+}
+
+/// `ndctl create-namespace` with the caller's arguments, whatever comes of it.
+pub fn try_create(arguments: &str) -> Result<Output> {
+    Cmd::new("ndctl create-namespace")
+        .arg_words(arguments)
+        .run()
+}
+
+/// Brings the namespaces back to `before`: what was not there is destroyed,
+/// what was unconfigured is wiped. Returns what it had to do.
+pub fn restore(before: &[Info]) -> Result<Vec<String>> {
+    let mut done = Vec::new();
+    for now in namespaces("")? {
+        match before.iter().find(|b| b.dev == now.dev) {
+            Some(b) if b.uuid.is_none() && now.uuid.is_some() => {
+                destroy(&now.dev, Bus::E820)?;
+                done.push(format!("wiped {}", now.dev));
+            }
+            Some(b) if b.enabled() && !now.enabled() => {
+                Cmd::new("ndctl enable-namespace").arg(&now.dev).ok()?;
+                done.push(format!("enabled {}", now.dev));
+            }
+            Some(_) => {}
+            None => {
+                destroy(&now.dev, Bus::Acpi)?;
+                done.push(format!("destroyed {}", now.dev));
+            }
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_or_many() -> Result<()> {
+        let one = r#"{"dev":"namespace0.0","mode":"fsdax","map":"dev","size":526385152,
+            "uuid":"x","sector_size":512,"align":2097152,"blockdev":"pmem0"}"#;
+        let parsed: Vec<Info> = parse_list(one)?;
+        assert_eq!(parsed[0].node()?, Path::new("/dev/pmem0"));
+        assert!(parsed[0].enabled());
+        let many: Vec<Info> = parse_list(&format!("[{one},{one}]"))?;
+        assert_eq!(many.len(), 2);
+        assert!(parse_list::<Info>("")?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn devdax_has_a_character_device() -> Result<()> {
+        let json = r#"[{"dev":"namespace1.0","mode":"devdax","map":"mem","size":1,"align":4096,
+            "daxregion":{"id":1,"size":1,"align":4096,"devices":[{"chardev":"dax1.0","size":1}]},
+            "state":"disabled"}]"#;
+        let parsed: Vec<Info> = parse_list(json)?;
+        assert_eq!(parsed[0].node()?, Path::new("/dev/dax1.0"));
+        assert!(!parsed[0].enabled());
+        Ok(())
+    }
+
+    #[test]
+    fn names() {
+        let want = Want {
+            mode: Mode::Devdax,
+            align: GIB,
+            map: Map::Mem,
+            bus: Bus::E820,
+        };
+        assert_eq!(want.name(), "devdax-1G-mem-e820");
+    }
+}

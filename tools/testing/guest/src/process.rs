@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Child processes that run a closure, and the gates by which they and their
+//! parent wait for each other.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::FromRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+
+use crate::command::whereabouts;
+
+/// A forked child; dropping it kills and reaps it.
+pub struct Child {
+    pid: i32,
+    reaped: bool,
+}
+
+/// Runs `work` in a child. Its error is printed there and becomes exit status
+/// 1 here.
+pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
+    // SAFETY: the caller's process has one thread when tests fork (those of
+    // finished commands have ended), so the child may allocate and lock.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()).context("fork failed"),
+        0 => {
+            let status = match work() {
+                Ok(()) => 0,
+                Err(e) => {
+                    eprintln!("child: {e:#}");
+                    1
+                }
+            };
+            // SAFETY: ends the child without running the parent's clean-up,
+            // which would destroy the parent's namespaces.
+            unsafe { libc::_exit(status) }
+        }
+        pid => Ok(Child { pid, reaped: false }),
+    }
+}
+
+impl Child {
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The wait status, or None while it runs.
+    fn poll(&mut self) -> Result<Option<i32>> {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        match unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) } {
+            0 => Ok(None),
+            -1 => Err(io::Error::last_os_error()).context("waitpid failed"),
+            _ => {
+                self.reaped = true;
+                Ok(Some(status))
+            }
+        }
+    }
+
+    /// Waits for the end: Ok(None) after a normal exit, the signal otherwise.
+    pub fn wait_signal(&mut self, secs: u64, what: &str) -> Result<Option<i32>> {
+        let end = Instant::now() + Duration::from_secs(secs);
+        loop {
+            if let Some(status) = self.poll()? {
+                if libc::WIFSIGNALED(status) {
+                    return Ok(Some(libc::WTERMSIG(status)));
+                }
+                match libc::WEXITSTATUS(status) {
+                    0 => return Ok(None),
+                    n => bail!("{what}: the child failed with exit status {n}"),
+                }
+            }
+            if Instant::now() > end {
+                bail!(
+                    "{what}: the child did not end within {secs} s ({})",
+                    whereabouts(self.pid as u32)
+                );
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a normal end.
+    pub fn join(mut self, secs: u64, what: &str) -> Result<()> {
+        match self.wait_signal(secs, what)? {
+            None => Ok(()),
+            Some(signal) => bail!("{what}: the child died of signal {signal}"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // SAFETY: the pid is an unreaped child of this process.
+            unsafe {
+                libc::kill(self.pid, libc::SIGKILL);
+                libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+/// Opened once by one side, waited for by the other.
+pub struct Gate {
+    reader: File,
+    writer: File,
+}
+
+impl Gate {
+    pub fn new() -> Result<Self> {
+        let (reader, writer) = pipe()?;
+        Ok(Self { reader, writer })
+    }
+
+    pub fn open(&self) -> Result<()> {
+        (&self.writer).write_all(b"x").context("cannot open a gate")
+    }
+
+    /// Waits. Both sides hold both ends, so a dead partner does not end the
+    /// wait; the limit of the test does.
+    pub fn pass(&self) -> Result<()> {
+        let mut byte = [0];
+        (&self.reader)
+            .read_exact(&mut byte)
+            .context("cannot wait at a gate")
+    }
+}
+
+/// A pipe: reader and writer.
+pub fn pipe() -> Result<(File, File)> {
+    let mut fds = [0; 2];
+    // SAFETY: the array has room for two descriptors.
+    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error()).context("pipe failed");
+    }
+    // SAFETY: both are fresh and owned here.
+    Ok(unsafe { (File::from_raw_fd(fds[0]), File::from_raw_fd(fds[1])) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_open() -> Result<()> {
+        let gate = Gate::new()?;
+        gate.open()?;
+        gate.pass()
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the tests, each in a process of its own.
+//!
+//! A test that hangs, dies of SIGBUS or leaves a mount behind must not take
+//! the others with it: the runner kills it after its limit, unmounts what it
+//! left, brings the namespaces back to what they were, and looks at the
+//! kernel's taint flags to tell which test made the kernel complain.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{bail, Context, Result};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Cmd;
+use crate::filesystem::unmount_below;
+use crate::ndctl::{self, Info};
+use crate::skip::Skip;
+use crate::system;
+use crate::target::MOUNTS;
+use crate::tests::{self, Test};
+
+/// Begins the last line of a test's own process.
+const VERDICT: &str = "verdict: ";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Fail,
+    Skip,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Verdict {
+    status: Status,
+    why: String,
+}
+
+/// The line that the host reads.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    name: &'a str,
+    status: Status,
+    why: &'a str,
+    seconds: f64,
+}
+
+pub fn list(filter: &Regex) {
+    for test in tests::all().iter().filter(|t| filter.is_match(&t.name)) {
+        println!("{}\n    {}", test.name, test.doc);
+    }
+}
+
+/// Runs what matches; true when nothing failed.
+pub fn run(filter: &Regex) -> Result<bool> {
+    system::load_modules()?;
+    let chosen: Vec<Test> = tests::all()
+        .into_iter()
+        .filter(|t| filter.is_match(&t.name))
+        .collect();
+    if chosen.is_empty() {
+        bail!("no test matches {filter}; `guest-test run --list` shows them");
+    }
+    let scale = time_scale()?;
+    let before = ndctl::namespaces("")?;
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for test in &chosen {
+        let start = Instant::now();
+        let verdict = guarded(test, scale, &before);
+        match verdict.status {
+            Status::Ok => passed += 1,
+            Status::Fail => failed += 1,
+            Status::Skip => skipped += 1,
+        }
+        let outcome = Outcome {
+            name: &test.name,
+            status: verdict.status,
+            why: &verdict.why,
+            seconds: (start.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+        };
+        if outcome.status == Status::Fail {
+            println!("{}: a failure means: {}", test.name, test.doc);
+        }
+        println!(
+            "result: {}",
+            serde_json::to_string(&outcome).context("cannot write JSON")?
+        );
+    }
+    println!("guest tests: {passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed == 0)
+}
+
+/// KASAN and lockdep make everything many times slower.
+fn time_scale() -> Result<u64> {
+    let config = system::kernel_config()?;
+    Ok(match config.lines().any(|l| l == "CONFIG_KASAN=y") {
+        true => 8,
+        false => 1,
+    })
+}
+
+/// One test and all that may be wrong after it.
+fn guarded(test: &Test, scale: u64, before: &[Info]) -> Verdict {
+    let taint = complaints();
+    let mut verdict = spawn(test, scale).unwrap_or_else(|e| Verdict {
+        status: Status::Fail,
+        why: format!("{e:#}"),
+    });
+    let mut blame = |text: String| {
+        verdict.status = Status::Fail;
+        verdict.why = match verdict.why.is_empty() {
+            true => text,
+            false => format!("{}; {text}", verdict.why),
+        };
+    };
+    if let Err(e) = unmount_below(Path::new(MOUNTS)) {
+        blame(format!("{e:#}"));
+    }
+    match ndctl::restore(before) {
+        Ok(done) if done.is_empty() => {}
+        Ok(done) => blame(format!(
+            "it did not clean up: the runner {}",
+            done.join(", ")
+        )),
+        Err(e) => blame(format!("the namespaces could not be restored: {e:#}")),
+    }
+    if let (Ok(old), Ok(new)) = (taint, complaints()) {
+        if new & !old != 0 {
+            blame(format!(
+                "the kernel complained (taint {new:#x}, before {old:#x}); see the console"
+            ));
+        }
+    }
+    verdict
+}
+
+/// The taint flags that a complaint of the kernel sets: bad page (5), oops
+/// (7), warning (9), soft lockup (14).
+fn complaints() -> Result<u64> {
+    let flags = system::read_u64("/proc/sys/kernel/tainted")?;
+    Ok(flags & ((1 << 5) | (1 << 7) | (1 << 9) | (1 << 14)))
+}
+
+fn spawn(test: &Test, scale: u64) -> Result<Verdict> {
+    let me = std::env::current_exe().context("cannot find this program")?;
+    let out = Cmd::new(&me.to_string_lossy())
+        .arg("one")
+        .arg(&test.name)
+        .limit_secs(test.limit_secs * scale)
+        .run()?;
+    let mut verdict = None;
+    for line in out.stdout.lines().chain(out.stderr.lines()) {
+        match line.strip_prefix(VERDICT) {
+            Some(json) => verdict = Some(serde_json::from_str(json).context("bad verdict line")?),
+            None => println!("  {line}"),
+        }
+    }
+    verdict.with_context(|| format!("the test's process died with exit status {}", out.code()))
+}
+
+/// The inside of a test's own process.
+pub fn one(name: &str) -> Result<bool> {
+    let test = tests::all()
+        .into_iter()
+        .find(|t| t.name == name)
+        .with_context(|| format!("there is no test {name}"))?;
+    let verdict = match (test.run)() {
+        Ok(why) => Verdict {
+            status: Status::Ok,
+            why,
+        },
+        Err(e) => Verdict {
+            status: match e.downcast_ref::<Skip>() {
+                Some(_) => Status::Skip,
+                None => Status::Fail,
+            },
+            why: format!("{e:#}"),
+        },
+    };
+    println!(
+        "{VERDICT}{}",
+        serde_json::to_string(&verdict).context("cannot write JSON")?
+    );
+    Ok(verdict.status != Status::Fail)
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Small facts of the running system: pseudo filesystems, modules, iomem,
+//! device nodes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+
+use crate::command::Cmd;
+
+/// Mounts a pseudo filesystem unless it is mounted.
+fn pseudo(kind: &str, dir: &str) -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    let mounted = mounts.lines().any(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next() == Some(dir) && words.next() == Some(kind)
+    });
+    if !mounted {
+        Cmd::new(&format!("mount -t {kind} {kind} {dir}")).ok()?;
+    }
+    Ok(PathBuf::from(dir))
+}
+
+/// `/sys/kernel/debug`, mounted.
+pub fn debugfs() -> Result<PathBuf> {
+    pseudo("debugfs", "/sys/kernel/debug")
+}
+
+/// `/sys/kernel/tracing`, mounted.
+pub fn tracefs() -> Result<PathBuf> {
+    pseudo("tracefs", "/sys/kernel/tracing")
+}
+
+/// Reads a small file and trims it.
+pub fn read(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    fs::read_to_string(path)
+        .map(|s| s.trim().to_string())
+        .with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads a number, decimal or 0x-hexadecimal.
+pub fn read_u64(path: impl AsRef<Path>) -> Result<u64> {
+    let path = path.as_ref();
+    let text = read(path)?;
+    parse_u64(&text).with_context(|| format!("{} holds no number: {text:?}", path.display()))
+}
+
+/// Decimal, or hexadecimal with 0x.
+pub fn parse_u64(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The kernel's release string.
+pub fn kernel_release() -> Result<String> {
+    read("/proc/sys/kernel/osrelease")
+}
+
+/// The kernel's configuration, from /proc/config.gz.
+pub fn kernel_config() -> Result<String> {
+    Ok(Cmd::new("zcat /proc/config.gz")
+        .ok()
+        .context("the kernel needs CONFIG_IKCONFIG_PROC")?
+        .stdout)
+}
+
+/// `/proc/iomem`, without the lines that come and go for other reasons.
+pub fn iomem() -> Result<String> {
+    fs::read_to_string("/proc/iomem").context("cannot read /proc/iomem")
+}
+
+/// The modules of persistent memory and DAX. Nothing loads them by itself in
+/// a guest without udev.
+pub fn load_modules() -> Result<()> {
+    for module in [
+        "libnvdimm",
+        "nfit",
+        "nd_e820",
+        "nd_pmem",
+        "device_dax",
+        "dax_pmem",
+    ] {
+        Cmd::new("modprobe").arg(module).ok()?;
+    }
+    // Regions and namespaces appear asynchronously.
+    let _ = Cmd::new("udevadm settle --timeout=20").limit_secs(30).run();
+    Ok(())
+}
+
+/// Waits for a device node.
+pub fn wait_for_node(path: &Path) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !path.exists() {
+        if Instant::now() > end {
+            bail!("{} did not appear within 10 s", path.display());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// What differs between two texts, line by line as multisets: lines that went
+/// and lines that came.
+pub fn line_diff(before: &str, after: &str) -> Option<String> {
+    let mut came: Vec<&str> = after.lines().collect();
+    let mut went = Vec::new();
+    for line in before.lines() {
+        match came.iter().position(|l| *l == line) {
+            Some(at) => drop(came.remove(at)),
+            None => went.push(line),
+        }
+    }
+    if came.is_empty() && went.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "gone: [{}]; new: [{}]",
+        went.join("; ").trim(),
+        came.join("; ").trim()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(parse_u64("0x10"), Some(16));
+        assert_eq!(parse_u64("10"), Some(10));
+        assert_eq!(parse_u64("x"), None);
+    }
+
+    #[test]
+    fn differences() {
+        assert_eq!(line_diff("a\nb\n", "b\na\n"), None);
+        let text = line_diff("a\nb\nb", "a\nb\nc").unwrap_or_default();
+        assert_eq!(text, "gone: [b]; new: [c]");
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Something to map: a file on a fresh DAX filesystem or a device-dax device,
+//! on a namespace made for it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{open_rw, Mapping};
+use crate::ndctl::{Mode, Namespace, Want};
+
+/// Below it the tests mount.
+pub const MOUNTS: &str = "/mnt/guest-test";
+
+/// Fields are dropped in this order: file, mount, namespace.
+pub struct Target {
+    pub file: File,
+    pub mount: Option<DaxMount>,
+    pub namespace: Namespace,
+    pub want: Want,
+}
+
+impl Target {
+    /// `len` bytes to map, on ext4 where it is fsdax.
+    pub fn create(want: &Want, len: u64) -> Result<Self> {
+        Self::on(want, Kind::Ext4, len)
+    }
+
+    pub fn on(want: &Want, kind: Kind, len: u64) -> Result<Self> {
+        let namespace = Namespace::create(want)?;
+        let node = namespace.node()?;
+        let (file, mount) = match want.mode {
+            Mode::Fsdax => {
+                let mount = DaxMount::create(kind, &node, &mount_point())?;
+                (mount.file("data", len)?, Some(mount))
+            }
+            Mode::Devdax => (open_rw(&node, false)?, None),
+        };
+        Ok(Self {
+            file,
+            mount,
+            namespace,
+            want: *want,
+        })
+    }
+
+    pub fn is_fsdax(&self) -> bool {
+        self.want.mode == Mode::Fsdax
+    }
+
+    /// At least `len` bytes from the start, aligned so that the biggest page
+    /// fits. device-dax wants whole units of its alignment.
+    pub fn map(&self, len: usize) -> Result<Mapping> {
+        let (len, align) = self.unit(len);
+        Mapping::shared(&self.file, 0, len, align)
+    }
+
+    /// The same with other protection or flags.
+    pub fn map_with(&self, len: usize, prot: i32, flags: i32) -> Result<Mapping> {
+        let (len, align) = self.unit(len);
+        Mapping::with(&self.file, 0, len, align, prot, flags)
+    }
+
+    /// Address space for a mapping of this target.
+    pub fn reserve(&self, len: usize) -> Result<Mapping> {
+        let (len, align) = self.unit(len);
+        Mapping::reserve(len, align)
+    }
+
+    fn unit(&self, len: usize) -> (usize, usize) {
+        let align = self.want.align as usize;
+        match self.want.mode {
+            Mode::Fsdax => (len, 2 << 20),
+            Mode::Devdax => (len.next_multiple_of(align), align.max(2 << 20)),
+        }
+    }
+
+    /// Closes, unmounts and destroys, with the errors.
+    pub fn finish(self) -> Result<()> {
+        drop(self.file);
+        if let Some(mount) = self.mount {
+            mount.unmount()?;
+        }
+        self.namespace.destroy()
+    }
+}
+
+/// A mount point of this process's own.
+pub fn mount_point() -> PathBuf {
+    Path::new(MOUNTS).join(std::process::id().to_string())
+}

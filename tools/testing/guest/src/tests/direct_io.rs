@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! O_DIRECT between the scratch disk and DAX mappings, and process_vm_readv()
+//! and _writev(), which reach the same pages from another process.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{mapped_kinds, one_of_each, per_kind, Test};
+use crate::data;
+use crate::mapping::{open_rw, pread_all, pread_once, pwrite_all, Mapping, PAGE};
+use crate::ndctl::Want;
+use crate::process::{spawn, Gate};
+use crate::skip::Skip;
+use crate::target::Target;
+use crate::vmstat::{require_unpinned, settled};
+
+const LEN: usize = 8 << 20;
+/// Where on the scratch disk these tests write.
+const DISK_AT: u64 = 1 << 30;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_kind(
+        &mapped_kinds(),
+        "direct-io",
+        180,
+        "the disk and the mapping do not see the same bytes, a read into a read-only mapping is not refused \
+         with EFAULT, or a page stays pinned after the I/O",
+        both_ways,
+    );
+    tests.extend(per_kind(
+        &one_of_each(),
+        "process-vm",
+        60,
+        "process_vm_readv() or process_vm_writev() on another process's DAX mapping moves wrong bytes or \
+         loses a pin",
+        process_vm,
+    ));
+    tests
+}
+
+/// The scratch disk, for direct I/O.
+pub fn scratch() -> Result<File> {
+    let path = Path::new("/dev/vdb");
+    if !path.exists() {
+        return Err(Skip("the guest has no scratch disk /dev/vdb".into()).into());
+    }
+    open_rw(path, true)
+}
+
+fn both_ways(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let disk = scratch()?;
+    let plain = Mapping::anonymous(LEN)?;
+    let before = settled()?;
+    // Chunks from one page to more than a huge page, and one that is no
+    // power of two.
+    for (i, chunk) in [PAGE, 13 * PAGE, 256 << 10, LEN].into_iter().enumerate() {
+        let seed = 100 + i as u64;
+        // Disk to mapping, which nothing has touched yet.
+        let bytes = data::bytes(seed, LEN);
+        plain.write(0, &bytes);
+        pwrite_all(&disk, &plain, 0, LEN, DISK_AT, LEN).context("preparing the disk")?;
+        let map = target.map(LEN)?;
+        pread_all(&disk, &map, 0, LEN, DISK_AT, chunk).context("disk to mapping")?;
+        map.require(0, &bytes, "direct read into the mapping")?;
+        // Mapping to disk.
+        let bytes = data::bytes(seed + 1000, LEN);
+        map.write(0, &bytes);
+        pwrite_all(&disk, &map, 0, LEN, DISK_AT, chunk).context("mapping to disk")?;
+        pread_all(&disk, &plain, 0, LEN, DISK_AT, LEN).context("reading the disk back")?;
+        plain.require(0, &bytes, "direct write from the mapping")?;
+        // Not at the start of a page of the file, over a 2 MiB boundary.
+        let (at, len) = ((2 << 20) - 3 * PAGE, 7 * PAGE);
+        pread_all(&disk, &map, at, len, DISK_AT, chunk).context("disk over a boundary")?;
+        map.require(at, &bytes[..len], "direct read over a 2 MiB boundary")?;
+        if let Some(mount) = &target.mount {
+            drop(map);
+            let mut want = bytes.clone();
+            want[at..at + len].copy_from_slice(&bytes[..len]);
+            let file = std::fs::read(mount.path("data")).context("cannot read the file")?;
+            if let Some(diff) = data::first_difference(&want, &file) {
+                bail!("read(2) of the file after direct I/O: {diff}");
+            }
+        }
+    }
+    read_only(&target, &disk)?;
+    let pinned = require_unpinned("direct I/O")?.acquired - before.acquired;
+    ensure!(pinned > 0, "direct I/O pinned no page at all");
+    target.finish()?;
+    Ok(format!("{pinned} pins, all given back"))
+}
+
+/// A direct read writes to memory, which a read-only mapping must refuse,
+/// whether or not its pages are there already.
+fn read_only(target: &Target, disk: &File) -> Result<()> {
+    let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
+    for touched in [false, true] {
+        if touched {
+            map.peek(0);
+        }
+        match pread_once(disk, &map, 0, PAGE, DISK_AT) {
+            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
+            Err(e) => bail!("a direct read into a read-only mapping gives {e}, not EFAULT"),
+            Ok(n) => {
+                bail!("a direct read wrote {n} bytes into a read-only mapping (touched: {touched})")
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies between this process and `pid`; `write` says in which direction.
+fn cross_copy(
+    pid: i32,
+    local: &Mapping,
+    remote: usize,
+    len: usize,
+    write: bool,
+) -> io::Result<usize> {
+    let here = libc::iovec {
+        iov_base: local.addr() as *mut libc::c_void,
+        iov_len: len,
+    };
+    let there = libc::iovec {
+        iov_base: remote as *mut libc::c_void,
+        iov_len: len,
+    };
+    // SAFETY: the local vector lies inside `local`; the remote one is
+    // checked by the kernel against the other process.
+    let n = unsafe {
+        if write {
+            libc::process_vm_writev(pid, &here, 1, &there, 1, 0)
+        } else {
+            libc::process_vm_readv(pid, &here, 1, &there, 1, 0)
+        }
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+fn process_vm(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    // Mapped before the fork, so that the address is known here; a shared DAX
+    // mapping's page tables are not copied, the child faults its own.
+    let map = target.map(LEN)?;
+    let addr = map.addr();
+    let (ready, written) = (Gate::new()?, Gate::new()?);
+    let first = data::bytes(21, LEN);
+    let second = data::bytes(22, LEN);
+    let child = spawn(|| {
+        map.write(0, &first);
+        ready.open()?;
+        written.pass()?;
+        map.require(0, &second, "what the parent wrote into the child's mapping")
+    })?;
+    drop(map);
+    ready.pass()?;
+    let buffer = Mapping::anonymous(LEN)?;
+    let n = cross_copy(child.pid(), &buffer, addr, LEN, false).context("process_vm_readv")?;
+    ensure!(n == LEN, "process_vm_readv moved {n} of {LEN} bytes");
+    buffer.require(0, &first, "what the parent read from the child's mapping")?;
+    buffer.write(0, &second);
+    let n = cross_copy(child.pid(), &buffer, addr, LEN, true).context("process_vm_writev")?;
+    ensure!(n == LEN, "process_vm_writev moved {n} of {LEN} bytes");
+    written.open()?;
+    child.join(20, "process_vm")?;
+    require_unpinned("process_vm")?;
+    target.finish()?;
+    Ok(format!("{LEN} bytes each way"))
+}

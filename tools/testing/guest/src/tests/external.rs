@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Suites of others on real pages: ndctl's tests that need no nfit_test, and
+//! the kernel's hmm-tests.
+
+use std::path::Path;
+
+use anyhow::{ensure, Result};
+
+use super::{want, Test};
+use crate::command::{Cmd, Output};
+use crate::ndctl::{Bus, Map, Mode, MIB};
+use crate::skip::Skip;
+use crate::suites::{dax_pmd, tap, Ndctl, SKIPPED};
+use crate::target::Target;
+
+/// ndctl's own: name, limit in seconds.
+const NDCTL_TESTS: &[(&str, u64)] = &[
+    ("dax-dev", 60),
+    ("device-dax", 240),
+    ("hugetlb", 60),
+    ("pmem-ns", 120),
+    ("revoke_devmem", 60),
+    ("dax-ext4.sh", 300),
+    ("dax-xfs.sh", 300),
+    ("align.sh", 300),
+    ("sub-section.sh", 300),
+    ("dm.sh", 120),
+    ("daxctl-devices.sh", 300),
+    ("device-dax-fio.sh", 300),
+    ("mmap.sh", 600),
+];
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![Test::new(
+        "suite::dax-pmd",
+        300,
+        "one of ndctl's O_DIRECT, fork, remap and poison cases on an fsdax file fails",
+        pmd,
+    )];
+    for (name, limit) in NDCTL_TESTS {
+        tests.push(Test::new(
+            format!("suite::{name}"),
+            limit + 30,
+            "this test of ndctl fails; its last lines say where",
+            move || judge(name, &ndctl(name)?.limit_secs(*limit).run()?),
+        ));
+    }
+    for (name, parameters) in [
+        ("private", ""),
+        (
+            "coherent",
+            "spm_addr_dev0=0x200000000 spm_addr_dev1=0x210000000",
+        ),
+    ] {
+        tests.push(Test::new(
+            format!("suite::hmm-{name}"),
+            300,
+            "a test of hmm-tests fails: pages of device memory are not allocated, migrated, shared or freed \
+             as they should be, or test_hmm cannot be unloaded because memunmap_pages() hangs",
+            move || hmm(parameters),
+        ));
+    }
+    tests
+}
+
+/// One of ndctl's programs, or the reason why not.
+pub fn ndctl(name: &str) -> Result<Cmd> {
+    Ndctl::find()
+        .ok_or_else(|| Skip("the guest has no built ndctl".into()))?
+        .command(name)
+        .ok_or_else(|| Skip(format!("ndctl's {name} was not built")).into())
+}
+
+/// What the exit status of one of ndctl's tests means.
+pub fn judge(name: &str, out: &Output) -> Result<String> {
+    let text = out.all();
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(6)..].join(" | ");
+    if out.code() == SKIPPED {
+        return Err(Skip(format!("{name} skips itself: {tail}")).into());
+    }
+    // device-dax measures how fast uncached memory would be; an emulated CPU
+    // is slower than that.
+    if text.contains("verify loop took too long") {
+        return Err(Skip(format!(
+            "{name} takes the emulated CPU for uncached memory: {tail}"
+        ))
+        .into());
+    }
+    ensure!(
+        out.status.success(),
+        "{name} failed with exit status {}: {tail}",
+        out.code()
+    );
+    Ok(String::new())
+}
+
+fn pmd() -> Result<String> {
+    if Ndctl::find().is_none() {
+        return Err(Skip("the guest has no built ndctl".into()).into());
+    }
+    let target = Target::create(&want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi), 256 * MIB)?;
+    if let Some(mount) = &target.mount {
+        let result = dax_pmd(&mount.path("data"))?;
+        ensure!(result.passed, "dax-pmd failed: {}", result.output);
+    }
+    target.finish()?;
+    Ok("all cases".into())
+}
+
+fn hmm(parameters: &str) -> Result<String> {
+    const PROGRAM: &str = "/usr/local/bin/hmm-tests";
+    if !Path::new(PROGRAM).exists() {
+        return Err(Skip(format!("the guest has no {PROGRAM}")).into());
+    }
+    let load = Cmd::new("modprobe test_hmm").arg_words(parameters).run()?;
+    if !load.status.success() {
+        return Err(Skip(format!("test_hmm cannot be loaded: {}", load.stderr.trim())).into());
+    }
+    let out = Cmd::new(PROGRAM).limit_secs(240).run();
+    let unload = Cmd::new("modprobe -r test_hmm").limit_secs(60).ok();
+    let out = out?;
+    unload?;
+    let (passed, failed) = tap(&out);
+    ensure!(
+        failed.is_empty() && out.status.success() && passed > 0,
+        "{passed} passed; {}; exit status {}",
+        failed.join("; "),
+        out.code()
+    );
+    Ok(format!("{passed} tests"))
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest tests, by subject. A name is `subject::case` or
+//! `subject::case::namespace`; a doc string says what a failure would mean.
+
+mod direct_io;
+mod external;
+mod fork;
+mod lifecycle;
+mod nfit;
+mod pins;
+mod ranges;
+mod refuse;
+mod teardown;
+mod truncate;
+
+use anyhow::Result;
+
+use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
+
+/// One test. `run` returns a detail worth printing.
+pub struct Test {
+    pub name: String,
+    pub doc: &'static str,
+    pub limit_secs: u64,
+    pub run: Box<dyn Fn() -> Result<String>>,
+}
+
+impl Test {
+    fn new(
+        name: impl Into<String>,
+        limit_secs: u64,
+        doc: &'static str,
+        run: impl Fn() -> Result<String> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            doc,
+            limit_secs,
+            run: Box::new(run),
+        }
+    }
+}
+
+/// All of them, in the order in which they run. What loads other modules
+/// comes last.
+pub fn all() -> Vec<Test> {
+    let mut tests = lifecycle::tests();
+    tests.extend(ranges::tests());
+    tests.extend(refuse::tests());
+    tests.extend(pins::tests());
+    tests.extend(direct_io::tests());
+    tests.extend(fork::tests());
+    tests.extend(truncate::tests());
+    tests.extend(teardown::tests());
+    tests.extend(external::tests());
+    tests.extend(nfit::tests());
+    tests
+}
+
+const fn want(mode: Mode, align: u64, map: Map, bus: Bus) -> Want {
+    Want {
+        mode,
+        align,
+        map,
+        bus,
+    }
+}
+
+/// Every personality that is worth a full life.
+fn every_kind() -> Vec<Want> {
+    use {Bus::*, Map::*, Mode::*};
+    vec![
+        want(Fsdax, 4 * KIB, Dev, Acpi),
+        want(Fsdax, 4 * KIB, Mem, Acpi),
+        want(Fsdax, 2 * MIB, Dev, Acpi),
+        want(Fsdax, 2 * MIB, Mem, Acpi),
+        want(Devdax, 4 * KIB, Dev, Acpi),
+        want(Devdax, 4 * KIB, Mem, Acpi),
+        want(Devdax, 2 * MIB, Dev, Acpi),
+        want(Devdax, 2 * MIB, Mem, Acpi),
+        want(Devdax, GIB, Dev, Acpi),
+        want(Devdax, GIB, Mem, Acpi),
+        want(Fsdax, 4 * KIB, Mem, E820),
+        want(Fsdax, 2 * MIB, Dev, E820),
+        want(Devdax, 4 * KIB, Dev, E820),
+        want(Devdax, 2 * MIB, Mem, E820),
+        want(Devdax, GIB, Dev, E820),
+    ]
+}
+
+/// The personalities in which GUP behaves differently.
+fn mapped_kinds() -> Vec<Want> {
+    use {Bus::*, Map::*, Mode::*};
+    vec![
+        want(Fsdax, 4 * KIB, Dev, Acpi),
+        want(Fsdax, 2 * MIB, Dev, Acpi),
+        want(Devdax, 4 * KIB, Mem, Acpi),
+        want(Devdax, 2 * MIB, Dev, Acpi),
+        want(Devdax, 2 * MIB, Mem, Acpi),
+        want(Devdax, GIB, Mem, Acpi),
+        want(Fsdax, 2 * MIB, Mem, E820),
+        want(Devdax, 2 * MIB, Dev, E820),
+    ]
+}
+
+/// One of each mode, 2 MiB aligned.
+fn one_of_each() -> [Want; 2] {
+    use {Bus::*, Map::*, Mode::*};
+    [
+        want(Fsdax, 2 * MIB, Dev, Acpi),
+        want(Devdax, 2 * MIB, Dev, Acpi),
+    ]
+}
+
+/// A test per namespace.
+fn per_kind(
+    kinds: &[Want],
+    name: &str,
+    limit_secs: u64,
+    doc: &'static str,
+    run: fn(&Want) -> Result<String>,
+) -> Vec<Test> {
+    kinds
+        .iter()
+        .map(|want| {
+            let want = *want;
+            Test::new(
+                format!("{name}::{}", want.name()),
+                limit_secs,
+                doc,
+                move || run(&want),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod checks {
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_documented() {
+        let all = super::all();
+        let names: HashSet<&str> = all.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(all.iter().all(|t| t.doc.len() > 20 && t.limit_secs > 0));
+    }
+}

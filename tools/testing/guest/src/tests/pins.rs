@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of DAX mappings taken and given back in every way the kernel's test
+//! device knows.
+
+use std::io;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{mapped_kinds, per_kind, Test};
+use crate::command::Cmd;
+use crate::data;
+use crate::gup::{Device, How};
+use crate::mapping::{Mapping, PAGE};
+use crate::ndctl::{Mode, Want, GIB};
+use crate::skip::Skip;
+use crate::target::Target;
+use crate::vmstat::{require_unpinned, settled};
+
+const LEN: usize = 8 << 20;
+
+pub fn tests() -> Vec<Test> {
+    let kinds = mapped_kinds();
+    let devdax: Vec<Want> = kinds
+        .iter()
+        .copied()
+        .filter(|w| w.mode == Mode::Devdax)
+        .collect();
+    let mut tests = per_kind(
+        &kinds,
+        "pins::cycle",
+        180,
+        "GUP takes fewer pages than it was asked for, a long-term pin of fsdax is not refused with \
+         EOPNOTSUPP, a read-only mapping lets itself be pinned for writing, or a reference is lost: \
+         nr_foll_pin_acquired and nr_foll_pin_released differ at the end",
+        cycle,
+    );
+    tests.extend(per_kind(
+        &devdax,
+        "pins::held",
+        120,
+        "a held long-term pin of device-dax reaches other memory than the mapping, or does not survive the \
+         munmap and the close of the device",
+        held,
+    ));
+    tests.extend(per_kind(
+        &kinds,
+        "pins::gup_test",
+        180,
+        "the kernel's own gup_test program fails on a DAX mapping, or leaves pages pinned",
+        program,
+    ));
+    tests
+}
+
+/// Takes pages and compares the books.
+fn take(
+    device: &Device,
+    how: How,
+    map: &Mapping,
+    (at, len): (usize, usize),
+    per_call: u32,
+    write: bool,
+) -> Result<u64> {
+    let before = settled()?;
+    let got = device
+        .cycle(how, map, at, len, per_call, write)
+        .with_context(|| format!("{how:?} of {len:#x} bytes, {per_call} pages per call"))?;
+    let counted = settled()?.acquired - before.acquired;
+    let want = if how.pins() { got } else { 0 };
+    ensure!(
+        counted == want,
+        "{how:?}: {got} pages were taken, nr_foll_pin_acquired grew by {counted}"
+    );
+    Ok(got)
+}
+
+fn cycle(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let device = Device::open()?;
+    let mut cycles = 0;
+    for how in How::ALL {
+        let refused = target.is_fsdax() && how == How::PinLongterm;
+        // From one byte-range inside a huge page to several pages with odd
+        // ends; few per call and more than a 2 MiB page has.
+        for (range, per_call) in [
+            ((0, LEN), 512),
+            ((0, LEN), 1024),
+            ((0, 64 * PAGE), 1),
+            ((3 * PAGE, 64 * PAGE), 16),
+            (((2 << 20) - 5 * PAGE, (2 << 20) + 9 * PAGE), 512),
+        ] {
+            // A mapping that nothing has touched, then a touched one.
+            let map = target.map(LEN)?;
+            for write in [false, true] {
+                let got = take(&device, how, &map, range, per_call, write)?;
+                let pages = if refused { 0 } else { (range.1 / PAGE) as u64 };
+                ensure!(
+                    got == pages,
+                    "{how:?} (write: {write}) of {range:x?}, {per_call} per call, took {got} pages instead of {pages}"
+                );
+                cycles += 1;
+            }
+        }
+    }
+    if want.align >= GIB {
+        let map = target.map(LEN)?;
+        for how in [How::GupFast, How::PinFast, How::PinLongterm] {
+            let pages = (map.len() / PAGE) as u64;
+            let got = take(&device, how, &map, (0, map.len()), pages as u32, true)?;
+            ensure!(
+                got == pages,
+                "{how:?} of a whole 1 GiB page took {got} pages"
+            );
+            cycles += 1;
+        }
+    }
+    if target.is_fsdax() {
+        longterm_refused(&device, &target)?;
+    }
+    read_only(&device, &target)?;
+    require_unpinned("all cycles")?;
+    drop(device);
+    target.finish()?;
+    Ok(format!("{cycles} cycles"))
+}
+
+/// The refusal of a long-term pin, with its errno, by both paths.
+fn longterm_refused(device: &Device, target: &Target) -> Result<()> {
+    let map = target.map(LEN)?;
+    for touched in [false, true] {
+        if touched {
+            map.prefault_write(PAGE);
+        }
+        for fast in [false, true] {
+            match device.pin_longterm(&map, LEN, true, fast) {
+                Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                Err(e) => {
+                    bail!("a long-term pin of fsdax (fast: {fast}) gives {e}, not EOPNOTSUPP")
+                }
+                Ok(()) => bail!("a long-term pin of fsdax (fast: {fast}) was granted"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A read-only mapping gives pages for reading only.
+fn read_only(device: &Device, target: &Target) -> Result<()> {
+    let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
+    // Fault it in for reading, so that the fast path meets the entry.
+    map.peek(0);
+    for how in [How::GupFast, How::PinFast, How::Gup, How::Pin] {
+        let read = take(device, how, &map, (0, 4 * PAGE), 4, false)?;
+        let write = take(device, how, &map, (0, 4 * PAGE), 4, true)?;
+        ensure!(
+            (read, write) == (4, 0),
+            "{how:?} of a read-only mapping took {read} of 4 pages for reading and {write} of 0 for writing"
+        );
+    }
+    Ok(())
+}
+
+fn held(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let device = Device::open()?;
+    for fast in [false, true] {
+        let map = target.map(LEN)?;
+        let bytes = data::bytes(0x9e1d + u64::from(fast), LEN);
+        let before = settled()?;
+        device
+            .pin_longterm(&map, LEN, true, fast)
+            .with_context(|| format!("long-term pin (fast: {fast})"))?;
+        let pinned = settled()?.pinned() - before.pinned();
+        ensure!(
+            pinned == (LEN / PAGE) as i64,
+            "{pinned} pages are pinned instead of {}",
+            LEN / PAGE
+        );
+        // Written after the pin, read through the pinned pages.
+        map.write(0, &bytes);
+        drop(map);
+        let copy = Mapping::anonymous(LEN)?;
+        device
+            .read_pinned(&copy)
+            .context("reading the pinned pages")?;
+        copy.require(0, &bytes, "the pinned pages")?;
+        device.unpin().context("unpin")?;
+        require_unpinned("the unpin")?;
+        // A pin that no user's mapping or descriptor backs any more.
+        let map = target.map(LEN)?;
+        let file = target.file.try_clone().context("dup")?;
+        device
+            .pin_longterm(&map, LEN, true, fast)
+            .context("second pin")?;
+        drop(map);
+        drop(file);
+        device
+            .read_pinned(&copy)
+            .context("reading the pinned pages")?;
+        copy.require(0, &bytes, "the pinned pages after munmap")?;
+        device.unpin().context("unpin")?;
+        require_unpinned("the unpin after munmap")?;
+    }
+    refuse_second(&device, &target)?;
+    drop(device);
+    target.finish()?;
+    Ok(format!("{} pages, both paths", LEN / PAGE))
+}
+
+/// The test device itself holds one pin at a time; a close drops it.
+fn refuse_second(device: &Device, target: &Target) -> Result<()> {
+    let map = target.map(LEN)?;
+    let other = Device::open()?;
+    other.pin_longterm(&map, LEN, true, true).context("pin")?;
+    let second: io::Result<()> = device.pin_longterm(&map, LEN, true, true);
+    ensure!(second.is_err(), "the test device held two pins");
+    drop(other);
+    require_unpinned("the close of the test device")?;
+    Ok(())
+}
+
+fn program(want: &Want) -> Result<String> {
+    const PROGRAM: &str = "/usr/local/bin/gup_test";
+    if !std::path::Path::new(PROGRAM).exists() {
+        return Err(Skip(format!("the guest has no {PROGRAM}")).into());
+    }
+    let target = Target::create(want, LEN as u64)?;
+    let path = match &target.mount {
+        Some(mount) => mount.path("data"),
+        None => target.namespace.node()?,
+    };
+    // It maps what -m says, which device-dax wants in whole units.
+    let mib = (target.map(LEN)?.len() >> 20).to_string();
+    let mut said = Vec::new();
+    for (mode, name) in [
+        ("-u", "GUP_FAST"),
+        ("-a", "PIN_FAST"),
+        ("-L", "PIN_LONGTERM"),
+    ] {
+        if target.is_fsdax() && mode == "-L" {
+            continue;
+        }
+        let out = Cmd::new(&format!("{PROGRAM} {mode} -S -w -n 512 -r 2 -m {mib} -f"))
+            .arg(&path)
+            .limit_secs(120)
+            .ok()?;
+        ensure!(
+            !out.stdout.contains("truncated"),
+            "gup_test {mode} took fewer pages than asked: {}",
+            out.stdout.trim()
+        );
+        said.push(name);
+    }
+    require_unpinned("gup_test")?;
+    target.finish()?;
+    Ok(said.join(", "))
+}

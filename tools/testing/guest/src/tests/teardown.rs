@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lookups that race with the end of a pagemap.
+//!
+//! In 6.12 memunmap_pages() does not wait for pinned pages, so a pin that
+//! outlives the teardown oopses by design of that kernel. The race here
+//! cannot hold one across it: each call takes a single page and gives it back
+//! without a point in between where the task could be scheduled away, on a
+//! kernel that does not preempt itself; and between the moment the device's
+//! mappings are gone and the moment its struct pages go, the kernel waits for
+//! an RCU grace period, which such a call holds up.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{per_kind, want, Test};
+use crate::data;
+use crate::gup::{Device, How};
+use crate::mapping::{open_rw, Mapping, PAGE};
+use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, KIB, MIB};
+use crate::process::{spawn, Gate};
+use crate::skip::Skip;
+use crate::system;
+use crate::target::Target;
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 4 << 20;
+const ROUNDS: u64 = 10;
+
+pub fn tests() -> Vec<Test> {
+    let kinds = [
+        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+        want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+    ];
+    let mut tests = per_kind(
+        &kinds,
+        "teardown::lookup-race",
+        240,
+        "get_dev_pagemap() hands out a dying pagemap or misses a live one: GUP on the mapping of a device \
+         that is being disabled fails otherwise than by EFAULT, the disable hangs, or the kernel complains",
+        race,
+    );
+    tests.extend(per_kind(
+        &kinds,
+        "teardown::sigbus",
+        90,
+        "a process that touches its mapping of a device that was disabled does not get SIGBUS but another \
+         signal or stale bytes, or direct I/O into it does not fail with EFAULT",
+        sigbus,
+    ));
+    tests
+}
+
+/// The argument of this file needs a kernel that does not preempt itself.
+fn require_no_preemption() -> Result<()> {
+    let config = system::kernel_config()?;
+    let has = |option: &str| config.lines().any(|l| l == format!("{option}=y"));
+    if has("CONFIG_PREEMPT") || has("CONFIG_PREEMPT_RT") || has("CONFIG_PREEMPT_DYNAMIC") {
+        return Err(Skip(
+            "the kernel may preempt itself, and 6.12 oopses when a pin outlives the teardown"
+                .into(),
+        )
+        .into());
+    }
+    Ok(())
+}
+
+fn race(want: &Want) -> Result<String> {
+    require_no_preemption()?;
+    let mut namespace = Namespace::create(want)?;
+    let bytes = data::bytes(91, LEN);
+    let mut total = 0;
+    for round in 0..ROUNDS {
+        let node = namespace.node()?;
+        let (ready, stop) = (Gate::new()?, Gate::new()?);
+        let counts = Mapping::shared_memory(PAGE)?;
+        let child = spawn(|| {
+            let file = open_rw(&node, false)?;
+            let len = LEN.next_multiple_of(want.align as usize);
+            let map = Mapping::shared(&file, 0, len, (want.align as usize).max(2 << 20))?;
+            map.write(0, &bytes);
+            // The device is open only through the mapping, so that the end
+            // of the mapping is all that the disable has to wait for.
+            drop(file);
+            let gup = Device::open()?;
+            ready.open()?;
+            let (taken, refused) = hammer(&gup, &map)?;
+            counts.write(0, &taken.to_le_bytes());
+            counts.write(8, &refused.to_le_bytes());
+            stop.pass()
+        })?;
+        ready.pass()?;
+        std::thread::sleep(Duration::from_millis(50 + 37 * round));
+        namespace.disable()?;
+        stop.open()?;
+        child.join(60, "the hammering process")?;
+        let mut words = [[0; 8]; 2];
+        counts.read(0, &mut words[0]);
+        counts.read(8, &mut words[1]);
+        let (taken, refused) = (u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]));
+        ensure!(
+            taken > 0 && refused > 0,
+            "round {round} proves nothing: {taken} pages taken, {refused} refused"
+        );
+        total += taken;
+        require_unpinned("the race")?;
+        namespace.enable()?;
+    }
+    namespace.destroy()?;
+    Ok(format!(
+        "{ROUNDS} rounds, {total} pages taken and given back"
+    ))
+}
+
+/// Takes and returns single pages until the device is gone: until so many in
+/// a row were refused that no page is left.
+fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
+    let (mut taken, mut refused, mut row) = (0u64, 0u64, 0);
+    let limit = Instant::now() + Duration::from_secs(50);
+    let mut page = 0;
+    while row < 2 * LEN / PAGE {
+        ensure!(
+            Instant::now() < limit,
+            "pages could be taken for 50 s, although the device was disabled"
+        );
+        page = (page + 7) % (LEN / PAGE);
+        let how = if page % 2 == 0 {
+            How::PinFast
+        } else {
+            How::GupFast
+        };
+        match gup
+            .cycle(how, map, page * PAGE, PAGE, 1, true)
+            .context("GUP during teardown")?
+        {
+            0 => (refused, row) = (refused + 1, row + 1),
+            n => (taken, row) = (taken + n, 0),
+        }
+    }
+    Ok((taken, refused))
+}
+
+fn sigbus(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let disk = super::direct_io::scratch()?;
+    let (ready, gone) = (Gate::new()?, Gate::new()?);
+    let mut child = spawn(|| {
+        let map = target.map(LEN)?;
+        map.write(0, &data::bytes(92, LEN));
+        ready.open()?;
+        gone.pass()?;
+        match crate::mapping::pread_once(&disk, &map, 0, PAGE, 0) {
+            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
+            Err(e) => {
+                bail!("direct I/O into the mapping of a disabled device gives {e}, not EFAULT")
+            }
+            Ok(n) => bail!("direct I/O into the mapping of a disabled device moved {n} bytes"),
+        }
+        map.peek(0);
+        bail!("the mapping of a disabled device can still be read")
+    })?;
+    ready.pass()?;
+    let Target {
+        file, namespace, ..
+    } = target;
+    drop(file);
+    namespace.disable()?;
+    gone.open()?;
+    match child.wait_signal(30, "the process that touches the mapping")? {
+        Some(libc::SIGBUS) => {}
+        Some(other) => bail!("the process died of signal {other}, not of SIGBUS"),
+        None => bail!("the process lived on"),
+    }
+    require_unpinned("the disable")?;
+    namespace.destroy()?;
+    Ok(String::new())
+}

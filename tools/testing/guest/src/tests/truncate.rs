@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Truncate and hole punch against references to DAX pages.
+//!
+//! A DAX filesystem may free a block only when nobody holds its page, so
+//! truncation waits until the page is idle, and whoever drops the last
+//! reference must wake it. Each test holds pages by another kind of user,
+//! because each gives them back by another path.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail, ensure, Context, Result};
+
+use super::direct_io::scratch;
+use super::{want, Test};
+use crate::command::Cmd;
+use crate::data;
+use crate::filesystem::{fallocate, Kind};
+use crate::mapping::{open_rw, pread_once, pwrite_all, Mapping, PAGE};
+use crate::ndctl::{Bus, Map, Mode, Want, MIB};
+use crate::process::pipe;
+use crate::skip::Skip;
+use crate::target::Target;
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 8 << 20;
+const DISK_AT: u64 = 3 << 30;
+/// A pipe of the default size holds as many pages.
+const PIPE_PAGES: usize = 16;
+/// How long a waiting truncation is watched, and how long it may take once it
+/// is free to go.
+const WATCH: Duration = Duration::from_millis(800);
+const WAKE: Duration = Duration::from_secs(15);
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        for (name, drop_pages) in [
+            ("read", DropPages::Read),
+            ("close", DropPages::Close),
+            ("splice", DropPages::Splice),
+        ] {
+            for punch in [false, true] {
+                let what = if punch { "punch" } else { "truncate" };
+                tests.push(Test::new(
+                    format!("truncate::pipe-{name}-{what}::{}", kind.name()),
+                    90,
+                    "blocks are freed while a pipe holds their pages (the operation does not wait), or the \
+                     last put loses the wake-up and the operation waits for ever",
+                    move || piped(kind, drop_pages, punch),
+                ));
+            }
+        }
+        tests.push(Test::new(
+            format!("truncate::slow-disk::{}", kind.name()),
+            90,
+            "ftruncate does not wait for a direct read that has the file's pages pinned, or is not woken \
+             when the read ends and unpins them",
+            move || slow_disk(kind),
+        ));
+        tests.push(Test::new(
+            format!("truncate::race::{}", kind.name()),
+            180,
+            "truncating, punching and extending a file while direct I/O pins its pages hangs, fails with \
+             anything but EFAULT, leaves pages pinned or damages the filesystem",
+            move || race(kind),
+        ));
+    }
+    tests
+}
+
+const FSDAX: Want = want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi);
+
+/// How the pipe gives its pages back.
+#[derive(Clone, Copy)]
+enum DropPages {
+    Read,
+    Close,
+    Splice,
+}
+
+/// Runs `work` in a thread and tells when it ends.
+struct Background {
+    done: mpsc::Receiver<Result<()>>,
+}
+
+impl Background {
+    fn start(work: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        let (tx, done) = mpsc::channel();
+        // Not joined: when it hangs, the process ends anyway.
+        thread::spawn(move || tx.send(work()));
+        Self { done }
+    }
+
+    fn must_wait(&self, what: &str) -> Result<()> {
+        match self.done.recv_timeout(WATCH) {
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
+            Ok(Ok(())) => bail!("{what} did not wait: the pages were still held"),
+            Ok(Err(e)) => Err(e.context(format!("{what} failed instead of waiting"))),
+            Err(e) => Err(anyhow!("{what}: {e}")),
+        }
+    }
+
+    fn must_end(&self, what: &str) -> Result<Duration> {
+        let start = Instant::now();
+        match self.done.recv_timeout(WAKE) {
+            Ok(result) => result.map(|()| start.elapsed()),
+            Err(_) => bail!(
+                "{what} still waits {} s after the last reference was dropped: the wake-up was lost",
+                WAKE.as_secs()
+            ),
+        }
+    }
+}
+
+/// Frees the file's first 2 MiB one way or the other.
+fn free_blocks(file: &File, punch: bool) -> Result<()> {
+    if punch {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        fallocate(file, mode, 0, 2 * MIB).context("punching a hole")
+    } else {
+        file.set_len(0).context("ftruncate")
+    }
+}
+
+/// Puts the first pages of the mapping into a pipe by reference.
+fn vmsplice(map: &Mapping, pipe: &File, len: usize) -> Result<()> {
+    let vector = libc::iovec {
+        iov_base: map.addr() as *mut libc::c_void,
+        iov_len: len,
+    };
+    // SAFETY: the vector describes a part of `map`, and the pages behind it
+    // are referenced by the kernel itself.
+    let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
+    ensure!(
+        n == len as isize,
+        "vmsplice of {len} bytes gave {n}: {}",
+        std::io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
+    let target = Target::on(&FSDAX, kind, LEN as u64)?;
+    // The mapping stays: a file that nobody maps is not waited for in 6.12.
+    let map = target.map(LEN)?;
+    let len = PIPE_PAGES * PAGE;
+    let bytes = data::bytes(71, len);
+    map.write(0, &bytes);
+    let (mut reader, writer) = pipe()?;
+    vmsplice(&map, &writer, len)?;
+
+    let what = if punch {
+        "punching a hole"
+    } else {
+        "ftruncate"
+    };
+    let file = target.file.try_clone().context("dup")?;
+    let operation = Background::start(move || free_blocks(&file, punch));
+    let waited = operation.must_wait(what);
+    // Whatever came of it, the pages go now: the file must not stay busy.
+    match how {
+        DropPages::Read => {
+            let mut got = vec![0; len];
+            reader.read_exact(&mut got).context("draining the pipe")?;
+            if let Some(diff) = data::first_difference(&bytes, &got) {
+                bail!("the pipe does not hold what the mapping held: {diff}");
+            }
+        }
+        DropPages::Close => {
+            drop(reader);
+            drop(writer);
+        }
+        DropPages::Splice => {
+            let null = open_rw(Path::new("/dev/null"), false)?;
+            // SAFETY: no offsets are passed.
+            let n = unsafe {
+                libc::splice(
+                    reader.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    null.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    len,
+                    0,
+                )
+            };
+            ensure!(
+                n == len as isize,
+                "splice to /dev/null moved {n} of {len} bytes"
+            );
+        }
+    }
+    waited?;
+    let took = operation.must_end(what)?;
+    let size = target.file.metadata().context("fstat")?.len();
+    ensure!(
+        size == if punch { LEN as u64 } else { 0 },
+        "the file has {size} bytes after {what}"
+    );
+    drop(map);
+    target.finish()?;
+    Ok(format!("woken after {} ms", took.as_millis()))
+}
+
+/// null_blk finishes each request after a delay of our choice, which holds
+/// the pins of a direct read for as long.
+fn slow_disk(kind: Kind) -> Result<String> {
+    const SECONDS: u64 = 3;
+    let load = Cmd::new("modprobe null_blk irqmode=2 nr_devices=1 gb=1 bs=4096")
+        .arg(format!("completion_nsec={}", SECONDS * 1_000_000_000))
+        .run()?;
+    if !load.status.success() {
+        return Err(Skip(format!("null_blk cannot be loaded: {}", load.stderr.trim())).into());
+    }
+    let result = slow_read(kind);
+    Cmd::new("modprobe -r null_blk").ok()?;
+    result
+}
+
+fn slow_read(kind: Kind) -> Result<String> {
+    let target = Target::on(&FSDAX, kind, LEN as u64)?;
+    let map = std::sync::Arc::new(target.map(LEN)?);
+    map.prefault_write(PAGE);
+    let disk = open_rw(Path::new("/dev/nullb0"), true)?;
+    let theirs = map.clone();
+    let read = Background::start(move || {
+        let n = pread_once(&disk, &theirs, 0, 16 * PAGE, 0).context("the slow direct read")?;
+        ensure!(n == 16 * PAGE, "the slow direct read gave {n} bytes");
+        Ok(())
+    });
+    thread::sleep(Duration::from_millis(500));
+    let pinned = crate::vmstat::settled()?.pinned();
+    ensure!(
+        pinned == 16,
+        "{pinned} pages are pinned during the read instead of 16"
+    );
+    let file = target.file.try_clone().context("dup")?;
+    let operation = Background::start(move || free_blocks(&file, false));
+    operation.must_wait("ftruncate during a direct read")?;
+    read.must_end("the direct read")?;
+    let took = operation.must_end("ftruncate")?;
+    require_unpinned("the slow read")?;
+    drop(map);
+    target.finish()?;
+    Ok(format!("woken {} ms after the read", took.as_millis()))
+}
+
+/// Reads into the mapping until told to stop; an EFAULT is a page that the
+/// truncation took away.
+fn reader(
+    map: Mapping,
+    stop: std::sync::Arc<AtomicBool>,
+) -> Result<JoinHandle<Result<(u64, u64)>>> {
+    let disk = scratch()?;
+    Ok(thread::spawn(move || {
+        let (mut good, mut refused) = (0, 0);
+        let mut chunk = PAGE;
+        while !stop.load(Ordering::Relaxed) {
+            chunk = if chunk >= LEN { PAGE } else { chunk * 4 };
+            match pread_once(&disk, &map, 0, chunk.min(LEN), DISK_AT) {
+                Ok(_) => good += 1,
+                Err(e) if e.raw_os_error() == Some(libc::EFAULT) => refused += 1,
+                Err(e) => return Err(e).context("direct read during truncation"),
+            }
+        }
+        Ok((good, refused))
+    }))
+}
+
+fn race(kind: Kind) -> Result<String> {
+    let target = Target::on(&FSDAX, kind, LEN as u64)?;
+    let plain = Mapping::anonymous(LEN)?;
+    let bytes = data::bytes(81, LEN);
+    plain.write(0, &bytes);
+    pwrite_all(&scratch()?, &plain, 0, LEN, DISK_AT, LEN).context("preparing the disk")?;
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let readers = [
+        reader(target.map(LEN)?, stop.clone())?,
+        reader(target.map(LEN)?, stop.clone())?,
+    ];
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut rounds = 0;
+    let mut outcome = Ok(());
+    while Instant::now() < end && outcome.is_ok() {
+        rounds += 1;
+        outcome = match rounds % 3 {
+            0 => free_blocks(&target.file, true),
+            1 => free_blocks(&target.file, false),
+            _ => target
+                .file
+                .set_len(5 * PAGE as u64 + 17)
+                .context("ftruncate"),
+        }
+        .and_then(|()| fallocate(&target.file, 0, 0, LEN as u64).context("fallocate"));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (mut good, mut refused) = (0, 0);
+    for reader in readers {
+        let (g, r) = reader.join().map_err(|_| anyhow!("a reader panicked"))??;
+        good += g;
+        refused += r;
+    }
+    outcome?;
+    ensure!(good > 0, "no direct read succeeded in {rounds} rounds");
+    require_unpinned("the race")?;
+
+    let device = target.namespace.node()?;
+    let Target {
+        file,
+        mount,
+        namespace,
+        ..
+    } = target;
+    drop(file);
+    if let Some(mount) = mount {
+        mount.unmount()?;
+    }
+    check(kind, &device)?;
+    namespace.destroy()?;
+    Ok(format!("{rounds} rounds, {good} reads, {refused} EFAULT"))
+}
+
+/// The filesystem's own check, changing nothing.
+fn check(kind: Kind, device: &Path) -> Result<()> {
+    let program = match kind {
+        Kind::Ext4 => "e2fsck -fn",
+        Kind::Xfs => "xfs_repair -n",
+    };
+    Cmd::new(program)
+        .arg(device)
+        .limit_secs(120)
+        .ok()
+        .context("the filesystem is damaged")?;
+    Ok(())
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line. Every option can also come from the environment, under
+//! the name that `make` takes: `make guest VARIANT=c` is
+//! `VARIANT=c cargo xtask guest`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::variant::Variant;
+
+/// The names that `make` passes. An empty one means that it was not given.
+pub const VARIABLES: &[&str] = &[
+    "VARIANT",
+    "CMD",
+    "COPY",
+    "MEM",
+    "CPUS",
+    "PMEM",
+    "TIMEOUT",
+    "ALLOW_SPLAT",
+    "ICOUNT",
+    "KERNEL_SOURCE",
+    "YES",
+];
+
+#[derive(Parser, Debug)]
+#[command(name = "xtask", about = "The harness of rust-dax", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Build the kernel, boot it, and do direct I/O into a 2 MiB DAX mapping.
+    Run(GuestArgs),
+    /// Formatting, lints, documentation, host tests, and all tests in the guest.
+    Check(GuestArgs),
+    /// Boot a guest and run a command in it.
+    Guest(CommandArgs),
+    /// Boot a guest with a shell on this terminal.
+    Shell(GuestArgs),
+    /// Build a kernel; make looks at every file.
+    Build {
+        #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]
+        variant: Variant,
+    },
+    /// Configure a kernel without building it, and say where its .config is.
+    Config {
+        #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]
+        variant: Variant,
+    },
+    /// Unpack the kernel's source and bring overlay and patches up to date.
+    Source,
+    /// Formatting and lints, of the harness and of the kernel's Rust.
+    Lint,
+    /// Make the documentation of the kernel crate and say where it is.
+    Doc,
+}
+
+/// What the guest is like.
+#[derive(Args, Clone, Debug)]
+pub struct GuestArgs {
+    /// Which kernel.
+    #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]
+    pub variant: Variant,
+    /// Ordinary memory: 4G, 3072M.
+    #[arg(long, env = "MEM", value_parser = mebibytes, default_value = "4G")]
+    pub mem: u64,
+    /// Virtual CPUs.
+    #[arg(long, env = "CPUS", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub cpus: u32,
+    /// Size of each of the two NVDIMMs.
+    #[arg(long, env = "PMEM", value_parser = mebibytes, default_value = "5G")]
+    pub pmem: u64,
+    /// Seconds until the guest is stopped with status 124.
+    #[arg(long, env = "TIMEOUT", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Do not turn a report of the kernel into status 99.
+    #[arg(long, env = "ALLOW_SPLAT", value_parser = FalseyValueParser::new())]
+    pub allow_splat: bool,
+    /// One CPU, one instruction a guest nanosecond.
+    #[arg(long, env = "ICOUNT", value_parser = FalseyValueParser::new())]
+    pub icount: bool,
+    /// Files for the guest's /root, as words of a shell.
+    #[arg(long, env = "COPY", default_value = "")]
+    pub copy: String,
+}
+
+impl GuestArgs {
+    /// The files to copy.
+    pub fn copies(&self) -> Result<Vec<PathBuf>> {
+        let words = words(&self.copy).context("cannot read COPY")?;
+        let paths: Vec<_> = words.into_iter().map(PathBuf::from).collect();
+        if let Some(path) = paths.iter().find(|p| !p.exists()) {
+            bail!("COPY names {}, which does not exist", path.display());
+        }
+        Ok(paths)
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CommandArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// The command, for bash.
+    #[arg(long, env = "CMD", default_value = "")]
+    pub cmd: String,
+}
+
+impl CommandArgs {
+    /// The command; an error when there is none.
+    pub fn command(&self) -> Result<&str> {
+        match self.cmd.trim() {
+            "" => bail!("which command? Say for example: make guest CMD='uname -a'"),
+            _ => Ok(&self.cmd),
+        }
+    }
+}
+
+/// `4G`, `512M`, or a plain number of MiB.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.trim().to_ascii_uppercase() {
+        t if t.ends_with('G') => (t[..t.len() - 1].to_owned(), 1024),
+        t if t.ends_with('M') => (t[..t.len() - 1].to_owned(), 1),
+        t => (t, 1),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor))
+        .filter(|n| (1..=1 << 20).contains(n))
+        .ok_or_else(|| "give a size like 4G or 3072M".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.trim().trim_end_matches('s').parse::<u64>() {
+        Ok(n) if n > 0 => Ok(Duration::from_secs(n)),
+        _ => Err("give a number of seconds".to_owned()),
+    }
+}
+
+/// Splits into words as a shell does, with quotes and backslashes.
+fn words(text: &str) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c.is_whitespace() => words.extend(word.take()),
+            '\'' | '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        Some(q) if q == c => break,
+                        Some('\\') if c == '"' => word.extend(chars.next()),
+                        Some(other) => word.push(other),
+                        None => bail!("a quote is not closed in: {text}"),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        assert_eq!(mebibytes("4G"), Ok(4096));
+        assert_eq!(mebibytes("512m"), Ok(512));
+        assert_eq!(mebibytes("100"), Ok(100));
+        for bad in ["", "G", "0", "-1G", "4T", "99999999999999999999G"] {
+            assert!(mebibytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(seconds("300"), Ok(Duration::from_secs(300)));
+        assert!(seconds("0").is_err() && seconds("x").is_err());
+    }
+
+    #[test]
+    fn words_of_a_shell() {
+        let run = |t: &str| words(t).unwrap();
+        assert_eq!(run("  a  b\tc\n"), ["a", "b", "c"]);
+        assert_eq!(
+            run("'a b' \"c \\\" d\" e\\ f ''"),
+            ["a b", "c \" d", "e f", ""]
+        );
+        assert!(words("'a").is_err());
+        assert!(run("").is_empty());
+    }
+}

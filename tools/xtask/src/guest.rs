@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots a guest, runs one command in it and tells how that ended.
+//!
+//! Everything a guest writes is in a temporary folder of its own, so several
+//! can run at once. Two things are watched while it runs: the command's output,
+//! which goes to the caller as it comes, and the console, in which the scanner
+//! looks for reports of the kernel.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::console::{self, Console};
+use crate::job::{self, Job};
+use crate::kbuild::{self, Built};
+use crate::kvm;
+use crate::options::GuestOptions;
+use crate::outcome::{End, Outcome};
+use crate::paths::Paths;
+use crate::qemu::{Accel, Machine, Terminal};
+use crate::qmp::Monitor;
+use crate::rootfs;
+use crate::variant::Variant;
+
+/// How often the guest is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a guest may go on after the kernel reported something that nobody
+/// had announced: long enough to end by itself, not to wait for a dead task.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long a hung guest may take to say what its tasks wait for, and after
+/// how long a silence it is taken to be done.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Set by Ctrl-C and by a polite kill, so that the guest and its files go.
+static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        if let Err(e) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            eprintln!("cannot catch signal {signal}: {e}");
+        }
+    }
+    stop
+});
+
+/// The kernel and the image: what every boot needs first.
+pub fn prepare(paths: &Paths, variant: Variant) -> Result<(Built, PathBuf)> {
+    let built = kbuild::build(paths, variant)?;
+    let image = rootfs::guest_image(paths, &built)?;
+    Ok((built, image))
+}
+
+/// Runs `command` as root under bash and streams its output to ours.
+pub fn run_command(
+    paths: &Paths,
+    built: &Built,
+    image: &Path,
+    options: &GuestOptions,
+    command: &str,
+) -> Result<Outcome> {
+    run_with(paths, built, image, options, command, &mut |bytes| {
+        let mut out = std::io::stdout().lock();
+        // Nobody listening is no reason to lose the exit status.
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    })
+}
+
+/// The same with the output going to `sink`.
+pub fn run_with(
+    paths: &Paths,
+    built: &Built,
+    image: &Path,
+    options: &GuestOptions,
+    command: &str,
+    sink: &mut dyn FnMut(&[u8]),
+) -> Result<Outcome> {
+    let accel = kvm::choose(paths, built, image, options.icount)?;
+    let dir = run_dir(paths)?;
+    let machine = machine(built, image, options, accel, dir.path());
+    machine.check()?;
+    let job = Job {
+        command: command.to_owned(),
+        modules: options.modules.clone(),
+        kmemleak: options.kmemleak,
+        copy: options.copy.clone(),
+        extra: [vec![init(paths)?], options.job_files.clone()].concat(),
+        shell: None,
+    };
+    job.write(&machine.job())?;
+    machine.make_disks()?;
+    fill_scratch(&machine, &options.scratch)?;
+
+    let mut running = Running::start(&machine)?;
+    let end = running.watch(options, sink)?;
+    let kept = keep_console(paths, built, &machine);
+    let status = job::status(&machine.job());
+    Ok(Outcome {
+        end: match end {
+            Some(end) => end,
+            None => status.map_or(End::Died, End::Exited),
+        },
+        splats: running.console.scanner.unannounced().cloned().collect(),
+        missing: running.console.scanner.missing().to_vec(),
+        allow_splat: options.allow_splat,
+        leaks: job::text(&machine.job(), "kmemleak"),
+        note: job::text(&machine.job(), "note").or_else(|| job::text(dir.path(), "qemu.err")),
+        tail: std::mem::take(&mut running.tail),
+        lines: std::mem::take(&mut running.lines),
+        console: kept,
+        accel,
+        boot: running.booted,
+        total: running.started.elapsed(),
+        timeout: options.timeout,
+        dir,
+    })
+}
+
+/// The script that the guest's PID 1 becomes, as a file of the job folder.
+pub fn init(paths: &Paths) -> Result<(String, Vec<u8>)> {
+    let path = paths.checkout.join("tools/testing/guest-image/guest-job");
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(("init".into(), text))
+}
+
+/// Describes the machine; also for a shell and for the probe of KVM.
+pub fn machine(
+    built: &Built,
+    image: &Path,
+    options: &GuestOptions,
+    accel: Accel,
+    dir: &Path,
+) -> Machine {
+    Machine {
+        kernel: built.bzimage.clone(),
+        image: image.to_owned(),
+        modules: built.modules.clone(),
+        nfit_modules: built.nfit_modules.clone(),
+        dir: dir.to_owned(),
+        accel,
+        mem_mib: options.mem_mib,
+        cpus: options.cpus,
+        pmem_mib: options.pmem_mib,
+        terminal: Terminal::Port,
+        extra_cmdline: options.extra_cmdline.clone(),
+    }
+}
+
+/// A folder for one guest. Its name says whose it is, so that the folders of
+/// harnesses that were killed can be told and removed.
+pub fn run_dir(paths: &Paths) -> Result<TempDir> {
+    let root = paths.run();
+    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|n| n.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    tempfile::Builder::new()
+        .prefix(&format!("{}-", std::process::id()))
+        .tempdir_in(&root)
+        .with_context(|| format!("cannot make a folder in {}", root.display()))
+}
+
+/// Copies the console to the cache's logs; a guest that never wrote one has an
+/// empty one.
+pub fn keep_console(paths: &Paths, built: &Built, machine: &Machine) -> PathBuf {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let random = machine
+        .dir
+        .extension()
+        .or(machine.dir.file_name())
+        .unwrap_or_default();
+    let name = format!(
+        "{}-{}-{}",
+        now.as_secs(),
+        built.variant,
+        random.to_string_lossy()
+    );
+    let dir = paths.cache.join("log/console");
+    console::keep(&machine.console(), &dir, &name).unwrap_or_else(|e| {
+        eprintln!("{e:#}");
+        machine.console()
+    })
+}
+
+fn fill_scratch(machine: &Machine, bytes: &[u8]) -> Result<()> {
+    let path = machine.scratch();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|f| f.write_all_at(bytes, 0))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A QEMU process and what is known about its guest.
+pub struct Running {
+    child: Child,
+    /// QEMU takes the end of its input for the end of the port.
+    _input: Option<ChildStdin>,
+    output: Receiver<Vec<u8>>,
+    pub console: Console,
+    /// All lines of the console.
+    pub lines: Vec<String>,
+    /// The last of them, from before a hung guest was asked for more.
+    pub tail: Vec<String>,
+    started: Instant,
+    /// How long it took until the command began.
+    pub booted: Option<Duration>,
+    machine: Machine,
+}
+
+impl Running {
+    /// Starts QEMU.
+    pub fn start(machine: &Machine) -> Result<Running> {
+        LazyLock::force(&STOP);
+        let errors = machine.dir.join("qemu.err");
+        let errors = fs::File::create(&errors)
+            .with_context(|| format!("cannot write {}", errors.display()))?;
+        let mut child = machine
+            .command()?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .context("cannot start QEMU; `make setup` installs it")?;
+        let (sender, output) = channel();
+        let mut stdout = child.stdout.take().context("QEMU has no standard output")?;
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(n @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Running {
+            _input: child.stdin.take(),
+            child,
+            output,
+            console: Console::follow(&machine.console()),
+            lines: Vec::new(),
+            tail: Vec::new(),
+            started: Instant::now(),
+            booted: None,
+            machine: machine.clone(),
+        })
+    }
+
+    /// Waits for the guest's end. `None` means that QEMU ended by itself.
+    fn watch(
+        &mut self,
+        options: &GuestOptions,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<End>> {
+        let mut deadline = self.started + options.timeout;
+        let mut alarmed = options.allow_splat;
+        let end = loop {
+            let open = match self.output.recv_timeout(TICK) {
+                Ok(bytes) => {
+                    sink(&bytes);
+                    true
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            self.poll()?;
+            if !open {
+                break None;
+            }
+            if STOP.load(Ordering::Relaxed) {
+                break Some(End::Interrupted);
+            }
+            if !alarmed && self.console.scanner.unannounced().next().is_some() {
+                alarmed = true;
+                deadline = deadline.min(Instant::now() + GRACE);
+            }
+            if Instant::now() >= deadline {
+                self.remember_tail();
+                self.last_words();
+                break Some(End::TimedOut);
+            }
+        };
+        self.stop(end.is_some());
+        while let Ok(bytes) = self.output.try_recv() {
+            sink(&bytes);
+        }
+        let lines = &mut self.lines;
+        self.console.finish(|l| lines.push(l.to_owned()))?;
+        if self.tail.is_empty() {
+            self.remember_tail();
+        }
+        Ok(end)
+    }
+
+    /// Waits until the console shows `text`; false when the time is over or the
+    /// guest is gone. Used by the probe of KVM.
+    pub fn wait_for(&mut self, text: &str, patience: Duration) -> Result<bool> {
+        let deadline = self.started + patience;
+        loop {
+            let gone = matches!(
+                self.output.recv_timeout(TICK),
+                Err(RecvTimeoutError::Disconnected)
+            );
+            self.poll()?;
+            if self.lines.iter().any(|l| l.contains(text)) {
+                return Ok(true);
+            }
+            if gone || Instant::now() >= deadline || STOP.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Ends QEMU and waits for it.
+    pub fn stop(&mut self, kill: bool) {
+        if kill {
+            // It may have ended by itself in between.
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+
+    fn poll(&mut self) -> Result<()> {
+        let from = self.lines.len();
+        let lines = &mut self.lines;
+        self.console.poll(|l| lines.push(l.to_owned()))?;
+        let began =
+            |l: &String| l.ends_with("guest-init: command") || l.ends_with("guest-init: shell");
+        if self.booted.is_none() && self.lines[from..].iter().any(began) {
+            self.booted = Some(self.started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn remember_tail(&mut self) {
+        self.tail = self.console.tail().map(str::to_owned).collect();
+    }
+
+    /// Asks a guest that hangs for its blocked tasks and what its CPUs do:
+    /// SysRq w and l, which a serial console takes behind a break.
+    fn last_words(&mut self) {
+        let ask = || -> Result<()> {
+            let mut monitor = Monitor::connect(&self.machine.monitor())?;
+            let mut console = UnixStream::connect(self.machine.console_socket())?;
+            for key in [b'w', b'l'] {
+                monitor.execute("chardev-send-break", json!({ "id": "console" }))?;
+                console.write_all(&[key])?;
+                wait_for_silence(&self.machine.console());
+            }
+            Ok(())
+        };
+        if let Err(e) = ask() {
+            eprintln!("the guest could not be asked what it waits for: {e:#}");
+        }
+    }
+}
+
+/// Waits until the file stops growing.
+fn wait_for_silence(path: &Path) {
+    let size = || fs::metadata(path).map_or(0, |m| m.len());
+    let deadline = Instant::now() + LAST_WORDS;
+    let (mut last, mut since) = (size(), Instant::now());
+    while since.elapsed() < SILENCE && Instant::now() < deadline {
+        std::thread::sleep(TICK);
+        let now = size();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop(true);
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KVM or TCG. KVM is used only where it is known to work: a host that is
+//! itself a guest often has a /dev/kvm that cannot run this kernel.
+//!
+//! The CPU must have vmx or svm, /dev/kvm must open, and the kernel must have
+//! come up to its init under KVM once. What that probe said is remembered per
+//! kernel and boot of the host.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::guest::{self, Running};
+use crate::job::Job;
+use crate::kbuild::Built;
+use crate::options::GuestOptions;
+use crate::paths::Paths;
+use crate::qemu::Accel;
+
+/// A kernel that works under KVM is at its init within seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Chooses the accelerator and says which and why.
+pub fn choose(paths: &Paths, built: &Built, image: &Path, icount: bool) -> Result<Accel> {
+    let (accel, why) = if icount {
+        (Accel::Icount, "TCG with -icount, one CPU".to_owned())
+    } else {
+        match obstacle(paths, built, image)? {
+            None => (Accel::Kvm, "KVM".to_owned()),
+            Some(why) => (Accel::Tcg, format!("TCG ({why})")),
+        }
+    };
+    eprintln!("accelerator: {why}");
+    Ok(accel)
+}
+
+/// Why KVM cannot be used, or nothing if it can.
+fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !has_virtualization(&cpuinfo) {
+        return Ok(Some("no vmx/svm".into()));
+    }
+    if let Err(e) = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+    {
+        return Ok(Some(format!("/dev/kvm: {}", e.kind())));
+    }
+    let key = key(built)?;
+    let memory = paths.cache.join("kvm");
+    let known = fs::read_to_string(&memory).unwrap_or_default();
+    let works = match recall(&known, &key) {
+        Some(works) => works,
+        None => {
+            let works = probe(paths, built, image)?;
+            let line = format!("{key} {}\n", if works { "works" } else { "fails" });
+            // Only a cache: without it the next guest probes again.
+            let _ = fs::write(&memory, remember(&known, &line));
+            works
+        }
+    };
+    Ok((!works).then(|| "this kernel does not come up under KVM here".into()))
+}
+
+/// The flags of any CPU name hardware virtualization.
+fn has_virtualization(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .filter_map(|l| l.strip_prefix("flags")?.split_once(':'))
+        .flat_map(|(_, flags)| flags.split_whitespace())
+        .any(|f| f == "vmx" || f == "svm")
+}
+
+/// What the answer depends on: this boot of the host and this kernel.
+fn key(built: &Built) -> Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let meta = fs::metadata(&built.bzimage)
+        .with_context(|| format!("there is no kernel {}", built.bzimage.display()))?;
+    let time = meta
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let time = time.unwrap_or_default().as_nanos();
+    Ok(format!(
+        "{} {} {} {time}",
+        boot.trim(),
+        built.variant,
+        meta.len()
+    ))
+}
+
+fn recall(known: &str, key: &str) -> Option<bool> {
+    known
+        .lines()
+        .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
+        .map(|verdict| verdict == "works")
+}
+
+/// The last few answers and a new one.
+fn remember(known: &str, line: &str) -> String {
+    let lines: Vec<&str> = known.lines().collect();
+    let old = lines.iter().skip(lines.len().saturating_sub(7));
+    old.map(|l| format!("{l}\n"))
+        .chain([line.to_owned()])
+        .collect()
+}
+
+fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<bool> {
+    eprintln!("probing whether the kernel comes up under KVM ...");
+    let dir = guest::run_dir(paths)?;
+    let options = GuestOptions::default();
+    let machine = guest::machine(built, image, &options, Accel::Kvm, dir.path());
+    Job {
+        command: "true".into(),
+        ..Job::default()
+    }
+    .write(&machine.job())?;
+    machine.make_disks()?;
+    let mut running = Running::start(&machine)?;
+    let works = running.wait_for("guest-init: up", PATIENCE)?;
+    running.stop(true);
+    Ok(works)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags() {
+        assert!(has_virtualization(
+            "processor\t: 0\nflags\t\t: fpu vme svm sse\n"
+        ));
+        assert!(has_virtualization("flags\t\t: fpu vmx\n"));
+        assert!(!has_virtualization(
+            "flags\t\t: fpu hypervisor\nvmx flags\t: vnmi\n"
+        ));
+        assert!(!has_virtualization(""));
+    }
+
+    #[test]
+    fn answers_are_remembered_by_key() {
+        let known = remember("", "boot rust 1 2 works\n");
+        let known = remember(&known, "boot c 1 2 fails\n");
+        assert_eq!(recall(&known, "boot rust 1 2"), Some(true));
+        assert_eq!(recall(&known, "boot c 1 2"), Some(false));
+        assert_eq!(recall(&known, "boot rust 1 3"), None);
+        let many = (0..20).fold(String::new(), |k, i| remember(&k, &format!("{i} works\n")));
+        assert_eq!(many.lines().count(), 8);
+    }
+}

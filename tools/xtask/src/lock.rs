@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One writer of the cache at a time.
+//!
+//! Every command that unpacks, builds or makes an image takes the lock for as
+//! long as it writes. Guests run without it. The file says who holds it; the
+//! kernel drops the lock when the holder dies, however it dies.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::paths::Paths;
+
+/// Holds the lock until dropped.
+pub struct CacheLock {
+    _file: Flock<File>,
+}
+
+impl Drop for CacheLock {
+    fn drop(&mut self) {
+        // Closing the file unlocks it; this only says so before that.
+        let _ = self._file.set_len(0);
+    }
+}
+
+/// Takes the lock of the cache; says who holds it while waiting for it.
+/// `why` is what the caller does, for others who wait: "building the kernel".
+pub fn cache_lock(paths: &Paths, why: &str) -> Result<CacheLock> {
+    lock_file(&paths.cache.join("lock"), why)
+}
+
+fn lock_file(path: &Path, why: &str) -> Result<CacheLock> {
+    let open = || {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .with_context(|| format!("cannot open the lock {}", path.display()))
+    };
+    let mut flock = match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+        Ok(flock) => flock,
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another command",
+                text => text,
+            };
+            eprintln!("Waiting for {holder} (lock {})", path.display());
+            Flock::lock(file, FlockArg::LockExclusive)
+                .map_err(|(_, e)| e)
+                .with_context(|| format!("cannot lock {}", path.display()))?
+        }
+        Err((_, e)) => {
+            return Err(e).with_context(|| format!("cannot lock {}", path.display()));
+        }
+    };
+    flock.set_len(0).context("cannot write the lock")?;
+    flock.rewind().context("cannot write the lock")?;
+    write!(flock, "process {}: {why}", std::process::id()).context("cannot write the lock")?;
+    Ok(CacheLock { _file: flock })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_waits_for_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = lock_file(&path, "one").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with(": one"), "{text}");
+        let (tx, rx) = std::sync::mpsc::channel();
+        let waiter = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let lock = lock_file(&path, "two").unwrap();
+                tx.send(()).unwrap();
+                drop(lock);
+            }
+        });
+        assert!(rx
+            .recv_timeout(std::time::Duration::from_millis(100))
+            .is_err());
+        drop(first);
+        rx.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        waiter.join().unwrap();
+    }
+}

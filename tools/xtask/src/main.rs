@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The harness of rust-dax: from a checkout to a booted, tested kernel.
+//!
+//! The steps and who does them, each in a module of its own:
+//!
+//! ```text
+//! toolchain   the compilers, by path
+//! source      Debian's tarball (tarball) + the overlay (overlay) + patches (patches)
+//! kconfig     tinyconfig + fragments of a variant (variant)
+//! kbuild      make, modules, and nfit_test's modules (nfit); a first build may
+//!             start from a sibling's (seed)
+//! lint, doc   rustfmt, clippy, rustdoc
+//! ```
+//!
+//! The guest's image, the guest itself and the tests are the other half; see
+//! `rootfs`, `guest` and `check`. Everything that is made goes to the cache
+//! folder (paths), one writer at a time (lock).
+
+mod check;
+mod cli;
+mod command;
+mod console;
+mod diagnostics;
+mod doc;
+mod files;
+mod guest;
+mod host;
+mod job;
+mod kbuild;
+mod kconfig;
+mod ktap;
+mod kvm;
+mod label;
+mod lint;
+mod lock;
+mod nfit;
+mod options;
+mod outcome;
+mod overlay;
+mod patches;
+mod paths;
+mod program;
+mod progress;
+mod qemu;
+mod qmp;
+mod rootfs;
+mod run;
+mod seed;
+mod shell;
+mod source;
+mod splat;
+mod suites;
+mod tally;
+mod tarball;
+mod toolchain;
+mod variant;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Cli, Verb, VARIABLES};
+use options::GuestOptions;
+use paths::Paths;
+
+fn main() -> ExitCode {
+    // `make guest MEM=` gives an empty variable: as good as none.
+    for name in VARIABLES {
+        if std::env::var_os(name).is_some_and(|v| v.is_empty()) {
+            std::env::remove_var(name);
+        }
+    }
+    let cli = Cli::parse();
+    match dispatch(cli.verb) {
+        Ok(status) => ExitCode::from(status),
+        Err(err) => {
+            eprintln!("Error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what was asked for; returns the exit status.
+fn dispatch(verb: Verb) -> Result<u8> {
+    let paths = Paths::find()?;
+    match verb {
+        Verb::Run(args) => return Ok(exit_status(run::run(&paths, &args)?)),
+        Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
+        Verb::Guest(args) => {
+            let command = args.command()?;
+            let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;
+            let (built, image) = guest::prepare(&paths, args.guest.variant)?;
+            let outcome = guest::run_command(&paths, &built, &image, &options, command)?;
+            eprint!("{}", outcome.explain());
+            return Ok(exit_status(outcome.status()));
+        }
+        Verb::Shell(args) => {
+            let options = GuestOptions::from_args(&args, options::TIMEOUT)?;
+            let (built, image) = guest::prepare(&paths, args.variant)?;
+            return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
+        }
+        Verb::Build { variant } => {
+            let built = kbuild::build_with(&paths, variant, true)?;
+            println!("Linux {} ({variant})", built.release_string);
+            println!("kernel   {}", built.bzimage.display());
+            println!("modules  {}", built.modules.display());
+        }
+        Verb::Config { variant } => println!("{}", kbuild::config(&paths, variant)?.display()),
+        Verb::Source => {
+            host::require_host()?;
+            let _lock = lock::cache_lock(&paths, "preparing the kernel's source")?;
+            let source = source::prepare(&paths)?;
+            println!("Linux {}: {}", source.release, source.dir.display());
+        }
+        Verb::Lint => {
+            if lint::run(&paths)? > 0 {
+                return Ok(1);
+            }
+        }
+        Verb::Doc => println!("{}", doc::run(&paths)?.display()),
+    }
+    Ok(0)
+}
+
+/// A status as a shell knows it; what does not fit is a plain failure.
+fn exit_status(status: i32) -> u8 {
+    u8::try_from(status).unwrap_or(1)
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a caller can choose about a guest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cli::GuestArgs;
+use crate::job::Modules;
+
+/// How long a command may take when nobody says otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The guest and what surrounds its command.
+#[derive(Clone, Debug)]
+pub struct GuestOptions {
+    pub mem_mib: u64,
+    pub cpus: u32,
+    /// Size of each of the two NVDIMMs.
+    pub pmem_mib: u64,
+    pub timeout: Duration,
+    /// One CPU, one instruction a nanosecond.
+    pub icount: bool,
+    /// Reports of the kernel do not change the exit status.
+    pub allow_splat: bool,
+    pub extra_cmdline: Vec<String>,
+    /// Files and folders for the guest's /root.
+    pub copy: Vec<PathBuf>,
+    pub modules: Modules,
+    /// Look for leaks after the command; debug kernels only.
+    pub kmemleak: bool,
+    /// What the scratch disk starts with.
+    pub scratch: Vec<u8>,
+    /// More files for the job folder, by name.
+    pub job_files: Vec<(String, Vec<u8>)>,
+}
+
+impl Default for GuestOptions {
+    fn default() -> GuestOptions {
+        GuestOptions {
+            mem_mib: 4096,
+            cpus: 2,
+            pmem_mib: 5120,
+            timeout: TIMEOUT,
+            icount: false,
+            allow_splat: false,
+            extra_cmdline: Vec::new(),
+            copy: Vec::new(),
+            modules: Modules::Auto,
+            kmemleak: false,
+            scratch: Vec::new(),
+            job_files: Vec::new(),
+        }
+    }
+}
+
+impl GuestOptions {
+    /// What the command line says; `timeout` is for when it says nothing.
+    pub fn from_args(args: &GuestArgs, timeout: Duration) -> Result<GuestOptions> {
+        Ok(GuestOptions {
+            mem_mib: args.mem,
+            cpus: args.cpus,
+            pmem_mib: args.pmem,
+            timeout: args.timeout.unwrap_or(timeout),
+            icount: args.icount,
+            allow_splat: args.allow_splat,
+            copy: args.copies()?,
+            ..GuestOptions::default()
+        })
+    }
+}

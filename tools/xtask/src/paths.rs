@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where things are: the checkout, and the cache folder that holds everything
+//! that can be made again.
+//!
+//! The checkout is only read. The cache is `$RUST_DAX_CACHE`, else
+//! `~/.cache/rust-dax` of the person who called, also under `sudo`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+
+use crate::source::Release;
+use crate::variant::Variant;
+
+/// The two roots of everything.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub checkout: PathBuf,
+    pub cache: PathBuf,
+}
+
+impl Paths {
+    /// Finds the checkout and the cache, and makes the cache folder.
+    pub fn find() -> Result<Paths> {
+        let paths = Paths {
+            checkout: find_checkout()?,
+            cache: find_cache()?,
+        };
+        fs::create_dir_all(&paths.cache).with_context(|| {
+            format!(
+                "cannot make the cache folder {}; set RUST_DAX_CACHE to a folder you can write",
+                paths.cache.display()
+            )
+        })?;
+        if nix::unistd::access(&paths.cache, nix::unistd::AccessFlags::W_OK).is_err() {
+            bail!(
+                "the cache folder {} is not writable for you (was it made with sudo?); \
+                 set RUST_DAX_CACHE to another folder, or change its owner",
+                paths.cache.display()
+            );
+        }
+        Ok(paths)
+    }
+
+    /// The unpacked kernel of this release, with overlay and patches.
+    pub fn src(&self, release: &Release) -> PathBuf {
+        self.src_root().join(format!("linux-{release}"))
+    }
+
+    /// The folder of all unpacked kernels.
+    pub fn src_root(&self) -> PathBuf {
+        self.cache.join("src")
+    }
+
+    /// The output directory (`O=`) of a variant.
+    pub fn build(&self, variant: Variant) -> PathBuf {
+        self.build_named(variant.name())
+    }
+
+    /// An output directory that belongs to no variant, for example `clippy`.
+    pub fn build_named(&self, name: &str) -> PathBuf {
+        self.cache.join("build").join(name)
+    }
+
+    /// The log of a kernel build.
+    pub fn build_log(&self, variant: Variant) -> PathBuf {
+        self.cache
+            .join("build")
+            .join(format!("{}.log", variant.name()))
+    }
+
+    /// The log of any other long step.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.cache.join("log").join(format!("{name}.log"))
+    }
+
+    /// The guest's images.
+    pub fn rootfs(&self) -> PathBuf {
+        self.cache.join("rootfs")
+    }
+
+    /// Temporary directories of running guests.
+    pub fn run(&self) -> PathBuf {
+        self.cache.join("run")
+    }
+
+    /// The C compiler's cache.
+    pub fn ccache(&self) -> PathBuf {
+        self.cache.join("ccache")
+    }
+}
+
+/// Cargo says where the crate is when it runs us; else look upwards.
+fn find_checkout() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR") {
+        if let Some(root) = Path::new(&dir).ancestors().nth(2) {
+            if is_checkout(root) {
+                return Ok(root.to_path_buf());
+            }
+        }
+    }
+    let cwd = env::current_dir().context("cannot tell the current directory")?;
+    cwd.ancestors()
+        .find(|d| is_checkout(d))
+        .map(Path::to_path_buf)
+        .with_context(|| {
+            format!(
+                "{} is not inside a checkout of rust-dax; change to one and call again",
+                cwd.display()
+            )
+        })
+}
+
+fn is_checkout(dir: &Path) -> bool {
+    dir.join("tools/xtask/Cargo.toml").is_file() && dir.join("config/base.config").is_file()
+}
+
+/// The same rule as in `tools/setup --cache`.
+fn find_cache() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os("RUST_DAX_CACHE").filter(|d| !d.is_empty()) {
+        let dir = PathBuf::from(dir);
+        if !dir.is_absolute() {
+            bail!(
+                "RUST_DAX_CACHE must be an absolute path, not {}",
+                dir.display()
+            );
+        }
+        return Ok(dir);
+    }
+    let sudo_home = || {
+        let user = env::var("SUDO_USER")
+            .ok()
+            .filter(|_| nix::unistd::geteuid().is_root())?;
+        nix::unistd::User::from_name(&user).ok()?.map(|u| u.dir)
+    };
+    sudo_home()
+        .or_else(|| env::var_os("HOME").map(PathBuf::from))
+        .map(|home| home.join(".cache/rust-dax"))
+        .context("neither RUST_DAX_CACHE nor HOME is set; set one of them")
+}

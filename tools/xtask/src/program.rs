@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The program that runs inside the guest, `tools/testing/guest`, built here
+//! and copied in. Debian 12's C library is the older of the two, and the guest
+//! is Debian 13, so it runs there wherever it was built.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::command::run_logged;
+use crate::files;
+use crate::lint::cargo_command;
+use crate::paths::Paths;
+use crate::toolchain::Toolchain;
+
+/// What it is called in the guest's /root.
+pub const NAME: &str = "guest-test";
+
+/// Builds it and says where it is.
+pub fn build(paths: &Paths) -> Result<PathBuf> {
+    let tc = Toolchain::find(paths)?;
+    let log = paths.log("guest-test");
+    files::remove_file(&log)?;
+    let mut cmd = cargo_command(paths, &tc);
+    cmd.args(["build", "--release", "--locked", "--package", NAME]);
+    run_logged(&mut cmd, &log, |_| ())?;
+    Ok(paths.cache.join("target/release").join(NAME))
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's root file system: Debian 13 with the test suites in it.
+//!
+//! mmdebstrap makes it from Debian's packages, checked against the archive's
+//! keys; `build-suites` then runs inside it. The result is one sparse ext4
+//! image in the cache, kept until the recipe changes. Guests never write to it.
+//! It is Debian 13 on either host, so that both test the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+
+use crate::command::{clean, output, run_logged};
+use crate::files::{self, Fingerprint};
+use crate::host::require_disk;
+use crate::kbuild::Built;
+use crate::lock::cache_lock;
+use crate::paths::Paths;
+use crate::progress::Step;
+use crate::suites;
+
+const SUITE: &str = "trixie";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const KEYS: &str = "/usr/share/keyrings";
+
+/// What apt is told inside the image; deb-src for the suites.
+const SOURCES: &str = "\
+deb http://deb.debian.org/debian trixie main
+deb-src http://deb.debian.org/debian trixie main
+deb http://deb.debian.org/debian trixie-updates main
+deb http://deb.debian.org/debian-security trixie-security main
+";
+
+/// Left out of every package: what nobody reads in the guest, and the rule that
+/// has ndctl look for security keys whenever libnvdimm is loaded.
+const LEFT_OUT: [&str; 4] = [
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/locale/*",
+    "/etc/modprobe.d/nvdimm-security.conf",
+];
+
+/// Room for what tests write.
+const FREE_MIB: u64 = 1024;
+/// While it is made: the tree, the image, the packages.
+const NEEDED_GIB: u64 = 5;
+/// About as many lines mmdebstrap and the suites print.
+const LINES: u64 = 2450;
+
+/// The image; made or made anew if the recipe changed.
+pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
+    let image = paths.rootfs().join("guest.ext4");
+    let stamp = paths.rootfs().join("guest.stamp");
+    let recipe = Recipe::read(paths, &built.source)?;
+    if recipe.is_made(&image, &stamp) {
+        return Ok(image);
+    }
+    let _lock = cache_lock(paths, "making the guest image")?;
+    if !recipe.is_made(&image, &stamp) {
+        // An image that was started must not pass for a finished one.
+        files::remove_file(&stamp)?;
+        make(paths, &built.source, &recipe, &image)?;
+        files::write_atomic(&stamp, recipe.digest.as_bytes(), false)?;
+    }
+    Ok(image)
+}
+
+/// Everything that decides what is in the image.
+struct Recipe {
+    packages: Vec<String>,
+    digest: String,
+}
+
+impl Recipe {
+    fn read(paths: &Paths, source: &Path) -> Result<Recipe> {
+        let mut digest = Fingerprint::default();
+        digest.add("suite", SUITE.as_bytes());
+        digest.add("sources", SOURCES.as_bytes());
+        digest.add("left out", LEFT_OUT.join(" ").as_bytes());
+        for (name, path) in suites::inputs(paths, source)? {
+            let bytes =
+                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            digest.add(&name, &bytes);
+        }
+        let list = suites::image_files(paths).join("packages");
+        let list =
+            fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        let packages = parse_packages(&list);
+        digest.add("packages", packages.join(" ").as_bytes());
+        Ok(Recipe {
+            packages,
+            digest: digest.finish(),
+        })
+    }
+
+    fn is_made(&self, image: &Path, stamp: &Path) -> bool {
+        image.is_file() && fs::read_to_string(stamp).is_ok_and(|s| s == self.digest)
+    }
+}
+
+fn parse_packages(list: &str) -> Vec<String> {
+    list.lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn make(paths: &Paths, source: &Path, recipe: &Recipe, image: &Path) -> Result<()> {
+    let root = paths.rootfs();
+    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    require_disk(&root, NEEDED_GIB, "making the guest image")?;
+    require_keys()?;
+    let work = root.join("new");
+    remove_as_root(&work)?;
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+
+    let log = paths.log("rootfs");
+    // The log of this image, not of every image ever made.
+    files::remove_file(&log)?;
+    let mut step = Step::start("Making the guest image", Some(LINES), &log);
+    suites::gather(paths, source, &work, &log)?;
+    fs::write(work.join("sources.list"), SOURCES).context("cannot write sources.list")?;
+    let (mut lines, mut doing) = (0, String::from("starting"));
+    run_logged(mmdebstrap(recipe).current_dir(&work), &log, |line| {
+        lines += 1;
+        if let Some(what) = activity(line) {
+            doing = what;
+        }
+        step.set(lines, &doing);
+    })
+    .context("the guest image could not be made; is the network up?")?;
+    step.set(lines, "writing the file system");
+    write_image(&work, image, &log)?;
+    remove_as_root(&work)?;
+    step.done();
+    Ok(())
+}
+
+/// mmdebstrap as root, in the work folder, where the file names are plain.
+fn mmdebstrap(recipe: &Recipe) -> Command {
+    let mut cmd = as_root("mmdebstrap");
+    cmd.args([
+        "--verbose",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+    ]);
+    cmd.args(["--architectures=amd64", &format!("--keyring={KEYRING}")]);
+    cmd.arg(format!("--include={}", recipe.packages.join(",")));
+    cmd.arg("--aptopt=Acquire::Languages \"none\"");
+    cmd.arg("--aptopt=Acquire::Retries \"3\"");
+    cmd.args(
+        LEFT_OUT
+            .iter()
+            .map(|p| format!("--dpkgopt=path-exclude={p}")),
+    );
+    cmd.args([
+        "--customize-hook=tar-in overlay.tar /",
+        "--customize-hook=chroot \"$1\" /usr/local/sbin/build-suites",
+        "--customize-hook=mkdir -p \"$1/host/job\" \"$1/usr/lib/modules\"",
+        // The host's resolver and name do not belong into the image.
+        "--customize-hook=rm -f \"$1/etc/resolv.conf\"",
+        "--customize-hook=echo rust-dax >\"$1/etc/hostname\"",
+    ]);
+    cmd.args([SUITE, "tree", "sources.list"]);
+    cmd
+}
+
+/// Turns the tree into an image beside the old one, and then replaces that:
+/// a guest that runs keeps what it has open.
+fn write_image(work: &Path, image: &Path, log: &Path) -> Result<()> {
+    let tree = work.join("tree");
+    let new = work.join("guest.ext4");
+    let used = output(as_root("du").args(["-sxm"]).arg(&tree))?;
+    let used: u64 = used
+        .split_whitespace()
+        .next()
+        .and_then(|n| n.parse().ok())
+        .with_context(|| format!("du says nothing about {}", tree.display()))?;
+    // File system tables and rounding take about a tenth more.
+    let size = used + used / 10 + FREE_MIB;
+    fs::File::create(&new)
+        .and_then(|f| f.set_len(size << 20))
+        .with_context(|| format!("cannot make {}", new.display()))?;
+    let mut cmd = as_root("mke2fs");
+    cmd.args([
+        "-q", "-F", "-t", "ext4", "-m", "0", "-L", "rust-dax", "-J", "size=32",
+    ]);
+    // Nothing is left to be done in the background of a guest.
+    cmd.args([
+        "-E",
+        "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0",
+    ]);
+    cmd.arg("-d").arg(&tree).arg(&new);
+    run_logged(&mut cmd, log, |_| ())?;
+    fs::rename(&new, image).with_context(|| format!("cannot write {}", image.display()))
+}
+
+/// An old keyring package knows no keys of Debian 13.
+fn require_keys() -> Result<()> {
+    let known = fs::read_dir(KEYS).into_iter().flatten().flatten().any(|e| {
+        e.file_name()
+            .to_string_lossy()
+            .starts_with("debian-archive-trixie-stable")
+    });
+    if !known || !Path::new(KEYRING).exists() {
+        bail!(
+            "the archive keys of Debian 13 are missing; upgrade debian-archive-keyring \
+             (2023.3+deb12u2 or later has them)"
+        );
+    }
+    Ok(())
+}
+
+/// A command as root: through sudo for others, which may ask for a password.
+fn as_root(program: &str) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        return clean(program);
+    }
+    let mut cmd = clean("sudo");
+    // sudo clears the environment; apt needs to know the proxy.
+    cmd.arg("--preserve-env=http_proxy,https_proxy,no_proxy")
+        .arg(program);
+    cmd
+}
+
+/// The tree belongs to root, and may be left from a run that was interrupted.
+fn remove_as_root(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    output(as_root("rm").args(["-rf", "--one-file-system"]).arg(dir))
+        .with_context(|| format!("cannot remove {}", dir.display()))?;
+    Ok(())
+}
+
+/// What a line of the log tells a person who waits.
+fn activity(line: &str) -> Option<String> {
+    if let Some(what) = line
+        .strip_prefix("I: ")
+        .or(line.strip_prefix("build-suites: "))
+    {
+        return Some(what.trim_end_matches('.').to_owned());
+    }
+    let mut words = line.split_whitespace();
+    let verb = words.next()?;
+    let name = words.next()?.split(':').next()?;
+    match verb {
+        "Unpacking" => Some(format!("unpacking {name}")),
+        "Setting" => Some(format!("setting up {}", words.next()?.split(':').next()?)),
+        _ if verb.starts_with('[') && verb.ends_with(']') => Some(format!("building ndctl {verb}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_lists_have_comments() {
+        assert_eq!(parse_packages("# a\nndctl\n\n jq \n"), ["ndctl", "jq"]);
+    }
+
+    #[test]
+    fn activities() {
+        assert_eq!(
+            activity("I: running apt-get update...").as_deref(),
+            Some("running apt-get update")
+        );
+        assert_eq!(
+            activity("Setting up jq:amd64 (1.7) ...").as_deref(),
+            Some("setting up jq")
+        );
+        assert_eq!(
+            activity("Unpacking gcc:amd64 (14) ...").as_deref(),
+            Some("unpacking gcc")
+        );
+        assert_eq!(
+            activity("[7/182] Compiling C object x").as_deref(),
+            Some("building ndctl [7/182]")
+        );
+        assert_eq!(activity("Get:1 http://x").as_deref(), None);
+    }
+
+    #[test]
+    fn an_image_counts_only_with_its_stamp() {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, stamp) = (dir.path().join("i"), dir.path().join("s"));
+        let recipe = Recipe {
+            packages: Vec::new(),
+            digest: "d\n".into(),
+        };
+        assert!(!recipe.is_made(&image, &stamp));
+        fs::write(&image, "").unwrap();
+        assert!(!recipe.is_made(&image, &stamp));
+        fs::write(&stamp, "other\n").unwrap();
+        assert!(!recipe.is_made(&image, &stamp));
+        fs::write(&stamp, "d\n").unwrap();
+        assert!(recipe.is_made(&image, &stamp));
+    }
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds what a kernel should never print in the lines of its console.
+//!
+//! A *splat* is an oops, a BUG, a WARN, a report of KASAN, lockdep, kmemleak
+//! or a watchdog: a title line and a block of lines around it. A test that
+//! provokes one on purpose announces it first, through `/dev/kmsg` or from the
+//! kernel:
+//!
+//! ```text
+//! rust-dax-expect: SUBSTRING
+//! ... one splat whose first lines hold SUBSTRING ...
+//! rust-dax-expect-end: SUBSTRING
+//! ```
+//!
+//! Each announcement allows one splat. The first lines are the title, what
+//! stands before it (a WARN prints its message first) and three more. If the
+//! end comes and the splat did not, that is reported too.
+//!
+//! Titles are recognised only at the start of a message, after the time stamp,
+//! so that test names and program output that quote them do no harm.
+
+use std::collections::VecDeque;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// How many lines after the title may hold an announced substring.
+const AFTER: usize = 3;
+/// How many lines before the title belong to it, when nothing marks the start.
+const BEFORE: usize = 2;
+/// The same after "cut here", which does mark it.
+const BEFORE_CUT: usize = 8;
+/// A block whose end was lost is over after this many lines.
+const LONGEST: usize = 300;
+/// How many lines of a block are kept to be shown.
+const SHOWN: usize = 60;
+
+const CUT_HERE: &str = "------------[ cut here ]------------";
+const EXPECT: &str = "rust-dax-expect: ";
+const EXPECT_END: &str = "rust-dax-expect-end: ";
+
+/// The time stamp and, with PRINTK_CALLER, who printed the line.
+static STAMP: LazyLock<Regex> = LazyLock::new(|| regex(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?"));
+
+/// What the first line of a report looks like.
+static TITLE: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r"(?x)^(?:
+        # lib/bug.c, lockdep, RCU, softlockup, KASAN, KFENCE, SLUB, mm/debug.c
+          (?:watchdog:\ |kfence:\ )?BUG:\ \S
+        | BUG\ \S+\ \(.*\):\ \S
+        | kernel\ BUG\ at\ \S
+        | WARNING:\ \S
+        # arch/x86/kernel/dumpstack.c and what leads to it
+        | Oops:?\ \S
+        | general\ protection\ fault
+        | Kernel\ panic\ -\ not\ syncing
+        | stack\ segment: | double\ fault: | divide\ error: | invalid\ opcode:
+        | UBSAN:\ \S
+        # watchdogs
+        | INFO:\ task\ .*\ blocked\ for\ more\ than
+        | INFO:\ trying\ to\ register\ non-static\ key
+        | rcu:\ INFO:\ .*(?:self-detected\ stall|detected\ stalls|expedited\ stalls)
+        | (?:NMI\ )?watchdog:.*(?:hard\ LOCKUP|LOCKUP\ on\ cpu)
+        # data structures
+        | list_(?:add|del)\ (?:corruption|double\ add)
+        | refcount_t:\ \S
+        | jump\ label:\ negative\ count
+        | kmemleak:\ [1-9]\d*\ new\ suspected\ memory\ leaks
+        | page_table_check:\ \S
+        )",
+    )
+});
+
+fn regex(text: &str) -> Regex {
+    // The patterns are constants; the tests below compile all of them.
+    Regex::new(text).expect("a constant pattern is valid")
+}
+
+/// One report of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splat {
+    /// Its first telling line, for example the message of a WARN.
+    pub title: String,
+    /// The lines before the title, the title and what follows, without stamps.
+    pub lines: Vec<String>,
+    /// A test had said that it would come.
+    pub announced: bool,
+}
+
+/// How the block of a report ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// "---[ end trace": WARN, BUG, oops, UBSAN.
+    Trace,
+    /// A row of "=": KASAN and KFENCE.
+    Row,
+    /// The end of the stack: lockdep, hung tasks, sleeping in atomic context.
+    Stack,
+    /// A report of one line.
+    AtOnce,
+}
+
+#[derive(Debug)]
+struct Block {
+    splat: Splat,
+    end: End,
+    /// Index of the title in `splat.lines`.
+    title_at: usize,
+    /// Lines seen, shown or not.
+    seen: usize,
+    /// The end was seen; waits only for the lines after the title.
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Expectation {
+    text: String,
+    came: bool,
+}
+
+/// Reads a console line by line.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    before: VecDeque<String>,
+    block: Option<Block>,
+    expected: Vec<Expectation>,
+    splats: Vec<Splat>,
+    missing: Vec<String>,
+}
+
+impl Scanner {
+    pub fn new() -> Scanner {
+        Scanner::default()
+    }
+
+    /// Takes the next line of the console.
+    pub fn line(&mut self, raw: &str) {
+        let text = message(raw);
+        if let Some(rest) = after(text, EXPECT) {
+            self.settle();
+            self.expected.push(Expectation {
+                text: rest.to_owned(),
+                came: false,
+            });
+            return;
+        }
+        if let Some(rest) = after(text, EXPECT_END) {
+            self.settle();
+            self.end_expectation(rest);
+            return;
+        }
+        if self.block.as_ref().is_some_and(|b| b.over) && is_title(text) {
+            self.settle();
+        }
+        match &mut self.block {
+            Some(block) => {
+                if block.take(text) {
+                    self.settle();
+                }
+            }
+            None if is_title(text) => self.open(text),
+            None => self.remember(text),
+        }
+    }
+
+    /// The console ended.
+    pub fn finish(&mut self) {
+        self.settle();
+    }
+
+    /// Reports that nobody announced.
+    pub fn unannounced(&self) -> impl Iterator<Item = &Splat> {
+        self.splats.iter().filter(|s| !s.announced)
+    }
+
+    /// Announced reports that had not come when their end was printed.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// All complete reports so far.
+    #[cfg(test)]
+    fn splats(&self) -> &[Splat] {
+        &self.splats
+    }
+
+    fn open(&mut self, text: &str) {
+        let lines: Vec<String> = match self.before.iter().rposition(|l| l == CUT_HERE) {
+            Some(at) => self.before.drain(..).skip(at + 1).collect(),
+            None => {
+                let skip = self.before.len().saturating_sub(BEFORE);
+                self.before.drain(..).skip(skip).collect()
+            }
+        };
+        let mut block = Block {
+            title_at: lines.len(),
+            end: end_of(text),
+            splat: Splat {
+                title: title(text, &lines),
+                lines,
+                announced: false,
+            },
+            seen: 0,
+            over: false,
+        };
+        block.take(text);
+        self.block = Some(block);
+    }
+
+    fn remember(&mut self, text: &str) {
+        if self.before.len() == BEFORE_CUT + 1 {
+            self.before.pop_front();
+        }
+        self.before.push_back(text.to_owned());
+    }
+
+    /// Closes the open block and looks for who announced it.
+    fn settle(&mut self) {
+        let Some(block) = self.block.take() else {
+            return;
+        };
+        let mut splat = block.splat;
+        let first = &splat.lines[..splat.lines.len().min(block.title_at + 1 + AFTER)];
+        let expectation = self
+            .expected
+            .iter_mut()
+            .find(|e| !e.came && first.iter().any(|l| l.contains(&e.text)));
+        if let Some(e) = expectation {
+            e.came = true;
+            splat.announced = true;
+        }
+        self.splats.push(splat);
+    }
+
+    fn end_expectation(&mut self, text: &str) {
+        match self.expected.iter().position(|e| e.text == text) {
+            Some(at) => {
+                if !self.expected.remove(at).came {
+                    self.missing.push(text.to_owned());
+                }
+            }
+            None => self
+                .missing
+                .push(format!("{text} (ended, never announced)")),
+        }
+    }
+}
+
+impl Block {
+    /// Adds a line; true when the block is complete.
+    fn take(&mut self, text: &str) -> bool {
+        // A list corruption prints a line and then the WARN or BUG itself.
+        if text == CUT_HERE {
+            self.end = End::Trace;
+            self.over = false;
+        }
+        self.seen += 1;
+        if self.splat.lines.len() < SHOWN {
+            self.splat.lines.push(text.to_owned());
+        }
+        let first = self.seen == 1;
+        self.over |= match self.end {
+            End::AtOnce => true,
+            End::Trace => text.starts_with("---[ end trace"),
+            End::Row => !first && text.starts_with("================"),
+            End::Stack => text.trim() == "</TASK>",
+        };
+        self.seen > LONGEST || (self.over && self.seen > AFTER)
+    }
+}
+
+fn end_of(text: &str) -> End {
+    let starts = |list: &[&str]| list.iter().any(|p| text.starts_with(p));
+    if starts(&["BUG: KASAN:", "BUG: KFENCE:", "kfence: "]) {
+        End::Row
+    } else if starts(&["kmemleak: ", "Kernel panic", "jump label: "]) {
+        End::AtOnce
+    } else if starts(&[
+        "WARNING: CPU:",
+        "BUG: unable to handle",
+        "BUG: kernel NULL pointer",
+        "Oops",
+        "kernel BUG at",
+        "general protection fault",
+        "UBSAN: ",
+        "refcount_t: ",
+        "list_",
+    ]) {
+        End::Trace
+    } else {
+        End::Stack
+    }
+}
+
+/// A WARN's own line says only where; the message before it says what.
+fn title(text: &str, before: &[String]) -> String {
+    match before.last() {
+        Some(message) if text.starts_with("WARNING: CPU:") && !message.is_empty() => {
+            format!("{message} ({})", place(text))
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// "WARNING: CPU: 0 PID: 1 at mm/memremap.c:97 f+0x1/0x2" -> "mm/memremap.c:97".
+fn place(text: &str) -> &str {
+    text.split(" at ")
+        .nth(1)
+        .and_then(|t| t.split(' ').next())
+        .unwrap_or(text)
+}
+
+fn is_title(text: &str) -> bool {
+    TITLE.is_match(text)
+}
+
+/// A console line without carriage return and time stamp.
+pub fn message(raw: &str) -> &str {
+    let line = raw.trim_end_matches(['\r', '\n']);
+    match STAMP.find(line) {
+        Some(m) => &line[m.end()..],
+        None => line,
+    }
+}
+
+/// What follows the marker, wherever in the line it is: KUnit prefixes what it
+/// prints with the name of the test.
+fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
+    let at = text.find(marker)?;
+    let rest = text[at + marker.len()..].trim();
+    (!rest.is_empty()).then_some(rest)
+}
+
+#[cfg(test)]
+#[path = "splat_tests.rs"]
+mod tests;

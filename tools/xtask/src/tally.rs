@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The results of `make check`: one line per test, and the count of them.
+
+use crate::ktap::{TestResult, Verdict};
+use crate::variant::Variant;
+
+/// A test whose name begins like this shows a deliberate difference from the C
+/// original: on a C kernel it has to fail.
+const DIFFERS: &str = "differs_";
+
+/// Prints results as they come and counts them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Tally {
+    /// Prints one result and counts it.
+    pub fn add(&mut self, suite: &str, result: &TestResult) {
+        println!("{}", line(suite, result));
+        match result.verdict {
+            Verdict::Pass => self.passed += 1,
+            Verdict::Fail => self.failed += 1,
+            Verdict::Skip => self.skipped += 1,
+        }
+    }
+
+    /// A result that is not from a parser.
+    pub fn say(&mut self, suite: &str, name: &str, verdict: Verdict, reason: &str) {
+        self.add(
+            suite,
+            &TestResult {
+                name: name.to_owned(),
+                verdict,
+                reason: reason.to_owned(),
+            },
+        );
+    }
+
+    /// Something that must hold; the reason is given if it does not.
+    pub fn require(&mut self, suite: &str, name: &str, problem: Option<String>) {
+        match problem {
+            None => self.say(suite, name, Verdict::Pass, ""),
+            Some(why) => self.say(suite, name, Verdict::Fail, &why),
+        }
+    }
+
+    /// The last line.
+    pub fn summary(&self) -> String {
+        let Tally {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        format!("{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+fn line(suite: &str, result: &TestResult) -> String {
+    let verdict = match result.verdict {
+        Verdict::Pass => "ok  ",
+        Verdict::Fail => "FAIL",
+        Verdict::Skip => "skip",
+    };
+    // One line per test, whatever a test says about itself.
+    let reason = result
+        .reason
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    match reason.as_str() {
+        "" => format!("{verdict} {suite}: {}", result.name),
+        reason => format!("{verdict} {suite}: {}  ({reason})", result.name),
+    }
+}
+
+/// Turns the verdict of a test that shows a difference from C around when the
+/// kernel is the C one: there a pass proves nothing and a failure is due.
+pub fn judge(variant: Variant, mut result: TestResult) -> TestResult {
+    let c = matches!(variant, Variant::C | Variant::Cdebug);
+    let last = result.name.rsplit(['.', ':']).next().unwrap_or_default();
+    if c && last.starts_with(DIFFERS) {
+        let (verdict, reason) = match result.verdict {
+            Verdict::Pass => (Verdict::Fail, "not proved: the C kernel passes it too"),
+            Verdict::Fail => (Verdict::Pass, "fails on C, as it should"),
+            Verdict::Skip => return result,
+        };
+        result.verdict = verdict;
+        result.reason = reason.to_owned();
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(name: &str, verdict: Verdict, reason: &str) -> TestResult {
+        TestResult {
+            name: name.into(),
+            verdict,
+            reason: reason.into(),
+        }
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(
+            line("kunit", &result("a.b", Verdict::Pass, "")),
+            "ok   kunit: a.b"
+        );
+        assert_eq!(
+            line("guest", &result("x", Verdict::Skip, "no\n 1G page")),
+            "skip guest: x  (no 1G page)"
+        );
+        assert_eq!(
+            line("g", &result("x", Verdict::Fail, "EIO")),
+            "FAIL g: x  (EIO)"
+        );
+    }
+
+    #[test]
+    fn counts() {
+        let mut t = Tally::default();
+        t.require("s", "a", None);
+        t.require("s", "b", Some("why".into()));
+        t.say("s", "c", Verdict::Skip, "no");
+        assert_eq!(t.summary(), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_difference_must_fail_on_c() {
+        let name = "registry.differs_overlap_inside";
+        let pass = judge(Variant::C, result(name, Verdict::Pass, ""));
+        assert_eq!(pass.verdict, Verdict::Fail);
+        let fail = judge(
+            Variant::Cdebug,
+            result("ranges::differs_x", Verdict::Fail, "y"),
+        );
+        assert_eq!(fail.verdict, Verdict::Pass);
+        assert_eq!(
+            judge(Variant::C, result(name, Verdict::Skip, "")).verdict,
+            Verdict::Skip
+        );
+        assert_eq!(
+            judge(Variant::Rust, result(name, Verdict::Fail, "")).verdict,
+            Verdict::Fail
+        );
+        assert_eq!(
+            judge(Variant::C, result("a.b", Verdict::Pass, "")).verdict,
+            Verdict::Pass
+        );
+    }
+}
