@@ -87,7 +87,7 @@ impl WorkItem for Storm {
         let mut round = 0usize;
         while !this.stop.load(Ordering::Relaxed) {
             round = round.wrapping_add(1);
-            if round % 64 == 0 {
+            if round % 32 == 0 {
                 // Teardown waits for us: let go now and then.
                 cached = None;
                 // SAFETY: Called from a work item, which may sleep, and which holds no lock here.
@@ -261,7 +261,7 @@ mod tests {
             Storm::start(range.pfns().last())?,
         ];
         let mut mapped = Ok(());
-        for _ in 0..60 {
+        for _ in 0..15 {
             mapped = register(MemoryType::Private, claim_again(range), &[range]).map(drop);
             if mapped.is_err() {
                 break;

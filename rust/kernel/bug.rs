@@ -106,7 +106,7 @@ macro_rules! warn_trap {
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```ignore
 /// kernel::warn!("Conflicting mapping in same section");
 /// ```
 #[macro_export]

@@ -314,8 +314,14 @@ impl Pagemap {
     /// Whether one of the mapped ranges has the frame `pfn`.
     #[inline]
     pub fn covers(&self, pfn: Pfn) -> bool {
-        // Nearly every page map has one range, and this runs per page table entry: compare with the
-        // bare numbers. A first range that is none compares to false.
+        self.first_range_covers(pfn) || self.covers_beyond_first(pfn)
+    }
+
+    /// Whether the first range has the frame `pfn`. Nearly every page map has one range, and this
+    /// runs per page table entry, so it compares with the bare numbers; a first range that is none
+    /// compares to false.
+    #[inline]
+    pub(crate) fn first_range_covers(&self, pfn: Pfn) -> bool {
         // SAFETY: By the type's invariant there is a range behind the structure, and ranges do not
         // change.
         let first = unsafe {
@@ -323,8 +329,7 @@ impl Pagemap {
                 .cast::<bindings::range>()
                 .read()
         };
-        (pfn >= Pfn::containing(first.start) && pfn <= Pfn::containing(first.end))
-            || self.covers_beyond_first(pfn)
+        pfn >= Pfn::containing(first.start) && pfn <= Pfn::containing(first.end)
     }
 
     #[cold]

@@ -38,8 +38,6 @@ const LINES: u64 = 2900;
 #[derive(Clone, Debug)]
 pub struct Built {
     pub variant: Variant,
-    /// The output directory.
-    pub dir: PathBuf,
     pub bzimage: PathBuf,
     /// The folder to mount at /lib/modules: it holds one folder per release.
     pub modules: PathBuf,
@@ -86,7 +84,7 @@ pub fn build_with(paths: &Paths, variant: Variant, force: bool) -> Result<Built>
     let label = format!("Building the {variant} kernel (Linux {})", source.release);
     let mut cmd = kernel_make(paths, &source, &dir, &tc);
     cmd.args(["bzImage", "modules"]);
-    run_make(paths, &dir, &mut cmd, &label, &log)?;
+    run_make(paths, &source, &dir, &mut cmd, &label, &log)?;
     install_modules(paths, &source, &dir, &tc, &log)?;
     nfit::build(paths, &source, &dir, &tc, &log)?;
 
@@ -141,8 +139,9 @@ pub fn kernel_make(paths: &Paths, source: &Source, build: &Path, tc: &Toolchain)
 }
 
 /// Runs make under a progress bar; an error shows what the compiler said.
-pub fn run_make(
+fn run_make(
     paths: &Paths,
+    source: &Source,
     dir: &Path,
     cmd: &mut Command,
     label: &str,
@@ -160,12 +159,16 @@ pub fn run_make(
     let mut step = Step::start(label, total, log);
     let mut lines = done;
     let mut spoken: VecDeque<String> = VecDeque::new();
+    let mut warned = false;
     let result = run_logged(cmd, log, |line| match progress_line(line) {
         Some(what) => {
             lines += 1;
             step.set(lines, &what);
         }
         None => {
+            // "mm/x.c:1:2: warning: …" of clang, "  --> mm/x.rs:1:2" of rustc.
+            warned |= (line.contains(": warning: ") || line.contains("--> "))
+                && source.overlay.iter().any(|f| line.contains(f.as_str()));
             if spoken.len() == 40 {
                 spoken.pop_front();
             }
@@ -183,17 +186,17 @@ pub fn run_make(
         bail!("{label} failed:\n{text}the whole log: {}", log.display());
     }
     step.done();
-    if first && done == 0 {
+    if first {
         files::write_atomic(&counted, lines.to_string().as_bytes(), false)?;
     }
-    if spoken.iter().any(|l| l.contains("warning:")) {
-        eprintln!("The build gave warnings: {}", log.display());
+    if warned {
+        eprintln!("The build gave warnings in our files: {}", log.display());
     }
     Ok(())
 }
 
 /// `  CC [M]  fs/xfs/xfs.o` as "CC [M] fs/xfs/xfs.o"; else it is a message.
-fn progress_line(line: &str) -> Option<String> {
+pub fn progress_line(line: &str) -> Option<String> {
     let rest = line.strip_prefix("  ")?;
     let verb = rest.split(' ').next()?;
     let is_verb = verb.len() >= 2
@@ -261,7 +264,6 @@ pub fn release(dir: &Path) -> Result<String> {
 fn built(source: &Source, variant: Variant, dir: &Path) -> Result<Built> {
     let built = Built {
         variant,
-        dir: dir.to_path_buf(),
         bzimage: dir.join("arch/x86/boot/bzImage"),
         modules: dir.join("modules_install/lib/modules"),
         nfit_modules: dir.join("modules_nfit/lib/modules"),

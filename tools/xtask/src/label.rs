@@ -68,7 +68,7 @@ fn index(which: u64, seq: u32) -> Vec<u8> {
     b.extend(0u64.to_le_bytes()); // the checksum, for now
     for byte in 0..slots.next_multiple_of(LONG) / 8 {
         let free = (0..8).filter(|bit| byte * 8 + bit < slots);
-        b.push(free.fold(0, |set, bit| set | 1 << bit));
+        b.push(free.fold(0, |set, bit| set | (1 << bit)));
     }
     b.resize(size as usize, 0);
     let sum = fletcher64(&b);
@@ -83,7 +83,7 @@ fn fletcher64(bytes: &[u8]) -> u64 {
         low = low.wrapping_add(u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         high = high.wrapping_add(low.into());
     }
-    high << 32 | u64::from(low)
+    (high << 32) | u64::from(low)
 }
 
 #[cfg(test)]
@@ -115,6 +115,6 @@ mod tests {
 
     #[test]
     fn the_checksum() {
-        assert_eq!(fletcher64(&[1, 0, 0, 0, 2, 0, 0, 0]), (1 + 3) << 32 | 3);
+        assert_eq!(fletcher64(&[1, 0, 0, 0, 2, 0, 0, 0]), ((1 + 3) << 32) | 3);
     }
 }

@@ -23,8 +23,9 @@ use anyhow::{Context, Result};
 
 use crate::command::{clean, run_logged};
 use crate::files;
-use crate::kbuild::{kernel_make, release};
+use crate::kbuild::{kernel_make, progress_line, release};
 use crate::paths::Paths;
+use crate::progress::Step;
 use crate::source::Source;
 use crate::toolchain::Toolchain;
 
@@ -47,7 +48,16 @@ pub fn build(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain, log: &P
     m.push(shadow.join("tools/testing/nvdimm"));
     let mut cmd = kernel_make(paths, source, dir, tc);
     cmd.arg(&m).arg("modules");
-    run_logged(&mut cmd, log, |_| ()).context("cannot build the modules of nfit_test")?;
+    let mut step = Step::start("Building the modules of nfit_test", None, log);
+    let mut lines = 0;
+    run_logged(&mut cmd, log, |line| {
+        if let Some(what) = progress_line(line) {
+            lines += 1;
+            step.set(lines, &what);
+        }
+    })
+    .context("cannot build the modules of nfit_test")?;
+    step.done();
 
     let new = dir.join("modules_nfit.new");
     files::remove_tree(&new)?;

@@ -74,14 +74,6 @@ impl Step {
         }
     }
 
-    /// Prints a line beside the bar.
-    pub fn say(&self, line: &str) {
-        match &self.out {
-            Out::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            Out::Lines { .. } => eprintln!("{line}"),
-        }
-    }
-
     /// The step succeeded: says how long it took.
     pub fn done(mut self) {
         self.finished = true;

@@ -102,6 +102,12 @@ impl Machine {
         self.dir.join(format!("nvdimm{n}.img"))
     }
 
+    /// The size of an NVDIMM's file: the labels stand behind the memory, so
+    /// that the next DIMM is aligned as this one is.
+    fn dimm_mib(&self) -> u64 {
+        self.pmem_mib + (label::AREA >> 20)
+    }
+
     /// Refuses sizes that no guest could boot with.
     pub fn check(&self) -> Result<()> {
         if self.mem_mib < LOW_MIB {
@@ -119,8 +125,9 @@ impl Machine {
     /// Makes the sparse files that back the NVDIMMs and the scratch disk.
     pub fn make_disks(&self) -> Result<()> {
         for n in 0..2 {
-            sparse(&self.pmem(n), self.pmem_mib)?;
-            label::write_empty(&self.pmem(n), self.pmem_mib << 20)?;
+            let size = self.dimm_mib();
+            sparse(&self.pmem(n), size)?;
+            label::write_empty(&self.pmem(n), size << 20)?;
         }
         sparse(&self.scratch(), SCRATCH_MIB)
     }
@@ -140,8 +147,15 @@ impl Machine {
             "hung_task_panic=0",
         ];
         if self.accel == Accel::Icount {
-            // Same addresses in every boot, so the same instructions.
-            words.push("norandmaps");
+            // Same addresses in every boot, so the same instructions. While
+            // the guest waits for the host's disk its clock runs ahead by
+            // minutes, which the watchdogs would take for a hang.
+            words.extend([
+                "norandmaps",
+                "nowatchdog",
+                "rcupdate.rcu_cpu_stall_suppress=1",
+                "sysctl.kernel.hung_task_timeout_secs=0",
+            ]);
         }
         words.extend(self.extra_cmdline.iter().map(String::as_str));
         words.join(" ")
@@ -160,7 +174,7 @@ impl Machine {
 
     fn arguments(&self) -> Result<Vec<OsString>> {
         let total = self.mem_mib + SET_ASIDE_MIB;
-        let max = total + 2 * self.pmem_mib + 4 * GIB;
+        let max = total + 2 * self.dimm_mib() + 4 * GIB;
         let cpus = if self.accel == Accel::Icount {
             1
         } else {
@@ -205,7 +219,7 @@ impl Machine {
         a.words(&["-device", "virtio-blk-pci,drive=scratch"]);
 
         for n in 0..2 {
-            let size = self.pmem_mib;
+            let size = self.dimm_mib();
             a.words(&["-object"]).option(
                 &format!("memory-backend-file,id=pmem{n},share=on,size={size}M,align=2M,mem-path="),
                 &self.pmem(n),
@@ -332,7 +346,7 @@ mod tests {
     #[test]
     fn memory_is_mem_and_what_is_set_aside() {
         let t = text(&machine(Accel::Tcg));
-        assert!(t.contains("-m 8704M,slots=4,maxmem=23040M"), "{t}");
+        assert!(t.contains("-m 8704M,slots=4,maxmem=23044M"), "{t}");
         assert!(t.contains("memmap=512M$8G"));
     }
 

@@ -34,13 +34,16 @@ deb http://deb.debian.org/debian trixie-updates main
 deb http://deb.debian.org/debian-security trixie-security main
 ";
 
-/// Left out of every package: what nobody reads in the guest, and the rule that
-/// has ndctl look for security keys whenever libnvdimm is loaded.
-const LEFT_OUT: [&str; 4] = [
+/// Left out of every package: what nobody reads in the guest, the rule that has
+/// ndctl look for security keys whenever libnvdimm is loaded, and the graphics
+/// drivers that stress-ng depends on.
+const LEFT_OUT: [&str; 6] = [
     "/usr/share/man/*",
     "/usr/share/doc/*",
     "/usr/share/locale/*",
     "/etc/modprobe.d/nvdimm-security.conf",
+    "/usr/lib/*/libLLVM.so*",
+    "/usr/lib/*/libgallium*",
 ];
 
 /// Room for what tests write.

@@ -28,7 +28,6 @@ fn guest_report(digest: &str) -> String {
 fn built() -> Built {
     Built {
         variant: Variant::Rust,
-        dir: "/b".into(),
         bzimage: "/b/bzImage".into(),
         modules: "/b/m".into(),
         nfit_modules: "/b/n".into(),

@@ -117,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("rust"), dir.path().join("c"));
         let log = dir.path().join("log");
-        seed(&to, &[from.clone()], &log).unwrap();
+        seed(&to, std::slice::from_ref(&from), &log).unwrap();
         assert!(!to.exists(), "there is nothing to copy");
         fs::create_dir_all(from.join("modules_install/lib")).unwrap();
         fs::write(
@@ -125,7 +125,7 @@ mod tests {
             format!("cc -o {}/a.o", from.display()),
         )
         .unwrap();
-        seed(&to, &[from.clone()], &log).unwrap();
+        seed(&to, std::slice::from_ref(&from), &log).unwrap();
         assert!(!to.exists(), "an unfinished build is no seed");
         fs::write(from.join(".rust-dax-built"), "x").unwrap();
         seed(&to, &[from], &log).unwrap();

@@ -253,7 +253,7 @@ fn a_panic_behind_an_announced_oops_is_its_own() {
 #[test]
 fn a_block_whose_end_was_lost_does_not_swallow_the_rest() {
     let filler = "[    6.000000] something harmless\n".repeat(LONGEST + 5);
-    let head: String = OOPS.lines().take(8).map(|l| format!("{l}\n")).collect();
+    let head: String = OOPS.split_inclusive('\n').take(8).collect();
     let s = scan(&format!(
         "rust-dax-expect: unable to handle\n{head}{filler}{WARN}"
     ));

@@ -24,6 +24,7 @@ pub enum Variant {
 
 impl Variant {
     /// Every variant, the default one first.
+    #[cfg(test)]
     pub const ALL: [Variant; 4] = [Variant::Rust, Variant::C, Variant::Debug, Variant::Cdebug];
 
     /// The name on the command line and of the build directory.

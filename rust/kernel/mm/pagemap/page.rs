@@ -166,8 +166,7 @@ impl<'a> DeviceFolio<'a> {
     }
 
     /// Wakes who waits until the page is idle: the key is the address of the count.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     fn wake(self) {
         // SAFETY: The address is a key only and is not followed.
         unsafe { bindings::wake_up_var(addr_of!((*self.0.as_raw())._refcount).cast_mut().cast()) };

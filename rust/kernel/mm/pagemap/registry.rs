@@ -124,6 +124,16 @@ impl<'rcu> Found<'rcu> {
 /// [`Pagemap::lookup`].
 #[inline]
 pub fn lookup(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
+    match cached {
+        // Once per page table entry of a mapping: nothing but a comparison.
+        Some(live) if live.first_range_covers(pfn) => Some(live),
+        cached => lookup_again(pfn, cached),
+    }
+}
+
+/// The cached reference, if there is one, is not for the page map's first range.
+#[inline(never)]
+fn lookup_again(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
     if let Some(live) = cached {
         if live.covers(pfn) {
             return Some(live);

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 
 use crate::command::Cmd;
 use crate::mapping::open_rw;
@@ -31,7 +31,7 @@ impl Kind {
     fn mkfs(self) -> &'static str {
         match self {
             Kind::Ext4 => "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512",
-            Kind::Xfs => "mkfs.xfs -q -f -m reflink=0 -d su=2m,sw=1",
+            Kind::Xfs => "mkfs.xfs -q -f -m reflink=0 -d su=2m,sw=1,agcount=2",
         }
     }
 }
@@ -105,21 +105,39 @@ pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()
     }
 }
 
-/// Unmounts whatever is mounted at or below `dir`; for cleaning up after a
-/// test that died.
-pub fn unmount_below(dir: &Path) -> Result<()> {
+/// Unmounts what is mounted from devices whose names begin so; for cleaning up
+/// after a test that died.
+pub fn unmount_devices(prefixes: &[&str]) -> Result<()> {
     let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
-    let mut below: Vec<&str> = mounts
-        .lines()
-        .filter_map(|l| l.split(' ').nth(1))
-        .filter(|m| Path::new(m).starts_with(dir))
-        .collect();
-    below.sort_by_key(|m| std::cmp::Reverse(m.len()));
-    for mount in below {
-        let out = Cmd::new("umount").arg(mount).run()?;
-        if !out.status.success() {
-            bail!("cannot unmount {mount}: {}", out.stderr.trim());
-        }
+    for dir in mounted_from(&mounts, prefixes).iter().rev() {
+        Cmd::new("umount").arg(dir).ok()?;
     }
     Ok(())
+}
+
+fn mounted_from<'a>(mounts: &'a str, prefixes: &[&str]) -> Vec<&'a str> {
+    mounts
+        .lines()
+        .filter_map(|l| {
+            let mut words = l.split(' ');
+            Some((words.next()?, words.next()?))
+        })
+        .filter(|(device, _)| prefixes.iter().any(|p| device.starts_with(p)))
+        .map(|(_, dir)| dir)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_by_device() {
+        let mounts = "/dev/vda / ext4 rw 0 0\n/dev/pmem1 /mnt/a ext4 rw 0 0\n\
+                      tmpfs /dev/pmem tmpfs rw 0 0\n/dev/mapper/x /mnt/b xfs rw 0 0\n";
+        assert_eq!(
+            mounted_from(mounts, &["/dev/pmem", "/dev/mapper/"]),
+            ["/mnt/a", "/mnt/b"]
+        );
+    }
 }

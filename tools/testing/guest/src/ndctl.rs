@@ -397,7 +397,10 @@ pub fn restore(before: &[Info]) -> Result<Vec<String>> {
                 Cmd::new("ndctl enable-namespace").arg(&now.dev).ok()?;
                 done.push(format!("enabled {}", now.dev));
             }
+            // Without a uuid it is what the kernel makes of a region without
+            // labels: nobody created it.
             Some(_) => {}
+            None if now.uuid.is_none() => {}
             None => {
                 destroy(&now.dev, Bus::Acpi)?;
                 done.push(format!("destroyed {}", now.dev));

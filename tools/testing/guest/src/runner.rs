@@ -7,7 +7,6 @@
 //! left, brings the namespaces back to what they were, and looks at the
 //! kernel's taint flags to tell which test made the kernel complain.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
@@ -15,11 +14,10 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Cmd;
-use crate::filesystem::unmount_below;
+use crate::filesystem::unmount_devices;
 use crate::ndctl::{self, Info};
 use crate::skip::Skip;
 use crate::system;
-use crate::target::MOUNTS;
 use crate::tests::{self, Test};
 
 /// Begins the last line of a test's own process.
@@ -116,7 +114,7 @@ fn guarded(test: &Test, scale: u64, before: &[Info]) -> Verdict {
             false => format!("{}; {text}", verdict.why),
         };
     };
-    if let Err(e) = unmount_below(Path::new(MOUNTS)) {
+    if let Err(e) = unmount_devices(&["/dev/pmem"]) {
         blame(format!("{e:#}"));
     }
     match ndctl::restore(before) {

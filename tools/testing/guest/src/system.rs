@@ -79,18 +79,28 @@ pub fn iomem() -> Result<String> {
 /// The modules of persistent memory and DAX. Nothing loads them by itself in
 /// a guest without udev.
 pub fn load_modules() -> Result<()> {
+    // The buses last and in the order in which the guest's init loads them, so
+    // that regions have the same numbers after a reload.
     for module in [
         "libnvdimm",
-        "nfit",
-        "nd_e820",
         "nd_pmem",
+        "nd_btt",
         "device_dax",
         "dax_pmem",
+        "nd_e820",
+        "nfit",
     ] {
         Cmd::new("modprobe").arg(module).ok()?;
     }
-    // Regions and namespaces appear asynchronously.
-    let _ = Cmd::new("udevadm settle --timeout=20").limit_secs(30).run();
+    // Regions and namespaces appear asynchronously; reading this file returns
+    // when a bus has probed all its children.
+    let Ok(buses) = fs::read_dir("/sys/class/nd") else {
+        return Ok(());
+    };
+    for bus in buses.flatten() {
+        // Other classes of devices are listed there too.
+        let _ = fs::read_to_string(bus.path().join("device/wait_probe"));
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::mapping::{open_rw, Mapping};
 use crate::ndctl::{Mode, Namespace, Want};
 
 /// Below it the tests mount.
-pub const MOUNTS: &str = "/mnt/guest-test";
+const MOUNTS: &str = "/mnt/guest-test";
 
 /// Fields are dropped in this order: file, mount, namespace.
 pub struct Target {

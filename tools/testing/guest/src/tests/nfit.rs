@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::external::{judge, ndctl};
+use super::external::{judge, program};
 use super::Test;
 use crate::command::Cmd;
 use crate::ndctl::{namespaces, parse_list, regions, Info};
@@ -64,7 +64,7 @@ pub fn tests() -> Vec<Test> {
             format!("nfit::{name}"),
             limit + 90,
             "this test of ndctl fails on the mock bus; its last lines say where",
-            move || with_mock(|| judge(name, &ndctl(name)?.limit_secs(*limit).run()?)),
+            move || with_mock(|| judge(name, &program(name)?.limit_secs(*limit).run()?)),
         ));
     }
     tests
@@ -88,8 +88,6 @@ fn with_mock(work: impl FnOnce() -> Result<String>) -> Result<String> {
     unload()?;
     Cmd::new("mount --bind").arg(&tree).arg(MODULES).ok()?;
     let result = work();
-    // A test may leave its regions enabled; they hold the modules.
-    let _ = Cmd::new("ndctl disable-region all").run();
     let unloaded = unload();
     Cmd::new("umount").arg(MODULES).ok()?;
     system::load_modules()?;
@@ -110,6 +108,11 @@ fn loaded() -> Result<Vec<String>> {
 
 /// Unloads the whole stack, real or mock.
 fn unload() -> Result<()> {
+    // An active region or DIMM holds the module of its bus. With nothing
+    // loaded these fail; whether all is gone is seen below.
+    for what in ["disable-region", "disable-dimm"] {
+        let _ = Cmd::new("ndctl").arg(what).arg("all").run();
+    }
     let mut why = String::new();
     // A module may need another round, after its user has gone.
     for _ in 0..4 {

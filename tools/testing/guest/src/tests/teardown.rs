@@ -26,7 +26,7 @@ use crate::target::Target;
 use crate::vmstat::require_unpinned;
 
 const LEN: usize = 4 << 20;
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 8;
 
 pub fn tests() -> Vec<Test> {
     let kinds = [
@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Test> {
     let mut tests = per_kind(
         &kinds,
         "teardown::lookup-race",
-        240,
+        480,
         "get_dev_pagemap() hands out a dying pagemap or misses a live one: GUP on the mapping of a device \
          that is being disabled fails otherwise than by EFAULT, the disable hangs, or the kernel complains",
         race,
