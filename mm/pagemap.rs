@@ -40,6 +40,10 @@ const __LOG_PREFIX: &[u8] = b"pagemap\0";
 kernel::late_initcall!(pagemap_listing_init, listing::init);
 
 /// The alignment, in bytes, that a namespace needs to be usable in every mode. Any context.
+///
+/// # Safety
+///
+/// None to keep; C functions are unsafe to call.
 #[cfg(not(CONFIG_ARCH_HAS_MEMREMAP_COMPAT_ALIGN))]
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn memremap_compat_align() -> c_ulong {

@@ -55,9 +55,9 @@ macro_rules! warn_trap {
     () => {{
         static FILE: [u8; ::core::file!().len() + 1] =
             $crate::bug::path_bytes(::core::file!());
+        #[cfg(CONFIG_DEBUG_BUGVERBOSE)]
         // SAFETY: `ud2` with a warning entry in the bug table is a trap that returns to the next
         // instruction with all registers as they were. `.discard.reachable` tells objtool so.
-        #[cfg(CONFIG_DEBUG_BUGVERBOSE)]
         unsafe {
             ::core::arch::asm!(
                 "2: ud2",
@@ -78,10 +78,11 @@ macro_rules! warn_trap {
                 size = const $crate::bug::BUG_ENTRY_SIZE,
             )
         };
-        // SAFETY: As above.
         #[cfg(not(CONFIG_DEBUG_BUGVERBOSE))]
+        let _ = &FILE;
+        #[cfg(not(CONFIG_DEBUG_BUGVERBOSE))]
+        // SAFETY: As above.
         unsafe {
-            let _ = &FILE;
             ::core::arch::asm!(
                 "2: ud2",
                 ".pushsection __bug_table,\"aw\"",

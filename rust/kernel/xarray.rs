@@ -130,7 +130,7 @@ impl<T> XArray<T> {
             )
         };
         // SAFETY: As in `load`.
-        NonNull::new(entry.cast::<T>()).map(|entry| (index as usize, unsafe { entry.as_ref() }))
+        NonNull::new(entry.cast::<T>()).map(|entry| (index, unsafe { entry.as_ref() }))
     }
 
     /// Refers every index from `first` to `last`, both included, to `entry`. C:
@@ -157,7 +157,7 @@ impl<T> XArray<T> {
         entry: NonNull<T>,
         flags: Flags,
     ) -> Result {
-        if first > last || entry.as_ptr().addr() & 3 != 0 {
+        if first > last || entry.as_ptr() as usize & 3 != 0 {
             return Err(EINVAL);
         }
         // INVARIANT: The caller promises what the invariant asks of the entry; the alignment was
@@ -215,7 +215,7 @@ fn xa_err(entry: *mut c_void) -> i32 {
     const MAX_ERRNO: isize = bindings::MAX_ERRNO as isize;
 
     // An internal entry has `10` in its low bits; one that is an errno is negative.
-    let value = entry.addr() as isize;
+    let value = entry as isize;
     if value & 3 == 2 && (-MAX_ERRNO..0).contains(&(value >> 2)) {
         (value >> 2) as i32
     } else {

@@ -95,7 +95,7 @@ impl PercpuRef {
         // SAFETY: The field lies in an initialised count. A volatile load, because a switch of
         // mode may come at any time and the value must be read once. It carries the dependency
         // that pairs with the release store of a switch back to per-CPU mode.
-        unsafe { addr_of!((*self.0.get()).percpu_count_ptr).read_volatile() as usize }
+        unsafe { addr_of!((*self.0.get()).percpu_count_ptr).read_volatile() }
     }
 
     /// The per-CPU offset of the counter, if the count runs per CPU, for as long as the section.

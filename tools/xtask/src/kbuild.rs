@@ -195,7 +195,7 @@ fn run_make(
     Ok(())
 }
 
-/// `  CC [M]  fs/xfs/xfs.o` as "CC [M] fs/xfs/xfs.o"; else it is a message.
+/// `  CC [M]  fs/xfs/xfs.o` as `CC [M] fs/xfs/xfs.o`; else it is a message.
 pub fn progress_line(line: &str) -> Option<String> {
     let rest = line.strip_prefix("  ")?;
     let verb = rest.split(' ').next()?;

@@ -35,13 +35,12 @@ pub struct Altmap {
 
 impl Altmap {
     pub(crate) fn from_raw(raw: bindings::vmem_altmap) -> Self {
-        // CAST: `unsigned long` is `usize`.
         Self {
-            base: Pfn::new(raw.base_pfn as usize),
-            reserve: raw.reserve as usize,
-            free: raw.free as usize,
-            align: raw.align as usize,
-            alloc: raw.alloc as usize,
+            base: Pfn::new(raw.base_pfn),
+            reserve: raw.reserve,
+            free: raw.free,
+            align: raw.align,
+            alloc: raw.alloc,
         }
     }
 

@@ -400,8 +400,7 @@ impl Pagemap {
     /// has an altmap.
     fn altmap_in_use(&self) -> usize {
         // SAFETY: A field of a valid page map; nothing maps or unmaps it any more.
-        // CAST: `unsigned long` is `usize`.
-        unsafe { (*self.as_raw()).altmap.alloc as usize }
+        unsafe { (*self.as_raw()).altmap.alloc }
     }
 }
 

@@ -249,9 +249,9 @@ impl<T: Operations> Registration<T> {
                 _regions: regions,
                 _operations: PhantomData,
             }),
-            // SAFETY: `data` came from `into_foreign`, and nobody has it any more.
             Err(error) => Err(RegisterError {
                 error,
+                // SAFETY: It came from `into_foreign`, and nobody has it any more.
                 data: unsafe { T::Data::from_foreign(data.cast()) },
                 regions,
             }),
@@ -308,10 +308,11 @@ impl<T: Operations> Registration<T> {
         if !self.pagemap().has_data_page(pfn) {
             return None;
         }
-        // SAFETY: A frame of a mapped range has a page, initialised when the range was mapped; the
-        // registration keeps it mapped.
-        NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr() as _) })
-            .map(|page| unsafe { DevicePage::from_raw(page) })
+        // SAFETY: Arithmetic on the number of a frame that has a page.
+        let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
+        // SAFETY: A page of a mapped range, initialised when the range was mapped; the registration
+        // keeps it mapped.
+        Some(unsafe { DevicePage::from_raw(page) })
     }
 
     /// # Safety
@@ -324,10 +325,8 @@ impl<T: Operations> Registration<T> {
         // SAFETY: The caller's promise.
         let page = unsafe { DevicePage::from_raw(page) };
         // SAFETY: `owner` is the data, as `new` set it up.
-        T::page_free(
-            unsafe { T::Data::borrow(page.pagemap().owner().cast_const().cast()) },
-            page,
-        );
+        let data = unsafe { T::Data::borrow(page.pagemap().owner().cast_const().cast()) };
+        T::page_free(data, page);
     }
 
     /// The CPU touched a page that it cannot address. A driver that lets user space have such pages
@@ -349,9 +348,8 @@ impl<T: Operations> Registration<T> {
         nr_pages: c_ulong,
         mf_flags: c_int,
     ) -> c_int {
-        // CAST: `unsigned long` is `usize`.
-        let first = Pfn::new(pfn as usize);
-        let pfns = (nr_pages as usize)
+        let first = Pfn::new(pfn);
+        let pfns = nr_pages
             .checked_sub(1)
             .and_then(|more| PfnRange::new(first, first.checked_add(more)?));
         crate::error::from_result(|| {
