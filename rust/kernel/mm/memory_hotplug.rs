@@ -5,7 +5,7 @@
 //! Only what ZONE_DEVICE needs: memory that has `struct page`s and, except for device-private
 //! memory, a linear mapping, but that the page allocator never sees.
 //!
-//! Lock order: whoever adds or removes memory holds the hotplug lock ([`Hotplug`]) for that and
+//! Lock order: whoever adds or removes memory holds the hotplug lock (`Hotplug`) for that and
 //! nothing else. Initialising a memmap takes seconds per terabyte and happens outside it.
 //!
 //! C header: [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)

@@ -66,7 +66,7 @@ pub mod range;
 pub mod registry;
 
 pub use altmap::Altmap;
-pub use page::{DeviceFolio, DevicePage};
+pub use page::{DeviceFolio, DevicePage, NotFreeable};
 pub use registration::{Operations, Options, Region, RegisterError, Registration};
 
 /// The granularity in which device memory can be mapped, in bytes. C: `SUBSECTION_SIZE`.

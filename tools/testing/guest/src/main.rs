@@ -69,6 +69,9 @@ enum Verb {
         /// Only tests whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
+        /// On a debug kernel, too, run all and not one of each kind.
+        #[arg(long)]
+        all: bool,
         /// Print the names and what each test would look like if it failed.
         #[arg(long)]
         list: bool,
@@ -110,12 +113,17 @@ fn work(verb: Verb) -> Result<ExitCode> {
             runner::list(&filter);
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Run { expect, filter, .. } => {
+        Verb::Run {
+            expect,
+            filter,
+            all,
+            ..
+        } => {
             let live = live::ask()?;
             print!("{}", live.text());
             match refuse(&live, expect) {
                 Some(code) => Ok(code),
-                None => Ok(status(runner::run(&filter)?)),
+                None => Ok(status(runner::run(&filter, all)?)),
             }
         }
         Verb::One { name } => Ok(status(runner::one(&name)?)),

@@ -71,7 +71,11 @@ pub fn kernel_config() -> Result<String> {
         .stdout)
 }
 
-/// `/proc/iomem`, without the lines that come and go for other reasons.
+/// Whether the kernel checks so much that everything is many times slower.
+pub fn is_slow() -> Result<bool> {
+    Ok(kernel_config()?.lines().any(|l| l == "CONFIG_KASAN=y"))
+}
+
 pub fn iomem() -> Result<String> {
     fs::read_to_string("/proc/iomem").context("cannot read /proc/iomem")
 }

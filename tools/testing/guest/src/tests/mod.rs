@@ -27,6 +27,10 @@ pub struct Test {
 }
 
 impl Test {
+    pub fn is_essential(&self) -> bool {
+        ESSENTIAL.contains(&self.name.as_str())
+    }
+
     fn new(
         name: impl Into<String>,
         limit_secs: u64,
@@ -41,6 +45,41 @@ impl Test {
         }
     }
 }
+
+/// What a debug kernel runs unless told to run all: every kind of test, with
+/// the namespaces that take different paths. Under TCG all of them would take
+/// it hours.
+const ESSENTIAL: &[&str] = &[
+    "lifecycle::fsdax-2M-dev-acpi",
+    "lifecycle::devdax-4K-dev-e820",
+    "lifecycle::devdax-2M-mem-acpi",
+    "lifecycle::devdax-1G-mem-acpi",
+    "ranges::fsdax-native-e820",
+    "ranges::devdax-2M-dev-acpi",
+    "refuse::align",
+    "refuse::too-small",
+    "pins::cycle::fsdax-2M-dev-acpi",
+    "pins::cycle::devdax-2M-mem-acpi",
+    "pins::cycle::devdax-1G-mem-acpi",
+    "pins::held::devdax-2M-dev-acpi",
+    "direct-io::fsdax-2M-dev-acpi",
+    "direct-io::devdax-2M-mem-acpi",
+    "process-vm::fsdax-2M-dev-acpi",
+    "fork::shared::devdax-2M-dev-acpi",
+    "fork::pinned::devdax-2M-dev-acpi",
+    "fork::private::fsdax-2M-dev-acpi",
+    "mremap::devdax-2M-dev-acpi",
+    "truncate::pipe-read-truncate::ext4",
+    "truncate::pipe-close-punch::xfs",
+    "truncate::slow-disk::ext4",
+    "truncate::race::ext4",
+    "teardown::lookup-race::devdax-2M-dev-acpi",
+    "teardown::sigbus::devdax-2M-dev-acpi",
+    "suite::dax-pmd",
+    "suite::hmm-private",
+    "suite::hmm-coherent",
+    "nfit::smoke",
+];
 
 /// All of them, in the order in which they run. What loads other modules
 /// comes last.
@@ -145,5 +184,7 @@ mod checks {
         let names: HashSet<&str> = all.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
         assert!(all.iter().all(|t| t.doc.len() > 20 && t.limit_secs > 0));
+        let essential = all.iter().filter(|t| t.is_essential()).count();
+        assert_eq!(essential, super::ESSENTIAL.len(), "a name does not exist");
     }
 }
