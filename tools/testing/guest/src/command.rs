@@ -13,11 +13,28 @@ use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
+
+/// By how much all limits of time are longer than they are written. An
+/// emulated CPU shares the host with whatever else runs there, and a debug
+/// kernel is many times slower.
+static PATIENCE: AtomicU32 = AtomicU32::new(3);
+pub const DEBUG_KERNEL: u32 = 10;
+
+/// Sets it, once, before anything is waited for.
+pub fn set_patience(factor: u32) {
+    PATIENCE.store(factor, Ordering::Relaxed);
+}
+
+/// A limit as written, made longer.
+pub fn patient(limit: Duration) -> Duration {
+    limit * PATIENCE.load(Ordering::Relaxed)
+}
 
 /// How long a killed process may take to go away before it counts as stuck.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -89,6 +106,16 @@ impl Cmd {
 
     /// Runs it; a non-zero exit status is not an error here.
     pub fn run(mut self) -> Result<Output> {
+        // SAFETY: prctl() is safe between fork and exec and takes no pointers
+        // here.
+        unsafe {
+            self.inner.pre_exec(|| {
+                // A test that is killed takes what it runs along, although
+                // that leads a process group of its own.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            })
+        };
         let mut child = self
             .inner
             .stdin(Stdio::null())
@@ -99,7 +126,7 @@ impl Cmd {
             .with_context(|| format!("cannot start `{}`", self.text))?;
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
-        let status = wait(&mut child, self.limit, &self.text)?;
+        let status = wait(&mut child, patient(self.limit), &self.text)?;
         // A grandchild may keep a pipe open after its parent is gone; what
         // came until then is enough.
         let patience = Duration::from_secs(2);

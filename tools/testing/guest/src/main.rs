@@ -96,6 +96,9 @@ fn work(verb: Verb) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     };
+    if !matches!(verb, Verb::Live { .. } | Verb::Run { list: true, .. }) && system::is_slow()? {
+        command::set_patience(command::DEBUG_KERNEL);
+    }
     match verb {
         Verb::Live { expect, json } => {
             let live = live::ask()?;

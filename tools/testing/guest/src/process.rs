@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use crate::command::whereabouts;
+use crate::command::{patient, whereabouts};
 
 /// A forked child; dropping it kills and reaps it.
 pub struct Child {
@@ -63,7 +63,8 @@ impl Child {
 
     /// Waits for the end: Ok(None) after a normal exit, the signal otherwise.
     pub fn wait_signal(&mut self, secs: u64, what: &str) -> Result<Option<i32>> {
-        let end = Instant::now() + Duration::from_secs(secs);
+        let limit = patient(Duration::from_secs(secs));
+        let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.poll()? {
                 if libc::WIFSIGNALED(status) {
@@ -76,7 +77,8 @@ impl Child {
             }
             if Instant::now() > end {
                 bail!(
-                    "{what}: the child did not end within {secs} s ({})",
+                    "{what}: the child did not end within {} s ({})",
+                    limit.as_secs(),
                     whereabouts(self.pid as u32)
                 );
             }

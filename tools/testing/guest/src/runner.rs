@@ -23,9 +23,6 @@ use crate::tests::{self, Test};
 /// Begins the last line of a test's own process.
 const VERDICT: &str = "verdict: ";
 
-/// By how much a debug kernel's limits are longer.
-const SLOW: u64 = 8;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -66,7 +63,6 @@ pub fn run(filter: &Regex, all: bool) -> Result<bool> {
         bail!("no test matches {filter}; `guest-test run --list` shows them");
     }
     let slow = system::is_slow()?;
-    let scale = if slow { SLOW } else { 1 };
     let before = ndctl::namespaces("")?;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in &chosen {
@@ -77,7 +73,7 @@ pub fn run(filter: &Regex, all: bool) -> Result<bool> {
                 why: "a debug kernel runs one of each kind; --all runs this too".into(),
             }
         } else {
-            guarded(test, scale, &before)
+            guarded(test, &before)
         };
         match verdict.status {
             Status::Ok => passed += 1,
@@ -103,9 +99,9 @@ pub fn run(filter: &Regex, all: bool) -> Result<bool> {
 }
 
 /// One test and all that may be wrong after it.
-fn guarded(test: &Test, scale: u64, before: &[Info]) -> Verdict {
+fn guarded(test: &Test, before: &[Info]) -> Verdict {
     let taint = complaints();
-    let mut verdict = spawn(test, scale).unwrap_or_else(|e| Verdict {
+    let mut verdict = spawn(test).unwrap_or_else(|e| Verdict {
         status: Status::Fail,
         why: format!("{e:#}"),
     });
@@ -144,12 +140,12 @@ fn complaints() -> Result<u64> {
     Ok(flags & ((1 << 5) | (1 << 7) | (1 << 9) | (1 << 14)))
 }
 
-fn spawn(test: &Test, scale: u64) -> Result<Verdict> {
+fn spawn(test: &Test) -> Result<Verdict> {
     let me = std::env::current_exe().context("cannot find this program")?;
     let out = Cmd::new(&me.to_string_lossy())
         .arg("one")
         .arg(&test.name)
-        .limit_secs(test.limit_secs * scale)
+        .limit_secs(test.limit_secs)
         .run()?;
     let mut verdict = None;
     for line in out.stdout.lines().chain(out.stderr.lines()) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use crate::command::Cmd;
+use crate::command::{patient, Cmd};
 
 /// Mounts a pseudo filesystem unless it is mounted.
 fn pseudo(kind: &str, dir: &str) -> Result<PathBuf> {
@@ -110,10 +110,15 @@ pub fn load_modules() -> Result<()> {
 
 /// Waits for a device node.
 pub fn wait_for_node(path: &Path) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(10);
+    let limit = patient(Duration::from_secs(10));
+    let end = Instant::now() + limit;
     while !path.exists() {
         if Instant::now() > end {
-            bail!("{} did not appear within 10 s", path.display());
+            bail!(
+                "{} did not appear within {} s",
+                path.display(),
+                limit.as_secs()
+            );
         }
         thread::sleep(Duration::from_millis(20));
     }

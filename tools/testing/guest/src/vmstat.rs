@@ -60,8 +60,8 @@ pub fn settled() -> Result<Counters> {
     Counters::read()
 }
 
-/// Waits until no page is pinned: acquired equals released. Gives up after
-/// five seconds, because a pin that outlives its user is a leak.
+/// Waits until no page is pinned: acquired equals released. Gives up after a
+/// few seconds, because a pin that outlives its user is a leak.
 pub fn require_unpinned(what: &str) -> Result<Counters> {
     let mut last = settled()?;
     for _ in 0..50 {

@@ -29,7 +29,7 @@ const NDCTL_TESTS: &[(&str, u64)] = &[
     ("dm.sh", 120),
     ("daxctl-devices.sh", 300),
     ("device-dax-fio.sh", 300),
-    ("mmap.sh", 600),
+    ("mmap.sh", 1500),
 ];
 
 pub fn tests() -> Vec<Test> {

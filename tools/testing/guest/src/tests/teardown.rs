@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 
 use super::{per_kind, want, Test};
+use crate::command::patient;
 use crate::data;
 use crate::gup::{Device, How};
 use crate::mapping::{open_rw, Mapping, PAGE};
@@ -118,12 +119,12 @@ fn race(want: &Want) -> Result<String> {
 /// a row were refused that no page is left.
 fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
     let (mut taken, mut refused, mut row) = (0u64, 0u64, 0);
-    let limit = Instant::now() + Duration::from_secs(50);
+    let limit = Instant::now() + patient(Duration::from_secs(50));
     let mut page = 0;
     while row < 2 * LEN / PAGE {
         ensure!(
             Instant::now() < limit,
-            "pages could be taken for 50 s, although the device was disabled"
+            "pages could be taken to the end of the wait, although the device was to be disabled"
         );
         page = (page + 7) % (LEN / PAGE);
         let how = if page % 2 == 0 {

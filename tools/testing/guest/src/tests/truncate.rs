@@ -20,7 +20,7 @@ use anyhow::{anyhow, bail, ensure, Context, Result};
 
 use super::direct_io::scratch;
 use super::{want, Test};
-use crate::command::Cmd;
+use crate::command::{patient, Cmd};
 use crate::data;
 use crate::filesystem::{fallocate, Kind};
 use crate::mapping::{open_rw, pread_once, pwrite_all, Mapping, PAGE};
@@ -37,7 +37,7 @@ const PIPE_PAGES: usize = 16;
 /// How long a waiting truncation is watched, and how long it may take once it
 /// is free to go.
 const WATCH: Duration = Duration::from_millis(800);
-const WAKE: Duration = Duration::from_secs(15);
+const WAKE: Duration = Duration::from_secs(20);
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -110,11 +110,11 @@ impl Background {
 
     fn must_end(&self, what: &str) -> Result<Duration> {
         let start = Instant::now();
-        match self.done.recv_timeout(WAKE) {
+        match self.done.recv_timeout(patient(WAKE)) {
             Ok(result) => result.map(|()| start.elapsed()),
             Err(_) => bail!(
                 "{what} still waits {} s after the last reference was dropped: the wake-up was lost",
-                WAKE.as_secs()
+                patient(WAKE).as_secs()
             ),
         }
     }
@@ -212,7 +212,7 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
 /// null_blk finishes each request after a delay of our choice, which holds
 /// the pins of a direct read for as long.
 fn slow_disk(kind: Kind) -> Result<String> {
-    const SECONDS: u64 = 3;
+    const SECONDS: u64 = 5;
     let load = Cmd::new("modprobe null_blk irqmode=2 nr_devices=1 gb=1 bs=4096")
         .arg(format!("completion_nsec={}", SECONDS * 1_000_000_000))
         .run()?;
