@@ -103,7 +103,7 @@ pub unsafe extern "C" fn gup_unpin_pages(pages: *mut *mut bindings::page, npages
 struct Taker<'a, 'irq, const PIN: bool> {
     request: Request,
     taken: Taken<'a>,
-    statistics: PinStatistics,
+    statistics: PinStatistics<'irq>,
     /// The page map of the last leaf of a device: the next is in the same one nearly always.
     live: Option<WalkedPagemap<'irq>>,
     irq: IrqsDisabled<'irq>,
@@ -125,7 +125,7 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
         Self {
             request,
             taken,
-            statistics: PinStatistics::acquired(),
+            statistics: PinStatistics::acquired(irq),
             live: None,
             irq,
         }

@@ -222,14 +222,6 @@ pub(super) struct Alike {
     word: usize,
 }
 
-impl Alike {
-    /// What no page is like: none is in all zones.
-    pub(super) const NONE: Self = Self {
-        flags: usize::MAX,
-        word: 0,
-    };
-}
-
 /// A folio that a page was found to belong to: what references are counted on.
 ///
 /// # Invariants

@@ -178,7 +178,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
 
     /// Keeps the references: the pages are the caller's now.
     #[inline(always)]
-    pub fn keep(self, taken: &mut Taken<'_>, statistics: &mut PinStatistics) -> bool {
+    pub fn keep(self, taken: &mut Taken<'_>, statistics: &mut PinStatistics<'_>) -> bool {
         if !taken.has_room(self.taken) {
             return false;
         }

@@ -132,7 +132,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
         self,
         first: MappedPage<'irq>,
         taken: &mut Taken<'_>,
-        statistics: &mut PinStatistics,
+        statistics: &mut PinStatistics<'_>,
     ) -> bool {
         let pages = self.refs as usize;
         if !taken.has_room(pages) {

@@ -28,7 +28,6 @@ const BIAS: i32 = bindings::GUP_PIN_COUNTING_BIAS as i32;
 #[doc(alias = "unpin_user_pages")]
 pub unsafe fn unpin(pages: &[*mut bindings::page]) {
     let mut statistics = PinStatistics::released();
-    let mut fsdax = Alike::NONE;
     let mut rest = pages;
     while let Some((&page, behind)) = rest.split_first() {
         rest = behind;
@@ -37,13 +36,6 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
         };
         // SAFETY: By the caller's promise the page is pinned, so that it stays.
         let page = unsafe { MappedPage::from_raw(page) };
-        if page.alike() == fsdax {
-            // Another page of the same file or device: no more questions.
-            statistics.count_again(1);
-            // SAFETY: In ZONE_DEVICE, and pinned.
-            unsafe { device_folio(page) }.put_fsdax_refs(BIAS);
-            continue;
-        }
         let folio = page.folio();
         if folio.is_large() {
             let pins = rest
@@ -58,13 +50,16 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             // SAFETY: The caller's promise, for each of these pages.
             unsafe { unpin_large(folio, pins.wrapping_add(1), &mut statistics) };
         } else if page.is_device() {
-            fsdax = Alike::NONE;
             statistics.count(page, 1);
             // SAFETY: In ZONE_DEVICE, and pinned.
             let device = unsafe { device_folio(page) };
             if device.pagemap().memory_type() == Some(MemoryType::FsDax) {
-                fsdax = page.alike();
+                let alike = page.alike();
                 device.put_fsdax_refs(BIAS);
+                // SAFETY: The caller's promise.
+                let run = unsafe { unpin_fsdax(rest, alike) };
+                statistics.count_again(run);
+                rest = rest.get(run..).unwrap_or_default();
             } else {
                 // SAFETY: The caller's promise: `BIAS` is one pin.
                 unsafe { put(folio, BIAS) };
@@ -75,6 +70,31 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             unsafe { put(folio, BIAS) };
         }
     }
+}
+
+/// Gives back the pins of the first pages of an array, as long as they are like one that is known to
+/// be FS DAX and not part of a larger folio: no more questions. Returns how many these were.
+///
+/// # Safety
+///
+/// As for [`unpin`].
+#[inline]
+unsafe fn unpin_fsdax(pages: &[*mut bindings::page], alike: Alike) -> usize {
+    let mut run = 0;
+    for &page in pages {
+        let Some(page) = NonNull::new(page) else {
+            break;
+        };
+        // SAFETY: By the caller's promise the page is pinned, so that it stays.
+        let page = unsafe { MappedPage::from_raw(page) };
+        if page.alike() != alike {
+            break;
+        }
+        // SAFETY: In ZONE_DEVICE as the one that it is like, and pinned.
+        unsafe { device_folio(page) }.put_fsdax_refs(BIAS);
+        run += 1;
+    }
+    run
 }
 
 /// The folio that a device page is.
@@ -94,7 +114,7 @@ unsafe fn device_folio(page: MappedPage<'_>) -> DeviceFolio<'_> {
 ///
 /// The caller owns them, and gives them up.
 #[inline]
-unsafe fn unpin_large(folio: MappedFolio<'_>, pins: usize, statistics: &mut PinStatistics) {
+unsafe fn unpin_large(folio: MappedFolio<'_>, pins: usize, statistics: &mut PinStatistics<'_>) {
     statistics.count(folio.first_page(), pins);
     // CAST: A folio has at most 2^18 pages, but may be in the array more than once: C counts in an
     // `int` as well.
