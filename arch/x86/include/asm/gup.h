@@ -7,18 +7,12 @@
  */
 
 #include <linux/mm_types.h>
-#include <linux/sched.h>
 
+/* Interrupts are off; pgd is that of the process that runs. */
 int gup_fast_walk(pgd_t *pgd, unsigned long start, unsigned long end,
 		  unsigned int flags, struct page **pages);
-void gup_unpin_pages(struct page **pages, unsigned long npages);
 
-/* Interrupts are off. */
-static inline void gup_fast_pgd_range(unsigned long start, unsigned long end,
-				      unsigned int flags, struct page **pages,
-				      int *nr)
-{
-	*nr = gup_fast_walk(current->mm->pgd, start, end, flags, pages);
-}
+/* One pin of each page; entries may be NULL. */
+void gup_unpin_pages(struct page **pages, unsigned long npages);
 
 #endif
