@@ -65,6 +65,8 @@ pub struct Ground<'a> {
     pub map: &'a Mapping,
     /// What is mapped shared, from its start on.
     pub file: Option<&'a File>,
+    /// What new memory in it is advised.
+    pub advice: Option<i32>,
     /// The smallest part that can be unmapped.
     pub unit: usize,
     /// So many bytes from the start have to stay what they are.
@@ -191,11 +193,10 @@ pub fn zap(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Resul
 fn renew(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     ground.map.punch(at, len).context("munmap")?;
     ground.map.mend(ground.file, at, len).context("mmap")?;
-    if ground.file.is_none() {
-        // May be refused while pages are short, which does no harm.
-        let _ = ground.map.advise(at, len, libc::MADV_HUGEPAGE);
+    match ground.advice {
+        Some(advice) => ground.map.advise(at, len, advice).context("madvise"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn carry(ground: &Ground<'_>, (at, len): (usize, usize), aside: &Mapping) -> Result<()> {
@@ -248,6 +249,11 @@ fn memory(kind: Kind) -> Result<String> {
     let ground = Ground {
         map: &memory.map,
         file: memory.file.as_ref(),
+        advice: match kind {
+            Kind::Anon => Some(libc::MADV_NOHUGEPAGE),
+            Kind::Thp => Some(libc::MADV_HUGEPAGE),
+            _ => None,
+        },
         unit: memory.unit(),
         kept: LEN / 2,
     };
@@ -276,6 +282,8 @@ fn memory(kind: Kind) -> Result<String> {
 
 /// Pages that somebody has a reference to cannot be collapsed.
 fn nobody_refers(map: &Mapping, len: usize) -> Result<()> {
+    map.advise(0, len, libc::MADV_HUGEPAGE)
+        .context("MADV_HUGEPAGE")?;
     let end = Instant::now() + patient(Duration::from_secs(5));
     for at in (0..len).step_by(HUGE) {
         // Pages on their way to a list have a reference for a moment.
@@ -298,6 +306,7 @@ fn fsdax(want: &Want) -> Result<String> {
     let ground = Ground {
         map: &map,
         file: Some(&target.file),
+        advice: None,
         unit: PAGE,
         kept: LEN / 2,
     };
@@ -307,7 +316,7 @@ fn fsdax(want: &Want) -> Result<String> {
         &[punch, truncate],
     )?;
     map.require(0, &bytes[..LEN / 2], "the mapping after the storm")?;
-    idle(&map, PAGE)?;
+    idle(&map, LEN / 2, PAGE)?;
     // Waits for each page of the file to be idle.
     target.file.set_len(0).context("ftruncate")?;
     drop(map);
@@ -315,12 +324,13 @@ fn fsdax(want: &Want) -> Result<String> {
     Ok(said)
 }
 
-/// Looks at some pages of a device: nobody has a reference but the asker.
-pub fn idle(map: &Mapping, unit: usize) -> Result<()> {
+/// Looks at some pages of the first `len` bytes of a device, whose folios are `unit` bytes large:
+/// nobody has a reference but the asker.
+pub fn idle(map: &Mapping, len: usize, unit: usize) -> Result<()> {
     let device = Device::open()?;
-    // Of each huge page; and if they are not compound, 16 in all.
-    let step = HUGE.min(unit.max(map.len() / 16 + PAGE));
-    for at in (0..map.len()).step_by(step) {
+    // Each large folio, or some 16 pages at different places of their 2 MiB.
+    let step = unit.max(len / 16 + PAGE);
+    for at in (0..len).step_by(step) {
         let counts = device.counts(map, at)?;
         ensure!(
             counts
@@ -343,7 +353,7 @@ fn devdax(want: &Want) -> Result<String> {
     drop(file);
     let bytes = data::bytes(153, LEN);
     let mut said = Vec::new();
-    for round in 0..3 {
+    for round in 0..2 {
         let file = open_rw(&namespace.node()?, false)?;
         let map = Mapping::shared(&file, 0, LEN, HUGE)?;
         if round == 0 {
@@ -352,6 +362,7 @@ fn devdax(want: &Want) -> Result<String> {
         let ground = Ground {
             map: &map,
             file: Some(&file),
+            advice: None,
             unit: want.align as usize,
             kept: LEN,
         };
@@ -361,7 +372,7 @@ fn devdax(want: &Want) -> Result<String> {
             &[],
         )?);
         map.require(0, &bytes, "the device after the storm")?;
-        idle(&map, want.align as usize)?;
+        idle(&map, LEN, want.align as usize)?;
         drop(map);
         drop(file);
         namespace.disable()?;

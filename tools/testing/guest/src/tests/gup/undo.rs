@@ -16,6 +16,7 @@ use super::super::{per_kind, want, Test};
 use super::storm::{idle, protect, storm, zap, Disturbance, Ground, LEN};
 use crate::command::patient;
 use crate::data;
+use crate::mapping::PAGE;
 use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
 use crate::target::Target;
 
@@ -49,6 +50,7 @@ fn undo(want: &Want) -> Result<String> {
         let ground = Ground {
             map: &map,
             file: Some(&target.file),
+            advice: None,
             unit: want.align as usize,
             kept: LEN,
         };
@@ -56,7 +58,12 @@ fn undo(want: &Want) -> Result<String> {
         let changes: [Disturbance; 2] = [protect, zap];
         said.push(storm(&ground, &changes, &[])?);
         map.require(0, &bytes, "the mapping after the storm")?;
-        idle(&map, want.align as usize)?;
+        // The memmap of fsdax is not compound.
+        let folio = match want.mode {
+            Mode::Fsdax => PAGE,
+            Mode::Devdax => want.align as usize,
+        };
+        idle(&map, LEN, folio)?;
         drop(map);
         let start = Instant::now();
         target.finish().context("tearing the namespace down")?;
