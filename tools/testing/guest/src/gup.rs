@@ -5,14 +5,16 @@
 //! The gup_test program hides the errno of a refused pin, and its pins end
 //! inside one call; here both the answer and a pin that is held can be had.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 
-use crate::mapping::{open_rw, Mapping};
+use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::system;
+use crate::vmstat::settled;
 
 /// FOLL_WRITE of include/linux/mm_types.h.
 const FOLL_WRITE: u32 = 0x1;
@@ -82,6 +84,7 @@ const fn ioc(direction: u32, number: u32, size: usize) -> libc::c_ulong {
 
 const IOC_WRITE: u32 = 1;
 const IOC_READ_WRITE: u32 = 3;
+const DUMP_PAGES: libc::c_ulong = ioc(IOC_READ_WRITE, 6, size_of::<GupTest>());
 const PIN_START: libc::c_ulong = ioc(IOC_WRITE, 7, size_of::<PinLongterm>());
 const PIN_STOP: libc::c_ulong = ioc(0, 8, 0);
 const PIN_READ: libc::c_ulong = ioc(IOC_WRITE, 9, size_of::<u64>());
@@ -109,7 +112,8 @@ impl Device {
 
     /// Takes and gives back the pages of `len` bytes, `per_call` at a time.
     /// Returns how many pages were taken: fewer than asked when the kernel
-    /// refused, for the device keeps the errno to itself.
+    /// refused, for the device keeps the errno to itself. A call that took
+    /// some of its pages counts as a whole one.
     pub fn cycle(
         &self,
         how: How,
@@ -157,6 +161,108 @@ impl Device {
     pub fn unpin(&self) -> io::Result<()> {
         self.ioctl(PIN_STOP, std::ptr::null_mut::<u8>())
     }
+
+    /// The counts of the folio that the page at `at` belongs to, as the kernel
+    /// prints them while the device holds one plain reference.
+    pub fn counts(&self, map: &Mapping, at: usize) -> Result<Counts> {
+        let mut log = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg")
+            .context("cannot open /dev/kmsg")?;
+        log.seek(SeekFrom::End(0)).context("cannot seek the log")?;
+        let mut test = GupTest {
+            addr: (map.addr() + at) as u64,
+            size: PAGE as u64,
+            nr_pages_per_call: 1,
+            ..GupTest::default()
+        };
+        test.which_pages[0] = 1;
+        self.ioctl(DUMP_PAGES, &mut test)
+            .context("dumping a page")?;
+        let mut record = [0; 2048];
+        let mut text = String::new();
+        loop {
+            match log.read(&mut record) {
+                Ok(0) => break,
+                Ok(n) => text += &String::from_utf8_lossy(&record[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e).context("cannot read the kernel's log"),
+            }
+        }
+        Counts::parse(&text).with_context(|| format!("the kernel did not print a page: {text}"))
+    }
+}
+
+/// The counts of a folio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub references: i64,
+    /// Zero for a folio of one page, which has no such count.
+    pub pins: i64,
+}
+
+impl Counts {
+    fn parse(log: &str) -> Option<Self> {
+        let number = |name: &str| -> Option<i64> {
+            let (_, behind) = log.split_once(name)?;
+            let end = behind
+                .find(|c: char| c != '-' && !c.is_ascii_digit())
+                .unwrap_or(behind.len());
+            behind[..end].parse().ok()
+        };
+        Some(Self {
+            references: number("page: refcount:")?,
+            pins: number(" pincount:").unwrap_or(0),
+        })
+    }
+}
+
+/// Takes pages and gives them back, and reads the books: how many pages the
+/// device says, and how many pins the kernel counted.
+pub fn take_counted(
+    device: &Device,
+    how: How,
+    map: &Mapping,
+    (at, len): (usize, usize),
+    per_call: u32,
+    write: bool,
+) -> Result<(u64, u64)> {
+    let before = settled()?;
+    let got = device
+        .cycle(how, map, at, len, per_call, write)
+        .with_context(|| format!("{how:?} of {len:#x} bytes, {per_call} pages per call"))?;
+    let after = settled()?;
+    let (acquired, released) = (
+        after.acquired - before.acquired,
+        after.released - before.released,
+    );
+    ensure!(
+        acquired == released,
+        "{how:?} of {got} pages: nr_foll_pin_acquired grew by {acquired}, nr_foll_pin_released by {released}"
+    );
+    if !how.pins() && acquired != 0 {
+        bail!("{how:?} of {got} pages: nr_foll_pin_acquired grew by {acquired}");
+    }
+    Ok((got, acquired))
+}
+
+/// Takes pages and compares the books: each of them must be in there, if they
+/// are pinned.
+pub fn take(
+    device: &Device,
+    how: How,
+    map: &Mapping,
+    range: (usize, usize),
+    per_call: u32,
+    write: bool,
+) -> Result<u64> {
+    let (got, counted) = take_counted(device, how, map, range, per_call, write)?;
+    ensure!(
+        counted == if how.pins() { got } else { 0 },
+        "{how:?}: {got} pages were taken, nr_foll_pin_acquired grew by {counted}"
+    );
+    Ok(got)
 }
 
 #[cfg(test)]
@@ -171,5 +277,18 @@ mod tests {
         assert_eq!(ioc(IOC_READ_WRITE, 1, size_of::<GupTest>()), 0xc050_6701);
         assert_eq!(PIN_START, 0x4018_6707);
         assert_eq!(PIN_STOP, 0x6708);
+    }
+
+    #[test]
+    fn counts_in_the_log() {
+        let small = "4,88,7,-;page: refcount:1026 mapcount:1 mapping:0 index:0x1 pfn:0x2\n";
+        let want = Counts {
+            references: 1026,
+            pins: 0,
+        };
+        assert_eq!(Counts::parse(small), Some(want));
+        let large = format!("{small}4,89,7,-;head: order:9 mapcount:4 pincount:-3\n");
+        assert_eq!(Counts::parse(&large), Some(Counts { pins: -3, ..want }));
+        assert_eq!(Counts::parse("nothing"), None);
     }
 }

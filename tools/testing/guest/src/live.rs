@@ -4,10 +4,12 @@
 //! the Rust one.
 //!
 //! A test of the wrong kernel proves nothing, so this is asked before every
-//! run, and more than one witness is heard: the kernel's configuration, and
-//! for the registry also what it shows in debugfs and which symbols it has.
+//! run, and more than one witness is heard: the kernel's configuration, for the
+//! registry also what it shows in debugfs, and for the registry and GUP which
+//! symbols the kernel has.
 //! Witnesses that disagree are an error, not a vote.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 
@@ -84,12 +86,12 @@ impl Live {
         text
     }
 
-    /// Whether the kernel is the expected one. The registry tells the two
-    /// kernels apart: it is Rust in every Rust kernel of this project, and a
-    /// C kernel must have nothing in Rust.
+    /// Whether the kernel is the expected one. The registry and GUP tell the
+    /// two kernels apart: they are Rust in every Rust kernel of this project,
+    /// and a C kernel must have nothing in Rust.
     pub fn mismatch(&self, expect: Language) -> Option<String> {
         let wrong: Vec<&str> = match expect {
-            Language::Rust => vec![&self.registry],
+            Language::Rust => vec![&self.registry, &self.gup],
             Language::C => self.pieces().to_vec(),
         }
         .into_iter()
@@ -164,31 +166,66 @@ fn from_debugfs() -> Result<Evidence> {
     })
 }
 
-/// The symbols of vmlinux. `get_dev_pagemap` is there in either case;
-/// `dev_pagemap_percpu_release` is a local function of mm/memremap.c.
-fn from_kallsyms(text: &str) -> Result<Evidence> {
-    let has = |name: &str| {
-        text.lines()
-            .any(|l| l.split_whitespace().nth(2) == Some(name))
-    };
-    if !has("get_dev_pagemap") {
-        bail!("/proc/kallsyms has no get_dev_pagemap: CONFIG_KALLSYMS_ALL or CONFIG_ZONE_DEVICE is missing");
+/// The symbols of vmlinux.
+struct Symbols(HashSet<String>);
+
+impl Symbols {
+    fn parse(kallsyms: &str) -> Self {
+        let names = kallsyms
+            .lines()
+            .filter_map(|l| l.split_whitespace().nth(2))
+            .map(str::to_owned);
+        Self(names.collect())
     }
-    let c = has("dev_pagemap_percpu_release");
-    Ok(Evidence {
-        source: "/proc/kallsyms",
-        saw: format!(
-            "get_dev_pagemap present, dev_pagemap_percpu_release {}",
-            if c { "present" } else { "absent" }
-        ),
-        says: if c { Language::C } else { Language::Rust },
-    })
+
+    fn read() -> Result<Self> {
+        let text = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
+        Ok(Self::parse(&text))
+    }
+
+    /// `always` is there in either case; `c` is a local function of the C
+    /// original, `rust` one of the Rust code.
+    fn witness(
+        &self,
+        always: &str,
+        c: Option<&str>,
+        rust: Option<&str>,
+        needs: &str,
+    ) -> Result<Evidence> {
+        let has = |name: &str| self.0.contains(name);
+        if !has(always) {
+            bail!("/proc/kallsyms has no {always}: CONFIG_KALLSYMS_ALL or {needs} is missing");
+        }
+        let presence =
+            |name: &&str| format!(", {name} {}", if has(name) { "present" } else { "absent" });
+        let saw = [c, rust].iter().flatten().map(presence).collect::<String>();
+        let says = match (c.map(has), rust.map(has)) {
+            (Some(true), Some(true)) => bail!("/proc/kallsyms has both implementations{saw}"),
+            (_, Some(true)) | (Some(false), None) => Language::Rust,
+            _ => Language::C,
+        };
+        Ok(Evidence {
+            source: "/proc/kallsyms",
+            saw: format!("{always} present{saw}"),
+            says,
+        })
+    }
+
+    fn registry(&self) -> Result<Evidence> {
+        let c = "dev_pagemap_percpu_release";
+        self.witness("get_dev_pagemap", Some(c), None, "CONFIG_ZONE_DEVICE")
+    }
+
+    fn gup(&self) -> Result<Evidence> {
+        let (c, rust) = ("gup_fast_undo_dev_pagemap", "gup_fast_walk");
+        self.witness("get_user_pages_fast", Some(c), Some(rust), "CONFIG_MMU")
+    }
 }
 
 /// Asks the running kernel.
 pub fn ask() -> Result<Live> {
     let config = system::kernel_config()?;
-    let symbols = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
+    let symbols = Symbols::read()?;
     Ok(Live {
         kernel: system::kernel_release()?,
         registry: piece(
@@ -196,7 +233,7 @@ pub fn ask() -> Result<Live> {
             vec![
                 from_config(&config, "CONFIG_RUST_DEV_PAGEMAP"),
                 from_debugfs()?,
-                from_kallsyms(&symbols)?,
+                symbols.registry()?,
             ],
         )?,
         pmem_driver: piece(
@@ -204,7 +241,10 @@ pub fn ask() -> Result<Live> {
             vec![from_config(&config, "CONFIG_RUST_BLK_DEV_PMEM")],
         )?,
         fs_dax: piece("fs/dax", vec![from_config(&config, "CONFIG_RUST_FS_DAX")])?,
-        gup: piece("GUP", vec![from_config(&config, "CONFIG_RUST_X86_GUP")])?,
+        gup: piece(
+            "GUP",
+            vec![from_config(&config, "CONFIG_RUST_X86_GUP"), symbols.gup()?],
+        )?,
     })
 }
 
@@ -225,11 +265,18 @@ mod tests {
 
     #[test]
     fn symbols() -> Result<()> {
-        let rust = "ffffffff81000000 T get_dev_pagemap\n";
-        let c = format!("{rust}ffffffff81000100 t dev_pagemap_percpu_release\n");
-        assert_eq!(from_kallsyms(rust)?.says, Language::Rust);
-        assert_eq!(from_kallsyms(&c)?.says, Language::C);
-        assert!(from_kallsyms("ffffffff81000000 T schedule\n").is_err());
+        let both = "ffffffff81000000 T get_dev_pagemap\nffffffff81000080 T get_user_pages_fast\n";
+        let rust = Symbols::parse(&format!("{both}ffffffff81000100 T gup_fast_walk\n"));
+        let c = Symbols::parse(&format!(
+            "{both}ffffffff81000100 t dev_pagemap_percpu_release\n\
+             ffffffff81000200 t gup_fast_undo_dev_pagemap\n"
+        ));
+        assert_eq!(rust.registry()?.says, Language::Rust);
+        assert_eq!(rust.gup()?.says, Language::Rust);
+        assert_eq!(c.registry()?.says, Language::C);
+        assert_eq!(c.gup()?.says, Language::C);
+        let neither = Symbols::parse("ffffffff81000000 T schedule\n");
+        assert!(neither.registry().is_err() && neither.gup().is_err());
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod gup;
 mod live;
 mod main_job;
 mod mapping;
+mod memory;
 mod ndctl;
 mod process;
 mod runner;

@@ -237,15 +237,82 @@ impl Mapping {
         Ok(to)
     }
 
+    /// mprotect(2) of a part.
+    pub fn protect(&self, at: usize, len: usize, prot: i32) -> io::Result<()> {
+        self.check(at, len);
+        // SAFETY: inside this object's own range, to which no reference exists.
+        answer(unsafe { libc::mprotect((self.addr + at) as *mut libc::c_void, len, prot) })
+    }
+
+    /// madvise(2) of a part. What is advised may lose its bytes.
+    pub fn advise(&self, at: usize, len: usize, advice: i32) -> io::Result<()> {
+        self.check(at, len);
+        // SAFETY: as in `protect`.
+        answer(unsafe { libc::madvise((self.addr + at) as *mut libc::c_void, len, advice) })
+    }
+
     /// Unmaps a part, with the kernel's answer. The part stays reserved for
     /// this object's own final munmap, which tolerates holes.
     pub fn punch(&self, at: usize, len: usize) -> io::Result<()> {
         self.check(at, len);
         // SAFETY: inside this object's own range.
-        match unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+        answer(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
+    }
+
+    /// Maps a part again that was unmapped: of `file` at the same offset, or new memory. Fails if
+    /// something else is there meanwhile.
+    pub fn mend(&self, file: Option<&File>, at: usize, len: usize) -> io::Result<()> {
+        self.check(at, len);
+        let (flags, fd, offset) = match file {
+            Some(file) => (libc::MAP_SHARED, file.as_raw_fd(), at as libc::off_t),
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+        };
+        // SAFETY: inside this object's own range, and replaces nothing.
+        let addr = unsafe {
+            libc::mmap(
+                (self.addr + at) as *mut libc::c_void,
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags | libc::MAP_FIXED_NOREPLACE,
+                fd,
+                offset,
+            )
+        };
+        match addr {
+            libc::MAP_FAILED => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         }
+    }
+
+    /// Moves a part into the same place of `aside`, of which that was unmapped, and back.
+    pub fn move_aside_and_back(&self, aside: &Mapping, at: usize, len: usize) -> io::Result<()> {
+        self.check(at, len);
+        aside.check(at, len);
+        for (from, to) in [(self, aside), (aside, self)] {
+            // SAFETY: both ranges belong to the two objects; what is moved away from one of them
+            // is a hole there, and nobody else maps anything into it meanwhile.
+            let addr = unsafe {
+                libc::mremap(
+                    (from.addr + at) as *mut libc::c_void,
+                    len,
+                    len,
+                    libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+                    (to.addr + at) as *mut libc::c_void,
+                )
+            };
+            if addr == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a system call that returns 0 or -1 says.
+fn answer(rc: i32) -> io::Result<()> {
+    match rc {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -107,6 +107,25 @@ impl Drop for Child {
     }
 }
 
+/// Forks a child that ends at once. Unlike [`spawn`] it may be called while other threads run.
+pub fn fork_once() -> Result<()> {
+    // SAFETY: the child does nothing but end, without any clean-up.
+    let pid = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()).context("fork failed"),
+        0 => unsafe { libc::_exit(0) },
+        pid => pid,
+    };
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    if unsafe { libc::waitpid(pid, &mut status, 0) } != pid {
+        return Err(io::Error::last_os_error()).context("waitpid failed");
+    }
+    match status {
+        0 => Ok(()),
+        _ => bail!("a child that does nothing ended with status {status:#x}"),
+    }
+}
+
 /// Opened once by one side, waited for by the other.
 pub struct Gate {
     reader: File,

@@ -6,6 +6,7 @@
 mod direct_io;
 mod external;
 mod fork;
+mod gup;
 mod lifecycle;
 mod nfit;
 mod pins;
@@ -69,6 +70,12 @@ const ESSENTIAL: &[&str] = &[
     "fork::pinned::devdax-2M-dev-acpi",
     "fork::private::fsdax-2M-dev-acpi",
     "mremap::devdax-2M-dev-acpi",
+    "gup::cycle::thp",
+    "gup::held::private-file",
+    "gup::fork-before::thp",
+    "gup::storm::thp",
+    "gup::storm::devdax-2M-dev-acpi",
+    "gup::undo::fsdax-2M-dev-acpi",
     "truncate::pipe-read-truncate::ext4",
     "truncate::pipe-close-punch::xfs",
     "truncate::slow-disk::ext4",
@@ -90,6 +97,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(pins::tests());
     tests.extend(direct_io::tests());
     tests.extend(fork::tests());
+    tests.extend(gup::tests());
     tests.extend(truncate::tests());
     tests.extend(teardown::tests());
     tests.extend(external::tests());

@@ -10,7 +10,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::{mapped_kinds, per_kind, Test};
 use crate::command::Cmd;
 use crate::data;
-use crate::gup::{Device, How};
+use crate::gup::{take, Device, How};
 use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::{Mode, Want, GIB};
 use crate::skip::Skip;
@@ -51,28 +51,6 @@ pub fn tests() -> Vec<Test> {
         program,
     ));
     tests
-}
-
-/// Takes pages and compares the books.
-fn take(
-    device: &Device,
-    how: How,
-    map: &Mapping,
-    (at, len): (usize, usize),
-    per_call: u32,
-    write: bool,
-) -> Result<u64> {
-    let before = settled()?;
-    let got = device
-        .cycle(how, map, at, len, per_call, write)
-        .with_context(|| format!("{how:?} of {len:#x} bytes, {per_call} pages per call"))?;
-    let counted = settled()?.acquired - before.acquired;
-    let want = if how.pins() { got } else { 0 };
-    ensure!(
-        counted == want,
-        "{how:?}: {got} pages were taken, nr_foll_pin_acquired grew by {counted}"
-    );
-    Ok(got)
 }
 
 fn cycle(want: &Want) -> Result<String> {

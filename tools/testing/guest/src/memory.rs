@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is not DAX, of each kind that GUP treats in its own way.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::mapping::{Mapping, PAGE};
+use crate::skip::Skip;
+use crate::system;
+
+pub const HUGE: usize = 2 << 20;
+/// Where a file's pages are in the page cache of a filesystem that tracks dirty ones.
+const DISK: &str = "/var/tmp";
+const EXT4: i64 = 0xef53;
+const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+/// The kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anonymous, 4 KiB pages only.
+    Anon,
+    /// Anonymous, transparent huge pages.
+    Thp,
+    /// Anonymous, huge pages that were reserved.
+    Hugetlb,
+    /// Shared memory, 4 KiB pages.
+    Shmem,
+    /// A file of huge pages that were reserved.
+    HugetlbFile,
+    /// A file in the page cache, shared.
+    File,
+    /// A private mapping of such a file.
+    Private,
+    /// What the kernel itself must not reach.
+    Secret,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Anon => "anon",
+            Kind::Thp => "thp",
+            Kind::Hugetlb => "hugetlb",
+            Kind::Shmem => "shmem",
+            Kind::HugetlbFile => "hugetlb-file",
+            Kind::File => "file",
+            Kind::Private => "private-file",
+            Kind::Secret => "secret",
+        }
+    }
+
+    fn is_hugetlb(self) -> bool {
+        matches!(self, Kind::Hugetlb | Kind::HugetlbFile)
+    }
+}
+
+/// A mapping of memory of one kind, readable and writable. Fields are dropped in this order.
+pub struct Memory {
+    pub map: Mapping,
+    /// What is mapped, if that has a name.
+    pub file: Option<File>,
+    kind: Kind,
+    _reserved: Option<Reserved>,
+}
+
+impl Memory {
+    /// `len` bytes that nothing has touched yet, but that a file's pages are in the page cache.
+    /// `copies` says how many processes will have pages of their own.
+    pub fn create(kind: Kind, len: usize, copies: usize) -> Result<Self> {
+        let reserved = match kind.is_hugetlb() {
+            true => Some(Reserved::new(copies * len / HUGE)?),
+            false => None,
+        };
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let (map, file) = match kind {
+            Kind::Anon | Kind::Thp => (anonymous(kind, len)?, None),
+            Kind::Hugetlb => (hugetlb(len)?, None),
+            Kind::Shmem => {
+                let file = memfd(len, 0)?;
+                (Mapping::shared(&file, 0, len, HUGE)?, Some(file))
+            }
+            Kind::HugetlbFile => {
+                let file = memfd(len, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB)?;
+                (Mapping::shared(&file, 0, len, HUGE)?, Some(file))
+            }
+            Kind::File => {
+                let file = cached(len)?;
+                (Mapping::shared(&file, 0, len, HUGE)?, Some(file))
+            }
+            Kind::Private => {
+                let file = cached(len)?;
+                let map = Mapping::with(&file, 0, len, HUGE, prot, libc::MAP_PRIVATE)?;
+                (map, Some(file))
+            }
+            Kind::Secret => {
+                let file = secret(len)?;
+                (Mapping::shared(&file, 0, len, HUGE)?, Some(file))
+            }
+        };
+        Ok(Self {
+            map,
+            file,
+            kind,
+            _reserved: reserved,
+        })
+    }
+
+    /// Gives each page of it its own memory, and sees that it is of the kind that was asked for.
+    pub fn touch(&self) -> Result<()> {
+        let len = self.map.len();
+        self.map.prefault_write(PAGE);
+        if self.kind != Kind::Thp {
+            return Ok(());
+        }
+        if huge_bytes(&self.map)? < len {
+            // Memory was in pieces: now it may be moved.
+            self.map
+                .advise(0, len, libc::MADV_COLLAPSE)
+                .context("collapsing into huge pages")?;
+        }
+        let huge = huge_bytes(&self.map)?;
+        ensure!(
+            huge == len,
+            "only {huge:#x} of {len:#x} bytes are huge pages"
+        );
+        Ok(())
+    }
+
+    /// Takes the pages away from the mapping; a file keeps them.
+    pub fn zap(&self) -> Result<()> {
+        self.map
+            .advise(0, self.map.len(), libc::MADV_DONTNEED)
+            .context("MADV_DONTNEED")
+    }
+
+    /// How large the pages are, and parts that can be unmapped.
+    pub fn unit(&self) -> usize {
+        match self.kind.is_hugetlb() {
+            true => HUGE,
+            false => PAGE,
+        }
+    }
+}
+
+fn anonymous(kind: Kind, len: usize) -> Result<Mapping> {
+    let map = Mapping::reserve(len, HUGE)?;
+    map.protect(0, len, libc::PROT_READ | libc::PROT_WRITE)
+        .context("cannot make memory writable")?;
+    let advice = match kind {
+        Kind::Thp => libc::MADV_HUGEPAGE,
+        _ => libc::MADV_NOHUGEPAGE,
+    };
+    map.advise(0, len, advice)
+        .context("the kernel needs CONFIG_TRANSPARENT_HUGEPAGE")?;
+    Ok(map)
+}
+
+fn hugetlb(len: usize) -> Result<Mapping> {
+    let map = Mapping::reserve(len, HUGE)?;
+    // SAFETY: replaces the object's own range.
+    let addr = unsafe {
+        libc::mmap(
+            map.addr() as *mut libc::c_void,
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE
+                | libc::MAP_ANONYMOUS
+                | libc::MAP_FIXED
+                | libc::MAP_HUGETLB
+                | libc::MAP_HUGE_2MB,
+            -1,
+            0,
+        )
+    };
+    if addr == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error()).context("cannot map reserved huge pages");
+    }
+    Ok(map)
+}
+
+/// A file descriptor that a system call just returned.
+fn opened(fd: i64, what: &str) -> Result<File> {
+    match i32::try_from(fd) {
+        // SAFETY: it is fresh and owned here.
+        Ok(fd) if fd >= 0 => Ok(unsafe { File::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()).with_context(|| format!("{what} failed")),
+    }
+}
+
+fn memfd(len: usize, flags: u32) -> Result<File> {
+    // SAFETY: the name is a string that ends.
+    let fd = unsafe { libc::memfd_create(c"guest-test".as_ptr(), libc::MFD_CLOEXEC | flags) };
+    let file = opened(fd.into(), "memfd_create")?;
+    file.set_len(len as u64).context("ftruncate of a memfd")?;
+    Ok(file)
+}
+
+fn secret(len: usize) -> Result<File> {
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        return Err(Skip("the kernel has no memfd_secret()".into()).into());
+    }
+    let file = opened(fd, "memfd_secret")?;
+    file.set_len(len as u64)
+        .context("ftruncate of a secret memfd")?;
+    Ok(file)
+}
+
+/// A file without a name, all of it in the page cache.
+fn cached(len: usize) -> Result<File> {
+    let path = Path::new(DISK).join(format!("guest-test-{}", std::process::id()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    // SAFETY: all zeroes is a value of this structure.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` outlives the call.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &mut about) } != 0 {
+        return Err(io::Error::last_os_error()).context("fstatfs failed");
+    }
+    if about.f_type != EXT4 {
+        return Err(Skip(format!("{DISK} is not on ext4")).into());
+    }
+    file.write_all_at(&vec![0; len], 0)
+        .context("cannot fill a file")?;
+    Ok(file)
+}
+
+/// Reserved huge pages; dropped means given back.
+struct Reserved {
+    before: u64,
+}
+
+impl Reserved {
+    fn new(pages: usize) -> Result<Self> {
+        let before = system::read_u64(NR_HUGEPAGES).context("the kernel needs CONFIG_HUGETLBFS")?;
+        let this = Self { before };
+        let want = before + pages as u64;
+        std::fs::write(NR_HUGEPAGES, want.to_string())
+            .with_context(|| format!("cannot write {NR_HUGEPAGES}"))?;
+        if system::read_u64(NR_HUGEPAGES)? < want {
+            return Err(Skip(format!("the kernel cannot reserve {pages} huge pages")).into());
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::write(NR_HUGEPAGES, self.before.to_string()) {
+            eprintln!("clean-up: {NR_HUGEPAGES}: {e}");
+        }
+    }
+}
+
+/// Reserved huge pages that nobody uses. A lost reference keeps one from coming back.
+pub fn free_huge_pages() -> Result<i64> {
+    let text = system::read("/proc/meminfo")?;
+    let number = |name: &str| -> Result<i64> {
+        let line = text.lines().find_map(|l| l.strip_prefix(name));
+        line.and_then(|l| l.trim().parse().ok())
+            .with_context(|| format!("/proc/meminfo has no {name}"))
+    };
+    Ok(number("HugePages_Free:")? - number("HugePages_Total:")?)
+}
+
+/// How many bytes at the start of the mapping's region are transparent huge pages.
+fn huge_bytes(map: &Mapping) -> Result<usize> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").context("cannot read smaps")?;
+    match huge_bytes_in(&smaps, map.addr()) {
+        Some(bytes) => Ok(bytes.min(map.len())),
+        None => bail!("/proc/self/smaps does not know {:#x}", map.addr()),
+    }
+}
+
+fn huge_bytes_in(smaps: &str, addr: usize) -> Option<usize> {
+    let mut inside = false;
+    for line in smaps.lines() {
+        let range = line.split(' ').next().and_then(|r| r.split_once('-'));
+        if let Some((start, end)) = range {
+            if let (Ok(start), Ok(end)) = (
+                usize::from_str_radix(start, 16),
+                usize::from_str_radix(end, 16),
+            ) {
+                inside = (start..end).contains(&addr);
+            }
+        }
+        if let Some(rest) = line.strip_prefix("AnonHugePages:").filter(|_| inside) {
+            let kib: usize = rest.trim().trim_end_matches("kB").trim().parse().ok()?;
+            return Some(kib << 10);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_pages_in_smaps() {
+        let smaps = "7f0000000000-7f0000400000 rw-p 00000000 00:00 0\n\
+                     AnonHugePages:      2048 kB\n\
+                     7f0000400000-7f0000800000 rw-p 00000000 00:00 0 [x-y]\n\
+                     AnonHugePages:      4096 kB\n";
+        assert_eq!(huge_bytes_in(smaps, 0x7f00_0000_1000), Some(2 << 20));
+        assert_eq!(huge_bytes_in(smaps, 0x7f00_0040_0000), Some(4 << 20));
+        assert_eq!(huge_bytes_in(smaps, 0x7f00_0080_0000), None);
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! GUP on what is not DAX: the walk without locks has to take the same pages as the slow path, for
+//! every kind of memory, and while everything changes.
+
+mod cycle;
+mod fork;
+mod held;
+mod pkey;
+mod storm;
+mod undo;
+
+use anyhow::Result;
+
+use super::Test;
+use crate::memory::Kind;
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let mut tests = cycle::tests();
+    tests.extend(held::tests());
+    tests.extend(fork::tests());
+    tests.extend(pkey::tests());
+    tests.extend(storm::tests());
+    tests.extend(undo::tests());
+    tests
+}
+
+/// A test per kind of memory.
+fn per_memory(
+    kinds: &[Kind],
+    name: &str,
+    limit_secs: u64,
+    doc: &'static str,
+    run: fn(Kind) -> Result<String>,
+) -> Vec<Test> {
+    kinds
+        .iter()
+        .map(|&kind| {
+            let name = format!("{name}::{}", kind.name());
+            Test::new(name, limit_secs, doc, move || run(kind))
+        })
+        .collect()
+}

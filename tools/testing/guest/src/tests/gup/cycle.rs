@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages taken and given back in every way, and what has to be refused.
+
+use std::fs::File;
+use std::io;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::super::direct_io::scratch;
+use super::{per_memory, Test};
+use crate::gup::{take, take_counted, Device, How};
+use crate::mapping::{pwrite_once, Mapping, PAGE};
+use crate::memory::{free_huge_pages, Kind, Memory, HUGE};
+use crate::vmstat::{require_unpinned, settled};
+
+const LEN: usize = 4 * HUGE;
+const PAGES: u64 = (LEN / PAGE) as u64;
+/// Where on the scratch disk these tests write.
+const DISK_AT: u64 = 512 << 20;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_memory(
+        &[
+            Kind::Anon,
+            Kind::Thp,
+            Kind::Hugetlb,
+            Kind::Shmem,
+            Kind::HugetlbFile,
+            Kind::File,
+            Kind::Private,
+        ],
+        "gup::cycle",
+        180,
+        "GUP takes fewer or more pages than there are, takes pages that the mapping does not permit or that \
+         lie behind a hole, refuses with another errno than EFAULT, or does not give back what it took: the \
+         books differ or a huge page does not come back",
+        cycle,
+    );
+    tests.push(Test::new(
+        "gup::cycle::zero",
+        60,
+        "the page of zeroes is counted as pinned (its count would overflow some day), or a long-term pin \
+         keeps it although the process may write later",
+        zero,
+    ));
+    tests
+}
+
+fn cycle(kind: Kind) -> Result<String> {
+    let device = Device::open()?;
+    let huge = free_huge_pages()?;
+    let memory = Memory::create(kind, LEN, 2)?;
+    let map = &memory.map;
+    let anonymous = matches!(kind, Kind::Anon | Kind::Thp);
+    if anonymous {
+        memory.touch()?;
+    }
+    let mut cycles = 0;
+    for how in How::ALL {
+        // Inside one huge page, over their borders with odd ends, all; few pages per call and more
+        // than a huge page has.
+        for (range, per_call) in [
+            ((0, LEN), 512),
+            ((0, LEN), 1024),
+            ((5 * PAGE, 64 * PAGE), 1),
+            ((3 * PAGE, 61 * PAGE), 16),
+            ((HUGE - 5 * PAGE, HUGE + 9 * PAGE), 512),
+            ((LEN - PAGE, PAGE), 1),
+        ] {
+            if !anonymous {
+                // The mapping is empty again, so that the first one has to fault.
+                memory.zap()?;
+            }
+            for write in [false, true] {
+                let got = take(&device, how, map, range, per_call, write)?;
+                // Nobody would know when such a page is dirty.
+                let refused = kind == Kind::File && how == How::PinLongterm && write;
+                let pages = if refused { 0 } else { (range.1 / PAGE) as u64 };
+                ensure!(
+                    got == pages,
+                    "{how:?} (write: {write}) of {range:x?}, {per_call} per call, took {got} pages instead of {pages}"
+                );
+                cycles += 1;
+            }
+        }
+    }
+    // What is mapped writable now is not any more in a moment.
+    if kind != Kind::File {
+        memory.touch()?;
+    }
+    protections(&device, kind, map)?;
+    hole(&device, kind, map)?;
+    require_unpinned("all cycles")?;
+    drop(memory);
+    ensure!(
+        free_huge_pages()? == huge,
+        "a huge page did not come back: somebody still has a reference"
+    );
+    Ok(format!("{cycles} cycles"))
+}
+
+/// Read-only, without access, and as before.
+fn protections(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    for (prot, reads, writes) in [
+        (libc::PROT_READ, true, false),
+        (libc::PROT_NONE, false, false),
+        (both, true, true),
+    ] {
+        map.protect(0, LEN, prot).context("mprotect")?;
+        for how in How::ALL {
+            for (write, granted) in [(false, reads), (true, writes)] {
+                let granted = granted && !(kind == Kind::File && how == How::PinLongterm && write);
+                let got = take(device, how, map, (0, LEN), 512, write)?;
+                let want = if granted { PAGES } else { 0 };
+                ensure!(
+                    got == want,
+                    "{how:?} (write: {write}) of a mapping with rights {prot} took {got} pages instead of {want}"
+                );
+            }
+        }
+        if prot != both {
+            refused(device, map, true, libc::EFAULT)?;
+        }
+    }
+    Ok(())
+}
+
+/// A long-term pin that neither path grants.
+pub fn refused(device: &Device, map: &Mapping, write: bool, errno: i32) -> Result<()> {
+    for fast in [false, true] {
+        match device.pin_longterm(map, map.len(), write, fast) {
+            Err(e) if e.raw_os_error() == Some(errno) => {}
+            Err(e) => bail!(
+                "a long-term pin (write: {write}, fast: {fast}) gives {e}, not {}",
+                io::Error::from_raw_os_error(errno)
+            ),
+            Ok(()) => bail!("a long-term pin (write: {write}, fast: {fast}) was granted"),
+        }
+    }
+    require_unpinned("a refused pin")?;
+    Ok(())
+}
+
+/// What lies before a hole is taken, and nothing behind it.
+fn hole(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
+    let at = 2 * HUGE;
+    let before = (at / PAGE) as u64;
+    map.punch(at, HUGE).context("munmap of a part")?;
+    for how in How::ALL {
+        for (write, per_call) in [(true, 512), (true, 1000), (false, 1024), (false, 16)] {
+            if kind == Kind::File && how == How::PinLongterm && write {
+                continue;
+            }
+            let (got, counted) = take_counted(device, how, map, (0, LEN), per_call, write)?;
+            // The device counts whole calls, the kernel pages.
+            let per_call = u64::from(per_call);
+            let calls = before.div_ceil(per_call) * per_call;
+            ensure!(
+                got == calls,
+                "{how:?} (write: {write}) took {got} pages instead of {before} before a hole, {per_call} per call"
+            );
+            ensure!(
+                !how.pins() || counted == before,
+                "{how:?} (write: {write}) pinned {counted} pages instead of {before} before a hole"
+            );
+        }
+        let got = take(device, how, map, (at, HUGE), 512, false)?;
+        ensure!(got == 0, "{how:?} took {got} pages of a hole");
+    }
+    refused(device, map, false, libc::EFAULT)
+}
+
+/// Only plain references and long-term pins by the test device, for it complains about pages whose
+/// count says nothing of a pin; direct I/O pins for a moment.
+fn zero() -> Result<String> {
+    const LEN: usize = 64 * PAGE;
+    let device = Device::open()?;
+    let disk: File = scratch()?;
+    let memory = Memory::create(Kind::Anon, LEN, 1)?;
+    let map = &memory.map;
+    for _ in 0..2 {
+        memory.zap()?;
+        for at in (0..LEN).step_by(2 * PAGE) {
+            ensure!(map.peek(at) == 0, "new memory is not zero");
+        }
+        for how in [How::GupFast, How::Gup] {
+            let got = take(&device, how, map, (0, LEN), 16, false)?;
+            ensure!(got == 64, "{how:?} took {got} of 64 pages of zeroes");
+        }
+        let pinned = |what: &str| -> Result<u64> {
+            let before = settled()?.acquired;
+            let n = pwrite_once(&disk, map, 0, LEN, DISK_AT).context("direct write")?;
+            ensure!(n == LEN, "a direct write from {what} wrote {n} bytes");
+            Ok(require_unpinned("a direct write")?.acquired - before)
+        };
+        let zeroes = pinned("pages of zeroes")?;
+        ensure!(
+            zeroes == 0,
+            "{zeroes} pages of zeroes were counted as pinned"
+        );
+        map.prefault_write(4 * PAGE);
+        let mixed = pinned("both kinds of pages")?;
+        ensure!(
+            mixed == 16,
+            "{mixed} pages were counted as pinned, 16 are the process's own"
+        );
+        let got = take(&device, How::PinLongterm, map, (0, LEN), 16, false)?;
+        ensure!(got == 64, "a long-term pin took {got} of 64 pages");
+    }
+    require_unpinned("all of it")?;
+    Ok(String::new())
+}

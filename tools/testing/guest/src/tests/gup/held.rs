@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Long-term pins: what is written later must be in the pinned pages, and pins are refused where
+//! that cannot be had.
+
+use anyhow::{ensure, Context, Result};
+
+use super::cycle::refused;
+use super::{per_memory, Test};
+use crate::data;
+use crate::gup::{take, Device, How};
+use crate::mapping::{Mapping, PAGE};
+use crate::memory::{Kind, Memory, HUGE};
+use crate::vmstat::{require_unpinned, settled};
+
+const LEN: usize = 2 * HUGE;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_memory(
+        &[
+            Kind::Anon,
+            Kind::Thp,
+            Kind::Hugetlb,
+            Kind::Shmem,
+            Kind::HugetlbFile,
+            Kind::File,
+            Kind::Private,
+        ],
+        "gup::held",
+        120,
+        "a held pin reaches other pages than the mapping shows: a read-only pin was not made the process's \
+         own and a later store went to a copy. Or a file whose dirty pages are tracked lets itself be \
+         pinned for long and for writing",
+        held,
+    );
+    tests.push(Test::new(
+        "gup::held::secret",
+        60,
+        "memory of memfd_secret() can be taken by the kernel, or is refused with another errno than EFAULT",
+        secret,
+    ));
+    tests
+}
+
+fn held(kind: Kind) -> Result<String> {
+    let device = Device::open()?;
+    let copy = Mapping::anonymous(LEN)?;
+    let mut pins = 0;
+    for fast in [false, true] {
+        for touched in [false, true] {
+            for write in [false, true] {
+                let memory = Memory::create(kind, LEN, 2)?;
+                let map = &memory.map;
+                if touched {
+                    memory.touch()?;
+                } else {
+                    // Entries for reading: of the page of zeroes, or of the page cache.
+                    for at in (0..LEN).step_by(3 * PAGE) {
+                        map.peek(at);
+                    }
+                }
+                if kind == Kind::File && write {
+                    refused(&device, map, true, libc::EFAULT)?;
+                    continue;
+                }
+                let what = format!("pin (fast: {fast}, touched: {touched}, write: {write})");
+                let before = settled()?.pinned();
+                device
+                    .pin_longterm(map, LEN, write, fast)
+                    .with_context(|| what.clone())?;
+                let pinned = settled()?.pinned() - before;
+                ensure!(
+                    pinned == (LEN / PAGE) as i64,
+                    "{what}: {pinned} pages are pinned instead of {}",
+                    LEN / PAGE
+                );
+                let bytes = data::bytes(0x9e1e + pins, LEN);
+                map.write(0, &bytes);
+                device.read_pinned(&copy).context("reading the pages")?;
+                copy.require(0, &bytes, &format!("{what}: pinned pages"))?;
+                map.require(0, &bytes, &format!("{what}: mapping"))?;
+                // The pin outlives what it was made of.
+                drop(memory);
+                device.read_pinned(&copy).context("reading the pages")?;
+                copy.require(0, &bytes, &format!("{what}: pinned pages after munmap"))?;
+                device.unpin().context("unpin")?;
+                require_unpinned(&what)?;
+                pins += 1;
+            }
+        }
+    }
+    Ok(format!("{pins} pins of {} pages", LEN / PAGE))
+}
+
+fn secret() -> Result<String> {
+    const LEN: usize = 16 * PAGE;
+    let device = Device::open()?;
+    let memory = Memory::create(Kind::Secret, LEN, 1)?;
+    let map = &memory.map;
+    for touched in [false, true] {
+        if touched {
+            memory.touch()?;
+        }
+        for how in How::ALL {
+            for write in [false, true] {
+                let got = take(&device, how, map, (0, LEN), 4, write)?;
+                ensure!(
+                    got == 0,
+                    "{how:?} (write: {write}, touched: {touched}) took {got} secret pages"
+                );
+            }
+        }
+        for write in [false, true] {
+            refused(&device, map, write, libc::EFAULT)?;
+        }
+    }
+    Ok(String::new())
+}

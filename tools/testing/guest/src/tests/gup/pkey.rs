@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Protection keys: the rights of the thread count, not those of the mapping alone.
+
+use std::io;
+
+use anyhow::{ensure, Result};
+
+use super::Test;
+use crate::gup::{take, Device, How};
+use crate::mapping::{Mapping, PAGE};
+use crate::memory::{Kind, Memory, HUGE};
+use crate::skip::Skip;
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 2 * HUGE;
+const DISABLE_ACCESS: u32 = 1;
+const DISABLE_WRITE: u32 = 2;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "gup::pkey",
+        120,
+        "GUP takes pages with a protection key that denies the thread the access, or refuses those with a \
+         key that permits it",
+        run,
+    )]
+}
+
+/// A protection key; dropped means freed.
+struct Key(libc::c_long);
+
+impl Key {
+    fn new() -> Result<Self> {
+        // SAFETY: takes no pointers.
+        match unsafe { libc::syscall(libc::SYS_pkey_alloc, 0, 0) } {
+            key if key > 0 => Ok(Self(key)),
+            _ => Err(Skip(format!(
+                "the processor has no protection keys: {}",
+                io::Error::last_os_error()
+            ))
+            .into()),
+        }
+    }
+
+    /// Puts it on a mapping.
+    fn put_on(&self, map: &Mapping) -> Result<()> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is the mapping's, to which no reference exists.
+        let rc =
+            unsafe { libc::syscall(libc::SYS_pkey_mprotect, map.addr(), map.len(), prot, self.0) };
+        ensure!(rc == 0, "pkey_mprotect: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// Sets what this thread may not do.
+    fn deny(&self, rights: u32) {
+        let mut all: u32;
+        let shift = 2 * self.0 as u32;
+        // SAFETY: there is a key, so the processor has the register and the kernel has turned it
+        // on; both instructions want zeroes in the other registers.
+        unsafe {
+            std::arch::asm!("rdpkru", in("ecx") 0, out("eax") all, out("edx") _,
+                options(nomem, nostack, preserves_flags));
+            all = (all & !(3 << shift)) | (rights << shift);
+            std::arch::asm!("wrpkru", in("eax") all, in("ecx") 0, in("edx") 0,
+                options(nostack, preserves_flags));
+        }
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.deny(0);
+        // SAFETY: takes no pointers. Whatever had the key is unmapped.
+        unsafe { libc::syscall(libc::SYS_pkey_free, self.0) };
+    }
+}
+
+fn run() -> Result<String> {
+    let device = Device::open()?;
+    let key = Key::new()?;
+    for kind in [Kind::Anon, Kind::Thp, Kind::Shmem] {
+        let memory = Memory::create(kind, LEN, 1)?;
+        let map = &memory.map;
+        memory.touch()?;
+        key.put_on(map)?;
+        for (rights, read, write) in [
+            (0, true, true),
+            (DISABLE_WRITE, true, false),
+            (DISABLE_ACCESS, false, false),
+            (DISABLE_ACCESS | DISABLE_WRITE, false, false),
+            (0, true, true),
+        ] {
+            for how in How::ALL {
+                for (for_writing, granted) in [(false, read), (true, write)] {
+                    key.deny(rights);
+                    let got = take(&device, how, map, (0, LEN), 512, for_writing);
+                    key.deny(0);
+                    let (got, want) = (got?, if granted { (LEN / PAGE) as u64 } else { 0 });
+                    ensure!(
+                        got == want,
+                        "{how:?} (write: {for_writing}) of {} with rights {rights} denied took {got} pages instead of {want}",
+                        kind.name()
+                    );
+                }
+            }
+        }
+    }
+    require_unpinned("all of it")?;
+    Ok(format!("key {}", key.0))
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why x86 lost the generic GUP in 2017: references to a page map that went below zero.
+//!
+//! A walk that takes the pages of a device and then finds that the entry has changed has to give
+//! back what it took, and nothing else; the walk of that time gave back a reference to the page map
+//! that it did not have. Here huge entries come and go under walks over all of their pages, many
+//! times, and then the page map goes away: it does not if a reference is missing from the count
+//! or was left on it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+
+use super::super::{per_kind, want, Test};
+use super::storm::{idle, protect, storm, zap, Disturbance, Ground, LEN};
+use crate::command::patient;
+use crate::data;
+use crate::mapping::PAGE;
+use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
+use crate::target::Target;
+
+const ROUNDS: usize = 2;
+/// A page map that nobody refers to goes away at once.
+const TEARDOWN: Duration = Duration::from_secs(10);
+
+pub fn tests() -> Vec<Test> {
+    per_kind(
+        &[
+            want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
+            want(Mode::Devdax, 2 * MIB, Map::Mem, Bus::Acpi),
+            want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+        ],
+        "gup::undo",
+        180,
+        "a walk that had to give back what it took lost a reference to the page map (the namespace cannot \
+         be torn down: the destroy hangs) or gave back one too many (percpu_ref warns, pages are used after \
+         they are freed)",
+        undo,
+    )
+}
+
+fn undo(want: &Want) -> Result<String> {
+    let mut said = Vec::new();
+    for round in 0..ROUNDS {
+        let target = Target::create(want, LEN as u64)?;
+        let map = target.map(LEN)?;
+        let bytes = data::bytes(161 + round as u64, LEN);
+        map.write(0, &bytes);
+        let ground = Ground {
+            map: &map,
+            file: Some(&target.file),
+            advice: None,
+            unit: want.align as usize,
+            kept: LEN,
+        };
+        // Nothing but what changes entries.
+        let changes: [Disturbance; 2] = [protect, zap];
+        said.push(storm(&ground, &changes, &[])?);
+        map.require(0, &bytes, "the mapping after the storm")?;
+        // The memmap of fsdax is not compound.
+        let folio = match want.mode {
+            Mode::Fsdax => PAGE,
+            Mode::Devdax => want.align as usize,
+        };
+        idle(&map, LEN, folio)?;
+        drop(map);
+        let start = Instant::now();
+        target.finish().context("tearing the namespace down")?;
+        ensure!(
+            start.elapsed() < patient(TEARDOWN),
+            "the namespace went away only after {} s",
+            start.elapsed().as_secs()
+        );
+    }
+    Ok(said.join("; "))
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tables that change while they are walked.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::invent::{worlds, World};
+use crate::memory::Memory;
+use crate::model;
+use crate::seen::{Question, Shown};
+use crate::walk::{Leaf, Visitor};
+
+const QUESTIONS: usize = 50;
+
+/// Changes the entry of a leaf, the entry above it, both or neither, and asks the leaf each time.
+struct Touch<'a> {
+    memory: &'a Memory,
+    root: u64,
+    question: Question,
+    rng: &'a mut SmallRng,
+    address: u64,
+    asked: &'a mut [u64; 4],
+}
+
+impl Visitor<Memory> for Touch<'_> {
+    fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
+        let Question { levels, rights, .. } = self.question;
+        let Some(page) = model::page(self.memory, self.root, levels, self.address, rights) else {
+            panic!("the walk showed a leaf at {:#x} that is none", self.address);
+        };
+        self.address += 4096 * leaf.pages() as u64;
+        let (own, above) = (self.rng.random::<bool>(), self.rng.random::<bool>());
+        // Not a pte: nothing above it can go away without an interrupt.
+        let above = page.above.filter(|_| above);
+        let mut before = Vec::new();
+        for slot in [Some(page.slot).filter(|_| own), above]
+            .into_iter()
+            .flatten()
+        {
+            let word = self.memory.word(slot);
+            before.push((slot, word));
+            // Any bit is a change: also one that the walk does not look at.
+            self.memory
+                .set(slot, word ^ (1 << self.rng.random_range(0..64)));
+        }
+        self.asked[usize::from(own) + 2 * usize::from(above.is_some())] += 1;
+        assert_eq!(
+            leaf.unchanged(),
+            before.is_empty(),
+            "entry changed: {own}; the one above: {above:?}"
+        );
+        for (slot, word) in before {
+            self.memory.set(slot, word);
+        }
+        assert!(leaf.unchanged(), "a leaf that is what it was");
+        true
+    }
+}
+
+/// A leaf says whether its entry, and with a pte the one above it, is what was read.
+#[test]
+fn a_leaf_knows_whether_it_changed() {
+    let mut asked = [0; 4];
+    worlds(8, |world, rng| {
+        for _ in 0..QUESTIONS {
+            let question = world.question(rng);
+            let mut touch = Touch {
+                memory: &world.memory,
+                root: world.root,
+                question,
+                rng,
+                address: question.start,
+                asked: &mut asked,
+            };
+            question.walk(&world.memory, world.root, &mut touch);
+        }
+    });
+    println!("unchanged, entry, above, both: {asked:?}");
+}
+
+/// Sees that each leaf is what the last word that was read says, whatever is there by now.
+struct OneCopy<'a> {
+    memory: &'a Memory,
+    question: Question,
+    address: u64,
+    leaves: u64,
+    changed: u64,
+}
+
+impl Visitor<Memory> for OneCopy<'_> {
+    fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
+        let (slot, word) = self.memory.last_read();
+        let size = 1 << (12 + 9 * (World::level_of(self.memory.table_of(slot)) - 1));
+        let mask = self.memory.mask();
+        let Some(page) = model::leaf(mask, word, self.address, size, self.question.rights) else {
+            panic!("{word:#x}, read from {slot:#x}, is no leaf that may be shown");
+        };
+        let leaf_end = self.address / size * size + size;
+        let pages = (leaf_end.min(self.question.end) - self.address) / 4096;
+        assert_eq!(Shown::from(leaf), Shown::new(&page, pages));
+        self.leaves += 1;
+        self.changed += u64::from(!leaf.unchanged());
+        self.address += 4096 * pages;
+        true
+    }
+}
+
+/// Each entry is read once, and everything follows from that copy: the walk cannot be led to
+/// believe one half of an old and one half of a new entry, nor out of the tables.
+#[test]
+fn what_was_read_once_decides() {
+    let (mut leaves, mut changed) = (0, 0);
+    worlds(8, |world, rng| {
+        for _ in 0..QUESTIONS {
+            let question = world.question(rng);
+            let often = rng.random_range(2..64);
+            let plan = world.plan.clone();
+            let mut own = SmallRng::seed_from_u64(rng.random());
+            world.memory.change_after_reads(move |memory, slot| {
+                if own.random_range(0..often) == 0 {
+                    let level = World::level_of(memory.table_of(slot));
+                    memory.set(slot, plan.entry(&mut own, level));
+                }
+            });
+            let mut seen = OneCopy {
+                memory: &world.memory,
+                question,
+                address: question.start,
+                leaves: 0,
+                changed: 0,
+            };
+            question.walk(&world.memory, world.root, &mut seen);
+            leaves += seen.leaves;
+            changed += seen.changed;
+            world.memory.stay();
+        }
+    });
+    println!("{leaves} leaves, {changed} of them changed");
+    assert!(leaves < 1000 || (changed > leaves / 512 && changed < leaves));
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the walk showed.
+
+use crate::memory::Memory;
+use crate::model::{self, Rights};
+use crate::walk::{self, Access, Kind, Leaf, Root, Table, Visitor};
+
+/// A question to both the walk and the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    pub levels: u32,
+    pub start: u64,
+    pub end: u64,
+    pub rights: Rights,
+}
+
+impl Question {
+    fn root(&self, table: u64) -> Root {
+        match self.levels {
+            5 => Root::Pgd(Table::at(table)),
+            _ => Root::P4d(Table::at(table)),
+        }
+    }
+
+    fn access(&self) -> Access {
+        Access::user(self.rights.write, self.rights.pkru)
+    }
+
+    /// Asks the walk, which begins with the table at `root`.
+    pub fn walk(&self, memory: &Memory, root: u64, visitor: &mut impl Visitor<Memory>) {
+        walk::walk(
+            memory,
+            self.root(root),
+            (self.start, self.end),
+            self.access(),
+            visitor,
+        );
+    }
+
+    /// Asks the model: leaves as the walk has to show them.
+    pub fn model(&self, memory: &Memory, root: u64) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        let mut address = self.start;
+        while address < self.end {
+            let Some(first) = model::page(memory, root, self.levels, address, self.rights) else {
+                break;
+            };
+            // Page by page, as long as the leaf is the same one.
+            let leaf_end = address / first.size * first.size + first.size;
+            let mut pages = 0;
+            while address < self.end && address < leaf_end {
+                let page = model::page(memory, root, self.levels, address, self.rights);
+                let expected = model::Page {
+                    pfn: first.pfn + pages,
+                    ..first
+                };
+                assert_eq!(page, Some(expected), "the model contradicts itself");
+                pages += 1;
+                address += 4096;
+            }
+            shown.push(Shown::new(&first, pages));
+        }
+        shown
+    }
+}
+
+/// One leaf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    pub pfn: u64,
+    pub pages: u64,
+    pub device: bool,
+    pub writable: bool,
+    pub is_pte: bool,
+}
+
+impl Shown {
+    pub fn new(first: &model::Page, pages: u64) -> Self {
+        Self {
+            pfn: first.pfn,
+            pages,
+            device: first.device,
+            writable: first.writable,
+            is_pte: first.size == 4096,
+        }
+    }
+}
+
+impl From<&Leaf<'_, Memory>> for Shown {
+    fn from(leaf: &Leaf<'_, Memory>) -> Self {
+        Self {
+            pfn: leaf.pfn(),
+            pages: leaf.pages() as u64,
+            device: leaf.kind() == Kind::Device,
+            writable: leaf.is_writable(),
+            is_pte: leaf.is_pte(),
+        }
+    }
+}
+
+/// Collects up to `limit` leaves, and then ends the walk.
+pub struct Collect {
+    pub shown: Vec<Shown>,
+    pub limit: usize,
+}
+
+impl Collect {
+    pub fn all() -> Self {
+        Self {
+            shown: Vec::new(),
+            limit: usize::MAX,
+        }
+    }
+}
+
+impl Visitor<Memory> for Collect {
+    fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
+        assert!(
+            self.shown.len() < self.limit,
+            "the walk goes on after its end"
+        );
+        assert!(leaf.unchanged(), "a leaf changed that nobody touched");
+        self.shown.push(Shown::from(leaf));
+        self.shown.len() < self.limit
+    }
+}
