@@ -105,7 +105,8 @@ fn work(verb: Verb) -> Result<ExitCode> {
     if !matches!(
         verb,
         Verb::Live { .. } | Verb::Run { list: true, .. } | Verb::Bench { .. }
-    ) && system::is_slow()? {
+    ) && system::is_slow()?
+    {
         command::set_patience(command::DEBUG_KERNEL);
     }
     match verb {

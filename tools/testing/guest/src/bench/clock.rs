@@ -124,13 +124,23 @@ fn tsc() -> u64 {
 fn start_mark() {
     // SAFETY: A no-op. That the compiler must take it for an access to memory
     // keeps the work behind it.
-    unsafe { asm!(".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x01", options(nostack)) };
+    unsafe {
+        asm!(
+            ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x01",
+            options(nostack)
+        )
+    };
 }
 
 /// The same with 0x02.
 fn stop_mark() {
     // SAFETY: As in `start_mark`.
-    unsafe { asm!(".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x02", options(nostack)) };
+    unsafe {
+        asm!(
+            ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x02",
+            options(nostack)
+        )
+    };
 }
 
 fn thread_ns() -> Result<u64> {
@@ -141,9 +151,7 @@ fn thread_ns() -> Result<u64> {
     // SAFETY: `now` outlives the call.
     match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) } {
         0 => Ok(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64),
-        _ => {
-            Err(std::io::Error::last_os_error()).context("cannot read this thread's running time")
-        }
+        _ => Err(std::io::Error::last_os_error()).context("cannot read this thread's running time"),
     }
 }
 

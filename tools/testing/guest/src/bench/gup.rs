@@ -67,7 +67,11 @@ fn plan(mapping: &'static str, run: impl Fn(&Bench) -> Result<()> + 'static) -> 
 /// A namespace with room for the mapping and its struct pages.
 fn target(bench: &Bench, want: &Want) -> Result<Target> {
     let len = bench.size as u64;
-    Target::sized(want, (2 * len).max(want.size()).next_multiple_of(128 * MIB), len)
+    Target::sized(
+        want,
+        (2 * len).max(want.size()).next_multiple_of(128 * MIB),
+        len,
+    )
 }
 
 /// One file, first with 2 MiB entries, then, through a mapping that refuses
@@ -176,9 +180,9 @@ fn rows_of(bench: &Bench, mapping: &'static str, map: &Mapping) -> Result<()> {
 fn measure(bench: &Bench, device: &Device, case: &Case, map: &Mapping) -> Result<[Vec<Span>; 3]> {
     let mut spans: [Vec<Span>; 3] = Default::default();
     for repeat in 0..=bench.repeats() {
-        let (cycle, whole) = bench.clock.time(|| {
-            device.timed_cycle(case.how, map, (0, bench.size), case.batch, case.write)
-        });
+        let (cycle, whole) = bench
+            .clock
+            .time(|| device.timed_cycle(case.how, map, (0, bench.size), case.batch, case.write));
         let cycle = cycle?;
         ensure!(
             cycle.pages == (bench.size / PAGE) as u64,

@@ -10,10 +10,15 @@
 //! timed; a row for which that fails is skipped, with the reason.
 
 mod clock;
+mod device;
+mod fault;
+mod files;
 mod gup;
+mod memmap;
 mod memory;
 mod report;
 mod scan;
+mod wall;
 
 use std::process::ExitCode;
 
@@ -89,21 +94,20 @@ impl Row {
     }
 }
 
+/// What measures the rows of a plan.
+type Run = Box<dyn Fn(&Bench) -> Result<()>>;
+
 /// Rows that are measured together.
 pub struct Plan {
     pub rows: Vec<Row>,
     pub limit_secs: u64,
     /// By the clock on the wall, not in instructions.
     pub wall: bool,
-    pub run: Box<dyn Fn(&Bench) -> Result<()>>,
+    pub run: Run,
 }
 
 impl Plan {
-    fn new(
-        rows: Vec<Row>,
-        limit_secs: u64,
-        run: impl Fn(&Bench) -> Result<()> + 'static,
-    ) -> Self {
+    fn new(rows: Vec<Row>, limit_secs: u64, run: impl Fn(&Bench) -> Result<()> + 'static) -> Self {
         Self {
             rows,
             limit_secs,
@@ -115,7 +119,13 @@ impl Plan {
 
 /// All of them, in the order in which they run.
 fn plans() -> Vec<Plan> {
-    gup::plans()
+    let mut plans = gup::plans();
+    plans.extend(fault::plans());
+    plans.extend(files::plans());
+    plans.extend(device::plans());
+    plans.extend(memmap::plans());
+    plans.extend(wall::plans());
+    plans
 }
 
 /// What a plan measures with.
