@@ -16,6 +16,7 @@ mod files;
 mod gup;
 mod memmap;
 mod memory;
+mod reader;
 mod report;
 mod scan;
 mod wall;
@@ -123,6 +124,7 @@ fn plans() -> Vec<Plan> {
     plans.extend(fault::plans());
     plans.extend(files::plans());
     plans.extend(device::plans());
+    plans.extend(reader::plans());
     plans.extend(memmap::plans());
     plans.extend(wall::plans());
     plans
