@@ -21,7 +21,9 @@ use kernel::{
     debugfs::{Session, SessionFile},
     fmt,
     mm::{
-        pagemap::{DevicePage, LiveRef, MemoryType, Operations, Options, Pagemap, Region, Registration},
+        pagemap::{
+            DevicePage, LiveRef, MemoryType, Operations, Options, Pagemap, Region, Registration,
+        },
         pfn::{Pfn, PhysRange},
     },
     prelude::*,
@@ -117,7 +119,9 @@ impl Maps {
         if count == 0 {
             return Ok(this);
         }
-        let size = (count as u64).checked_add(1).and_then(|n| n.checked_mul(PITCH));
+        let size = (count as u64)
+            .checked_add(1)
+            .and_then(|n| n.checked_mul(PITCH));
         let mut rest = Region::request_free(size.ok_or(EINVAL)?, c_str!("dax_bench"))?;
         for index in 0..count {
             let (region, behind) = rest.split(PITCH).ok_or(EINVAL)?;
@@ -125,7 +129,11 @@ impl Maps {
             let first = region.part(0, UNIT).ok_or(EINVAL)?;
             let second = region.part(2 * UNIT, UNIT).ok_or(EINVAL)?;
             let ranges = [first, second];
-            let ranges = if index == 0 { &ranges[..] } else { &ranges[..1] };
+            let ranges = if index == 0 {
+                &ranges[..]
+            } else {
+                &ranges[..1]
+            };
             this.maps.push(map(region, ranges)?, GFP_KERNEL)?;
         }
         Ok(this)

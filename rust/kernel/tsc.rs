@@ -58,12 +58,22 @@ fn read() -> u64 {
 #[inline]
 fn start_mark() {
     // SAFETY: A no-op. That it counts as an access to memory keeps the work behind it.
-    unsafe { asm!(".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x01", options(nostack)) };
+    unsafe {
+        asm!(
+            ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x01",
+            options(nostack)
+        )
+    };
 }
 
 /// The same with 0x02.
 #[inline]
 fn stop_mark() {
     // SAFETY: As in `start_mark`.
-    unsafe { asm!(".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x02", options(nostack)) };
+    unsafe {
+        asm!(
+            ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x02",
+            options(nostack)
+        )
+    };
 }

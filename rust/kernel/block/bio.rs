@@ -103,7 +103,8 @@ impl BlockDevice {
                 addr_of_mut!(bindings::fs_bio_set),
             );
             (*bio).bi_iter.bi_sector = at / SECTOR_SIZE;
-            bindings::bio_add_page(bio, page, len, 0);
+            // There is room for one piece.
+            let _ = bindings::bio_add_page(bio, page, len, 0);
             let errno = bindings::submit_bio_wait(bio);
             bindings::bio_put(bio);
             errno

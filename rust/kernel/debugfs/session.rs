@@ -139,15 +139,17 @@ impl<T: Session> SessionFile<T> {
 
     /// # Safety
     ///
-    /// C calls it with an open file and memory of user space.
+    /// C calls it with an open file, memory of user space, and the position in the file.
     unsafe extern "C" fn write(
         file: *mut bindings::file,
         from: *const c_char,
         len: usize,
-        _at: *mut bindings::loff_t,
+        at: *mut bindings::loff_t,
     ) -> isize {
         // SAFETY: The caller's promise.
-        let state = unsafe { Self::state(file) };
+        let (state, at) = unsafe { (Self::state(file), &mut *at) };
+        // The answer is read from its beginning.
+        *at = 0;
         let work = || -> Result<usize> {
             let mut bytes = [0u8; LONGEST];
             let text = bytes.get_mut(..len).ok_or(EINVAL)?;
@@ -172,9 +174,12 @@ impl<T: Session> SessionFile<T> {
     ) -> isize {
         // SAFETY: The caller's promise.
         let (state, at) = unsafe { (Self::state(file), &mut *at) };
-        let work = || -> Result<usize> {
+        let mut work = || -> Result<usize> {
             let state = state.lock();
-            let answer = state.answer.as_ref().map_or(&[][..], |text| text.as_bytes());
+            let answer = state
+                .answer
+                .as_ref()
+                .map_or(&[][..], |text| text.as_bytes());
             let left = usize::try_from(*at)
                 .ok()
                 .and_then(|at| answer.get(at..))

@@ -80,16 +80,20 @@ pub fn shmem(len: usize) -> Result<Mapping> {
     Ok(map)
 }
 
-/// The pool of huge pages, emptied when dropped.
-pub struct HugetlbPool;
+/// A pool of huge pages that is large enough; dropped means as it was before.
+pub struct HugetlbPool {
+    before: u64,
+}
 
 impl HugetlbPool {
     /// A [`Skip`] if the kernel cannot find that many.
     pub fn fill(bytes: usize) -> Result<Self> {
         let pages = (bytes / HUGE) as u64;
+        let pool = Self {
+            before: system::read_u64(HUGETLB_POOL)?,
+        };
         fs::write(HUGETLB_POOL, pages.to_string())
             .with_context(|| format!("cannot write to {HUGETLB_POOL}"))?;
-        let pool = Self;
         let got = system::read_u64(HUGETLB_POOL)?;
         if got < pages {
             return Err(Skip(format!(
@@ -103,7 +107,7 @@ impl HugetlbPool {
 
 impl Drop for HugetlbPool {
     fn drop(&mut self) {
-        if let Err(e) = fs::write(HUGETLB_POOL, "0") {
+        if let Err(e) = fs::write(HUGETLB_POOL, self.before.to_string()) {
             eprintln!("clean-up: {HUGETLB_POOL}: {e}");
         }
     }

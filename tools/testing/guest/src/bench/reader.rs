@@ -98,11 +98,9 @@ impl Reader {
 
     /// Gives a command and returns the number that it answers with.
     pub fn command(&mut self, text: &str) -> Result<u64> {
-        // A session reads from where it stopped reading; answers are short.
         let file = &mut self.file;
         let mut answer = String::new();
         file.write_all(text.as_bytes())
-            .and_then(|()| std::io::Seek::rewind(file))
             .and_then(|()| file.read_to_string(&mut answer))
             .with_context(|| format!("dax_bench: `{text}` failed"))?;
         system::parse_u64(answer.trim())
