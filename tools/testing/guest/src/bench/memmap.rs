@@ -15,6 +15,8 @@ use anyhow::{Context, Result};
 
 use super::clock::Span;
 use super::files::size_name;
+use super::memory::FSDAX;
+use super::reader::Reader;
 use super::{Bench, Plan, Row};
 use crate::mapping::PAGE;
 use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, MIB};
@@ -25,6 +27,9 @@ use crate::system;
 const SIZES: [u64; 5] = [256 * MIB, GIB, 4 * GIB, 16 * GIB, 64 * GIB];
 const SLOW: usize = 2;
 const LARGE: usize = 3;
+
+/// How many other page maps there are; the rows above have none.
+const COUNTS: [usize; 2] = [64, 1024];
 
 const KINDS: [(&str, Mode, Map); 4] = [
     ("fsdax-mem", Mode::Fsdax, Map::Mem),
@@ -52,7 +57,36 @@ pub fn plans() -> Vec<Plan> {
             plans.push(Plan::new(rows, 600, move |b| run(b, &names, &want, size)));
         }
     }
+    plans.extend(COUNTS.map(crowded));
     plans
+}
+
+/// The same for a small namespace, while the kernel knows many page maps.
+fn crowded(count: usize) -> Plan {
+    let size = SIZES[0];
+    let want = Want {
+        map: Map::Mem,
+        ..FSDAX
+    };
+    let name = |verb| format!("bind/fsdax-mem/{verb}/{}/pagemaps={count}", size_name(size));
+    let (bind, unbind) = (name("bind"), name("unbind"));
+    let rows = [&bind, &unbind].map(|name| {
+        Row::new(
+            name.clone(),
+            "instructions",
+            "with so many other page maps registered",
+        )
+        .slow()
+    });
+    Plan::new(rows.to_vec(), 600, move |b| {
+        let mut reader = Reader::open()?;
+        reader.pagemaps(count)?;
+        let namespace = Namespace::create_sized(&want, size)?;
+        let (binds, unbinds) = cycle(b, &namespace, want.mode)?;
+        b.report(&bind, 1, &binds)?;
+        b.report(&unbind, 1, &unbinds)?;
+        namespace.destroy()
+    })
 }
 
 struct Names {
@@ -148,7 +182,18 @@ fn run(bench: &Bench, names: &Names, want: &Want, size: u64) -> Result<()> {
     let namespace = Namespace::create_sized(want, size)?;
     let (_, bytes) = namespace.resource()?;
     let pages = bytes / PAGE as u64;
-    let bound = Bound::of(&namespace, want.mode)?;
+    let (binds, unbinds) = cycle(bench, &namespace, want.mode)?;
+    bench.report(&names.bind, 1, &binds)?;
+    bench.report(&names.unbind, 1, &unbinds)?;
+    bench.report(&names.init, pages, &binds)?;
+    bench.report(&names.teardown, pages, &unbinds)?;
+    namespace.destroy()
+}
+
+/// Unbinds and binds again, as often as it is repeated; the first time does
+/// not count.
+fn cycle(bench: &Bench, namespace: &Namespace, mode: Mode) -> Result<(Vec<Span>, Vec<Span>)> {
+    let bound = Bound::of(namespace, mode)?;
     let (mut binds, mut unbinds) = (Vec::new(), Vec::new());
     for repeat in 0..=bench.repeats() {
         let unbind = bound.tell(bench, "unbind")?;
@@ -158,9 +203,5 @@ fn run(bench: &Bench, names: &Names, want: &Want, size: u64) -> Result<()> {
             binds.push(bind);
         }
     }
-    bench.report(&names.bind, 1, &binds)?;
-    bench.report(&names.unbind, 1, &unbinds)?;
-    bench.report(&names.init, pages, &binds)?;
-    bench.report(&names.teardown, pages, &unbinds)?;
-    namespace.destroy()
+    Ok((binds, unbinds))
 }

@@ -305,7 +305,7 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
         Ok(()) => Ok(()),
         Err(e) => bench.fail_rest(&e),
     })?;
-    let end = child.join(plan.limit_secs, "a plan of rows");
+    let end = child.undisturbed().join(plan.limit_secs, "a plan of rows");
     let clean = unmount_devices(&["/dev/pmem"]).and_then(|()| ndctl::restore(before));
     let left = clean.context("what the row left behind could not be cleaned up");
     match end.and(left) {
