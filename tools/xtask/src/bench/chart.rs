@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The picture: a bar of the ratio per row, on a logarithmic axis, so that
-//! half as much and twice as much are equally long.
+//! half as much and twice as much are equally long. Where a group has too many
+//! rows, some share a line: then the bar is their mean, and each is a dot.
 
 use std::fmt::Display;
 
@@ -23,6 +24,9 @@ const BOTTOM: i32 = 34;
 const LINE: f64 = 16.0;
 const HEADING: f64 = 30.0;
 
+/// Lines that a group may have, so that the whole stays readable.
+const MOST: usize = 24;
+
 /// Where the axis has lines.
 const TICKS: [f64; 13] = [
     0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0,
@@ -37,14 +41,15 @@ const FAINT: RGBColor = RGBColor(215, 219, 226);
 /// What stands in a line of the picture.
 enum Entry<'a> {
     Heading(String),
-    Row(&'a Row),
+    /// One row, or several whose names begin alike.
+    Line(String, Vec<&'a Row>),
 }
 
 impl Entry<'_> {
     fn height(&self) -> f64 {
         match self {
             Entry::Heading(_) => HEADING,
-            Entry::Row(_) => LINE,
+            Entry::Line(..) => LINE,
         }
     }
 }
@@ -113,30 +118,37 @@ pub fn svg(report: &Report) -> Result<String> {
                     let (_, py) = at(1.0, middle + 3.0);
                     say(name, (16, py), 14, INK, HPos::Left)?;
                 }
-                Entry::Row(row) => {
+                Entry::Line(name, rows) => {
                     let (one, py) = at(1.0, middle);
-                    say(row.short(), (LABELS - 10, py), 12, INK, HPos::Right)?;
-                    let Some(value) = row.ratio else {
-                        let what = match row.state {
-                            State::Unsteady => "unsteady",
-                            _ => "not measured",
-                        };
-                        say(what, (one + 6, py), 11, MORE, HPos::Left)?;
-                        y += entry.height();
-                        continue;
-                    };
-                    let (x, _) = at(value.clamp(range.start, range.end), middle);
-                    let (colour, side) = colour(value);
-                    // A ratio of one is a bar too.
-                    let (from, to) = (one.min(x) - 1, one.max(x) + 1);
-                    let bar = [(from, py - 5), (to, py + 5)];
-                    root.draw(&Rectangle::new(bar, colour.filled()))
-                        .map_err(cannot)?;
-                    let end = match side {
-                        HPos::Right => from - 4,
-                        _ => to + 4,
-                    };
-                    say(&ratio(value), (end, py), 11, INK, side)?;
+                    say(name, (LABELS - 10, py), 12, INK, HPos::Right)?;
+                    let ratios: Vec<f64> = rows.iter().filter_map(|r| r.ratio).collect();
+                    let place = |r: f64| at(r.clamp(range.start, range.end), middle).0;
+                    let mut right = one + 1;
+                    if let Some(mean) = geometric_mean(&ratios) {
+                        let x = place(mean);
+                        // A ratio of one is a bar too.
+                        let (from, to) = (one.min(x) - 1, one.max(x) + 1);
+                        let bar = [(from, py - 5), (to, py + 5)];
+                        let (colour, side) = colour(mean);
+                        root.draw(&Rectangle::new(bar, colour.filled()))
+                            .map_err(cannot)?;
+                        let (mut left, dots) = (from, ratios.len() > 1);
+                        right = to;
+                        for dot in ratios.iter().filter(|_| dots).map(|r| place(*r)) {
+                            root.draw(&Circle::new((dot, py), 3, INK.mix(0.5).filled()))
+                                .map_err(cannot)?;
+                            left = left.min(dot - 3);
+                            right = right.max(dot + 3);
+                        }
+                        match side {
+                            HPos::Right => say(&ratio(mean), (left - 4, py), 11, INK, side)?,
+                            _ => {
+                                say(&ratio(mean), (right + 4, py), 11, INK, side)?;
+                                right += 30;
+                            }
+                        }
+                    }
+                    say(&without(rows), (right + 6, py), 11, MORE, HPos::Left)?;
                 }
             }
             y += entry.height();
@@ -160,11 +172,62 @@ fn entries(report: &Report) -> Vec<Entry<'_>> {
     for group in report.groups() {
         for unit in units(report, group) {
             entries.push(Entry::Heading(format!("{group}, {unit}")));
-            let rows = report.in_group(group).filter(|r| r.unit == unit);
-            entries.extend(rows.map(Entry::Row));
+            let rows: Vec<&Row> = report.in_group(group).filter(|r| r.unit == unit).collect();
+            entries.extend(lines(&rows).into_iter().map(|(name, rows)| {
+                let name = match rows.len() {
+                    1 => rows[0].short().to_owned(),
+                    n => format!("{name} ({n} rows)"),
+                };
+                Entry::Line(name, rows)
+            }));
         }
     }
     entries
+}
+
+/// A line for each row; in a large group one for all rows whose names have the
+/// same first parts, with as many parts as make it fit.
+fn lines<'a>(rows: &[&'a Row]) -> Vec<(String, Vec<&'a Row>)> {
+    let longest = rows.iter().map(|r| r.short().split('/').count()).max();
+    let mut depth = longest.unwrap_or(1);
+    loop {
+        let mut lines: Vec<(String, Vec<&Row>)> = Vec::new();
+        for row in rows {
+            let parts: Vec<&str> = row.short().split('/').take(depth).collect();
+            let name = parts.join("/");
+            match lines.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, same)) => same.push(row),
+                None => lines.push((name, vec![row])),
+            }
+        }
+        if lines.len() <= MOST || depth == 1 {
+            return lines;
+        }
+        depth -= 1;
+    }
+}
+
+/// The mean of ratios: of a half and a double it is one.
+fn geometric_mean(ratios: &[f64]) -> Option<f64> {
+    let sum: f64 = ratios.iter().map(|r| r.max(1e-6).ln()).sum();
+    (!ratios.is_empty()).then(|| (sum / ratios.len() as f64).exp())
+}
+
+/// What is said about rows without a ratio.
+fn without(rows: &[&Row]) -> String {
+    let count = |state| rows.iter().filter(|r| r.state == state).count();
+    let kinds = [
+        (State::Unsteady, "unsteady"),
+        (State::Missing, "not measured"),
+    ];
+    let told = kinds
+        .iter()
+        .filter_map(|(state, what)| match count(*state) {
+            0 => None,
+            1 if rows.len() == 1 => Some((*what).to_owned()),
+            n => Some(format!("{n} {what}")),
+        });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// From below the smallest ratio to above the largest, with room for numbers.
@@ -197,6 +260,33 @@ mod tests {
             assert!(svg.contains(text), "{text}");
         }
         assert!(svg.matches("<rect").count() >= 5, "a bar per steady row");
+        assert_eq!(svg.matches("<circle").count(), 0);
+    }
+
+    #[test]
+    fn many_rows_share_lines() {
+        let mut report = report();
+        let first = report.rows.remove(0);
+        report.rows.clear();
+        for mapping in ["anon", "devdax", "fsdax"] {
+            for n in 0..20 {
+                let mut row = first.clone();
+                row.row = format!("gup/{mapping}/write/n={n}");
+                report.rows.push(row);
+            }
+        }
+        report.rows[0].ratio = None;
+        report.rows[0].state = State::Unsteady;
+        let svg = svg(&report).unwrap();
+        assert!(svg.contains("devdax/write (20 rows)"), "{svg}");
+        assert!(svg.contains("1 unsteady"));
+        assert_eq!(svg.matches("<circle").count(), 59);
+    }
+
+    #[test]
+    fn a_half_and_a_double_make_one() {
+        assert!((geometric_mean(&[0.5, 2.0]).unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(geometric_mean(&[]), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use maud::{html, Markup, PreEscaped, DOCTYPE};
 use plotters::style::RGBColor;
 
 use super::report::{number, percent, Report, Row, State};
-use super::slopes;
+use super::slopes::{self, Slope};
 use super::steady::LIMIT;
 use super::table::{pair, units, verdict};
 use super::{LIMITS, READING};
@@ -29,6 +29,7 @@ figure { margin: 0; background: #fff; border: 1px solid #e3e6eb; overflow-x: aut
 figcaption { padding: .4rem .6rem 0; font-size: .85rem; overflow-wrap: anywhere; }
 .slopes { display: grid; grid-template-columns: repeat(auto-fill, minmax(420px, 1fr)); gap: .8rem; }
 .wide { overflow-x: auto; }
+summary { cursor: pointer; padding: .3rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
 ";
@@ -64,11 +65,16 @@ pub fn html(report: &Report, picture: &str) -> Result<String> {
                 @if !slopes.is_empty() {
                     h2 { "How it grows" }
                     p { (line("C", slopes::C)) " " (line("Rust", slopes::RUST)) }
-                    div.slopes {
-                        @for (name, unit, svg) in &slopes {
-                            figure {
-                                figcaption { (name) br; (unit) }
-                                (PreEscaped(svg))
+                    @for (group, charts) in &slopes {
+                        details {
+                            summary { (group) ", " (charts.len()) " charts" }
+                            div.slopes {
+                                @for (slope, svg) in charts {
+                                    figure {
+                                        figcaption { (slope.name) br; (slope.unit) }
+                                        (PreEscaped(svg))
+                                    }
+                                }
                             }
                         }
                     }
@@ -84,11 +90,20 @@ pub fn html(report: &Report, picture: &str) -> Result<String> {
     Ok(page.into_string())
 }
 
-/// Name, unit and picture of every slope.
-fn slope_charts(report: &Report) -> Result<Vec<(String, String, String)>> {
-    let slopes = slopes::find(report);
-    let draw = |s: &slopes::Slope| Ok((s.name.clone(), s.unit.clone(), slopes::svg(s)?));
-    slopes.iter().map(draw).collect()
+/// Every slope of a group, with its picture.
+type Charts = Vec<(Slope, String)>;
+
+/// The slopes of each group that has any.
+fn slope_charts(report: &Report) -> Result<Vec<(String, Charts)>> {
+    let mut groups: Vec<(String, Charts)> = Vec::new();
+    for slope in slopes::find(report) {
+        let chart = slopes::svg(&slope)?;
+        match groups.iter_mut().find(|(group, _)| *group == slope.group) {
+            Some((_, charts)) => charts.push((slope, chart)),
+            None => groups.push((slope.group.clone(), vec![(slope, chart)])),
+        }
+    }
+    Ok(groups)
 }
 
 fn line(name: &str, colour: RGBColor) -> Markup {
