@@ -116,12 +116,21 @@ pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
         recording: Default::default(),
         problems: Vec::new(),
         remarks: Vec::new(),
+        interrupted: false,
         wall_on: None,
     };
     boots.begin()?;
     boots.icount(&rows, about.boots)?;
     boots.plugin(&rows);
-    boots.wall(&rows, about.boots);
+    if !boots.interrupted {
+        boots.wall(&rows, about.boots);
+    }
+    if boots.interrupted {
+        bail!(
+            "interrupted; what was measured is in {}",
+            boots.journal.display()
+        );
+    }
     about.wall_on = boots.wall_on.take();
     about.seconds = began.elapsed().as_secs();
 

@@ -50,6 +50,8 @@ pub struct Boots<'a> {
     pub problems: Vec<String>,
     /// What was left out.
     pub remarks: Vec<String>,
+    /// Somebody pressed Ctrl-C: no further boot is worth starting.
+    pub interrupted: bool,
     /// What the rows of the last pass ran on.
     pub wall_on: Option<String>,
 }
@@ -162,9 +164,10 @@ impl Boots<'_> {
             Pass::Plugin => "plugin",
             Pass::Wall => "throughput",
         };
-        let label = format!("Bench, {} kernel, {what}, {which}", built.variant);
+        let label = format!("Measuring the {} kernel ({what}, {which})", built.variant);
         eprintln!(
-            "{label} ({} rows, {} machine)",
+            "Booting the {} kernel: {what}, {which}, {} rows, {} machine",
+            built.variant,
             rows.len(),
             head.machine.name()
         );
@@ -204,6 +207,10 @@ impl Boots<'_> {
         )?;
         if let Some(step) = step.filter(|_| boot.ended) {
             step.done();
+        }
+        if outcome.end == End::Interrupted {
+            self.interrupted = true;
+            bail!("interrupted");
         }
         let done = self.examine(&boot, built, &outcome, &label);
         if boot.head.pass == Pass::Plugin {
@@ -255,9 +262,6 @@ impl Boots<'_> {
         outcome: &Outcome,
         label: &str,
     ) -> Result<()> {
-        if outcome.end == End::Interrupted {
-            bail!("interrupted");
-        }
         let Some((kernel, live)) = &boot.began else {
             let note = outcome.note.as_deref().unwrap_or_default();
             eprint!("{}", outcome.explain());

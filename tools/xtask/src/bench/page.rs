@@ -158,7 +158,7 @@ fn wall(report: &Report) -> Markup {
         p {
             "Throughput of whole programs, measured without -icount on "
             (report.about.wall_on.as_deref().unwrap_or("an emulated CPU"))
-            ": every sample of every boot. It is noisy and depends on the host; it only shows "
+            ": the median of all samples and how far they reach. It is noisy and depends on the host; it only shows "
             "that nothing is out of proportion, and no verdict follows from it."
         }
         div.wide { table {
@@ -169,19 +169,13 @@ fn wall(report: &Report) -> Markup {
                     @if let Some(why) = &row.why {
                         td.why colspan="3" { (why) }
                     } @else {
-                        td { (list(&row.c)) }
-                        td { (list(&row.rust)) }
+                        @for range in row.ranges() { td { (range) } }
                         td { (row.unit) }
                     }
                 }
             }
         } }
     }
-}
-
-fn list(samples: &[f64]) -> String {
-    let shown: Vec<String> = samples.iter().map(|s| number(*s)).collect();
-    shown.join("  ")
 }
 
 fn about(report: &Report) -> Markup {

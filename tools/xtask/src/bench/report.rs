@@ -88,9 +88,18 @@ pub struct WallRow {
 }
 
 impl WallRow {
-    /// The medians of the two kernels.
-    pub fn medians(&self) -> Option<(f64, f64)> {
-        Some((median(&self.c)?, median(&self.rust)?))
+    /// The median of each kernel's samples, and how far they reach.
+    pub fn ranges(&self) -> [String; 2] {
+        [&self.c, &self.rust].map(|samples| {
+            let mut sorted = samples.clone();
+            sorted.sort_by(f64::total_cmp);
+            match (median(&sorted), sorted.first(), sorted.last()) {
+                (Some(m), Some(low), Some(high)) => {
+                    format!("{} ({} .. {})", number(m), number(*low), number(*high))
+                }
+                _ => String::new(),
+            }
+        })
     }
 }
 
@@ -240,9 +249,7 @@ fn wall_row(listed: &Listed, recording: &Recording) -> WallRow {
     }
 }
 
-fn median(samples: &[f64]) -> Option<f64> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
+fn median(sorted: &[f64]) -> Option<f64> {
     let n = sorted.len();
     match n {
         0 => None,
@@ -277,7 +284,7 @@ pub fn percent(part: f64) -> String {
     match part {
         p if !p.is_finite() => "any factor".into(),
         p if p >= 0.1 => format!("{:.0} %", p * 100.0),
-        p if p == 0.0 => "0 %".into(),
+        0.0 => "0 %".into(),
         p if p < 0.0001 => "<0.01 %".into(),
         p => format!("{:.2} %", p * 100.0),
     }

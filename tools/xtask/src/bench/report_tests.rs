@@ -113,7 +113,11 @@ fn rows_have_figures_or_reasons() {
 #[test]
 fn wall_rows_stand_apart() {
     let report = report();
-    assert_eq!(report.wall[0].medians(), Some((950.0, 950.0)));
+    assert_eq!(
+        report.wall[0].ranges(),
+        ["950.0 (900.0 .. 1,000)", "950.0 (950.0 .. 950.0)"]
+    );
+    assert_eq!(report.wall[1].ranges(), ["", ""]);
     assert_eq!(report.wall[1].why.as_deref(), Some("failed: no engine"));
 }
 

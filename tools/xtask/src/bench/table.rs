@@ -112,22 +112,11 @@ pub fn pair(row: &Row, get: impl Fn(&super::counts::PerOp) -> f64) -> String {
 }
 
 fn wall(report: &Report) -> String {
-    let mut table = table(&["row", "C", "Rust", "unit"]);
+    let mut table = table(&["row", "C, median (range)", "Rust", "unit"]);
     for row in &report.wall {
-        let range = |samples: &[f64]| {
-            let low = samples.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = samples.iter().copied().fold(0.0, f64::max);
-            format!("{} .. {}", number(low), number(high))
-        };
-        table.add_row(match &row.why {
-            Some(why) => vec![row.row.clone(), String::new(), String::new(), why.clone()],
-            None => vec![
-                row.row.clone(),
-                range(&row.c),
-                range(&row.rust),
-                row.unit.clone(),
-            ],
-        });
+        let [c, rust] = row.ranges();
+        let unit = row.why.as_ref().unwrap_or(&row.unit);
+        table.add_row([&row.row, &c, &rust, unit]);
     }
     lines(&table)
 }
@@ -165,7 +154,7 @@ mod tests {
         assert!(text.contains("\nno ratio for lookup/skipped: skipped: not in this kernel"));
         assert_eq!(
             line("fio/libpmem/read").join(" "),
-            "fio/libpmem/read 900.0 .. 1,000 950.0 .. 950.0 MiB/s"
+            "fio/libpmem/read 950.0 (900.0 .. 1,000) 950.0 (950.0 .. 950.0) MiB/s"
         );
         assert!(text.contains("\n gup, instructions/page"));
     }
