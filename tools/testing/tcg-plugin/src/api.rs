@@ -15,6 +15,9 @@
 //! Debian ships no header for either, and one library is to serve both, so the
 //! functions are looked up by name when we are loaded; which counters there
 //! are tells the versions apart.
+//!
+//! Accesses to memory call back instead of counting by themselves: QEMU 7.2
+//! mixes up loads and stores when it decides which counters to advance.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
 use std::marker::PhantomData;
@@ -36,7 +39,9 @@ const LONGEST: usize = 15;
 
 /// A callback that does not look at registers.
 const NO_REGS: c_int = 0;
-/// The operation of an inline counter.
+/// Loads and stores.
+const READS_AND_WRITES: c_int = 3;
+/// The operation of a counter.
 const ADD: c_int = 0;
 
 /// A block of translated code.
@@ -72,27 +77,18 @@ impl Info {
     }
 }
 
-/// What is counted.
+/// What is counted without a call to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
     Instructions,
     Locked,
-    Loads,
-    Stores,
 }
 
-const COUNTERS: usize = 4;
+const COUNTERS: usize = 2;
 
 /// The counters of the old interface.
 static DIRECT: [AtomicU64; COUNTERS] = [const { AtomicU64::new(0) }; COUNTERS];
-
-/// Which accesses to memory.
-#[derive(Clone, Copy, Debug)]
-pub enum Access {
-    Load = 1,
-    Store = 2,
-}
 
 /// A counter of the new interface: a field in every element of a scoreboard.
 #[repr(C)]
@@ -104,6 +100,7 @@ struct Field {
 
 type OnTranslation = extern "C" fn(u64, *mut Tb);
 type OnExecution = extern "C" fn(u32, *mut c_void);
+type OnAccess = extern "C" fn(u32, u32, u64, *mut c_void);
 type OnExit = extern "C" fn(u64, *mut c_void);
 
 type RegisterTranslation = unsafe extern "C" fn(u64, OnTranslation);
@@ -114,10 +111,10 @@ type InsnSize = unsafe extern "C" fn(*const RawInsn) -> usize;
 type InsnPointer = unsafe extern "C" fn(*const RawInsn) -> *const u8;
 type InsnCopy = unsafe extern "C" fn(*const RawInsn, *mut u8, usize) -> usize;
 type RegisterExecution = unsafe extern "C" fn(*mut RawInsn, OnExecution, c_int, *mut c_void);
+type RegisterAccess = unsafe extern "C" fn(*mut RawInsn, OnAccess, c_int, c_int, *mut c_void);
+type IsStore = unsafe extern "C" fn(u32) -> bool;
 type AddDirect = unsafe extern "C" fn(*mut RawInsn, c_int, *mut u64, u64);
 type AddField = unsafe extern "C" fn(*mut RawInsn, c_int, Field, u64);
-type AccessDirect = unsafe extern "C" fn(*mut RawInsn, c_int, c_int, *mut u64, u64);
-type AccessField = unsafe extern "C" fn(*mut RawInsn, c_int, c_int, Field, u64);
 type NewScoreboard = unsafe extern "C" fn(usize) -> *mut c_void;
 type ReadField = unsafe extern "C" fn(Field, u32) -> u64;
 
@@ -131,14 +128,10 @@ enum Bytes {
 /// How is counted.
 #[derive(Clone, Copy)]
 enum Counting {
-    Direct {
-        execution: AddDirect,
-        access: AccessDirect,
-    },
+    Direct(AddDirect),
     Fields {
         scoreboard: *mut c_void,
-        execution: AddField,
-        access: AccessField,
+        add: AddField,
         read: ReadField,
     },
 }
@@ -151,6 +144,8 @@ pub struct Qemu {
     get_insn: GetInsn,
     insn_size: InsnSize,
     register_execution: RegisterExecution,
+    register_access: RegisterAccess,
+    is_store: IsStore,
     bytes: Bytes,
     counting: Counting,
 }
@@ -179,16 +174,12 @@ impl Qemu {
         // made of a size, and stays, since nobody frees it.
         unsafe {
             let counting = if spoken_here() == OLD {
-                Counting::Direct {
-                    execution: function(c"qemu_plugin_register_vcpu_insn_exec_inline")?,
-                    access: function(c"qemu_plugin_register_vcpu_mem_inline")?,
-                }
+                Counting::Direct(function(c"qemu_plugin_register_vcpu_insn_exec_inline")?)
             } else {
                 let new: NewScoreboard = function(c"qemu_plugin_scoreboard_new")?;
                 Counting::Fields {
                     scoreboard: new(COUNTERS * mem::size_of::<u64>()),
-                    execution: function(c"qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu")?,
-                    access: function(c"qemu_plugin_register_vcpu_mem_inline_per_vcpu")?,
+                    add: function(c"qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu")?,
                     read: function(c"qemu_plugin_u64_get")?,
                 }
             };
@@ -200,6 +191,8 @@ impl Qemu {
                 get_insn: function(c"qemu_plugin_tb_get_insn")?,
                 insn_size: function(c"qemu_plugin_insn_size")?,
                 register_execution: function(c"qemu_plugin_register_vcpu_insn_exec_cb")?,
+                register_access: function(c"qemu_plugin_register_vcpu_mem_cb")?,
+                is_store: function(c"qemu_plugin_mem_is_store")?,
                 bytes: if info.version < COPIES {
                     Bytes::Pointer(function(data)?)
                 } else {
@@ -256,38 +249,29 @@ impl Qemu {
         unsafe { (self.register_execution)(insn.0, callback, NO_REGS, NOTHING) }
     }
 
+    /// Has `callback` called for each access of the instruction to memory.
+    pub fn call_on_access(&self, insn: Insn<'_>, callback: OnAccess) {
+        // SAFETY: An `Insn` exists only while its block is translated.
+        unsafe { (self.register_access)(insn.0, callback, NO_REGS, READS_AND_WRITES, NOTHING) }
+    }
+
+    /// Whether an access is a store; `info` came with the callback about it.
+    pub fn is_store(&self, info: u32) -> bool {
+        // SAFETY: It looks at the number and at nothing else.
+        unsafe { (self.is_store)(info) }
+    }
+
     /// Counts each execution of the instruction.
     pub fn count_execution(&self, insn: Insn<'_>, counter: Counter) {
         match self.counting {
             // SAFETY: An `Insn` exists only while its block is translated; the
             // counter is static, and one virtual CPU writes it.
-            Counting::Direct { execution, .. } => unsafe {
-                execution(insn.0, ADD, direct(counter), 1)
-            },
+            Counting::Direct(add) => unsafe { add(insn.0, ADD, direct(counter), 1) },
             Counting::Fields {
-                scoreboard,
-                execution,
-                ..
+                scoreboard, add, ..
             } => {
                 // SAFETY: As above; the scoreboard has all counters.
-                unsafe { execution(insn.0, ADD, field(scoreboard, counter), 1) }
-            }
-        }
-    }
-
-    /// Counts each access of the instruction to memory.
-    pub fn count_access(&self, insn: Insn<'_>, which: Access, counter: Counter) {
-        match self.counting {
-            // SAFETY: As in `count_execution`.
-            Counting::Direct { access, .. } => unsafe {
-                access(insn.0, which as c_int, ADD, direct(counter), 1)
-            },
-            Counting::Fields {
-                scoreboard, access, ..
-            } => {
-                let field = field(scoreboard, counter);
-                // SAFETY: As in `count_execution`.
-                unsafe { access(insn.0, which as c_int, ADD, field, 1) }
+                unsafe { add(insn.0, ADD, field(scoreboard, counter), 1) }
             }
         }
     }
@@ -295,7 +279,7 @@ impl Qemu {
     /// Reads a counter.
     pub fn read(&self, counter: Counter) -> u64 {
         match self.counting {
-            Counting::Direct { .. } => DIRECT[counter as usize].load(Ordering::Relaxed),
+            Counting::Direct(_) => DIRECT[counter as usize].load(Ordering::Relaxed),
             Counting::Fields {
                 scoreboard, read, ..
             } => {
