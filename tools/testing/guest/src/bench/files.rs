@@ -310,7 +310,7 @@ const TRUNCATES: [Truncate; 5] = [
 impl Truncate {
     fn row(&self) -> String {
         format!(
-            "truncate/mapped-{}/{}",
+            "truncate/mapped-{}/size={}",
             if self.huge { "2m" } else { "4k" },
             size_name(self.len)
         )
@@ -346,6 +346,6 @@ mod tests {
     fn names() {
         assert_eq!(CALLS[5].row(), "rw/direct/read/1m");
         assert_eq!(SYNCS[4].row(), "fsync/2m/dirty=64");
-        assert_eq!(TRUNCATES[4].row(), "truncate/mapped-2m/1g");
+        assert_eq!(TRUNCATES[4].row(), "truncate/mapped-2m/size=1g");
     }
 }

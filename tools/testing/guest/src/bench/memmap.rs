@@ -25,7 +25,7 @@ use crate::system;
 /// Sizes of namespaces; from the given index on left out of a quick run, and
 /// only in the large machine.
 const SIZES: [u64; 5] = [256 * MIB, GIB, 4 * GIB, 16 * GIB, 64 * GIB];
-const SLOW: usize = 2;
+const SLOW: usize = 1;
 const LARGE: usize = 3;
 
 /// How many other page maps there are; the rows above have none.
@@ -68,7 +68,10 @@ fn crowded(count: usize) -> Plan {
         map: Map::Mem,
         ..FSDAX
     };
-    let name = |verb| format!("bind/fsdax-mem/{verb}/{}/pagemaps={count}", size_name(size));
+    let name = |verb| {
+        let size = size_name(size);
+        format!("bind/fsdax-mem/{verb}/size={size}/pagemaps={count}")
+    };
     let (bind, unbind) = (name("bind"), name("unbind"));
     let rows = [&bind, &unbind].map(|name| {
         Row::new(
@@ -100,10 +103,10 @@ impl Names {
     fn of(kind: &str, size: u64) -> Self {
         let size = size_name(size);
         Self {
-            bind: format!("bind/{kind}/bind/{size}"),
-            unbind: format!("bind/{kind}/unbind/{size}"),
-            init: format!("memmap/{kind}/init/{size}"),
-            teardown: format!("memmap/{kind}/teardown/{size}"),
+            bind: format!("bind/{kind}/bind/size={size}"),
+            unbind: format!("bind/{kind}/unbind/size={size}"),
+            init: format!("memmap/{kind}/init/size={size}"),
+            teardown: format!("memmap/{kind}/teardown/size={size}"),
         }
     }
 

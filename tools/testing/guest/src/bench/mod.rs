@@ -45,6 +45,9 @@ pub enum Verb {
         /// Only rows whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
+        /// Only those that a quick run has.
+        #[arg(long)]
+        quick: bool,
     },
     /// Measure instructions; the guest must count them (icount).
     Run(Choice),
@@ -152,7 +155,7 @@ impl Bench<'_> {
         if self.quick {
             3
         } else {
-            5
+            6
         }
     }
 
@@ -232,16 +235,17 @@ struct Listed<'a> {
 
 pub fn main(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::List { filter } => list(&filter)?,
+        Verb::List { filter, quick } => list(&filter, quick)?,
         Verb::Run(choice) => run(&choice, false)?,
         Verb::Wall(choice) => run(&choice, true)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(filter: &Regex) -> Result<()> {
+fn list(filter: &Regex, quick: bool) -> Result<()> {
     for plan in plans() {
-        for row in plan.rows.iter().filter(|r| filter.is_match(&r.name)) {
+        let chosen = |row: &&Row| filter.is_match(&row.name) && (row.quick || !quick);
+        for row in plan.rows.iter().filter(chosen) {
             let listed = Listed {
                 row: &row.name,
                 group: report::group(&row.name),
