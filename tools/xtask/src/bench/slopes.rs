@@ -50,7 +50,7 @@ pub fn find(report: &Report) -> Vec<Slope> {
             let Some((key, label, value)) = numbered(part) else {
                 continue;
             };
-            let open = format!("{key}…");
+            let open = format!("{key}=…");
             let mut named = parts.clone();
             named[i] = &open;
             let name = named.join("/");
@@ -72,25 +72,21 @@ pub fn find(report: &Report) -> Vec<Slope> {
             }
         }
     }
-    // Two sizes are two kinds of a thing more often than a slope.
-    let least = |s: &Slope| if s.name.contains("=…") { 2 } else { 3 };
-    slopes.retain(|s| s.points.len() >= least(s));
+    slopes.retain(|s| s.points.len() > 1);
     for slope in &mut slopes {
         slope.points.sort_by(|a, b| a.value.total_cmp(&b.value));
     }
     slopes
 }
 
-/// `size=64G` as ("size=", "64G", 64 << 30), and a size alone without the key.
+/// `size=64g` as ("size", "64g", 64 << 30).
 fn numbered(part: &str) -> Option<(&str, &str, f64)> {
-    let (key, label) = part.split_at(part.find('=').map_or(0, |i| i + 1));
-    let (digits, factor) = match label.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']) {
+    let (key, label) = part.split_once('=')?;
+    let (digits, factor) = match label.strip_suffix(['k', 'm', 'g']) {
         Some(digits) => {
-            let letter = label[digits.len()..].to_ascii_lowercase();
-            let power = "kmg".find(&letter)? + 1;
+            let power = "kmg".find(&label[digits.len()..])? + 1;
             (digits, 1024f64.powi(i32::try_from(power).ok()?))
         }
-        None if key.is_empty() => return None,
         None => (label, 1.0),
     };
     let value = digits.parse::<u64>().ok().filter(|v| *v > 0)? as f64 * factor;
@@ -164,10 +160,9 @@ mod tests {
     #[test]
     fn numbers_in_names() {
         let gib = 1073741824.0;
-        assert_eq!(numbered("n=16"), Some(("n=", "16", 16.0)));
-        assert_eq!(numbered("size=64G"), Some(("size=", "64G", 64.0 * gib)));
-        assert_eq!(numbered("64g"), Some(("", "64g", 64.0 * gib)));
-        assert_eq!(numbered("16"), None);
+        assert_eq!(numbered("n=16"), Some(("n", "16", 16.0)));
+        assert_eq!(numbered("size=64g"), Some(("size", "64g", 64.0 * gib)));
+        assert_eq!(numbered("64g"), None);
         for part in ["write", "map=mem", "n=", "n=0", "n=1X", "n=-1"] {
             assert_eq!(numbered(part), None, "{part}");
         }
