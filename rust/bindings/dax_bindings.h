@@ -6,6 +6,9 @@
  * Sorted alphabetically.
  */
 
+#ifdef CONFIG_RUST_X86_GUP
+#include <asm/gup.h>
+#endif
 #include <linux/bug.h>
 #include <linux/completion.h>
 #include <linux/debugfs.h>
@@ -20,9 +23,18 @@
 #include <linux/pfn_t.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
+#include <linux/secretmem.h>
 #include <linux/seq_file.h>
+#include <linux/shmem_fs.h>
 #include <linux/wait_bit.h>
 #include <linux/xarray.h>
 
+#include "../../mm/internal.h"
+
 /* `bindgen` cannot evaluate macros with casts. */
 const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
+const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
+const unsigned long RUST_CONST_HELPER_ZONES_PGSHIFT = ZONES_PGSHIFT;
+
+/* Declared inside the inline function that compares with it. */
+extern unsigned long zero_pfn;

@@ -9,6 +9,10 @@
 //! A page is not an object of its own here. `struct page` is reached only through something that
 //! is known to keep it alive, such as a [`pagemap::LiveRef`].
 
+#[cfg(CONFIG_RUST_X86_GUP)]
+pub mod folio;
+#[cfg(CONFIG_RUST_X86_GUP)]
+pub mod gup;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod memory_hotplug;
 #[cfg(CONFIG_ZONE_DEVICE)]

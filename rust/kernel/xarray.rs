@@ -26,7 +26,13 @@ use crate::{
     sync::rcu,
     types::Opaque,
 };
-use core::{ffi::c_void, marker::PhantomData, ptr::NonNull};
+use core::{
+    ffi::c_void,
+    marker::PhantomData,
+    ptr::{addr_of, NonNull},
+};
+
+mod node;
 
 /// An array of references to `T`. C: `struct xarray`.
 ///
@@ -101,9 +107,9 @@ impl<T> XArray<T> {
     /// What is stored at `index`. C: `xa_load()`. Any context.
     #[doc(alias = "xa_load")]
     #[inline]
-    pub fn load<'rcu>(&self, index: usize, _rcu: &'rcu rcu::Guard) -> Option<&'rcu T> {
-        // SAFETY: `self` is an initialised array.
-        let entry = unsafe { bindings::xa_load(self.inner.get(), index as _) };
+    pub fn load<'rcu>(&self, index: usize, rcu: &'rcu rcu::Guard) -> Option<&'rcu T> {
+        // SAFETY: `self` is an initialised array, and the guard keeps its nodes.
+        let entry = unsafe { node::load(addr_of!((*self.inner.get()).xa_head), index, rcu) };
         // SAFETY: By the invariant an entry is valid until a grace period after its erasure, so
         // for as long as the section that the guard stands for.
         NonNull::new(entry.cast::<T>()).map(|entry| unsafe { entry.as_ref() })

@@ -184,6 +184,13 @@ impl PercpuRef {
         unsafe { bindings::percpu_ref_kill_and_confirm(self.0.get(), None) };
     }
 
+    /// Whether the count runs per CPU: it was not killed, and will not reach zero before a grace
+    /// period has passed.
+    #[inline]
+    pub(crate) fn is_percpu(&self) -> bool {
+        self.mode() & ATOMIC_DEAD == 0
+    }
+
     /// Whether the count was killed. C: `percpu_ref_is_dying()`.
     #[doc(alias = "percpu_ref_is_dying")]
     #[inline]

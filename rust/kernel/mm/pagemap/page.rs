@@ -13,6 +13,7 @@
 use super::{MemoryType, Pagemap};
 use crate::{bindings, mm::pfn::Pfn};
 use core::{
+    ffi::c_void,
     ptr::{addr_of, addr_of_mut, NonNull},
     sync::atomic::{AtomicI32, Ordering},
 };
@@ -143,10 +144,22 @@ impl<'a> DeviceFolio<'a> {
         if self.pagemap().memory_type() != Some(MemoryType::FsDax) {
             return false;
         }
+        self.put_fsdax_refs_once(refs);
+        true
+    }
+
+    /// The same, out of line: the answer for other types needs no stack frame then.
+    #[inline(never)]
+    fn put_fsdax_refs_once(self, refs: i32) {
+        self.put_fsdax_refs(refs);
+    }
+
+    /// Drops `refs` references of a folio that is known to be FS DAX.
+    #[inline]
+    pub(crate) fn put_fsdax_refs(self, refs: i32) {
         if self.sub_return(refs) == 1 {
             self.wake();
         }
-        true
     }
 
     /// Subtracts from the count and returns what is left. C: `folio_ref_sub_return()`.
@@ -165,11 +178,26 @@ impl<'a> DeviceFolio<'a> {
             .wrapping_sub(refs)
     }
 
-    /// Wakes who waits until the page is idle: the key is the address of the count.
+    /// Wakes who waits until the page is idle: the key is the address of the count. C:
+    /// `wake_up_var()`.
+    ///
+    /// Nobody waits, nearly always, and this runs for every page that is given back: so the queue
+    /// is looked at here. The count was changed before, with a full barrier; who waits puts himself
+    /// into the queue first and looks at the count then.
     #[inline]
     fn wake(self) {
         // SAFETY: The address is a key only and is not followed.
-        unsafe { bindings::wake_up_var(addr_of!((*self.0.as_raw())._refcount).cast_mut().cast()) };
+        let key = unsafe { addr_of!((*self.0.as_raw())._refcount) }
+            .cast_mut()
+            .cast();
+        // SAFETY: Gives out one of a table of queues that are never freed.
+        let queue = unsafe { bindings::__var_waitqueue(key) };
+        // SAFETY: As above. A volatile read, because it changes under a lock that we do not hold.
+        let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
+        // SAFETY: Only the address is taken.
+        if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {
+            wake_up(key);
+        }
     }
 
     /// Takes back a folio whose last reference was dropped. C: `free_zone_device_folio()`.
@@ -208,6 +236,14 @@ impl<'a> DeviceFolio<'a> {
         }
         Ok(())
     }
+}
+
+/// Wakes who waits for `key`.
+#[cold]
+#[inline(never)]
+fn wake_up(key: *mut c_void) {
+    // SAFETY: The address is a key only and is not followed.
+    unsafe { bindings::wake_up_var(key) };
 }
 
 /// The owner of a page map does not take pages back.

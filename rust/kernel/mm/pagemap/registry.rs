@@ -33,6 +33,7 @@ use crate::{
     alloc::flags::GFP_KERNEL,
     bindings,
     error::{Error, Result},
+    irq::IrqsDisabled,
     mm::pfn::{Pfn, PhysRange},
     pr_err,
     sync::rcu,
@@ -93,6 +94,13 @@ impl<'rcu> Found<'rcu> {
         }
     }
 
+    /// Whether a live reference could be taken.
+    #[inline]
+    fn is_live(self) -> bool {
+        // SAFETY: By the invariant the count is initialised.
+        unsafe { self.0.percpu_ref() }.is_percpu()
+    }
+
     /// Whether it is being torn down.
     pub fn is_dying(self) -> bool {
         // SAFETY: By the invariant the count is initialised.
@@ -142,6 +150,24 @@ fn lookup_again(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
     }
     let guard = rcu::read_lock();
     find_exact(pfn, &guard)?.try_live(&guard)
+}
+
+/// Looks up the live page map of the frame `pfn` for as long as interrupts are off.
+///
+/// No reference is taken: interrupts off are an RCU read-side section, and teardown waits for a
+/// grace period between the kill, which [`Found::is_dying`] would show, and the completion that
+/// lets it go on. (The count of a page map runs per CPU until it is killed; the release function
+/// cannot be called before the switch to one counter, and that waits for every reader of the mode.)
+/// So what was not dying when it was read stays mapped until interrupts are on again.
+#[inline]
+pub fn lookup_irqs_off<'irq>(pfn: Pfn, _irq: IrqsDisabled<'irq>) -> Option<&'irq Pagemap> {
+    let guard = rcu::read_lock();
+    let found = find_exact(pfn, &guard)?;
+    if !found.is_live() {
+        return None;
+    }
+    // SAFETY: It stays valid until interrupts are on, as said above: longer than the section.
+    Some(unsafe { Pagemap::from_raw(found.pagemap().as_raw()) })
 }
 
 #[inline(always)]

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! References to device memory, for all that one page table entry maps at once.
+//!
+//! An entry with `_PAGE_DEVMAP` says nothing about the life of the pages; the page map does: as long
+//! as there is a live reference to it, its pages are there and none is free. What the entry maps
+//! is one range of it, so one look at the page map answers for all of the pages:
+//!
+//! * their `struct page`s are there, one after another;
+//! * their type, and so whether they may be taken in this way at all;
+//! * no count is zero, so it can be added to without a loop;
+//! * if the memmap consists of single pages, each is a folio. If it consists of compound pages, a
+//!   folio's part of the run takes one addition.
+
+use super::{grab::refused_count, small_amount, PinStatistics, Request, Taken};
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+use crate::mm::pagemap::registry;
+use crate::{
+    bindings,
+    irq::IrqsDisabled,
+    mm::{
+        folio::{MappedFolio, MappedPage},
+        pagemap::{MemoryType, Pagemap},
+        pfn::Pfn,
+    },
+};
+use core::{marker::PhantomData, mem::ManuallyDrop, sync::atomic::Ordering};
+
+/// A page map that stays mapped as long as a walk goes on.
+///
+/// With the registry in Rust interrupts off are enough to keep what was found alive
+/// ([`registry::lookup_irqs_off`]); with the one in C it takes a live reference.
+pub struct WalkedPagemap<'irq>(Kept<'irq>);
+
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+type Kept<'irq> = &'irq Pagemap;
+#[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+type Kept<'irq> = (crate::mm::pagemap::LiveRef, PhantomData<&'irq ()>);
+
+impl<'irq> WalkedPagemap<'irq> {
+    /// The live page map of the frame `pfn`: the `last` one if it has the frame.
+    #[inline(always)]
+    pub fn lookup(pfn: Pfn, last: Option<Self>, irq: IrqsDisabled<'irq>) -> Option<Self> {
+        match last {
+            Some(last) if last.pagemap().first_range_covers(pfn) => Some(last),
+            last => Self::lookup_again(pfn, last, irq),
+        }
+    }
+
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    #[inline]
+    fn lookup_again(pfn: Pfn, _last: Option<Self>, irq: IrqsDisabled<'irq>) -> Option<Self> {
+        registry::lookup_irqs_off(pfn, irq).map(Self)
+    }
+
+    #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+    fn lookup_again(pfn: Pfn, last: Option<Self>, _irq: IrqsDisabled<'irq>) -> Option<Self> {
+        Pagemap::lookup(pfn, last.map(|last| last.0 .0)).map(|live| Self((live, PhantomData)))
+    }
+
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    #[inline(always)]
+    fn pagemap(&self) -> &Pagemap {
+        self.0
+    }
+
+    #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+    #[inline(always)]
+    fn pagemap(&self) -> &Pagemap {
+        &self.0 .0
+    }
+}
+
+/// References to consecutive pages of a page map that were taken and not yet kept. Dropped, it
+/// gives them back.
+///
+/// # Invariants
+///
+/// `first` and the pages behind it lie in a page map that stays mapped for `'a`. The value owns a
+/// reference (a pin if `PIN`) to each of the first `taken` of them.
+pub struct DeviceRun<'a, const PIN: bool> {
+    first: MappedPage<'a>,
+    taken: usize,
+    _live: PhantomData<&'a Pagemap>,
+}
+
+impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
+    /// Takes references to `pages` pages from `pfn` on. A full memory barrier if it succeeds.
+    ///
+    /// `live` was looked up for `pfn`. `None` if these frames are not all of that page map, if memory of its type may not be taken
+    /// in this way, or if a count is about to overflow; the slow path then says what is wrong.
+    #[inline(always)]
+    pub fn try_new(
+        live: &'a WalkedPagemap<'_>,
+        pfn: Pfn,
+        pages: usize,
+        request: Request,
+        irq: IrqsDisabled<'a>,
+    ) -> Option<Self> {
+        let live = live.pagemap();
+        let last = pfn.checked_add(pages.checked_sub(1)?)?;
+        // The first frame was looked up. A leaf is in one range, or the slow path may decide.
+        if pages > 1 && !live.covers(last) {
+            return None;
+        }
+        match live.memory_type()? {
+            // Whoever truncates a file waits for pins, which are for a moment only.
+            MemoryType::FsDax if PIN && request.is_longterm() => return None,
+            MemoryType::FsDax | MemoryType::Generic => {}
+            MemoryType::PciP2pdma if request.allows_p2pdma() && !request.is_longterm() => {}
+            _ => return None,
+        }
+        // INVARIANT: Just checked; nothing was taken yet.
+        let mut run = Self {
+            // SAFETY: The frame lies in a range of the page map, and `live` keeps that.
+            first: unsafe { MappedPage::from_pfn(pfn, irq) },
+            taken: 0,
+            _live: PhantomData,
+        };
+        let all = match live.vmemmap_shift() {
+            0 => run.take_single(pages),
+            _ => run.take_compound(pages),
+        };
+        all.then_some(run)
+    }
+
+    /// The page `n` pages on.
+    ///
+    /// # Safety
+    ///
+    /// `n` is less than the number of pages of the run.
+    #[inline]
+    unsafe fn page(&self, n: usize) -> MappedPage<'a> {
+        // SAFETY: By the caller's promise and the type's invariant it is a page of the page map.
+        unsafe { self.first.add(n) }
+    }
+
+    /// Takes `pages` single pages.
+    #[inline(always)]
+    fn take_single(&mut self, pages: usize) -> bool {
+        let amount = small_amount::<PIN>();
+        for n in 0..pages {
+            // SAFETY: Less than the number of pages.
+            let page = unsafe { self.page(n) };
+            // It is its own folio; nothing needs to be read to know that.
+            // SAFETY: As for `page`, by the invariant.
+            if !add(unsafe { MappedFolio::single(page) }, amount) {
+                // INVARIANT: So many were taken.
+                self.taken = n;
+                return false;
+            }
+        }
+        // INVARIANT: All were taken.
+        self.taken = pages;
+        true
+    }
+
+    /// Takes `pages` pages of compound ones.
+    fn take_compound(&mut self, pages: usize) -> bool {
+        while self.taken < pages {
+            // SAFETY: Less than the number of pages.
+            let (folio, part) = part_of(unsafe { self.page(self.taken) }, pages - self.taken);
+            let amount = match folio.is_large() {
+                true => part as i32,
+                false => small_amount::<PIN>(),
+            };
+            if !add(folio, amount) {
+                return false;
+            }
+            if PIN && folio.is_large() {
+                folio.pin_count().fetch_add(part as i32, Ordering::SeqCst);
+            }
+            // INVARIANT: As many more.
+            self.taken = self.taken.wrapping_add(part);
+        }
+        true
+    }
+
+    /// Keeps the references: the pages are the caller's now.
+    #[inline(always)]
+    pub fn keep(self, taken: &mut Taken<'_>, statistics: &mut PinStatistics<'_>) -> bool {
+        if !taken.has_room(self.taken) {
+            return false;
+        }
+        let this = ManuallyDrop::new(self);
+        if PIN {
+            statistics.count(this.first, this.taken);
+        }
+        // SAFETY: There is room. By the type's invariant there is a reference for each page, and
+        // it goes over to the caller of GUP.
+        unsafe { taken.push(this.first, this.taken) };
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self) {
+        let mut done = 0;
+        while done < self.taken {
+            // SAFETY: Less than the number of pages.
+            let page = unsafe { self.page(done) };
+            let (folio, part) = part_of(page, self.taken - done);
+            let amount = match folio.is_large() {
+                true => {
+                    if PIN {
+                        folio.pin_count().fetch_sub(part as i32, Ordering::SeqCst);
+                    }
+                    part as i32
+                }
+                false => small_amount::<PIN>(),
+            };
+            // SAFETY: The references are ours, by the invariant.
+            unsafe { bindings::gup_put_refs(folio.as_raw(), amount) };
+            done = done.wrapping_add(part);
+        }
+    }
+}
+
+impl<const PIN: bool> Drop for DeviceRun<'_, PIN> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.taken != 0 {
+            self.give_back();
+        }
+    }
+}
+
+/// The folio of `page`, and how many of the `pages` pages from there on are in it; at least 1.
+#[inline]
+fn part_of(page: MappedPage<'_>, pages: usize) -> (MappedFolio<'_>, usize) {
+    let folio = page.folio();
+    let behind = folio.nr_pages().saturating_sub(folio.index_of(page));
+    (folio, behind.clamp(1, pages))
+}
+
+/// Adds to the count of a folio that is not free, unless it would overflow.
+#[inline(always)]
+fn add(folio: MappedFolio<'_>, amount: i32) -> bool {
+    let old = folio.count().fetch_add(amount, Ordering::SeqCst);
+    old > 0 || add_refused(folio, amount, old)
+}
+
+#[cold]
+#[inline(never)]
+fn add_refused(folio: MappedFolio<'_>, amount: i32, old: i32) -> bool {
+    folio.count().fetch_sub(amount, Ordering::SeqCst);
+    refused_count(old)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Giving pins back.
+//!
+//! C: `unpin_user_pages()` and `gup_put_folio()` of [`mm/gup.c`](srctree/mm/gup.c)
+
+use super::PinStatistics;
+use crate::{
+    bindings,
+    mm::{
+        folio::{Alike, MappedFolio, MappedPage},
+        pagemap::{DeviceFolio, MemoryType},
+    },
+};
+use core::{ptr::NonNull, sync::atomic::Ordering};
+
+const BIAS: i32 = bindings::GUP_PIN_COUNTING_BIAS as i32;
+
+/// Gives back one pin for each page of an array; null entries are passed over. C:
+/// `unpin_user_pages()`. Any context that may drop the last reference to a page.
+///
+/// Pages of one folio that stand side by side are given back at once, and the books are written
+/// once for each run of pages on one node.
+///
+/// # Safety
+///
+/// The caller owns a pin of each page, and gives it up.
+#[doc(alias = "unpin_user_pages")]
+pub unsafe fn unpin(pages: &[*mut bindings::page]) {
+    let mut statistics = PinStatistics::released();
+    let mut rest = pages;
+    while let Some((&page, behind)) = rest.split_first() {
+        rest = behind;
+        let Some(page) = NonNull::new(page) else {
+            continue;
+        };
+        // SAFETY: By the caller's promise the page is pinned, so that it stays.
+        let page = unsafe { MappedPage::from_raw(page) };
+        let folio = page.folio();
+        if folio.is_large() {
+            let pins = rest
+                .iter()
+                .take_while(|&&next| {
+                    // SAFETY: As for `page`.
+                    NonNull::new(next)
+                        .is_some_and(|next| unsafe { MappedPage::from_raw(next) }.folio() == folio)
+                })
+                .count();
+            rest = rest.get(pins..).unwrap_or_default();
+            // SAFETY: The caller's promise, for each of these pages.
+            unsafe { unpin_large(folio, pins.wrapping_add(1), &mut statistics) };
+        } else if page.is_device() {
+            statistics.count(page, 1);
+            // SAFETY: In ZONE_DEVICE, and pinned.
+            let device = unsafe { device_folio(page) };
+            if device.pagemap().memory_type() == Some(MemoryType::FsDax) {
+                let alike = page.alike();
+                device.put_fsdax_refs(BIAS);
+                // SAFETY: The caller's promise.
+                let run = unsafe { unpin_fsdax(rest, alike) };
+                statistics.count_again(run);
+                rest = rest.get(run..).unwrap_or_default();
+            } else {
+                // SAFETY: The caller's promise: `BIAS` is one pin.
+                unsafe { put(folio, BIAS) };
+            }
+        } else if !page.is_zero() {
+            statistics.count(page, 1);
+            // SAFETY: As above.
+            unsafe { put(folio, BIAS) };
+        }
+    }
+}
+
+/// Gives back the pins of the first pages of an array, as long as they are like one that is known to
+/// be FS DAX and not part of a larger folio: no more questions. Returns how many these were.
+///
+/// # Safety
+///
+/// As for [`unpin`].
+#[inline]
+unsafe fn unpin_fsdax(pages: &[*mut bindings::page], alike: Alike) -> usize {
+    let mut run = 0;
+    for &page in pages {
+        let Some(page) = NonNull::new(page) else {
+            break;
+        };
+        // SAFETY: By the caller's promise the page is pinned, so that it stays.
+        let page = unsafe { MappedPage::from_raw(page) };
+        if page.alike() != alike {
+            break;
+        }
+        // SAFETY: In ZONE_DEVICE as the one that it is like, and pinned.
+        unsafe { device_folio(page) }.put_fsdax_refs(BIAS);
+        run += 1;
+    }
+    run
+}
+
+/// The folio that a device page is.
+///
+/// # Safety
+///
+/// The page is in ZONE_DEVICE, a folio of its own, and pinned.
+#[inline(always)]
+unsafe fn device_folio(page: MappedPage<'_>) -> DeviceFolio<'_> {
+    // SAFETY: The caller's promise. A page is not at the address 0.
+    unsafe { DeviceFolio::from_raw(NonNull::new_unchecked(page.as_raw()).cast()) }
+}
+
+/// Gives back `pins` pins of a folio of more than one page.
+///
+/// # Safety
+///
+/// The caller owns them, and gives them up.
+#[inline]
+unsafe fn unpin_large(folio: MappedFolio<'_>, pins: usize, statistics: &mut PinStatistics<'_>) {
+    statistics.count(folio.first_page(), pins);
+    // CAST: A folio has at most 2^18 pages, but may be in the array more than once: C counts in an
+    // `int` as well.
+    let pins = pins as i32;
+    folio.pin_count().fetch_sub(pins, Ordering::SeqCst);
+    if folio.first_page().is_device() {
+        // SAFETY: The caller's promise: a pin of a large folio is one reference.
+        unsafe { bindings::gup_put_refs(folio.as_raw(), pins) };
+    } else {
+        // SAFETY: As above.
+        unsafe { put(folio, pins) };
+    }
+}
+
+/// Drops references, and frees the folio if these were the last. C: `folio_put_refs()`.
+///
+/// # Safety
+///
+/// The caller owns them, and gives them up.
+#[inline]
+unsafe fn put(folio: MappedFolio<'_>, refs: i32) {
+    if folio.count().fetch_sub(refs, Ordering::SeqCst) == refs {
+        // SAFETY: Nobody else has a reference.
+        unsafe { bindings::__folio_put(folio.as_raw()) };
+    }
+}
