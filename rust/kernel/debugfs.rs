@@ -2,12 +2,15 @@
 
 //! Files in debugfs.
 //!
-//! For built-in code: what is made here stays.
+//! For built-in code: what is made here stays. What a module makes is a [`SessionFile`].
 //!
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
 
 use crate::{bindings, seq_file::SeqFile, str::CStr};
 use core::{ffi::c_int, marker::PhantomData, ptr::null_mut};
+
+mod session;
+pub use session::{Session, SessionFile};
 
 /// The content of a file.
 pub trait Show {

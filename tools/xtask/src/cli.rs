@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{bail, Context, Result};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use regex::Regex;
 
 use crate::variant::Variant;
 
@@ -24,6 +25,10 @@ pub const VARIABLES: &[&str] = &[
     "TIMEOUT",
     "ALLOW_SPLAT",
     "ICOUNT",
+    "ROWS",
+    "QUICK",
+    "GUP",
+    "OUT",
     "KERNEL_SOURCE",
     "YES",
 ];
@@ -41,6 +46,8 @@ pub enum Verb {
     Run(GuestArgs),
     /// Formatting, lints, documentation, host tests, and all tests in the guest.
     Check(GuestArgs),
+    /// Measure the C and the Rust kernel side by side.
+    Bench(BenchArgs),
     /// Boot a guest and run a command in it.
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
@@ -102,6 +109,26 @@ impl GuestArgs {
         }
         Ok(paths)
     }
+}
+
+/// What is measured.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Only the rows whose names match this regular expression.
+    #[arg(long, env = "ROWS", default_value = "")]
+    pub rows: Regex,
+    /// Only the rows of get_user_pages().
+    #[arg(long, env = "GUP", value_parser = FalseyValueParser::new())]
+    pub gup: bool,
+    /// Fewer boots, and fewer and shorter repeats in them.
+    #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
+    pub quick: bool,
+    /// The folder for the results; bench in the cache unless given.
+    #[arg(long, env = "OUT")]
+    pub out: Option<PathBuf>,
+    /// Seconds until a guest is stopped.
+    #[arg(long, env = "TIMEOUT", value_parser = seconds)]
+    pub timeout: Option<Duration>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -195,6 +195,7 @@ pub fn machine(
         pmem_mib: options.pmem_mib,
         terminal: Terminal::Port,
         extra_cmdline: options.extra_cmdline.clone(),
+        extra_arguments: options.extra_arguments.clone(),
     }
 }
 

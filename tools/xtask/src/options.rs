@@ -2,6 +2,7 @@
 
 //! What a caller can choose about a guest.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct GuestOptions {
     /// Reports of the kernel do not change the exit status.
     pub allow_splat: bool,
     pub extra_cmdline: Vec<String>,
+    /// More words for QEMU's own command line; it runs in the guest's folder.
+    pub extra_arguments: Vec<OsString>,
     /// Files and folders for the guest's /root.
     pub copy: Vec<PathBuf>,
     pub modules: Modules,
@@ -47,6 +50,7 @@ impl Default for GuestOptions {
             icount: false,
             allow_splat: false,
             extra_cmdline: Vec::new(),
+            extra_arguments: Vec::new(),
             copy: Vec::new(),
             modules: Modules::Auto,
             kmemleak: false,

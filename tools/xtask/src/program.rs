@@ -2,7 +2,8 @@
 
 //! The program that runs inside the guest, `tools/testing/guest`, built here
 //! and copied in. Debian 12's C library is the older of the two, and the guest
-//! is Debian 13, so it runs there wherever it was built.
+//! is Debian 13, so it runs there wherever it was built. And the plugin that
+//! runs inside QEMU, `tools/testing/tcg-plugin`.
 
 use std::path::PathBuf;
 
@@ -19,11 +20,20 @@ pub const NAME: &str = "guest-test";
 
 /// Builds it and says where it is.
 pub fn build(paths: &Paths) -> Result<PathBuf> {
+    build_package(paths, NAME, NAME)
+}
+
+/// Builds the plugin for QEMU and says where it is.
+pub fn build_plugin(paths: &Paths) -> Result<PathBuf> {
+    build_package(paths, "tcg-plugin", "libtcg_plugin.so")
+}
+
+fn build_package(paths: &Paths, package: &str, file: &str) -> Result<PathBuf> {
     let tc = Toolchain::find(paths)?;
-    let log = paths.log("guest-test");
+    let log = paths.log(package);
     files::remove_file(&log)?;
     let mut cmd = cargo_command(paths, &tc);
-    cmd.args(["build", "--release", "--locked", "--package", NAME]);
+    cmd.args(["build", "--release", "--locked", "--package", package]);
     run_logged(&mut cmd, &log, |_| ())?;
-    Ok(paths.cache.join("target/release").join(NAME))
+    Ok(paths.cache.join("target/release").join(file))
 }

@@ -75,6 +75,8 @@ pub struct Machine {
     pub pmem_mib: u64,
     pub terminal: Terminal,
     pub extra_cmdline: Vec<String>,
+    /// More words for QEMU's own command line.
+    pub extra_arguments: Vec<OsString>,
 }
 
 impl Machine {
@@ -149,9 +151,12 @@ impl Machine {
         if self.accel == Accel::Icount {
             // Same addresses in every boot, so the same instructions. While
             // the guest waits for the host's disk its clock runs ahead by
-            // minutes, which the watchdogs would take for a hang.
+            // minutes, which the watchdogs would take for a hang. And a kernel
+            // that sees one CPU would patch away its lock prefixes, but not
+            // those that LLVM writes.
             words.extend([
                 "norandmaps",
+                "noreplace-smp",
                 "nowatchdog",
                 "rcupdate.rcu_cpu_stall_suppress=1",
                 "sysctl.kernel.hung_task_timeout_secs=0",
@@ -257,6 +262,7 @@ impl Machine {
         a.words(&["-device", "virtio-rng-pci"]);
         a.words(&["-qmp"])
             .option("unix:", &self.monitor(), ",server=on,wait=off")?;
+        a.0.extend(self.extra_arguments.iter().cloned());
         Ok(a.0)
     }
 }
@@ -335,6 +341,7 @@ mod tests {
             pmem_mib: 5120,
             terminal: Terminal::Port,
             extra_cmdline: vec!["kunit.enable=1".into()],
+            extra_arguments: vec!["-plugin".into(), "libx.so".into()],
         }
     }
 
@@ -362,6 +369,7 @@ mod tests {
     #[test]
     fn what_the_caller_adds_comes_last() {
         assert!(machine(Accel::Kvm).cmdline().ends_with(" kunit.enable=1"));
+        assert!(text(&machine(Accel::Kvm)).ends_with(" -plugin libx.so"));
     }
 
     #[test]

@@ -56,20 +56,22 @@ struct Step {
 }
 
 /// Which implementation of each piece runs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Live {
-    registry: Piece,
-    pmem_driver: Piece,
-    fs_dax: Piece,
-    gup: Piece,
+pub struct Live {
+    pub registry: Piece,
+    pub pmem_driver: Piece,
+    pub fs_dax: Piece,
+    pub gup: Piece,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// One of the four pieces.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Piece {
-    name: String,
-    implementation: String,
+pub struct Piece {
+    pub name: String,
+    /// `rust` or `c`.
+    pub implementation: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -20,6 +20,7 @@ use crate::{
     mm::pfn::{Pfn, PfnRange, PhysRange},
     prelude::*,
     str::CStr,
+    sync::Arc,
     types::ForeignOwnable,
 };
 use core::{
@@ -32,17 +33,32 @@ use core::{
 ///
 /// # Invariants
 ///
-/// Nobody else uses the range while the value exists. `resource` is null, or what was reserved for
-/// the range in the resource tree.
+/// Nobody else uses the range while the value exists. If it was reserved in the resource tree, it
+/// lies in what `reserved` holds.
 pub struct Region {
     range: PhysRange,
-    resource: *mut bindings::resource,
+    reserved: Option<Arc<Reserved>>,
 }
 
-// SAFETY: The resource tree has its own lock.
-unsafe impl Send for Region {}
-// SAFETY: Only the range is read through a shared reference.
-unsafe impl Sync for Region {}
+/// What was reserved in the resource tree; it is given back when the last region in it goes.
+///
+/// # Invariants
+///
+/// The range is reserved, and nobody else gives it back.
+struct Reserved(PhysRange);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the range is reserved, and it is ours to release.
+        unsafe {
+            bindings::__release_region(
+                addr_of_mut!(bindings::iomem_resource),
+                self.0.start(),
+                self.0.len(),
+            )
+        };
+    }
+}
 
 impl Region {
     /// Finds a free stretch of the physical address space, of at least `size` bytes, rounded up to
@@ -69,8 +85,13 @@ impl Region {
         let (start, end) = unsafe { ((*resource).start, (*resource).end) };
         // A resource that is no range cannot be; giving up without it leaks a name.
         let range = PhysRange::new(start, end).ok_or(EINVAL)?;
-        // INVARIANT: It was free, and is reserved now.
-        Ok(Self { range, resource })
+        // INVARIANT: It was free, and is reserved now. (If there is no memory for the `Arc`, this
+        // is dropped.)
+        let reserved = Arc::new(Reserved(range), GFP_KERNEL)?;
+        Ok(Self {
+            range,
+            reserved: Some(reserved),
+        })
     }
 
     /// Memory that the caller got by other means.
@@ -82,8 +103,26 @@ impl Region {
         // INVARIANT: The caller's promise.
         Self {
             range,
-            resource: core::ptr::null_mut(),
+            reserved: None,
         }
+    }
+
+    /// Cuts it in two: the first `len` bytes and the rest. `None`, and all of it is gone, if either
+    /// would be empty.
+    pub fn split(self, len: u64) -> Option<(Self, Self)> {
+        let first = PhysRange::with_len(self.range.start(), len)?;
+        let rest = PhysRange::new(first.end().checked_add(1)?, self.range.end())?;
+        // INVARIANT: Two parts of what was ours, which do not overlap.
+        Some((
+            Self {
+                range: first,
+                reserved: self.reserved.clone(),
+            },
+            Self {
+                range: rest,
+                reserved: self.reserved,
+            },
+        ))
     }
 
     /// The range.
@@ -99,21 +138,6 @@ impl Region {
                 _ => None,
             },
             None => None,
-        }
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        if !self.resource.is_null() {
-            // SAFETY: By the invariant the range is reserved, and it is ours to release.
-            unsafe {
-                bindings::__release_region(
-                    addr_of_mut!(bindings::iomem_resource),
-                    self.range.start(),
-                    self.range.len(),
-                )
-            };
         }
     }
 }

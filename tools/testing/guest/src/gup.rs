@@ -89,6 +89,14 @@ const PIN_START: libc::c_ulong = ioc(IOC_WRITE, 7, size_of::<PinLongterm>());
 const PIN_STOP: libc::c_ulong = ioc(0, 8, 0);
 const PIN_READ: libc::c_ulong = ioc(IOC_WRITE, 9, size_of::<u64>());
 
+/// What one call of the device did, and how long its halves took.
+#[derive(Debug, Clone, Copy)]
+pub struct Cycle {
+    pub pages: u64,
+    pub get_usec: u64,
+    pub put_usec: u64,
+}
+
 /// The open test device. Closing it drops a held pin.
 pub struct Device {
     file: File,
@@ -123,6 +131,19 @@ impl Device {
         per_call: u32,
         write: bool,
     ) -> io::Result<u64> {
+        self.timed_cycle(how, map, (at, len), per_call, write)
+            .map(|cycle| cycle.pages)
+    }
+
+    /// The same, with the device's own timing.
+    pub fn timed_cycle(
+        &self,
+        how: How,
+        map: &Mapping,
+        (at, len): (usize, usize),
+        per_call: u32,
+        write: bool,
+    ) -> io::Result<Cycle> {
         let mut test = GupTest {
             addr: (map.addr() + at) as u64,
             size: len as u64,
@@ -132,7 +153,11 @@ impl Device {
         };
         let command = ioc(IOC_READ_WRITE, how.number(), size_of::<GupTest>());
         self.ioctl(command, &mut test)?;
-        Ok(test.size / 4096)
+        Ok(Cycle {
+            pages: test.size / 4096,
+            get_usec: test.get_delta_usec,
+            put_usec: test.put_delta_usec,
+        })
     }
 
     /// Pins for a long time; the pin lasts until [`Device::unpin`] or the

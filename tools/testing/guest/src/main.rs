@@ -3,6 +3,7 @@
 //! What runs inside the guest: the main job of `make run`, the guest tests of
 //! `make check`, and the question which implementation is live.
 
+mod bench;
 mod command;
 mod data;
 mod filesystem;
@@ -77,6 +78,11 @@ enum Verb {
         #[arg(long)]
         list: bool,
     },
+    /// Figures, for `make bench`.
+    Bench {
+        #[command(subcommand)]
+        verb: bench::Verb,
+    },
     /// Run one test in this process. Used by `run`.
     #[command(hide = true)]
     One { name: String },
@@ -97,7 +103,11 @@ fn work(verb: Verb) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     };
-    if !matches!(verb, Verb::Live { .. } | Verb::Run { list: true, .. }) && system::is_slow()? {
+    if !matches!(
+        verb,
+        Verb::Live { .. } | Verb::Run { list: true, .. } | Verb::Bench { .. }
+    ) && system::is_slow()?
+    {
         command::set_patience(command::DEBUG_KERNEL);
     }
     match verb {
@@ -130,6 +140,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
                 None => Ok(status(runner::run(&filter, all)?)),
             }
         }
+        Verb::Bench { verb } => bench::main(verb),
         Verb::One { name } => Ok(status(runner::one(&name)?)),
     }
 }

@@ -113,20 +113,27 @@ impl Mapping {
 
     /// Page-aligned memory that a forked child shares.
     pub fn shared_memory(len: usize) -> Result<Self> {
-        let this = Self::reserve(len, PAGE)?;
+        Self::fresh(len, PAGE, libc::MAP_SHARED)
+    }
+
+    /// Memory that is nobody's yet, readable and writable, at a multiple of
+    /// `align`; `flags` says what kind, besides that it is anonymous.
+    pub fn fresh(len: usize, align: usize, flags: i32) -> Result<Self> {
+        let this = Self::reserve(len, align)?;
         // SAFETY: replaces this object's own range.
         let addr = unsafe {
             libc::mmap(
                 this.addr as *mut libc::c_void,
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+                flags | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
                 -1,
                 0,
             )
         };
         if addr == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error()).context("cannot map shared memory");
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("cannot map {len:#x} bytes of memory"));
         }
         Ok(this)
     }

@@ -17,6 +17,8 @@ use crate::command::{patient, whereabouts};
 pub struct Child {
     pid: i32,
     reaped: bool,
+    /// How long to sleep between two looks at it.
+    pause: Duration,
 }
 
 /// Runs `work` in a child. Its error is printed there and becomes exit status
@@ -38,11 +40,22 @@ pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
             // which would destroy the parent's namespaces.
             unsafe { libc::_exit(status) }
         }
-        pid => Ok(Child { pid, reaped: false }),
+        pid => Ok(Child {
+            pid,
+            reaped: false,
+            pause: Duration::from_millis(10),
+        }),
     }
 }
 
 impl Child {
+    /// Looks after it so seldom that it does not notice: what it times, it
+    /// times without us.
+    pub fn undisturbed(mut self) -> Self {
+        self.pause = Duration::from_secs(1);
+        self
+    }
+
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -82,7 +95,7 @@ impl Child {
                     whereabouts(self.pid as u32)
                 );
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(self.pause);
         }
     }
 

@@ -30,7 +30,15 @@ impl Target {
     }
 
     pub fn on(want: &Want, kind: Kind, len: u64) -> Result<Self> {
-        let namespace = Namespace::create(want)?;
+        Self::in_namespace(Namespace::create(want)?, want, kind, len)
+    }
+
+    /// As `create`, in a namespace of `size` bytes.
+    pub fn sized(want: &Want, size: u64, len: u64) -> Result<Self> {
+        Self::in_namespace(Namespace::create_sized(want, size)?, want, Kind::Ext4, len)
+    }
+
+    fn in_namespace(namespace: Namespace, want: &Want, kind: Kind, len: u64) -> Result<Self> {
         let node = namespace.node()?;
         let (file, mount) = match want.mode {
             Mode::Fsdax => {

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page faults of DAX mappings, one kind each.
+//!
+//! A repeat takes a file that has never been mapped (so that fs/dax knows
+//! nothing of it yet), maps it, and touches it once per page. The first time,
+//! which does not count, runs under the tracepoints of fs/dax, and shows that
+//! the faults were of the kind and size that the row says.
+
+use std::fs::{self, File};
+
+use anyhow::{ensure, Context, Result};
+
+use super::clock::Span;
+use super::files::{self, State};
+use super::memory::{self, advise, FSDAX, HUGE};
+use super::{Bench, Plan, Row};
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{Mapping, PAGE};
+use crate::ndctl::MIB;
+use crate::target::Target;
+use crate::trace::{FaultCounts, FaultTrace};
+
+const UNIT: &str = "instructions/fault";
+const SHARED: i32 = libc::MAP_SHARED;
+const SYNC: i32 = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
+
+/// What the tracepoints show of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// In an entry of the size asked for.
+    Mapped,
+    /// In a copy: fs/dax makes no entry.
+    Copied,
+}
+
+struct Case {
+    name: &'static str,
+    note: &'static str,
+    state: State,
+    flags: i32,
+    /// The mapping was read before, and the fault upgrades its entry.
+    read_before: bool,
+    write: bool,
+    huge: bool,
+    ends: Ends,
+    /// The filesystem waits for its journal, so the clock would leap.
+    sleeps: bool,
+}
+
+/// The common one: a write to allocated blocks through a shared mapping.
+const WRITE: Case = Case {
+    name: "write/4k",
+    note: "4 KiB write fault on allocated blocks",
+    state: State::Written,
+    flags: SHARED,
+    read_before: false,
+    write: true,
+    huge: false,
+    ends: Ends::Mapped,
+    sleeps: false,
+};
+
+const CASES: [Case; 12] = [
+    Case {
+        name: "read-hole/4k",
+        note: "4 KiB read fault on a hole: the zero page",
+        state: State::Hole,
+        write: false,
+        ..WRITE
+    },
+    Case {
+        name: "read/4k",
+        note: "4 KiB read fault on allocated blocks",
+        write: false,
+        ..WRITE
+    },
+    WRITE,
+    Case {
+        name: "write-unwritten/4k",
+        note: "4 KiB write fault on unwritten blocks: the filesystem converts them",
+        state: State::Unwritten,
+        ..WRITE
+    },
+    Case {
+        name: "mkwrite/4k",
+        note: "first write to a 4 KiB entry that a read made",
+        read_before: true,
+        ..WRITE
+    },
+    Case {
+        name: "cow/4k",
+        note: "4 KiB write fault of a private mapping: a copy",
+        flags: libc::MAP_PRIVATE,
+        ends: Ends::Copied,
+        ..WRITE
+    },
+    Case {
+        name: "sync-write/4k",
+        note: "4 KiB write fault of a MAP_SYNC mapping; the caller's own instructions",
+        state: State::Unwritten,
+        flags: SYNC,
+        sleeps: true,
+        ..WRITE
+    },
+    Case {
+        name: "read-hole/2m",
+        note: "2 MiB read fault on a hole: the huge zero page",
+        state: State::Hole,
+        write: false,
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "read/2m",
+        note: "2 MiB read fault on allocated blocks",
+        write: false,
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "write/2m",
+        note: "2 MiB write fault on allocated blocks",
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "mkwrite/2m",
+        note: "first write to a 2 MiB entry that a read made",
+        read_before: true,
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "sync-write/2m",
+        note: "2 MiB write fault of a MAP_SYNC mapping, on allocated blocks",
+        flags: SYNC,
+        huge: true,
+        ..WRITE
+    },
+];
+
+impl Case {
+    fn row(&self) -> String {
+        format!("fault/fsdax/{}", self.name)
+    }
+
+    fn step(&self) -> usize {
+        if self.huge {
+            HUGE
+        } else {
+            PAGE
+        }
+    }
+
+    /// How many faults a repeat has.
+    fn faults(&self, quick: bool) -> usize {
+        match (self.huge, self.sleeps, quick) {
+            (true, _, true) => 16,
+            (true, _, false) => 64,
+            (false, true, _) => 64,
+            (false, false, _) => 512,
+        }
+    }
+}
+
+pub fn plans() -> Vec<Plan> {
+    let rows = CASES
+        .iter()
+        .map(|c| Row::new(c.row(), UNIT, c.note))
+        .collect();
+    let mut plans = vec![Plan::new(rows, 300, fsdax)];
+    for (name, note, want, step) in [
+        (
+            "fault/devdax/write/4k",
+            "4 KiB fault of device-dax",
+            memory::DEVDAX_4K,
+            PAGE,
+        ),
+        (
+            "fault/devdax/write/2m",
+            "2 MiB fault of device-dax",
+            memory::DEVDAX_2M,
+            HUGE,
+        ),
+    ] {
+        plans.push(Plan::new(vec![Row::new(name, UNIT, note)], 120, move |b| {
+            let faults = if step == HUGE { 64 } else { 512 };
+            let target = Target::create(&want, 0)?;
+            b.measure(name, faults as u64, || {
+                let map = target.map(faults * step)?;
+                let ((), span) = b.clock.time(|| memory::touch(&map, faults * step, step));
+                super::scan::require(&map, faults * step, step == HUGE)?;
+                Ok(span)
+            })?;
+            target.finish()
+        }));
+    }
+    plans.push(anonymous());
+    plans
+}
+
+/// For comparison: memory that is not DAX.
+fn anonymous() -> Plan {
+    const CASES: [(&str, &str, bool); 2] = [
+        ("fault/anon/write/4k", "4 KiB of anonymous memory", false),
+        ("fault/anon/write/2m", "2 MiB of anonymous memory", true),
+    ];
+    let rows = CASES
+        .iter()
+        .map(|(name, note, _)| Row::new(*name, UNIT, note))
+        .collect();
+    Plan::new(rows, 120, |b| {
+        for (name, _, huge) in CASES {
+            let (faults, step) = if huge { (16, HUGE) } else { (512, PAGE) };
+            b.measure(name, faults as u64, || {
+                let map = Mapping::fresh(faults * step, HUGE, libc::MAP_PRIVATE)?;
+                let advice = if huge {
+                    libc::MADV_HUGEPAGE
+                } else {
+                    libc::MADV_NOHUGEPAGE
+                };
+                advise(&map, advice)?;
+                let ((), span) = b.clock.time(|| memory::touch(&map, faults * step, step));
+                super::scan::require(&map, faults * step, huge)?;
+                Ok(span)
+            })?;
+        }
+        Ok(())
+    })
+}
+
+fn fsdax(bench: &Bench) -> Result<()> {
+    let target = Target::on(&FSDAX, Kind::Ext4, MIB)?;
+    let mount = target.mount.as_ref().context("fsdax without a mount")?;
+    for case in &CASES {
+        let faults = case.faults(bench.quick);
+        let mut first = true;
+        bench.measure(&case.row(), faults as u64, || {
+            let path = mount.path("faults");
+            let len = faults * case.step();
+            let file = files::create(mount, "faults", len as u64, case.state)?;
+            let span = once(bench, case, &file, len, first)?;
+            first = false;
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            Ok(span)
+        })?;
+    }
+    sync_commit(mount)?;
+    target.finish()
+}
+
+/// Lets the journal of the last row finish, so that it does not run into the
+/// unmount.
+fn sync_commit(mount: &DaxMount) -> Result<()> {
+    File::open(mount.path("."))
+        .and_then(|dir| dir.sync_all())
+        .context("cannot sync the filesystem")
+}
+
+/// A mapping, and one access per page of it. `traced` shows of what kind the
+/// faults are, which costs.
+fn once(bench: &Bench, case: &Case, file: &File, len: usize, traced: bool) -> Result<Span> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let map = Mapping::with(file, 0, len, HUGE, prot, case.flags)?;
+    if !case.huge {
+        advise(&map, libc::MADV_NOHUGEPAGE)?;
+    }
+    if case.read_before {
+        read(&map, len, case.step());
+    }
+    let trace = match traced {
+        true => Some(FaultTrace::start()?),
+        false => None,
+    };
+    let access = || match case.write {
+        true => memory::touch(&map, len, case.step()),
+        false => read(&map, len, case.step()),
+    };
+    let ((), span) = match case.sleeps {
+        true => bench.clock.time_running(access)?,
+        false => bench.clock.time(access),
+    };
+    if let Some(trace) = trace {
+        require(case, (len / case.step()) as u64, &trace.take()?)?;
+    }
+    Ok(span)
+}
+
+fn read(map: &Mapping, len: usize, step: usize) {
+    for at in (0..len).step_by(step) {
+        map.peek(at);
+    }
+}
+
+fn require(case: &Case, faults: u64, seen: &FaultCounts) -> Result<()> {
+    ensure!(
+        *seen == expected(case.huge, case.ends, faults),
+        "the faults are not what the row says: {faults} of {} were to be seen, the tracepoints show {seen:?}",
+        case.name
+    );
+    Ok(())
+}
+
+fn expected(huge: bool, ends: Ends, faults: u64) -> FaultCounts {
+    let mut counts = FaultCounts::default();
+    match (ends, huge) {
+        (Ends::Copied, _) => counts.other = faults,
+        (Ends::Mapped, true) => counts.pmd = faults,
+        (Ends::Mapped, false) => counts.pte = faults,
+    }
+    counts
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking pages and giving them back: the kernel's GUP test device, on
+//! memory of every kind.
+//!
+//! The device times both halves itself, in microseconds: a thousand
+//! instructions, of millions. A third row has the whole call, which is what
+//! the plugin's window covers.
+
+use anyhow::{ensure, Result};
+
+use super::clock::Span;
+use super::memory::{self, HugetlbPool};
+use super::{Bench, Plan, Row};
+use crate::gup::{Device, How};
+use crate::mapping::{Mapping, PAGE};
+use crate::ndctl::{Want, MIB};
+use crate::target::Target;
+
+const UNIT: &str = "instructions/page";
+const HOWS: [How; 3] = [How::GupFast, How::PinFast, How::PinLongterm];
+
+/// Pages per call.
+const BATCHES: [u32; 3] = [512, 16, 1];
+
+pub fn plans() -> Vec<Plan> {
+    let mut plans = vec![
+        plan("anon-thp", |b| {
+            rows_of(b, "anon-thp", &memory::anonymous(b.size, true)?)
+        }),
+        plan("anon-4k", |b| {
+            rows_of(b, "anon-4k", &memory::anonymous(b.size, false)?)
+        }),
+        plan("hugetlb-2m", |b| {
+            let _pool = HugetlbPool::fill(b.size)?;
+            rows_of(b, "hugetlb-2m", &memory::hugetlb(b.size)?)
+        }),
+        plan("shmem", |b| rows_of(b, "shmem", &memory::shmem(b.size)?)),
+        Plan::new(
+            [rows("fsdax-2m"), rows("fsdax-4k")].concat(),
+            LIMIT_SECS,
+            fsdax,
+        ),
+    ];
+    for (name, want, huge) in [
+        ("devdax-2m", memory::DEVDAX_2M, true),
+        ("devdax-4k", memory::DEVDAX_4K, false),
+    ] {
+        plans.push(plan(name, move |b| {
+            let target = target(b, &want)?;
+            let map = memory::dax(&target, b.size, huge)?;
+            rows_of(b, name, &map)?;
+            drop(map);
+            target.finish()
+        }));
+    }
+    plans
+}
+
+const LIMIT_SECS: u64 = 300;
+
+fn plan(mapping: &'static str, run: impl Fn(&Bench) -> Result<()> + 'static) -> Plan {
+    Plan::new(rows(mapping), LIMIT_SECS, run)
+}
+
+/// A namespace with room for the mapping and its struct pages.
+fn target(bench: &Bench, want: &Want) -> Result<Target> {
+    let len = bench.size as u64;
+    Target::sized(
+        want,
+        (2 * len).max(want.size()).next_multiple_of(128 * MIB),
+        len,
+    )
+}
+
+/// One file, first with 2 MiB entries, then, through a mapping that refuses
+/// them, with 4 KiB ones: the other way round they would be in the way.
+fn fsdax(bench: &Bench) -> Result<()> {
+    let target = target(bench, &memory::FSDAX)?;
+    for (name, huge) in [("fsdax-2m", true), ("fsdax-4k", false)] {
+        let wanted = cases(name).any(|case| case.parts().iter().any(|part| bench.wants(part)));
+        if wanted {
+            rows_of(bench, name, &memory::dax(&target, bench.size, huge)?)?;
+        }
+    }
+    target.finish()
+}
+
+/// One way to take the pages of a mapping.
+struct Case {
+    mapping: &'static str,
+    how: How,
+    write: bool,
+    batch: u32,
+}
+
+impl Case {
+    fn name(&self, part: &str) -> String {
+        let how = match self.how {
+            How::GupFast => "gup-fast",
+            How::PinFast => "pin-fast",
+            How::PinLongterm => "pin-longterm",
+            How::Gup => "gup",
+            How::Pin => "pin",
+        };
+        let access = if self.write { "write" } else { "read" };
+        let (mapping, batch) = (self.mapping, self.batch);
+        format!("gup/{mapping}/{how}/{access}/n={batch}/{part}")
+    }
+
+    /// Whether a quick run has it: writes of whole batches, and one single.
+    fn quick(&self) -> bool {
+        let single = self.batch == 1 && self.how == How::PinFast;
+        self.write && (self.batch == 512 || single)
+    }
+
+    /// The names of its rows: get, put, both.
+    fn parts(&self) -> [String; 3] {
+        ["get", "put", "cycle"].map(|part| self.name(part))
+    }
+}
+
+fn cases(mapping: &'static str) -> impl Iterator<Item = Case> {
+    // Long-term pins of a filesystem's pages are refused.
+    let hows = HOWS
+        .into_iter()
+        .filter(move |how| *how != How::PinLongterm || !mapping.starts_with("fsdax"));
+    hows.flat_map(move |how| {
+        [true, false].into_iter().flat_map(move |write| {
+            BATCHES.into_iter().map(move |batch| Case {
+                mapping,
+                how,
+                write,
+                batch,
+            })
+        })
+    })
+}
+
+fn rows(mapping: &'static str) -> Vec<Row> {
+    const NOTES: [&str; 3] = [
+        "taking the pages, by gup_test",
+        "giving them back",
+        "both, and the call of the test device around them",
+    ];
+    let mut rows = Vec::new();
+    for case in cases(mapping) {
+        for (name, note) in case.parts().into_iter().zip(NOTES) {
+            let row = Row::new(name, UNIT, note);
+            rows.push(if case.quick() { row } else { row.slow() });
+        }
+    }
+    rows
+}
+
+fn rows_of(bench: &Bench, mapping: &'static str, map: &Mapping) -> Result<()> {
+    let device = Device::open()?;
+    for case in cases(mapping) {
+        let names = case.parts();
+        if !names.iter().any(|name| bench.wants(name)) {
+            continue;
+        }
+        match measure(bench, &device, &case, map) {
+            Ok(spans) => {
+                let pages = (bench.size / PAGE) as u64;
+                for (name, spans) in names.iter().zip(spans) {
+                    bench.report(name, pages, &spans)?;
+                }
+            }
+            Err(e) => {
+                for name in &names {
+                    bench.fail(name, &e)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The repeats of getting, of putting, and of the whole.
+fn measure(bench: &Bench, device: &Device, case: &Case, map: &Mapping) -> Result<[Vec<Span>; 3]> {
+    let mut spans: [Vec<Span>; 3] = Default::default();
+    for repeat in 0..=bench.repeats() {
+        let (cycle, whole) = bench
+            .clock
+            .time(|| device.timed_cycle(case.how, map, (0, bench.size), case.batch, case.write));
+        let cycle = cycle?;
+        ensure!(
+            cycle.pages == (bench.size / PAGE) as u64,
+            "{:?} took {} of {} pages",
+            case.how,
+            cycle.pages,
+            bench.size / PAGE
+        );
+        if repeat == 0 {
+            continue;
+        }
+        let part = |usec| Span {
+            cost: usec * 1000,
+            window: None,
+        };
+        let all = [part(cycle.get_usec), part(cycle.put_usec), whole];
+        for (to, span) in spans.iter_mut().zip(all) {
+            to.push(span);
+        }
+    }
+    Ok(spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_what_is_left_out() {
+        let all = rows("fsdax-2m");
+        assert_eq!(all.len(), 2 * 2 * 3 * 3);
+        assert_eq!(all[0].name, "gup/fsdax-2m/gup-fast/write/n=512/get");
+        assert_eq!(rows("anon-4k").iter().filter(|r| r.quick).count(), 12);
+    }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What it costs to give device memory its struct pages and to take them away:
+//! the driver of a namespace is unbound and bound again through sysfs.
+//!
+//! Teardown waits for a grace period of RCU, and the clock leaps while it
+//! does, so the caller's own instructions are counted. Each repeat gives two
+//! rows: the whole, and the same per page. From two sizes a reader has the
+//! slope, which is what a page costs, and the rest, which is the driver.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::clock::Span;
+use super::files::size_name;
+use super::memory::FSDAX;
+use super::reader::Reader;
+use super::{Bench, Plan, Row};
+use crate::mapping::PAGE;
+use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, MIB};
+use crate::system;
+
+/// Sizes of namespaces; from the given index on left out of a quick run, and
+/// only in the large machine.
+const SIZES: [u64; 5] = [256 * MIB, GIB, 4 * GIB, 16 * GIB, 64 * GIB];
+const SLOW: usize = 1;
+const LARGE: usize = 3;
+
+/// How many other page maps there are; the rows above have none.
+const COUNTS: [usize; 2] = [64, 1024];
+
+const KINDS: [(&str, Mode, Map); 4] = [
+    ("fsdax-mem", Mode::Fsdax, Map::Mem),
+    ("fsdax-dev", Mode::Fsdax, Map::Dev),
+    ("devdax-2m-mem", Mode::Devdax, Map::Mem),
+    ("devdax-2m-dev", Mode::Devdax, Map::Dev),
+];
+
+pub fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for (at, size) in SIZES.into_iter().enumerate() {
+        for (name, mode, map) in KINDS {
+            let names = Names::of(name, size);
+            let mut rows = names.rows();
+            for row in &mut rows {
+                row.quick = at < SLOW;
+                row.large = at >= LARGE;
+            }
+            let want = Want {
+                mode,
+                align: 2 * MIB,
+                map,
+                bus: Bus::Acpi,
+            };
+            plans.push(Plan::new(rows, 600, move |b| run(b, &names, &want, size)));
+        }
+    }
+    plans.extend(COUNTS.map(crowded));
+    plans
+}
+
+/// The same for a small namespace, while the kernel knows many page maps.
+fn crowded(count: usize) -> Plan {
+    let size = SIZES[0];
+    let want = Want {
+        map: Map::Mem,
+        ..FSDAX
+    };
+    let name = |verb| {
+        let size = size_name(size);
+        format!("bind/fsdax-mem/{verb}/size={size}/pagemaps={count}")
+    };
+    let (bind, unbind) = (name("bind"), name("unbind"));
+    let rows = [&bind, &unbind].map(|name| {
+        Row::new(
+            name.clone(),
+            "instructions",
+            "with so many other page maps registered",
+        )
+        .slow()
+    });
+    Plan::new(rows.to_vec(), 600, move |b| {
+        let mut reader = Reader::open()?;
+        reader.pagemaps(count)?;
+        let namespace = Namespace::create_sized(&want, size)?;
+        let (binds, unbinds) = cycle(b, &namespace, want.mode)?;
+        b.report(&bind, 1, &binds)?;
+        b.report(&unbind, 1, &unbinds)?;
+        namespace.destroy()
+    })
+}
+
+struct Names {
+    bind: String,
+    unbind: String,
+    init: String,
+    teardown: String,
+}
+
+impl Names {
+    fn of(kind: &str, size: u64) -> Self {
+        let size = size_name(size);
+        Self {
+            bind: format!("bind/{kind}/bind/size={size}"),
+            unbind: format!("bind/{kind}/unbind/size={size}"),
+            init: format!("memmap/{kind}/init/size={size}"),
+            teardown: format!("memmap/{kind}/teardown/size={size}"),
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let row = |name: &String, unit, note| Row::new(name.clone(), unit, note);
+        vec![
+            row(
+                &self.bind,
+                "instructions",
+                "binding the driver, with the struct pages",
+            ),
+            row(&self.unbind, "instructions", "unbinding it"),
+            row(
+                &self.init,
+                "instructions/page",
+                "binding the driver, divided by the pages of the namespace",
+            ),
+            row(
+                &self.teardown,
+                "instructions/page",
+                "unbinding it, likewise",
+            ),
+        ]
+    }
+}
+
+/// A device and the driver that makes its struct pages.
+struct Bound {
+    driver: PathBuf,
+    device: String,
+}
+
+impl Bound {
+    fn of(namespace: &Namespace, mode: Mode) -> Result<Self> {
+        match mode {
+            Mode::Fsdax => Ok(Self {
+                driver: "/sys/bus/nd/drivers/nd_pmem".into(),
+                device: pfn_device(namespace.dev())?,
+            }),
+            Mode::Devdax => {
+                let node = namespace.node()?;
+                let name = node.file_name().context("a device without a name")?;
+                Ok(Self {
+                    driver: "/sys/bus/dax/drivers/device_dax".into(),
+                    device: name.to_string_lossy().into_owned(),
+                })
+            }
+        }
+    }
+
+    fn tell(&self, bench: &Bench, file: &str) -> Result<Span> {
+        let path = self.driver.join(file);
+        let (written, span) = bench
+            .clock
+            .time_running(|| fs::write(&path, &self.device))?;
+        written.with_context(|| format!("cannot write {} to {}", self.device, path.display()))?;
+        Ok(span)
+    }
+}
+
+/// The device that claimed an fsdax namespace, and that the driver is bound
+/// to.
+fn pfn_device(namespace: &str) -> Result<String> {
+    let devices = Path::new("/sys/bus/nd/devices");
+    let entries =
+        fs::read_dir(devices).with_context(|| format!("cannot list {}", devices.display()))?;
+    entries
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("pfn"))
+        .find(|e| system::read(e.path().join("namespace")).is_ok_and(|n| n == namespace))
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .with_context(|| format!("no pfn device has claimed {namespace}"))
+}
+
+fn run(bench: &Bench, names: &Names, want: &Want, size: u64) -> Result<()> {
+    let namespace = Namespace::create_sized(want, size)?;
+    let (_, bytes) = namespace.resource()?;
+    let pages = bytes / PAGE as u64;
+    let (binds, unbinds) = cycle(bench, &namespace, want.mode)?;
+    bench.report(&names.bind, 1, &binds)?;
+    bench.report(&names.unbind, 1, &unbinds)?;
+    bench.report(&names.init, pages, &binds)?;
+    bench.report(&names.teardown, pages, &unbinds)?;
+    namespace.destroy()
+}
+
+/// Unbinds and binds again, as often as it is repeated; the first time does
+/// not count.
+fn cycle(bench: &Bench, namespace: &Namespace, mode: Mode) -> Result<(Vec<Span>, Vec<Span>)> {
+    let bound = Bound::of(namespace, mode)?;
+    let (mut binds, mut unbinds) = (Vec::new(), Vec::new());
+    for repeat in 0..=bench.repeats() {
+        let unbind = bound.tell(bench, "unbind")?;
+        let bind = bound.tell(bench, "bind")?;
+        if repeat > 0 {
+            unbinds.push(unbind);
+            binds.push(bind);
+        }
+    }
+    Ok((binds, unbinds))
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a mapping is mapped: the PAGEMAP_SCAN ioctl of `/proc/self/pagemap`.
+//!
+//! It walks the page tables and says of every stretch whether it is present
+//! and whether huge entries map it, for anonymous memory, files, hugetlb and
+//! DAX alike. So a row that says 2M can be held to it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::mapping::Mapping;
+
+/// Categories of include/uapi/linux/fs.h.
+const PRESENT: u64 = 1 << 3;
+const HUGE: u64 = 1 << 6;
+
+/// `struct page_region`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// `struct pm_scan_arg`.
+#[repr(C)]
+#[derive(Default)]
+struct ScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: libc::c_ulong =
+    ((3 << 30) | (size_of::<ScanArg>() << 16) | ((b'f' as usize) << 8) | 16) as libc::c_ulong;
+
+/// How many bytes of a mapping are present, and how many by huge entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mapped {
+    pub present: u64,
+    pub huge: u64,
+}
+
+impl Mapped {
+    /// What is mapped of the first `len` bytes.
+    pub fn of(map: &Mapping, len: usize) -> Result<Self> {
+        let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
+        let mut found = [Region::default(); 64];
+        let end = (map.addr() + len) as u64;
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            start: map.addr() as u64,
+            end,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            category_mask: PRESENT,
+            return_mask: PRESENT | HUGE,
+            ..ScanArg::default()
+        };
+        let mut all = Self::default();
+        while arg.start < end {
+            // SAFETY: `arg` and the regions that it points to outlive the
+            // call.
+            let n = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut arg) };
+            let n = usize::try_from(n)
+                .map_err(|_| io::Error::last_os_error())
+                .context("PAGEMAP_SCAN failed; the kernel needs CONFIG_PROC_PAGE_MONITOR")?;
+            for region in &found[..n.min(found.len())] {
+                all.add(region);
+            }
+            ensure!(arg.walk_end > arg.start, "PAGEMAP_SCAN makes no progress");
+            arg.start = arg.walk_end;
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, region: &Region) {
+        let len = region.end.saturating_sub(region.start);
+        if region.categories & PRESENT != 0 {
+            self.present += len;
+        }
+        if region.categories & HUGE != 0 {
+            self.huge += len;
+        }
+    }
+}
+
+/// An error unless all of the first `len` bytes are present, with huge entries
+/// only or without any.
+pub fn require(map: &Mapping, len: usize, huge: bool) -> Result<()> {
+    let got = Mapped::of(map, len)?;
+    let want = Mapped {
+        present: len as u64,
+        huge: if huge { len as u64 } else { 0 },
+    };
+    ensure!(
+        got == want,
+        "the mapping is not what the row says: of {} KiB, {} are present and {} have huge entries",
+        len >> 10,
+        got.present >> 10,
+        got.huge >> 10
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_is_the_kernels() {
+        assert_eq!(size_of::<ScanArg>(), 96);
+        assert_eq!(PAGEMAP_SCAN, 0xc060_6610);
+    }
+
+    #[test]
+    fn regions_add_up() {
+        let mut all = Mapped::default();
+        for (start, end, categories) in [(0, 4096, PRESENT), (4096, 12288, PRESENT | HUGE)] {
+            all.add(&Region {
+                start,
+                end,
+                categories,
+            });
+        }
+        assert_eq!(
+            all,
+            Mapped {
+                present: 12288,
+                huge: 8192
+            }
+        );
+    }
+}

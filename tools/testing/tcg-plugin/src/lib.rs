@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A plugin for QEMU's TCG: what a guest program executes between two marks.
+//!
+//! Under `-icount` a guest reads instructions off its clock, but a locked
+//! instruction costs as much there as a move. So `make bench` boots once more
+//! with this plugin, which counts what the clock hides:
+//!
+//! ```text
+//!   guest:   ... start  timed operation  stop ...  start  ...
+//!                  |                       |
+//!   plugin:     window 0 opens          closes        window 1 opens
+//! ```
+//!
+//! The marks are two no-ops that no compiler emits (`decode`). QEMU hands over
+//! every block of guest code once, when it translates it, and there each
+//! instruction gets its counters (`api`). The marks call back: a window is the
+//! difference of two readings (`windows`). The counters run through the whole
+//! boot, because a block is translated once and executed inside windows and
+//! outside.
+//!
+//! At its end QEMU has us write one line of JSON per window to the file that
+//! `-plugin …,out=FILE` names:
+//!
+//! ```text
+//! {"window":17,"instructions":8123,"locked":512,"loads":2077,"stores":1040}
+//! ```
+//!
+//! The guest must have one virtual CPU, else nobody could say whose
+//! instructions are counted.
+
+mod api;
+mod decode;
+mod windows;
+
+use std::ffi::{c_char, c_int, c_void, CStr};
+use std::fs;
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use api::{Counter, Info, Insn, Qemu, Tb};
+use decode::Mark;
+use windows::{Counts, Windows};
+
+/// The version of QEMU's plugin interface that we speak. QEMU reads it before
+/// it calls anything in here, so it is set when the library is loaded.
+#[export_name = "qemu_plugin_version"]
+pub static VERSION: AtomicI32 = AtomicI32::new(api::OLD);
+
+#[used]
+#[link_section = ".init_array"]
+static ON_LOAD: extern "C" fn() = set_version;
+
+extern "C" fn set_version() {
+    VERSION.store(api::spoken_here(), Ordering::Relaxed);
+}
+
+/// Everything the callbacks need.
+struct Plugin {
+    qemu: Qemu,
+    windows: Mutex<Windows>,
+    out: PathBuf,
+}
+
+static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+
+/// What QEMU calls after it loaded us. Anything but 0 makes it stop.
+///
+/// # Safety
+///
+/// Only for QEMU: `info` and the `argc` strings of `argv` are valid.
+#[no_mangle]
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: u64,
+    info: *const Info,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> c_int {
+    let words = (0..usize::try_from(argc).unwrap_or(0)).map(|i| {
+        // SAFETY: QEMU passes `argc` pointers to strings with a final zero.
+        unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy()
+    });
+    // SAFETY: QEMU passes a description that is valid during this call.
+    let info = unsafe { &*info };
+    match install(id, info, words.map(|w| w.into_owned()).collect()) {
+        Ok(()) => 0,
+        Err(why) => {
+            eprintln!("tcg-plugin: {why}");
+            1
+        }
+    }
+}
+
+fn install(id: u64, info: &Info, words: Vec<String>) -> Result<(), String> {
+    let mut out = None;
+    for word in &words {
+        match word.split_once('=') {
+            Some(("out", path)) => out = Some(PathBuf::from(path)),
+            _ => return Err(format!("there is no option {word}; there is out=FILE")),
+        }
+    }
+    let out = out.ok_or("say where the windows go: -plugin …,out=FILE")?;
+    if info.vcpus() != Some(1) {
+        return Err("the guest must be a machine with one virtual CPU: -smp 1".into());
+    }
+    let qemu = Qemu::find(info)?;
+    let plugin = PLUGIN.get_or_init(|| Plugin {
+        qemu,
+        windows: Mutex::default(),
+        out,
+    });
+    plugin.qemu.on_translation(id, translated);
+    plugin.qemu.on_exit(id, exits);
+    Ok(())
+}
+
+/// Called for each block of guest code before it runs the first time.
+extern "C" fn translated(_id: u64, tb: *mut Tb) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let qemu = &plugin.qemu;
+    qemu.each_instruction(tb, |insn: Insn, bytes: &[u8]| {
+        match decode::mark(bytes) {
+            Some(Mark::Start) => return qemu.call_on_execution(insn, starts),
+            Some(Mark::Stop) => return qemu.call_on_execution(insn, stops),
+            None => (),
+        }
+        qemu.count_execution(insn, Counter::Instructions);
+        if decode::is_locked(bytes) {
+            qemu.count_execution(insn, Counter::Locked);
+        }
+        qemu.call_on_access(insn, accesses);
+    });
+}
+
+/// Accesses to memory since the guest began.
+static LOADS: AtomicU64 = AtomicU64::new(0);
+static STORES: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn accesses(_vcpu: u32, info: u32, _address: u64, _data: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let counter = match plugin.qemu.is_store(info) {
+        true => &STORES,
+        false => &LOADS,
+    };
+    // One virtual CPU, so one writer.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+extern "C" fn starts(_vcpu: u32, _data: *mut c_void) {
+    mark(Windows::start);
+}
+
+extern "C" fn stops(_vcpu: u32, _data: *mut c_void) {
+    mark(Windows::stop);
+}
+
+fn mark(what: fn(&mut Windows, Counts)) {
+    if let Some(plugin) = PLUGIN.get() {
+        let now = Counts {
+            instructions: plugin.qemu.read(Counter::Instructions),
+            locked: plugin.qemu.read(Counter::Locked),
+            loads: LOADS.load(Ordering::Relaxed),
+            stores: STORES.load(Ordering::Relaxed),
+        };
+        let windows = plugin.windows.lock();
+        what(&mut windows.unwrap_or_else(PoisonError::into_inner), now);
+    }
+}
+
+/// Called when QEMU ends.
+extern "C" fn exits(_id: u64, _data: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let windows = plugin.windows.lock();
+    let windows = windows.unwrap_or_else(PoisonError::into_inner);
+    if let Some(complaint) = windows.complaint() {
+        eprintln!("tcg-plugin: {complaint}");
+    }
+    if let Err(e) = fs::write(&plugin.out, windows.lines()) {
+        eprintln!("tcg-plugin: cannot write {}: {e}", plugin.out.display());
+    }
+}
+
+/// What callbacks get that need nothing.
+const NOTHING: *mut c_void = ptr::null_mut();

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make bench`: what an operation costs with the C kernel and with the Rust
+//! kernel, on any machine, to the instruction.
+//!
+//! Both kernels have one configuration but for our pieces (`config`), and the
+//! same program runs in both guests. It says which rows there are (`protocol`).
+//! Then three passes of boots (`boots`), the two kernels always in turn:
+//!
+//! ```text
+//!   icount   QEMU counts a nanosecond per instruction; the minimum of each boot
+//!            must repeat in the next one, else the row has no figure (`steady`)
+//!   plugin   once more with tools/testing/tcg-plugin, which counts locked
+//!            instructions and references to memory (`counts`)
+//!   wall     fio and the like, without all that
+//! ```
+//!
+//! What the guests said is kept (`recording`), and of nothing else the report is
+//! made (`report`): a table (`table`), `bench.json`, a picture (`chart`), and a
+//! page with everything (`page`, `slopes`).
+
+mod boots;
+mod chart;
+mod config;
+mod counts;
+mod page;
+mod protocol;
+mod recording;
+mod report;
+mod slopes;
+mod steady;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use anyhow::{bail, Context, Result};
+
+use crate::cli::BenchArgs;
+use crate::command::{clean, output};
+use crate::files;
+use crate::guest;
+use crate::paths::Paths;
+use crate::program;
+use crate::progress::seconds;
+use crate::variant::Variant;
+use boots::Boots;
+use protocol::Listed;
+use report::{About, Report};
+
+/// Boots of each kernel in a round.
+const BOOTS: usize = 3;
+const QUICK_BOOTS: usize = 2;
+
+/// How to read the report.
+const READING: &[&str] = &[
+    "Each row is one operation, done many times by the same program on two kernels that differ in \
+     nothing but the language of a few pieces. QEMU runs them on one virtual CPU whose clock \
+     advances by one nanosecond per instruction, so the guest reads instructions off its clock, \
+     and the figures are the same on any host.",
+    "C and Rust are the instructions of one operation: the least of the repeats in a boot, and \
+     the least of the boots. Spread is how far the boots of one kernel are apart. A row whose \
+     spread stays above 1 % is called unsteady and has no ratio. Rust/C below 1 means that the \
+     Rust kernel needs fewer instructions.",
+    "Locked instructions, loads and stores are counted in a pass of its own, C before the stroke \
+     and Rust behind it. A locked instruction costs some 20 others on a real CPU, and more when \
+     CPUs compete for the line.",
+];
+
+/// What the report cannot show.
+const LIMITS: &[&str] = &[
+    "Time. An instruction is not a nanosecond on a CPU: caches, TLBs, branch prediction and the \
+     latency of the memory do not exist here. Fewer instructions, locked instructions and \
+     references are a good sign and not a proof.",
+    "Contention. There is one virtual CPU; how the code behaves when many compete for a lock or \
+     a counter is not measured.",
+    "The memory. It is the host's RAM: no bandwidth limit of a module, and flushing costs \
+     nothing.",
+    "Other configurations. The kernels are small ones made for tests; config/base.config says \
+     what is in them.",
+];
+
+/// Measures and reports; 0 when every row has a figure.
+pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| paths.cache.join("bench"));
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let program = program::build(paths)?;
+    let rows = rows(&program, args)?;
+    let (c, image) = guest::prepare(paths, Variant::C)?;
+    let (rust, _) = guest::prepare(paths, Variant::Rust)?;
+    let began = Instant::now();
+    let mut about = About {
+        date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        commit: commit(paths),
+        kernel_c: c.release_string.clone(),
+        kernel_rust: rust.release_string.clone(),
+        config_digest: config::common_digest(paths)?,
+        qemu: qemu()?,
+        quick: args.quick,
+        boots: if args.quick { QUICK_BOOTS } else { BOOTS },
+        ..About::default()
+    };
+
+    let mut boots = Boots {
+        paths,
+        kernels: [&c, &rust],
+        image: &image,
+        program: &program,
+        quick: args.quick,
+        timeout: args.timeout,
+        journal: out.join("boots.jsonl"),
+        recording: Default::default(),
+        problems: Vec::new(),
+        remarks: Vec::new(),
+        interrupted: false,
+        wall_on: None,
+    };
+    boots.begin()?;
+    boots.icount(&rows, about.boots)?;
+    boots.plugin(&rows);
+    if !boots.interrupted {
+        boots.wall(&rows, about.boots);
+    }
+    if boots.interrupted {
+        bail!(
+            "interrupted; what was measured is in {}",
+            boots.journal.display()
+        );
+    }
+    about.wall_on = boots.wall_on.take();
+    about.seconds = began.elapsed().as_secs();
+
+    let mut report = Report::new(about, &rows, &boots.recording);
+    report.problems = boots.problems;
+    report.remarks = boots.remarks;
+    let written = write(&report, &out)?;
+    print!("{}", table::text(&report));
+    for path in written {
+        println!("{}", path.display());
+    }
+    println!("It took {}.", seconds(began.elapsed()));
+    Ok(i32::from(!report.complete()))
+}
+
+/// The rows that are to be measured.
+fn rows(program: &Path, args: &BenchArgs) -> Result<Vec<Listed>> {
+    let mut cmd = clean(program);
+    cmd.args(["bench", "list"]);
+    let all = protocol::parse_list(&output(&mut cmd)?)?;
+    let wanted = |l: &&Listed| {
+        (l.quick || !args.quick) && (l.group == "gup" || !args.gup) && args.rows.is_match(&l.row)
+    };
+    let rows: Vec<Listed> = all.iter().filter(wanted).cloned().collect();
+    if rows.is_empty() {
+        let mut groups: Vec<&str> = all.iter().map(|l| l.group.as_str()).collect();
+        groups.dedup();
+        bail!(
+            "none of the {} rows is wanted with ROWS='{}'; their groups are: {}",
+            all.len(),
+            args.rows,
+            groups.join(", ")
+        );
+    }
+    Ok(rows)
+}
+
+/// Writes `bench.json`, the picture and the page; says where they are.
+fn write(report: &Report, out: &Path) -> Result<Vec<PathBuf>> {
+    let (json, svg, html) = (
+        out.join("bench.json"),
+        out.join("bench.svg"),
+        out.join("bench.html"),
+    );
+    files::write_json(&json, report)?;
+    let picture = chart::svg(report)?;
+    files::write_atomic(&svg, picture.as_bytes(), false)?;
+    files::write_atomic(&html, page::html(report, &picture)?.as_bytes(), false)?;
+    Ok(vec![json, svg, html])
+}
+
+/// What is checked out, and whether it was changed since.
+fn commit(paths: &Paths) -> String {
+    let git = |args: &[&str]| {
+        let mut cmd = clean("git");
+        output(cmd.arg("-C").arg(&paths.checkout).args(args))
+    };
+    match (git(&["rev-parse", "HEAD"]), git(&["status", "--porcelain"])) {
+        (Ok(id), Ok(changes)) if changes.trim().is_empty() => id.trim().to_owned(),
+        (Ok(id), _) => format!("{} and changes", id.trim()),
+        (Err(_), _) => "not a git checkout".into(),
+    }
+}
+
+/// Which QEMU.
+fn qemu() -> Result<String> {
+    let text = output(clean("qemu-system-x86_64").arg("--version"))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = write(&report::tests::report(), dir.path()).unwrap();
+        for path in &written {
+            assert!(fs::metadata(path).unwrap().len() > 1000, "{path:?}");
+        }
+        let back: Report = files::read_json(&written[0]).unwrap();
+        assert_eq!(back.rows.len(), 6);
+    }
+}
