@@ -26,6 +26,7 @@ pub const VARIABLES: &[&str] = &[
     "ICOUNT",
     "KERNEL_SOURCE",
     "YES",
+    "QUICK",
 ];
 
 #[derive(Parser, Debug)]
@@ -41,6 +42,8 @@ pub enum Verb {
     Run(GuestArgs),
     /// Formatting, lints, documentation, host tests, and all tests in the guest.
     Check(GuestArgs),
+    /// Compare the interfaces of the C and the Rust kernel.
+    Abi(AbiArgs),
     /// Boot a guest and run a command in it.
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
@@ -102,6 +105,17 @@ impl GuestArgs {
         }
         Ok(paths)
     }
+}
+
+/// What is compared.
+#[derive(Args, Clone, Debug)]
+pub struct AbiArgs {
+    /// Compare the builds only and boot nothing.
+    #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
+    pub quick: bool,
+    /// Take both build directories as they are instead of building.
+    #[arg(long)]
+    pub as_built: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -17,6 +17,7 @@
 //! `rootfs`, `guest` and `check`. Everything that is made goes to the cache
 //! folder (paths), one writer at a time (lock).
 
+mod abi;
 mod check;
 mod cli;
 mod command;
@@ -88,6 +89,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
     match verb {
         Verb::Run(args) => return Ok(exit_status(run::run(&paths, &args)?)),
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
+        Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
         Verb::Guest(args) => {
             let command = args.command()?;
             let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;
