@@ -33,7 +33,7 @@ mod symbols;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -150,10 +150,7 @@ impl Builds {
         areas.insert(Area::Kconfig, config::pieces(&self.source.dir)?);
 
         step.set(3, "prototypes");
-        areas.insert(
-            Area::Prototype,
-            prototypes::check(rust, &self.source.dir)?,
-        );
+        areas.insert(Area::Prototype, prototypes::check(rust, &self.source.dir)?);
 
         step.set(4, "struct layouts");
         self.layouts(paths, &log, areas)?;
@@ -164,28 +161,34 @@ impl Builds {
     fn layouts(
         &self,
         paths: &Paths,
-        log: &std::path::Path,
+        log: &Path,
         areas: &mut BTreeMap<Area, Compared>,
     ) -> Result<()> {
         let path = paths.checkout.join(layout::FILE);
         let listed =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let listed = layout::list(&listed);
+        let mut names = listed.clone();
+        for dir in &self.dirs {
+            names.extend(layout::named_in_sources(dir)?);
+        }
         let _lock = cache_lock(paths, "compiling the tables of struct layouts")?;
-        let ask = |dir: &PathBuf| {
+        let ask = |dir: &Path| {
             let make = kbuild::kernel_make(paths, &self.source, dir, &self.tc);
-            layout::read(make, dir, &listed, log)
+            layout::read(make, dir, &names, log)
         };
         let [c, rust] = [ask(&self.dirs[0])?, ask(&self.dirs[1])?];
         let mut layout = compare(Area::Layout, &c.c, &rust.c);
-        if !rust.absent.is_empty() {
+        let absent: Vec<_> = listed.difference(&rust.structs).cloned().collect();
+        if !absent.is_empty() {
             layout.notes.push(format!(
                 "not compared, because the headers of the bindings do not show them: {}",
-                rust.absent.join(", ")
+                absent.join(", ")
             ));
         }
-        layout.notes.push(
-            "a bit field has no address: only what is around it shows a move of one".into(),
-        );
+        layout
+            .notes
+            .push("a bit field has no address: only what is around it shows a move of one".into());
         areas.insert(Area::Layout, layout);
         let mut binding = compare(Area::Binding, &rust.c, &rust.rust);
         // The other kernel has the same bindings; its Rust code is the same

@@ -130,7 +130,14 @@ impl Bindings {
                 }
                 continue;
             }
-            let made_up = ["__bindgen", "_bindgen", "bindgen_", "_bitfield", "_unused", "_address"];
+            let made_up = [
+                "__bindgen",
+                "_bindgen",
+                "bindgen_",
+                "_bitfield",
+                "_unused",
+                "_address",
+            ];
             if made_up.iter().any(|p| field.starts_with(p)) {
                 continue;
             }

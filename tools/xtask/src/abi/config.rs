@@ -130,7 +130,10 @@ fn read(text: &str, all: &mut BTreeMap<String, Asked>) {
                     Inside::Symbol(name) => {
                         all.entry(name.clone()).or_default().depends.extend(asked);
                     }
-                    Inside::Block => blocks.last_mut().into_iter().for_each(|b| b.extend(asked.clone())),
+                    Inside::Block => blocks
+                        .last_mut()
+                        .into_iter()
+                        .for_each(|b| b.extend(asked.clone())),
                     Inside::Nothing => (),
                 }
             }
@@ -169,7 +172,11 @@ fn terms(expression: &str) -> BTreeSet<String> {
     if expression.contains("||") && parts.iter().any(|p| !p.contains('(') && p.contains("||")) {
         parts = vec![expression.to_owned()];
     }
-    parts.iter().map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()).collect()
+    parts
+        .iter()
+        .map(|p| p.trim().to_owned())
+        .filter(|p| !p.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,7 +215,14 @@ config RUST_BLK_DEV_PMEM
     fn blocks_hold_for_what_is_inside() {
         let mut all = BTreeMap::new();
         read(KCONFIG, &mut all);
-        let depends = |name: &str| all[name].depends.iter().cloned().collect::<Vec<_>>().join(",");
+        let depends = |name: &str| {
+            all[name]
+                .depends
+                .iter()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         assert_eq!(depends("RUST_DEV_PAGEMAP"), "RUST,X86_64,ZONE_DEVICE");
         assert_eq!(depends("ZONE_DEVICE"), "MEMORY_HOTPLUG");
         assert_eq!(depends("BLK_DEV_PMEM"), "BLOCK,LIBNVDIMM");
@@ -220,7 +234,11 @@ config RUST_BLK_DEV_PMEM
     fn depending_on_the_c_option_is_enough() {
         let mut all = BTreeMap::new();
         read(KCONFIG, &mut all);
-        let list: Vec<_> = judge(&all).differences.into_iter().map(|d| (d.name, d.c.is_some())).collect();
+        let list: Vec<_> = judge(&all)
+            .differences
+            .into_iter()
+            .map(|d| (d.name, d.c.is_some()))
+            .collect();
         let expected = [
             ("RUST_DEV_PAGEMAP: depends on RUST", false),
             ("RUST_DEV_PAGEMAP: depends on X86_64", false),

@@ -89,7 +89,9 @@ impl Area {
             Area::Kconfig => "what the C option of a piece depends on and selects",
             Area::Sysfs => "files, folders and links in /sys: type, mode, target",
             Area::Debugfs => "files, folders and links in debugfs: type and mode",
-            Area::Value => "what files of nvdimm and dax devices hold, where that is the same at each boot",
+            Area::Value => {
+                "what files of nvdimm and dax devices hold, where that is the same at each boot"
+            }
             Area::Tracepoint => "trace events and their formats",
             Area::Errno => "how bad calls end",
         }
@@ -183,7 +185,11 @@ mod tests {
             .collect();
         assert_eq!(
             sides,
-            [("gone", Side::C), ("new", Side::Rust), ("other", Side::Both)]
+            [
+                ("gone", Side::C),
+                ("new", Side::Rust),
+                ("other", Side::Both)
+            ]
         );
         assert_eq!((compared.c, compared.rust), (3, 3));
     }

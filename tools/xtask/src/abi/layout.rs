@@ -36,8 +36,8 @@ const TABLE: &str = "rust_dax_layout";
 pub struct Layouts {
     pub c: Facts,
     pub rust: Facts,
-    /// Structs of the list that the bindings do not have.
-    pub absent: Vec<String>,
+    /// Which of the names the bindings have.
+    pub structs: BTreeSet<String>,
 }
 
 /// A struct with its members, in the order of the tables.
@@ -58,24 +58,26 @@ impl Row {
     }
 }
 
-/// Asks both compilers. `make` is the kernel's make for this build, without a
-/// target; `listed` is the text of [`FILE`].
-pub fn read(mut make: Command, build: &Path, listed: &str, log: &Path) -> Result<Layouts> {
+/// Asks both compilers about the structs of these names. `make` is the kernel's
+/// make for this build, without a target.
+pub fn read(
+    mut make: Command,
+    build: &Path,
+    names: &BTreeSet<String>,
+    log: &Path,
+) -> Result<Layouts> {
     let path = build.join("rust/bindings/bindings_generated.rs");
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let bindings = Bindings::parse(&text)
-        .with_context(|| format!("cannot understand {}", path.display()))?;
-    let mut names = named_in_sources(build)?;
-    names.extend(list(listed));
-    let (known, absent): (Vec<_>, Vec<_>) =
-        names.into_iter().partition(|n| bindings.is_complete(n));
-    let rows: Vec<Row> = known
-        .into_iter()
+    let bindings =
+        Bindings::parse(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+    let rows: Vec<Row> = names
+        .iter()
+        .filter(|name| bindings.is_complete(name))
         .map(|name| Row {
-            tag: bindings.tag(&name),
-            members: bindings.members(&name),
-            name,
+            tag: bindings.tag(name),
+            members: bindings.members(name),
+            name: name.clone(),
         })
         .collect();
 
@@ -96,19 +98,15 @@ pub fn read(mut make: Command, build: &Path, listed: &str, log: &Path) -> Result
     m.push(&dir);
     make.arg(m).args(["layout_c.o", "layout_rust.o"]);
     run_logged(&mut make, log, |_| ()).context("cannot compile the tables of struct layouts")?;
-    let listed = list(listed);
     Ok(Layouts {
         c: facts(&rows, &table(&dir.join("layout_c.o"))?)?,
         rust: facts(&rows, &table(&dir.join("layout_rust.o"))?)?,
-        absent: absent
-            .into_iter()
-            .filter(|n| listed.contains(n))
-            .collect(),
+        structs: rows.into_iter().map(|r| r.name).collect(),
     })
 }
 
-/// The names of a list with comments.
-fn list(text: &str) -> BTreeSet<String> {
+/// The names of a list with comments, [`FILE`].
+pub fn list(text: &str) -> BTreeSet<String> {
     text.lines()
         .map(|l| l.split('#').next().unwrap_or_default().trim())
         .filter(|l| !l.is_empty())
@@ -116,14 +114,14 @@ fn list(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Everything that the Rust sources of the build name as `bindings::…`.
-fn named_in_sources(build: &Path) -> Result<BTreeSet<String>> {
+/// Everything that the Rust sources of a build name as `bindings::…`. Most are
+/// functions and constants.
+pub fn named_in_sources(build: &Path) -> Result<BTreeSet<String>> {
     let mention = Regex::new(r"\bbindings::([A-Za-z_][A-Za-z0-9_]*)").context("not a pattern")?;
     let mut names = BTreeSet::new();
     let sources: BTreeSet<_> = rust_objects(build)?
         .into_iter()
         .flat_map(|o| o.sources)
-        .filter(|s| !s.starts_with(build) && s.exists())
         .collect();
     for path in sources {
         let text =
@@ -246,7 +244,10 @@ fn facts(rows: &[Row], table: &[u64]) -> Result<Facts> {
         facts.insert(c.clone(), format!("size {size}, align {align}"));
         for m in &row.members {
             let (offset, size) = next();
-            facts.insert(format!("{c}.{}", m.c), format!("offset {offset}, size {size}"));
+            facts.insert(
+                format!("{c}.{}", m.c),
+                format!("offset {offset}, size {size}"),
+            );
         }
     }
     Ok(facts)
@@ -275,7 +276,10 @@ mod tests {
     #[test]
     fn both_tables_have_the_same_rows() {
         let (c, rust) = (c_file(&rows()), rust_file(&rows()));
-        assert!(c.contains("\tsizeof(struct a), _Alignof(struct a),\n"), "{c}");
+        assert!(
+            c.contains("\tsizeof(struct a), _Alignof(struct a),\n"),
+            "{c}"
+        );
         assert!(c.contains("\t__builtin_offsetof(struct a, y), sizeof(((struct a *)0)->y),\n"));
         assert!(c.contains("\t__builtin_offsetof(b_t, z), 0,\n"));
         assert!(rust.contains("[usize; 10]"), "{rust}");

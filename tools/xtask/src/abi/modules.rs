@@ -92,13 +92,11 @@ fn modinfo(bytes: &[u8]) -> Result<Vec<(String, String)>> {
 }
 
 fn pairs(bytes: &[u8]) -> impl Iterator<Item = (String, String)> + '_ {
-    bytes
-        .split(|b| *b == 0)
-        .filter_map(|text| {
-            let text = String::from_utf8_lossy(text);
-            let (key, value) = text.split_once('=')?;
-            Some((key.to_owned(), value.to_owned()))
-        })
+    bytes.split(|b| *b == 0).filter_map(|text| {
+        let text = String::from_utf8_lossy(text);
+        let (key, value) = text.split_once('=')?;
+        Some((key.to_owned(), value.to_owned()))
+    })
 }
 
 #[cfg(test)]

@@ -22,9 +22,13 @@ pub struct RustObject {
     pub sources: Vec<PathBuf>,
 }
 
-/// All of them, of vmlinux and of the modules.
+/// All of them, of vmlinux and of the modules, with their sources but for what
+/// bindgen and Kbuild wrote into the build directory.
 pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
     let mut list = Vec::new();
+    let made = build
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", build.display()))?;
     for name in listed(build)? {
         let path = build.join(&name);
         let cmd = command_file(&path);
@@ -36,7 +40,11 @@ pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
         if sources.first().is_some_and(|s| is_rust(s)) {
             list.push(RustObject {
                 name,
-                sources: sources.into_iter().filter(|s| is_rust(s)).collect(),
+                sources: sources
+                    .into_iter()
+                    .filter(|s| is_rust(s) && s.exists())
+                    .filter(|s| !s.starts_with(build) && !s.starts_with(&made))
+                    .collect(),
             });
         }
     }
@@ -46,9 +54,8 @@ pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
 /// The names of all objects that are linked into something.
 fn listed(build: &Path) -> Result<Vec<String>> {
     let path = build.join("vmlinux.a");
-    let read = |path: &Path| {
-        fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-    };
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let bytes = read(&path)?;
     let cannot = || format!("{} is not an archive", path.display());
     let archive = ArchiveFile::parse(&*bytes).with_context(cannot)?;

@@ -22,10 +22,17 @@ use walkdir::WalkDir;
 
 use super::facts::{Area, Compared, Difference};
 use super::objects::{rust_objects, RustObject};
-use super::symbols::{defined, is_mangled};
+use super::symbols::{defined, names_code};
 
 /// Where headers are that another file may include.
-const HEADERS: &[&str] = &["include", "arch/x86/include", "mm", "fs", "drivers/dax", "drivers/nvdimm"];
+const HEADERS: &[&str] = &[
+    "include",
+    "arch/x86/include",
+    "mm",
+    "fs",
+    "drivers/dax",
+    "drivers/nvdimm",
+];
 
 /// Looks at the Rust objects of a build.
 pub fn check(build: &Path, source: &Path) -> Result<Compared> {
@@ -35,12 +42,11 @@ pub fn check(build: &Path, source: &Path) -> Result<Compared> {
     for object in &objects {
         let path = build.join(&object.name);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let symbols =
-            defined(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
-        for (name, _) in symbols.into_iter().filter(|(name, _)| !is_mangled(name)) {
+        let symbols = defined(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        for (name, _) in symbols.into_iter().filter(|(name, _)| names_code(name)) {
             defined_by.insert(name, object.name.clone());
         }
-        written.read(object, build)?;
+        written.read(object)?;
     }
     let names: Vec<&str> = defined_by.keys().map(String::as_str).collect();
     let headers = declaring_headers(source, &names)?;
@@ -101,11 +107,10 @@ struct Written {
 }
 
 impl Written {
-    fn read(&mut self, object: &RustObject, build: &Path) -> Result<()> {
+    fn read(&mut self, object: &RustObject) -> Result<()> {
         for path in &object.sources {
-            // What bindgen and Kbuild wrote comes from the headers, and core
-            // is the compiler's.
-            if path.starts_with(build) || !path.exists() || path.starts_with("/usr") {
+            // core is the compiler's.
+            if path.starts_with("/usr") {
                 continue;
             }
             let text = fs::read_to_string(path)
@@ -203,9 +208,8 @@ fn declaring_headers(source: &Path, names: &[&str]) -> Result<BTreeMap<String, S
 /// function looks the same; what is called there is declared as well.
 fn declaration(name: &str) -> Result<Regex> {
     let n = regex::escape(name);
-    let pattern = format!(
-        r"(?m)^[^#/*\n]*[\s*]{n}\s*\([^;{{]*[;{{]|(?m)^\s*extern\b[^;(]*\b{n}\b[^;(]*;"
-    );
+    let pattern =
+        format!(r"(?m)^[^#/*\n]*[\s*]{n}\s*\([^;{{]*[;{{]|(?m)^\s*extern\b[^;(]*\b{n}\b[^;(]*;");
     Regex::new(&pattern).with_context(|| format!("cannot search for {name}"))
 }
 
@@ -237,7 +241,11 @@ mod tests {
             .map(|n| (n.to_owned(), "include/x.h".to_owned()))
             .into();
         let compared = judge(&defined_by, &headers, &written);
-        let names: Vec<_> = compared.differences.iter().map(|d| d.name.as_str()).collect();
+        let names: Vec<_> = compared
+            .differences
+            .iter()
+            .map(|d| d.name.as_str())
+            .collect();
         assert_eq!(names, ["unchecked", "by_hand"]);
         assert_eq!((compared.c, compared.rust), (2, 1));
         assert!(compared.notes[0].contains("private"));
@@ -257,7 +265,14 @@ mod tests {
              static inline bool inlined(void)\n{ caller(1); }\nextern int variable;\nvoid plain2(void);\n",
         )
         .unwrap();
-        let names = ["plain", "inlined", "variable", "of_a_comment", "macro", "absent"];
+        let names = [
+            "plain",
+            "inlined",
+            "variable",
+            "of_a_comment",
+            "macro",
+            "absent",
+        ];
         let found = declaring_headers(dir.path(), &names).unwrap();
         let found: Vec<_> = found.keys().map(String::as_str).collect();
         assert_eq!(found, ["inlined", "plain", "variable"]);

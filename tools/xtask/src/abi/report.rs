@@ -119,7 +119,11 @@ impl Report {
     }
 
     fn write(&self, t: &mut String) -> std::fmt::Result {
-        writeln!(t, "C    Linux {}\nRust Linux {}\n", self.kernels.c, self.kernels.rust)?;
+        writeln!(
+            t,
+            "C    Linux {}\nRust Linux {}\n",
+            self.kernels.c, self.kernels.rust
+        )?;
         writeln!(
             t,
             "{:<11}{:>8}{:>8}{:>10}{:>12}",
@@ -277,7 +281,8 @@ mod tests {
         ]);
         assert!(r.ok);
         let text = r.text();
-        assert!(text.contains("symbol, only in Rust: mangled\n    see README.md, \"Limits\"\n    _RNv\n"));
+        assert!(text
+            .contains("symbol, only in Rust: mangled\n    see README.md, \"Limits\"\n    _RNv\n"));
         assert!(text.contains("symbol never (only in C)"), "{text}");
         assert!(!text.contains("not asked"), "{text}");
     }
@@ -288,7 +293,10 @@ mod tests {
         assert!(!r.ok);
         let text = r.text();
         assert!(text.contains("symbol a (only in C)\n    C    EXPORT_SYMBOL\n"));
-        assert!(text.contains("symbol b (not the same)\n    C    two\n    Rust 2\n"), "{text}");
+        assert!(
+            text.contains("symbol b (not the same)\n    C    two\n    Rust 2\n"),
+            "{text}"
+        );
     }
 
     #[test]

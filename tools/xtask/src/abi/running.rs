@@ -55,13 +55,19 @@ fn add(c: &Told, rust: &Told, areas: &mut BTreeMap<Area, Compared>) -> Result<()
         let facts = |told: &Told| {
             let facts = told.areas.get(&area).cloned();
             facts.with_context(|| {
-                format!("the guest with Linux {} told nothing of the area {}", told.kernel, area.name())
+                format!(
+                    "the guest with Linux {} told nothing of the area {}",
+                    told.kernel,
+                    area.name()
+                )
             })
         };
         let mut compared = compare(area, &facts(c)?, &facts(rust)?);
         if area == Area::Errno {
             compared.notes = c.notes.clone();
-            compared.notes.extend(rust.notes.iter().filter(|n| !c.notes.contains(n)).cloned());
+            compared
+                .notes
+                .extend(rust.notes.iter().filter(|n| !c.notes.contains(n)).cloned());
         }
         areas.insert(area, compared);
     }

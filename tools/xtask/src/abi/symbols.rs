@@ -41,18 +41,18 @@ fn parse(text: &str) -> Result<Facts> {
         .collect()
 }
 
-/// Global symbols of vmlinux and of each module, but for the mangled ones of
-/// Rust, which only the code that was compiled with them can name.
+/// Global symbols of vmlinux and of each module, but for those that no source
+/// names.
 pub fn global(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
     let path = build.join("vmlinux");
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut facts = Facts::new();
     let symbols = defined(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
-    facts.extend(symbols.into_iter().filter(|(name, _)| !is_mangled(name)));
+    facts.extend(symbols.into_iter().filter(|(name, _)| names_code(name)));
     for (module, bytes) in modules {
         let symbols = defined(bytes).with_context(|| format!("cannot read {module}"))?;
         for (name, kind) in symbols {
-            if !is_mangled(&name) {
+            if names_code(&name) {
                 facts.insert(format!("{module}: {name}"), kind);
             }
         }
@@ -86,11 +86,10 @@ pub fn elf(bytes: &[u8]) -> Result<ElfFile64<'_, LittleEndian>> {
     Ok(file)
 }
 
-/// A name of rustc's, with the prefix of the padding before a function or
-/// without.
-pub fn is_mangled(name: &str) -> bool {
-    let name = name.strip_prefix("__pfx_").unwrap_or(name);
-    name.starts_with("_R") || name.starts_with("_ZN")
+/// Whether a source can name it: not the mangled symbols of Rust, which only
+/// code compiled with them knows, nor the padding before a function.
+pub fn names_code(name: &str) -> bool {
+    !["_R", "_ZN", "__pfx_"].iter().any(|p| name.starts_with(p))
 }
 
 #[cfg(test)]
@@ -114,8 +113,8 @@ mod tests {
 
     #[test]
     fn names_of_rustc() {
-        assert!(is_mangled("_RNvMs0_NtC1a") && is_mangled("__pfx__RNvMs0_NtC1a"));
-        assert!(!is_mangled("get_dev_pagemap") && !is_mangled("__pfx_get_dev_pagemap"));
+        assert!(!names_code("_RNvMs0_NtC1a") && !names_code("__pfx_get_dev_pagemap"));
+        assert!(names_code("get_dev_pagemap") && names_code("__put_page"));
     }
 
     #[test]

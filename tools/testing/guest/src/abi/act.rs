@@ -64,8 +64,6 @@ pub enum Then {
     Splice(usize, usize),
     /// Catch faults with userfaultfd.
     Userfault(usize, usize),
-    /// Shorten the file below it.
-    Shorten(i64),
 }
 
 fn done(result: i64) -> io::Result<i64> {
@@ -125,7 +123,7 @@ fn buffer() -> io::Result<Mapping> {
 
 impl Then {
     /// `at` is the mapping's address; the table's numbers are relative to it.
-    pub fn perform(self, at: usize, file: Option<&File>, scratch: &Path) -> io::Result<i64> {
+    pub fn perform(self, at: usize, scratch: &Path) -> io::Result<i64> {
         let place = |offset: usize| (at + offset) as *mut libc::c_void;
         // SAFETY: the child's mapping at `at`, and the address space that is
         // reserved around it, are used by nothing else; whatever a call does
@@ -159,8 +157,7 @@ impl Then {
                 }
                 Then::Register(o, len) => register(at + o, len),
                 Then::DirectRead(o, len) => {
-                    let disk =
-                        crate::mapping::open_rw(scratch, true).map_err(io::Error::other)?;
+                    let disk = crate::mapping::open_rw(scratch, true).map_err(io::Error::other)?;
                     done(libc::pread(disk.as_raw_fd(), place(o), len, 0) as i64)
                 }
                 Then::Peek(o, len) => {
@@ -185,10 +182,6 @@ impl Then {
                     done(libc::vmsplice(writer.as_raw_fd(), &vec, 1, flags) as i64)
                 }
                 Then::Userfault(o, len) => userfault(at + o, len),
-                Then::Shorten(len) => match file {
-                    Some(file) => done(libc::ftruncate(file.as_raw_fd(), len).into()),
-                    None => Err(io::Error::from_raw_os_error(libc::EBADF)),
-                },
             }
         }
     }
@@ -206,7 +199,11 @@ fn register(at: usize, len: usize) -> io::Result<i64> {
     // SAFETY: the parameters are as large as the kernel's structure, and the
     // vector lives until the call returns.
     unsafe {
-        let ring = done(libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr()))?;
+        let ring = done(libc::syscall(
+            libc::SYS_io_uring_setup,
+            4,
+            params.as_mut_ptr(),
+        ))?;
         done(libc::syscall(
             libc::SYS_io_uring_register,
             ring,

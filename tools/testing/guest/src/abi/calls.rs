@@ -4,7 +4,7 @@
 //! they stand beside a wrong one and must not begin to fail.
 //!
 //! Nothing here says how a call should end: the two kernels say it, and they
-//! must agree.
+//! must agree. A row is a line, however long.
 
 use libc::{
     MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC, O_DIRECT, O_EXCL, O_RDONLY, O_RDWR,
@@ -81,6 +81,7 @@ const SYNC: Shape = Shape {
 const NO_NUMBER: &[&str] = &["x", "-1", "0", "1"];
 
 /// Files of sysfs, and what is written to them.
+#[rustfmt::skip]
 const STORES: &[(Node, &str, &[&str])] = &[
     // Alignments: none, no power of two, too small, too large.
     (Node::Seed("pfn_seed"), "align", &["0", "3145728", "12288", "512", "1099511627776", "x", "-1"]),
@@ -143,6 +144,7 @@ const STORES: &[(Node, &str, &[&str])] = &[
 ];
 
 /// Mappings: what, name, how, and what then.
+#[rustfmt::skip]
 const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::Devdax, "map", SHARED, &[Then::Load(0)]),
     (Thing::Devdax, "map privately", PRIVATE, &[]),
@@ -189,6 +191,7 @@ const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
 ];
 
 /// Pins of all kinds.
+#[rustfmt::skip]
 const PINS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::Devdax, "pin for long", SHARED, &[Then::Pin(0, 2 * M, true, true)]),
     (Thing::Devdax, "pin for long, slowly", SHARED, &[Then::Pin(0, 2 * M, true, false)]),
@@ -239,6 +242,7 @@ const ADVICE: &[(&str, i32)] = &[
     ("an unknown one", 99),
 ];
 
+#[rustfmt::skip]
 const FILES: &[(Thing, &str, i32, Act)] = &[
     (Thing::Devdax, "read", O_RDWR, Act::Read(4096, 0, 0)),
     (Thing::Devdax, "write", O_RDWR, Act::Write(4096, 0, 0)),
@@ -349,7 +353,10 @@ pub fn all() -> Vec<Case> {
                 shape: SHARED,
                 then: &[Then::Store(0)],
             };
-            add(format!("{}: opened with {flags}, map and write", thing(on)), call);
+            add(
+                format!("{}: opened with {flags}, map and write", thing(on)),
+                call,
+            );
         }
         for (index, &(name, _)) in ADVICE.iter().enumerate() {
             let call = Call::Map {
@@ -362,9 +369,17 @@ pub fn all() -> Vec<Case> {
         }
     }
     for &(on, name, flags, act) in FILES {
-        add(format!("{}: {name}", thing(on)), Call::File { on, flags, act });
+        add(
+            format!("{}: {name}", thing(on)),
+            Call::File { on, flags, act },
+        );
     }
-    for on in [Thing::Devdax, Thing::RawDisk, Thing::SectorDisk, Thing::FsdaxFile] {
+    for on in [
+        Thing::Devdax,
+        Thing::RawDisk,
+        Thing::SectorDisk,
+        Thing::FsdaxFile,
+    ] {
         for &(name, request, words) in IOCTLS {
             let call = Call::File {
                 on,

@@ -99,7 +99,7 @@ fn perform(call: &Call, path: Option<&Path>) -> io::Result<i64> {
             let at = map(reserve.addr(), shape, file.as_ref())?;
             let mut last = 0;
             for step in *then {
-                last = step.perform(at, file.as_ref(), Path::new(SCRATCH))?;
+                last = step.perform(at, Path::new(SCRATCH))?;
             }
             Ok(match then.last() {
                 // What is in the memory says nothing about the call.

@@ -26,11 +26,7 @@ const OTHERS: &[&str] = &[
 const OF_THE_COMPILER: &[&str] = &["sections", "notes"];
 
 /// Where devices of persistent memory and DAX have their files.
-const DEVICES: &[&str] = &[
-    "/sys/bus/nd/devices",
-    "/sys/bus/dax/devices",
-    "/sys/block",
-];
+const DEVICES: &[&str] = &["/sys/bus/nd/devices", "/sys/bus/dax/devices", "/sys/block"];
 
 /// Files whose text is another one at each boot, or that act when read.
 const CHANGING: &[&str] = &[
