@@ -23,16 +23,20 @@ const PIECES: &[(&str, &str)] = &[
     ("RUST_X86_GUP", "HAVE_GUP_FAST"),
 ];
 
-/// Every symbol of a build's `.config` and its value.
+/// The symbols of a build's `.config` that have a value. One that "is not set"
+/// is as good as one that does not exist there.
 pub fn symbols(build: &Path) -> Result<Facts> {
     let path = build.join(".config");
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(text
-        .lines()
+    Ok(values(&text))
+}
+
+fn values(text: &str) -> Facts {
+    text.lines()
         .filter_map(kconfig::parse)
-        .map(|(name, value)| (name.to_owned(), value.unwrap_or("n").to_owned()))
-        .collect())
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect()
 }
 
 /// What one symbol asks for, `if` blocks and menus around it included.
@@ -210,6 +214,13 @@ config RUST_BLK_DEV_PMEM
 \tbool
 \tdepends on RUST && BLOCK
 ";
+
+    #[test]
+    fn what_is_not_set_is_not_there() {
+        let facts = values("# comment\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x=y\"\n");
+        let list: Vec<_> = facts.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(list, ["A=y", "C=\"x=y\""]);
+    }
 
     #[test]
     fn blocks_hold_for_what_is_inside() {

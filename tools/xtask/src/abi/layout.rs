@@ -135,6 +135,8 @@ fn kbuild_file() -> String {
     "# Made by xtask abi.\n\
      obj-m := layout.o\n\
      layout-y := layout_c.o layout_rust.o\n\
+     # It would put a border behind the table.\n\
+     KASAN_SANITIZE := n\n\
      ccflags-y := -I$(srctree)/rust/bindings\n"
         .into()
 }

@@ -59,12 +59,12 @@ fn judge(
     written: &Written,
 ) -> Compared {
     let mut compared = Compared::default();
-    for (name, header) in headers {
-        compared.c += 1;
-        if written.exports.contains(name) {
-            compared.rust += 1;
-            continue;
-        }
+    let (checked, others): (Vec<_>, Vec<_>) = headers
+        .iter()
+        .partition(|(name, _)| written.exports.contains(*name));
+    compared.c = headers.len();
+    compared.rust = checked.len();
+    for (name, header) in others {
         let object = defined_by.get(name).map_or("?", String::as_str);
         compared.differences.push(Difference {
             area: Area::Prototype,
@@ -81,6 +81,10 @@ fn judge(
             rust: Some(format!("declared by hand in {file}")),
         });
     }
+    let names: Vec<&str> = checked.iter().map(|(name, _)| name.as_str()).collect();
+    compared
+        .notes
+        .push(format!("compared by rustc: {}", names.join(", ")));
     let private: Vec<&str> = defined_by
         .keys()
         .filter(|name| !headers.contains_key(*name))
@@ -248,7 +252,8 @@ mod tests {
             .collect();
         assert_eq!(names, ["unchecked", "by_hand"]);
         assert_eq!((compared.c, compared.rust), (2, 1));
-        assert!(compared.notes[0].contains("private"));
+        assert_eq!(compared.notes[0], "compared by rustc: checked");
+        assert!(compared.notes[1].contains("private"));
     }
 
     #[test]
