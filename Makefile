@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check bench guest shell build lint doc
+VERBS := run check abi bench guest shell build lint doc
 
 # A variable reaches the harness by the environment, as it was written: CMD may
 # hold any text of a shell, and no shell but the guest's reads it. In one given
@@ -41,6 +41,8 @@ help:
 #:   run      build the Rust kernel, boot it, and do direct I/O into a file
 #:            mapped with 2 MiB DAX pages; prints a report
 #:   check    formatting, lints, host tests, and all tests in the guest
+#:   abi      compare the interfaces of the C and the Rust kernel: symbols, structs,
+#:            modules, sysfs, trace events, errnos; fails on what is not meant
 #:   bench    measure the C and the Rust kernel side by side: instructions per
 #:            operation, as a table, a picture and a page
 #:   guest    boot a guest and run CMD in it; prints its output
@@ -63,7 +65,8 @@ help:
 #:            not turn the status into 99
 #:   ICOUNT=1     one CPU that takes one guest nanosecond per instruction
 #:   ROWS=regex   bench only the rows whose names match; GUP=1 those of GUP
-#:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes
+#:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
+#:            abi compares the builds and boots nothing
 #:   OUT=folder   where bench puts its results (bench in the cache)
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking

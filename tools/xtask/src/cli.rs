@@ -48,6 +48,8 @@ pub enum Verb {
     Check(GuestArgs),
     /// Measure the C and the Rust kernel side by side.
     Bench(BenchArgs),
+    /// Compare the interfaces of the C and the Rust kernel.
+    Abi(AbiArgs),
     /// Boot a guest and run a command in it.
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
@@ -129,6 +131,17 @@ pub struct BenchArgs {
     /// Seconds until a guest is stopped.
     #[arg(long, env = "TIMEOUT", value_parser = seconds)]
     pub timeout: Option<Duration>,
+}
+
+/// What is compared.
+#[derive(Args, Clone, Debug)]
+pub struct AbiArgs {
+    /// Compare the builds only and boot nothing.
+    #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
+    pub quick: bool,
+    /// Take both build directories as they are instead of building.
+    #[arg(long)]
+    pub as_built: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -66,7 +66,7 @@ pub fn build_with(paths: &Paths, variant: Variant, force: bool) -> Result<Built>
     let stamp = dir.join(".rust-dax-built");
     let digest = digest(paths, &source, variant, &tc)?;
     if !force && fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
-        if let Ok(built) = built(&source, variant, &dir) {
+        if let Ok(built) = built(&source.dir, variant, &dir) {
             return Ok(built);
         }
     }
@@ -88,9 +88,18 @@ pub fn build_with(paths: &Paths, variant: Variant, force: bool) -> Result<Built>
     install_modules(paths, &source, &dir, &tc, &log)?;
     nfit::build(paths, &source, &dir, &tc, &log)?;
 
-    let built = built(&source, variant, &dir)?;
+    let built = built(&source.dir, variant, &dir)?;
     files::write_atomic(&stamp, digest.as_bytes(), false)?;
     Ok(built)
+}
+
+/// The last build of a variant, whatever changed since.
+pub fn as_built(paths: &Paths, variant: Variant) -> Result<Built> {
+    let dir = paths.build(variant);
+    let link = dir.join("source");
+    let source = fs::read_link(&link)
+        .with_context(|| format!("there is no finished build in {}", dir.display()))?;
+    built(&source, variant, &dir)
 }
 
 /// Only configures a variant, as its build would; returns its `.config`.
@@ -261,14 +270,14 @@ pub fn release(dir: &Path) -> Result<String> {
 }
 
 /// Describes a finished build; fails when a part is missing.
-fn built(source: &Source, variant: Variant, dir: &Path) -> Result<Built> {
+fn built(source: &Path, variant: Variant, dir: &Path) -> Result<Built> {
     let built = Built {
         variant,
         bzimage: dir.join("arch/x86/boot/bzImage"),
         modules: dir.join("modules_install/lib/modules"),
         nfit_modules: dir.join("modules_nfit/lib/modules"),
         release_string: release(dir)?,
-        source: source.dir.clone(),
+        source: source.to_owned(),
     };
     let parts = [
         built.bzimage.clone(),

@@ -111,7 +111,7 @@ fn collect(wanted: &mut Wanted, name: &str, text: &str) -> Result<()> {
 }
 
 /// `CONFIG_X=y` or `# CONFIG_X is not set`.
-fn parse(line: &str) -> Option<(&str, Option<&str>)> {
+pub fn parse(line: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = line.strip_prefix("# CONFIG_") {
         return Some((rest.strip_suffix(" is not set")?, None));
     }

@@ -17,6 +17,7 @@
 //! `rootfs`, `guest`, `check` and `bench`. Everything that is made goes to the cache
 //! folder (paths), one writer at a time (lock).
 
+mod abi;
 mod bench;
 mod check;
 mod cli;
@@ -90,6 +91,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Run(args) => return Ok(exit_status(run::run(&paths, &args)?)),
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
+        Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
         Verb::Guest(args) => {
             let command = args.command()?;
             let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;

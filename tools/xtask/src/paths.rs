@@ -77,6 +77,11 @@ impl Paths {
         self.cache.join("log").join(format!("{name}.log"))
     }
 
+    /// What a command found, as a file for other programs.
+    pub fn result(&self, name: &str) -> PathBuf {
+        self.cache.join("results").join(name)
+    }
+
     /// The guest's images.
     pub fn rootfs(&self) -> PathBuf {
         self.cache.join("rootfs")

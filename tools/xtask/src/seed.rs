@@ -18,8 +18,13 @@ use crate::command::{clean, run_logged};
 use crate::files;
 use crate::progress::Step;
 
-/// What a copy must not inherit: it is the sibling's result, not make's state.
+/// What a copy must not inherit: the sibling's results, and the modules outside
+/// the tree, whose lists (`modules.order`, `*.mod`) have its path in them. With
+/// those a build of nfit_test's modules would link those of the sibling again
+/// and install none here.
 const NOT_COPIED: &[&str] = &[
+    "abi",
+    "nfit",
     ".rust-dax-built",
     ".rust-dax-config",
     "modules_install",
@@ -120,6 +125,7 @@ mod tests {
         seed(&to, std::slice::from_ref(&from), &log).unwrap();
         assert!(!to.exists(), "there is nothing to copy");
         fs::create_dir_all(from.join("modules_install/lib")).unwrap();
+        fs::create_dir_all(from.join("nfit/tools")).unwrap();
         fs::write(
             from.join(".a.o.cmd"),
             format!("cc -o {}/a.o", from.display()),
@@ -131,6 +137,8 @@ mod tests {
         seed(&to, &[from], &log).unwrap();
         let text = fs::read_to_string(to.join(".a.o.cmd")).unwrap();
         assert_eq!(text, format!("cc -o {}/a.o", to.display()));
-        assert!(!to.join(".rust-dax-built").exists() && !to.join("modules_install").exists());
+        for name in [".rust-dax-built", "modules_install", "nfit"] {
+            assert!(!to.join(name).exists(), "{name}");
+        }
     }
 }

@@ -50,6 +50,18 @@ pub struct Source {
 }
 
 impl Source {
+    /// A tree that is taken as it is.
+    pub fn at(dir: &Path) -> Source {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        Source {
+            release: Release(name.trim_start_matches("linux-").to_owned()),
+            dir: dir.to_owned(),
+            digest: String::new(),
+            kconfig_digest: String::new(),
+            overlay: Vec::new(),
+        }
+    }
+
     /// The overlay's files with this ending, by their path in the tree.
     pub fn overlay_files<'a>(&'a self, ending: &'a str) -> impl Iterator<Item = &'a str> {
         self.overlay

@@ -169,8 +169,19 @@ impl Device {
         write: bool,
         fast: bool,
     ) -> io::Result<()> {
+        self.pin_longterm_at(map.addr(), len, write, fast)
+    }
+
+    /// The same at an address, mapped or not.
+    pub fn pin_longterm_at(
+        &self,
+        addr: usize,
+        len: usize,
+        write: bool,
+        fast: bool,
+    ) -> io::Result<()> {
         let mut test = PinLongterm {
-            addr: map.addr() as u64,
+            addr: addr as u64,
             size: len as u64,
             flags: u32::from(write) | (u32::from(fast) << 1),
         };

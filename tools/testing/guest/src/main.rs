@@ -3,6 +3,7 @@
 //! What runs inside the guest: the main job of `make run`, the guest tests of
 //! `make check`, and the question which implementation is live.
 
+mod abi;
 mod bench;
 mod command;
 mod data;
@@ -60,6 +61,15 @@ enum Verb {
         #[arg(long)]
         spec: PathBuf,
         /// Where to write the report.
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// Write what a program can see of this kernel, for a comparison.
+    Abi {
+        /// Refuse (exit status 3) unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        /// Where to write it.
         #[arg(long)]
         json: PathBuf,
     },
@@ -121,6 +131,10 @@ fn work(verb: Verb) -> Result<ExitCode> {
             Ok(refuse(&live, expect).unwrap_or(ExitCode::SUCCESS))
         }
         Verb::MainJob { spec, json } => Ok(status(main_job::run(&spec, &json)?)),
+        Verb::Abi { expect, json } => match refuse(&live::ask()?, expect) {
+            Some(code) => Ok(code),
+            None => abi::run(&json).map(|()| ExitCode::SUCCESS),
+        },
         Verb::Run {
             filter, list: true, ..
         } => {

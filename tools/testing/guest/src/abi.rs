@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a program can see of this kernel, as one JSON document for the host,
+//! which compares the documents of two kernels.
+//!
+//! A stage of namespaces is built first, the same on every kernel: one of each
+//! mode, with a filesystem and open devices. Then the trees of sysfs and
+//! debugfs are listed (trees), the trace events read, and the bad calls of a
+//! table made (calls, perform).
+
+mod act;
+mod calls;
+mod perform;
+mod stage;
+mod trees;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::ndctl;
+use crate::system;
+use stage::Stage;
+
+/// Name to text, as the host compares it.
+pub type Facts = BTreeMap<String, String>;
+
+#[derive(Serialize)]
+struct Document {
+    kernel: String,
+    areas: BTreeMap<&'static str, Facts>,
+    notes: Vec<String>,
+}
+
+/// Writes the document to `json`.
+pub fn run(json: &Path) -> Result<()> {
+    system::load_modules()?;
+    let debugfs = system::debugfs()?;
+    let tracefs = system::tracefs()?;
+    let before = ndctl::namespaces("")?;
+    let stage = Stage::build()?;
+    println!("the stage is built");
+
+    let mut areas = BTreeMap::new();
+    areas.insert("sysfs", trees::list(Path::new("/sys"))?);
+    areas.insert("debugfs", trees::list(&debugfs)?);
+    areas.insert("value", trees::values()?);
+    areas.insert("tracepoint", trees::formats(&tracefs.join("events"))?);
+    for (area, facts) in &areas {
+        println!("{area}: {} names", facts.len());
+    }
+    let (errnos, notes) = perform::all(&stage);
+    println!("errno: {} calls", errnos.len());
+    areas.insert("errno", errnos);
+
+    let taken_down = stage.take_down();
+    // A call that should have been refused may have changed something.
+    let restored = ndctl::restore(&before)?;
+    taken_down?;
+    if !restored.is_empty() {
+        println!("cleaned up: {}", restored.join(", "));
+    }
+    let document = Document {
+        kernel: system::kernel_release()?,
+        areas,
+        notes,
+    };
+    let text = serde_json::to_string_pretty(&document).context("cannot write JSON")?;
+    fs::write(json, text).with_context(|| format!("cannot write {}", json.display()))
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The same namespaces on every kernel: what is listed, and what the bad calls
+//! are made on.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::command::Cmd;
+use crate::ndctl::{self, Bus, Info, Map, Mode, Want, MIB};
+use crate::system;
+use crate::target::Target;
+
+const DEVICES: &str = "/sys/bus/nd/devices";
+const FILE_SIZE: u64 = 8 * MIB;
+
+/// Something to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thing {
+    /// A file on ext4 with DAX, of 8 MiB.
+    FsdaxFile,
+    /// The disk below it, which is mounted.
+    FsdaxDisk,
+    /// A device-dax device with 2 MiB pages.
+    Devdax,
+    /// A disk without DAX that keeps its sectors whole (BTT).
+    SectorDisk,
+    /// A disk that nobody uses, on a namespace without pages.
+    RawDisk,
+    /// A file on the guest's own filesystem, without DAX.
+    PlainFile,
+    /// Ordinary memory: nothing is opened.
+    Memory,
+}
+
+/// A folder of sysfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    Region,
+    /// The region's unused devices, by their file.
+    Seed(&'static str),
+    /// Namespaces: active ones, and one that is disabled.
+    FsdaxNamespace,
+    DevdaxNamespace,
+    RawNamespace,
+    IdleNamespace,
+    /// The pfn device of the fsdax namespace.
+    Pfn,
+    /// The device-dax device.
+    Dax,
+    /// The disk of the fsdax namespace.
+    Disk,
+    /// Any other.
+    At(&'static str),
+}
+
+/// The namespaces and what is on them.
+pub struct Stage {
+    fsdax: Target,
+    devdax: Target,
+    sector: Info,
+    raw: Info,
+    idle: Info,
+    region: PathBuf,
+    plain: PathBuf,
+}
+
+impl Stage {
+    pub fn build() -> Result<Stage> {
+        const fn want(mode: Mode) -> Want {
+            Want {
+                mode,
+                align: 2 * MIB,
+                map: Map::Dev,
+                bus: Bus::Acpi,
+            }
+        }
+        let regions = ndctl::regions(Bus::Acpi.provider())?;
+        let region = regions.first().context("there is no ACPI NVDIMM region")?;
+        let dev = region.dev.clone();
+        let fsdax = Target::create(&want(Mode::Fsdax), FILE_SIZE)?;
+        let devdax = Target::create(&want(Mode::Devdax), FILE_SIZE)?;
+        let sector = make(&format!("-m sector -s 128M -r {dev}"))?;
+        let raw = make(&format!("-m raw -s 128M -r {dev}"))?;
+        let idle = make(&format!("-m raw -s 128M -r {dev}"))?;
+        Cmd::new("ndctl disable-namespace").arg(&idle.dev).ok()?;
+        // A filesystem on a disk without DAX, to be mounted with DAX.
+        let sector_disk = sector.node()?;
+        system::wait_for_node(&sector_disk)?;
+        system::wait_for_node(&raw.node()?)?;
+        Cmd::new("mkfs.ext4 -q -F").arg(&sector_disk).ok()?;
+        let plain = Path::new("/root").join("plain");
+        let file = File::create(&plain).context("cannot make a plain file")?;
+        file.set_len(FILE_SIZE)
+            .context("cannot make a plain file")?;
+        Ok(Stage {
+            fsdax,
+            devdax,
+            sector,
+            raw,
+            idle,
+            region: Path::new(DEVICES).join(dev),
+            plain,
+        })
+    }
+
+    /// Where to open it; ordinary memory is nowhere.
+    pub fn path(&self, thing: Thing) -> Result<Option<PathBuf>> {
+        let mount = self.fsdax.mount.as_ref();
+        Ok(Some(match thing {
+            Thing::FsdaxFile => mount.context("nothing is mounted")?.path("data"),
+            Thing::FsdaxDisk => self.fsdax.namespace.node()?,
+            Thing::Devdax => self.devdax.namespace.node()?,
+            Thing::SectorDisk => self.sector.node()?,
+            Thing::RawDisk => self.raw.node()?,
+            Thing::PlainFile => self.plain.clone(),
+            Thing::Memory => return Ok(None),
+        }))
+    }
+
+    /// The folder of a node.
+    pub fn node(&self, node: Node) -> Result<PathBuf> {
+        let nd = |name: &str| Path::new(DEVICES).join(name);
+        let last = |path: PathBuf| -> String {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        Ok(match node {
+            Node::Region => self.region.clone(),
+            Node::Seed(kind) => nd(&system::read(self.region.join(kind))?),
+            Node::FsdaxNamespace => nd(self.fsdax.namespace.dev()),
+            Node::DevdaxNamespace => nd(self.devdax.namespace.dev()),
+            Node::RawNamespace => nd(&self.raw.dev),
+            Node::IdleNamespace => nd(&self.idle.dev),
+            Node::Pfn => nd(&system::read(
+                nd(self.fsdax.namespace.dev()).join("holder"),
+            )?),
+            Node::Dax => {
+                Path::new("/sys/bus/dax/devices").join(last(self.devdax.namespace.node()?))
+            }
+            Node::Disk => Path::new("/sys/block").join(last(self.fsdax.namespace.node()?)),
+            Node::At(path) => PathBuf::from(path),
+        })
+    }
+
+    /// Closes and destroys all of it.
+    pub fn take_down(self) -> Result<()> {
+        let ended = [self.fsdax.finish(), self.devdax.finish()];
+        for namespace in [&self.sector, &self.raw, &self.idle] {
+            Cmd::new("ndctl destroy-namespace -f")
+                .arg(&namespace.dev)
+                .ok()?;
+        }
+        ended.into_iter().collect()
+    }
+}
+
+fn make(arguments: &str) -> Result<Info> {
+    let out = Cmd::new("ndctl create-namespace")
+        .arg_words(arguments)
+        .ok()?;
+    ndctl::parse_list(&out.stdout)?
+        .into_iter()
+        .next()
+        .context("ndctl said nothing about the namespace that it made")
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pseudo filesystems as lists: every file, folder and link with its mode, and
+//! the texts that are the same at every boot of one kernel.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::Facts;
+
+/// Not listed: other filesystems, and what no program is meant to use.
+const OTHERS: &[&str] = &[
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/sys/kernel/config",
+    "/sys/fs/cgroup",
+    // A folder per cache, named after the address of one with which it merged.
+    "/sys/kernel/slab",
+    "/sys/kernel/debug/tracing",
+];
+
+/// In `/sys/module/NAME`, what the compiler made and not the author.
+const OF_THE_COMPILER: &[&str] = &["sections", "notes"];
+
+/// Where devices of persistent memory and DAX have their files.
+const DEVICES: &[&str] = &["/sys/bus/nd/devices", "/sys/bus/dax/devices", "/sys/block"];
+
+/// Files whose text is another one at each boot, or that act when read.
+const CHANGING: &[&str] = &[
+    "uuid",
+    "parent_uuid",
+    "uevent",
+    "dev",
+    "stat",
+    "inflight",
+    "diskseq",
+    "wait_probe",
+    "available_slots",
+    "dirty_shutdown",
+    "smart",
+];
+
+/// Everything below `root`, with `root` itself. A link is listed, not followed.
+pub fn list(root: &Path) -> Result<Facts> {
+    let mut facts = Facts::new();
+    let mut waiting = vec![root.to_owned()];
+    while let Some(path) = waiting.pop() {
+        // Something may go while it is listed.
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let mode = meta.permissions().mode() & 0o7777;
+        let text = if meta.is_symlink() {
+            let target = fs::read_link(&path).unwrap_or_default();
+            format!("link to {}", target.display())
+        } else if meta.is_dir() {
+            format!("folder {mode:o}")
+        } else {
+            format!("file {mode:o}")
+        };
+        facts.insert(path.display().to_string(), text);
+        if meta.is_dir() {
+            let entries =
+                fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
+            waiting.extend(entries.flatten().map(|e| e.path()).filter(|p| is_listed(p)));
+        }
+    }
+    Ok(facts)
+}
+
+fn is_listed(path: &Path) -> bool {
+    if OTHERS.iter().any(|o| path == Path::new(o)) {
+        return false;
+    }
+    let of_module = path
+        .strip_prefix("/sys/module")
+        .is_ok_and(|rest| rest.components().count() == 2);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !(of_module && OF_THE_COMPILER.contains(&&*name))
+}
+
+/// What the files of our devices, their queues and the parameters of all
+/// modules hold.
+pub fn values() -> Result<Facts> {
+    let mut facts = Facts::new();
+    for root in DEVICES {
+        for device in children(Path::new(root))? {
+            let name = device.file_name().unwrap_or_default().to_string_lossy();
+            if *root == "/sys/block" && !name.starts_with("pmem") {
+                continue;
+            }
+            for dir in [device.clone(), device.join("queue"), device.join("dax")] {
+                read_files(&dir, &mut facts);
+            }
+        }
+    }
+    for module in children(Path::new("/sys/module"))? {
+        read_files(&module.join("parameters"), &mut facts);
+    }
+    Ok(facts)
+}
+
+fn children(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    Ok(entries.flatten().map(|e| e.path()).collect())
+}
+
+/// The readable files of one folder, if there is such a folder.
+fn read_files(dir: &Path, facts: &mut Facts) {
+    for path in children(dir).unwrap_or_default() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let readable = fs::symlink_metadata(&path)
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o444 != 0);
+        if !readable || CHANGING.contains(&&*name) {
+            continue;
+        }
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+            Err(e) => super::perform::errno(&e),
+        };
+        facts.insert(path.display().to_string(), text);
+    }
+}
+
+/// The trace events: their formats without the number, which is given out as
+/// events register.
+pub fn formats(events: &Path) -> Result<Facts> {
+    let mut facts = Facts::new();
+    for system in children(events)? {
+        for event in children(&system).unwrap_or_default() {
+            // Files that switch the whole system have no format.
+            let Ok(text) = fs::read_to_string(event.join("format")) else {
+                continue;
+            };
+            let name = event.strip_prefix(events).unwrap_or(&event);
+            facts.insert(name.display().to_string(), without_number(&text));
+        }
+    }
+    Ok(facts)
+}
+
+fn without_number(format: &str) -> String {
+    let lines: Vec<&str> = format.lines().filter(|l| !l.starts_with("ID:")).collect();
+    lines.join("\n").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_tree_as_a_list() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("guest-test-tree-{}", std::process::id()));
+        fs::create_dir_all(dir.join("a"))?;
+        fs::write(dir.join("a/size"), "1")?;
+        fs::set_permissions(dir.join("a/size"), fs::Permissions::from_mode(0o640))?;
+        symlink("../x", dir.join("a/driver"))?;
+        let facts = list(&dir);
+        fs::remove_dir_all(&dir)?;
+        let facts = facts?;
+        let of = |name: &str| facts[&dir.join(name).display().to_string()].clone();
+        assert_eq!(of("a/size"), "file 640");
+        assert_eq!(of("a/driver"), "link to ../x");
+        assert_eq!(facts.len(), 4);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_listed() {
+        let listed = |p: &str| is_listed(Path::new(p));
+        assert!(!listed("/sys/kernel/slab") && listed("/sys/kernel/mm"));
+        assert!(!listed("/sys/module/nd_pmem/sections"));
+        assert!(listed("/sys/module/nd_pmem/holders"));
+        assert!(listed("/sys/bus/nd/sections"));
+    }
+
+    #[test]
+    fn formats_have_no_number() {
+        let text = "name: dax_pmd_fault\nID: 411\nformat:\n\tfield:int a;\n";
+        assert_eq!(
+            without_number(text),
+            "name: dax_pmd_fault\nformat:\n\tfield:int a;"
+        );
+    }
+}

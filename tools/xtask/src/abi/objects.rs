@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The objects of a build that come from Rust, and the sources of each.
+//!
+//! Kbuild leaves both in the build directory: `vmlinux.a` lists what is built
+//! in, `NAME.mod` what a module consists of, and `.NAME.o.cmd` what an object
+//! was made from. A build directory also holds objects of former builds, so
+//! only what is listed counts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use object::read::archive::ArchiveFile;
+
+/// An object that rustc made.
+#[derive(Clone, Debug)]
+pub struct RustObject {
+    /// In the build directory: `mm/pagemap.o`.
+    pub name: String,
+    /// Its Rust files.
+    pub sources: Vec<PathBuf>,
+}
+
+/// All of them, of vmlinux and of the modules, with their sources but for what
+/// bindgen and Kbuild wrote into the build directory.
+pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
+    let mut list = Vec::new();
+    let made = build
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", build.display()))?;
+    for name in listed(build)? {
+        let path = build.join(&name);
+        let cmd = command_file(&path);
+        // An object that the linker made, for example, has another form of it.
+        let Ok(text) = fs::read_to_string(&cmd) else {
+            continue;
+        };
+        let sources = sources(&text, build);
+        if sources.first().is_some_and(|s| is_rust(s)) {
+            list.push(RustObject {
+                name,
+                sources: sources
+                    .into_iter()
+                    .filter(|s| is_rust(s) && s.exists())
+                    .filter(|s| !s.starts_with(build) && !s.starts_with(&made))
+                    .collect(),
+            });
+        }
+    }
+    Ok(list)
+}
+
+/// The names of all objects that are linked into something.
+fn listed(build: &Path) -> Result<Vec<String>> {
+    let path = build.join("vmlinux.a");
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let bytes = read(&path)?;
+    let cannot = || format!("{} is not an archive", path.display());
+    let archive = ArchiveFile::parse(&*bytes).with_context(cannot)?;
+    let mut names = Vec::new();
+    for member in archive.members() {
+        let member = member.with_context(cannot)?;
+        names.push(String::from_utf8_lossy(member.name()).into_owned());
+    }
+    let order = read(&build.join("modules.order"))?;
+    for module in String::from_utf8_lossy(&order).lines() {
+        let path = build.join(module).with_extension("mod");
+        let objects = read(&path)?;
+        names.extend(String::from_utf8_lossy(&objects).lines().map(str::to_owned));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// `mm/pagemap.o` has `mm/.pagemap.o.cmd`.
+fn command_file(object: &Path) -> PathBuf {
+    let name = object.file_name().unwrap_or_default().to_string_lossy();
+    object.with_file_name(format!(".{name}.cmd"))
+}
+
+/// The file that was compiled, then what it includes.
+fn sources(cmd: &str, build: &Path) -> Vec<PathBuf> {
+    let path = |text: &str| build.join(text.trim().trim_end_matches('\\').trim());
+    let source = cmd
+        .lines()
+        .find_map(|l| l.strip_prefix("source_")?.split_once(":= "))
+        .map(|(_, file)| path(file));
+    let dependencies = cmd
+        .lines()
+        .skip_while(|l| !l.starts_with("deps_"))
+        .skip(1)
+        .take_while(|l| !l.trim().is_empty())
+        .filter(|l| !l.contains("$("))
+        .map(path);
+    source.into_iter().chain(dependencies).collect()
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "rs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CMD: &str = "savedcmd_mm/pagemap.o := rustc x\n\n\
+source_mm/pagemap.o := /src/mm/pagemap.rs\n\n\
+deps_mm/pagemap.o := \\\n\
+    $(wildcard include/config/FS_DAX) \\\n\
+  /src/mm/pagemap/listing.rs \\\n\
+  rust/doctests.rs \\\n\
+  /build/rust/libcore.rmeta \\\n\n\
+mm/pagemap.o: $(deps_mm/pagemap.o)\n";
+
+    #[test]
+    fn the_source_comes_first() {
+        let list = sources(CMD, Path::new("/build"));
+        let list: Vec<_> = list.iter().filter(|p| is_rust(p)).collect();
+        let expected = [
+            "/src/mm/pagemap.rs",
+            "/src/mm/pagemap/listing.rs",
+            "/build/rust/doctests.rs",
+        ];
+        assert_eq!(list, expected.map(Path::new));
+    }
+
+    #[test]
+    fn names_of_command_files() {
+        let path = command_file(Path::new("/b/mm/pagemap.o"));
+        assert_eq!(path, Path::new("/b/mm/.pagemap.o.cmd"));
+    }
+}
