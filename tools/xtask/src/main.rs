@@ -14,12 +14,13 @@
 //! ```
 //!
 //! The guest's image, the guest itself and the tests are the other half; see
-//! `rootfs`, `guest` and `check`. Everything that is made goes to the cache
+//! `rootfs`, `guest`, `check` and `conform`. Everything that is made goes to the cache
 //! folder (paths), one writer at a time (lock).
 
 mod check;
 mod cli;
 mod command;
+mod conform;
 mod console;
 mod diagnostics;
 mod doc;
@@ -88,6 +89,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
     match verb {
         Verb::Run(args) => return Ok(exit_status(run::run(&paths, &args)?)),
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
+        Verb::Conform(args) => return Ok(exit_status(conform::run(&paths, &args)?)),
         Verb::Guest(args) => {
             let command = args.command()?;
             let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;

@@ -4,10 +4,10 @@
 //! `subject::case::namespace`; a doc string says what a failure would mean.
 
 mod direct_io;
-mod external;
+pub mod external;
 mod fork;
 mod lifecycle;
-mod nfit;
+pub mod nfit;
 mod pins;
 mod ranges;
 mod refuse;
