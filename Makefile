@@ -6,14 +6,14 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check guest shell build lint doc
+VERBS := run check conform guest shell build lint doc
 
 # A variable reaches the harness by the environment, as it was written: CMD may
 # hold any text of a shell, and no shell but the guest's reads it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM TIMEOUT ALLOW_SPLAT ICOUNT \
-	     KERNEL_SOURCE YES
+	     KERNEL_SOURCE YES SUITES FRESH
 define pass
 ifeq ($$(origin $(1)),command line)
 override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
@@ -41,6 +41,8 @@ help:
 #:   run      build the Rust kernel, boot it, and do direct I/O into a file
 #:            mapped with 2 MiB DAX pages; prints a report
 #:   check    formatting, lints, host tests, and all tests in the guest
+#:   conform  run the public suites on the C and on the Rust kernel and compare
+#:            them by test name; fails if Rust does worse on any
 #:   guest    boot a guest and run CMD in it; prints its output
 #:   shell    boot a guest with a shell on this terminal
 #:   build    build a kernel (the other verbs do so when something changed)
@@ -60,6 +62,8 @@ help:
 #:   ALLOW_SPLAT=1  a kernel report (oops, WARN, KASAN, lockdep, hung task) does
 #:            not turn the status into 99
 #:   ICOUNT=1     one CPU that takes one guest nanosecond per instruction
+#:   SUITES='mm stress'  of conform: which of stress, mm, nfit, ndctl, pmdk
+#:   FRESH=1      of conform: run again what there are results of
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking
 #:   RUST_DAX_CACHE=folder  where everything is built (~/.cache/rust-dax)
