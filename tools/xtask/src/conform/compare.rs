@@ -6,7 +6,7 @@
 //! worse on a name if its best result is worse than the worst of C; that it
 //! happened once is told too, but fails nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -48,7 +48,10 @@ impl Seen {
         let word = |v: &Option<Verdict>| v.map_or("no result", Verdict::word);
         let mut words: Vec<_> = self.verdicts.iter().map(word).collect();
         words.dedup();
-        words.join(", ")
+        match words.is_empty() {
+            true => "no result".to_owned(),
+            false => words.join(", "),
+        }
     }
 }
 
@@ -82,18 +85,18 @@ pub struct Pair {
     pub rust_log: String,
 }
 
-/// Everything of a suite, sorted by test.
-pub fn compare(c: &Store, rust: &Store) -> Vec<Pair> {
+/// Everything of these tests, sorted by test.
+pub fn compare(tests: &BTreeSet<String>, c: &Store, rust: &Store) -> Vec<Pair> {
     let (c, rust) = (c.by_test(), rust.by_test());
-    let mut pairs = Vec::new();
-    for (test, c_records) in &c {
-        // A test that only one kernel has results of was not compared; the
-        // run ends only when both are complete.
-        if let Some(rust_records) = rust.get(test) {
-            pairs.extend(test_pairs(test, c_records, rust_records));
-        }
-    }
-    pairs
+    let none: &[&Record] = &[];
+    tests
+        .iter()
+        .flat_map(|test| {
+            let c = c.get(test.as_str()).map_or(none, Vec::as_slice);
+            let rust = rust.get(test.as_str()).map_or(none, Vec::as_slice);
+            test_pairs(test, c, rust)
+        })
+        .collect()
 }
 
 fn test_pairs(test: &str, c: &[&Record], rust: &[&Record]) -> Vec<Pair> {

@@ -58,7 +58,8 @@ fn class(c: &[Verdict], rust: &[Verdict]) -> Class {
 #[test]
 fn recorded_results() {
     let ((_a, c), (_b, rust)) = (store(C), store(RUST));
-    let pairs = compare(&c, &rust);
+    let tests = ["cow", "dm.sh", "gup"].map(str::to_owned).into();
+    let pairs = compare(&tests, &c, &rust);
     assert_eq!(
         classes(&pairs),
         [
@@ -90,6 +91,14 @@ fn worse_means_worse_than_c_ever_was() {
     assert_eq!(class(&[Fail], &[Timeout]), Class::FailingOnBoth);
     assert_eq!(class(&[Crash], &[Fail]), Class::NewlyPassing);
     assert_eq!(class(&[Fail, Fail], &[Pass, Pass]), Class::NewlyPassing);
+}
+
+#[test]
+fn a_test_that_ran_on_one_kernel_only_is_not_forgotten() {
+    let ((_a, c), (_b, rust)) = (store(C), store(RUST));
+    let pairs = compare(&["only-c".to_owned()].into(), &c, &rust);
+    assert_eq!(classes(&pairs), [("only-c", Class::NewlyFailing)]);
+    assert_eq!(pairs[0].rust.words(), "no result");
 }
 
 #[test]

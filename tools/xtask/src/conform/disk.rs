@@ -33,7 +33,6 @@ const PACKAGES: &[&str] = &[
     "linux-libc-dev",
     "make",
     "pkgconf",
-    "python3-minimal",
     "uuid-runtime",
     "xz-utils",
 ];

@@ -26,6 +26,7 @@ mod session;
 mod suite;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,9 @@ pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
     let (rust_built, image) = guest::prepare(paths, Variant::Rust)?;
     let disk = disk::prepare(paths, &rust_built)?;
     let program = program::build(paths)?;
+    let mut digest = Fingerprint::default();
+    let program_digest = digest.add("program", &read(&program)?);
+    let program_digest = std::mem::take(program_digest).finish();
     let session = |built| -> Result<Session> {
         Ok(Session {
             paths,
@@ -62,6 +66,7 @@ pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
             image: &image,
             suites: &disk,
             program: &program,
+            program_digest: program_digest.clone(),
             cpus: args.cpus,
             dir: results_dir(paths, built, &[&image, &disk])?,
         })
@@ -85,7 +90,9 @@ pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
 fn both(c: &Session, rust: &Session, suite: &Suite) -> Result<report::Suite> {
     c.run(suite, 1, None)?;
     rust.run(suite, 1, None)?;
-    let results = compare(&c.store(suite)?, &rust.store(suite)?);
+    // Results of tests that are no longer there count no more.
+    let tests: BTreeSet<String> = [c, rust].iter().flat_map(|s| s.tests(suite)).collect();
+    let results = compare(&tests, &c.store(suite)?, &rust.store(suite)?);
     let repeat = compare::to_repeat(&results);
     if !repeat.is_empty() {
         c.run(suite, 2, Some(&repeat))?;
@@ -99,10 +106,10 @@ fn both(c: &Session, rust: &Session, suite: &Suite) -> Result<report::Suite> {
     Ok(report::Suite {
         name: suite.name.to_owned(),
         what: suite.what.to_owned(),
-        tests: c.by_test().len(),
+        tests: tests.len(),
         c_seconds: seconds(&c),
         rust_seconds: seconds(&rust),
-        results: compare(&c, &rust),
+        results: compare(&tests, &c, &rust),
     })
 }
 

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{bail, Result};
+use serde::{Deserialize, Serialize};
 
 use super::record::Store;
 use super::suite::Suite;
 use super::watch::Watch;
+use crate::command::indent;
+use crate::files;
 use crate::guest;
 use crate::kbuild::Built;
 use crate::options::GuestOptions;
@@ -28,6 +31,13 @@ const NEW_BOOT: i32 = 75;
 /// So many boots in a row may end before any test began.
 const BARREN: u32 = 2;
 
+/// Written when nothing of a suite is left to run.
+#[derive(Serialize, Deserialize)]
+struct Complete {
+    program: String,
+    tests: Vec<String>,
+}
+
 /// What every boot of a comparison needs.
 pub struct Session<'a> {
     pub paths: &'a Paths,
@@ -35,6 +45,8 @@ pub struct Session<'a> {
     pub image: &'a Path,
     pub suites: &'a Path,
     pub program: &'a Path,
+    /// When it changes, the tests it knows may change.
+    pub program_digest: String,
     pub cpus: u32,
     /// The folder of this kernel's results.
     pub dir: PathBuf,
@@ -50,25 +62,33 @@ impl Session<'_> {
         Store::open(&self.dir.join(format!("{}.jsonl", suite.name)))
     }
 
+    /// The tests that it consists of, when it has run.
+    pub fn tests(&self, suite: &Suite) -> Vec<String> {
+        files::read_json::<Complete>(&self.marker(suite)).map_or(Vec::new(), |c| c.tests)
+    }
+
+    fn marker(&self, suite: &Suite) -> PathBuf {
+        self.dir.join(format!("{}.complete", suite.name))
+    }
+
     /// Runs what is left of it: of all of its tests, or of some of them once
     /// more as another attempt.
     pub fn run(&self, suite: &Suite, attempt: u32, only: Option<&[String]>) -> Result<()> {
         let mut store = self.store(suite)?;
-        let marker = self.dir.join(format!("{}.complete", suite.name));
-        if only.is_none() && marker.exists() {
+        let known = files::read_json::<Complete>(&self.marker(suite));
+        if only.is_none() && known.is_some_and(|k| k.program == self.program_digest) {
             return Ok(());
         }
         let mut barren = 0;
-        loop {
+        let tests = loop {
             let done: HashSet<String> =
                 store.done(attempt).into_iter().map(str::to_owned).collect();
             if only.is_some_and(|only| only.iter().all(|t| done.contains(t))) {
-                break;
+                return Ok(());
             }
             let before = store.records.len();
-            let finished = self.boot(suite, attempt, only, &done, &mut store)?;
-            if finished {
-                break;
+            if let Some(tests) = self.boot(suite, attempt, only, &done, &mut store)? {
+                break tests;
             }
             barren = match store.records.len() > before {
                 true => 0,
@@ -83,14 +103,15 @@ impl Session<'_> {
                     self.paths.cache.join("log/console").display()
                 );
             }
-        }
+        };
         if only.is_none() {
-            crate::files::write_atomic(&marker, b"", false)?;
+            let program = self.program_digest.clone();
+            files::write_json(&self.marker(suite), &Complete { program, tests })?;
         }
         Ok(())
     }
 
-    /// One boot; true when nothing is left.
+    /// One boot; the names of all tests when nothing is left.
     fn boot(
         &self,
         suite: &Suite,
@@ -98,7 +119,7 @@ impl Session<'_> {
         only: Option<&[String]>,
         done: &HashSet<String>,
         store: &mut Store,
-    ) -> Result<bool> {
+    ) -> Result<Option<Vec<String>>> {
         let mut label = format!("{} on the {} kernel", suite.name, self.variant());
         if attempt > 1 {
             label.push_str(", once more");
@@ -137,8 +158,7 @@ impl Session<'_> {
             &mut |bytes| watch.take(bytes),
         )?;
         let how = match outcome.end {
-            End::Exited(0) | End::Exited(NEW_BOOT) | End::Interrupted => None,
-            End::Exited(_) => None,
+            End::Exited(_) | End::Interrupted => None,
             End::TimedOut => Some("nothing in the guest answered any more"),
             End::Died => Some("the guest stopped"),
         };
@@ -149,10 +169,10 @@ impl Session<'_> {
             };
             watch.crashed(&how, &outcome.lines)?;
         }
-        let stray = watch.finish()?;
+        let told = watch.finish()?;
         match outcome.end {
-            End::Exited(0) => Ok(true),
-            End::Exited(NEW_BOOT) | End::Died | End::TimedOut => Ok(false),
+            End::Exited(0) => Ok(Some(told.tests)),
+            End::Exited(NEW_BOOT) | End::Died | End::TimedOut => Ok(None),
             End::Interrupted => {
                 bail!("interrupted; the same command goes on where it was")
             }
@@ -160,7 +180,7 @@ impl Session<'_> {
                 "the suite {} could not be run on the {} kernel (status {status}):\n{}",
                 suite.name,
                 self.variant(),
-                crate::command::indent(&stray)
+                indent(&told.stray)
             ),
         }
     }

@@ -26,7 +26,7 @@ const STRAY: usize = 12;
 #[derive(Debug, Deserialize)]
 struct Plan {
     left: u64,
-    all: u64,
+    tests: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +53,14 @@ struct Open {
     scanner: Scanner,
 }
 
+/// What a boot told besides results.
+pub struct Told {
+    /// The tests of the suite; none if the guest did not come that far.
+    pub tests: Vec<String>,
+    /// The last lines that belong to no test.
+    pub stray: Vec<String>,
+}
+
 /// Takes the guest's output.
 pub struct Watch<'a> {
     store: &'a mut Store,
@@ -61,6 +69,8 @@ pub struct Watch<'a> {
     label: String,
     /// The folder of the logs.
     logs: PathBuf,
+    /// All of the suite, as the guest knows it.
+    tests: Vec<String>,
     step: Option<Step>,
     ended: u64,
     partial: Vec<u8>,
@@ -76,6 +86,7 @@ impl<'a> Watch<'a> {
             attempt,
             label,
             logs,
+            tests: Vec::new(),
             step: None,
             ended: 0,
             partial: Vec::new(),
@@ -118,9 +129,11 @@ impl<'a> Watch<'a> {
             return self.end(end);
         } else if let Some(json) = line.strip_prefix("plan: ") {
             let plan: Plan = serde_json::from_str(json).with_context(|| told(json))?;
-            self.ended = plan.all.saturating_sub(plan.left);
+            let all = plan.tests.len() as u64;
+            self.tests = plan.tests;
+            self.ended = all.saturating_sub(plan.left);
             if plan.left > 0 {
-                self.step = Some(Step::start(&self.label, Some(plan.all), &self.logs));
+                self.step = Some(Step::start(&self.label, Some(all), &self.logs));
             }
         } else if line != "alive:" {
             if self.stray.len() == STRAY {
@@ -224,14 +237,17 @@ impl<'a> Watch<'a> {
         Ok(true)
     }
 
-    /// Ends the boot: the number of results so far, or what went wrong here.
-    pub fn finish(mut self) -> Result<Vec<String>> {
+    /// The boot is over.
+    pub fn finish(mut self) -> Result<Told> {
         if let Some(step) = self.step.take() {
             step.done();
         }
         match self.problem {
             Some(e) => Err(e),
-            None => Ok(self.stray),
+            None => Ok(Told {
+                tests: self.tests,
+                stray: self.stray,
+            }),
         }
     }
 }
@@ -241,7 +257,7 @@ mod tests {
     use super::*;
 
     const SESSION: &str = "\
-plan: {\"left\": 2, \"all\": 3}
+plan: {\"left\": 2, \"tests\": [\"x\", \"cow\", \"gup\"]}
 begin: {\"name\": \"cow\", \"limit\": 60}
 | TAP version 13
 | 1..1
@@ -273,7 +289,7 @@ kernel: BUG: unable to handle page fault for address: 0000000000000008
         ];
         assert!(watch.crashed("the guest stopped", &console).unwrap());
         assert!(!watch.crashed("again", &console).unwrap());
-        watch.finish().unwrap();
+        assert_eq!(watch.finish().unwrap().tests, ["x", "cow", "gup"]);
 
         let records = &store.records;
         assert_eq!(records[0].results.len(), 2);
@@ -301,7 +317,7 @@ kernel: BUG: unable to handle page fault for address: 0000000000000008
               end: {\"name\":\"y\",\"verdict\":\"ok\",\"why\":\"\",\"seconds\":1,\"parse\":\"status\"}\n\
               something else\n",
         );
-        assert_eq!(watch.finish().unwrap(), ["something else"]);
+        assert_eq!(watch.finish().unwrap().stray, ["something else"]);
         assert_eq!(store.records[0].splats.len(), 1);
         assert!(store.records[1].splats.is_empty());
     }
@@ -314,7 +330,8 @@ kernel: BUG: unable to handle page fault for address: 0000000000000008
         watch.take(b"end: {\"name\": 1}\n");
         assert!(watch
             .finish()
-            .unwrap_err()
+            .err()
+            .unwrap()
             .to_string()
             .contains("{\"name\": 1}"));
     }

@@ -6,7 +6,7 @@
 //! already, and reads what happens from this program's output, line by line:
 //!
 //! ```text
-//! plan: {"left": 12, "all": 40}
+//! plan: {"left": 1, "tests": ["cow", "gup_test-dump"]}
 //! begin: {"name": "cow", "limit": 600}
 //! | a line that the test printed
 //! kernel: a line that the kernel logged meanwhile
@@ -66,9 +66,9 @@ enum Verdict {
 }
 
 #[derive(Serialize)]
-struct Plan {
+struct Plan<'a> {
     left: usize,
-    all: usize,
+    tests: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -122,7 +122,7 @@ pub fn run(suite: &str, done: Option<&Path>, only: Option<&Path>) -> Result<Exit
         "plan",
         &Plan {
             left: left.len(),
-            all: all.len(),
+            tests: all.iter().map(|i| i.name.as_str()).collect(),
         },
     )?;
     thread::spawn(|| loop {
