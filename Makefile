@@ -6,14 +6,14 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check abi bench guest shell build lint doc
+VERBS := run check abi bench conform guest shell build lint doc
 
 # A variable reaches the harness by the environment, as it was written: CMD may
 # hold any text of a shell, and no shell but the guest's reads it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM TIMEOUT ALLOW_SPLAT ICOUNT \
-	     ROWS QUICK GUP OUT KERNEL_SOURCE YES
+	     ROWS QUICK GUP OUT SUITES FRESH KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
 override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
@@ -45,6 +45,8 @@ help:
 #:            modules, sysfs, trace events, errnos; fails on what is not meant
 #:   bench    measure the C and the Rust kernel side by side: instructions per
 #:            operation, as a table, a picture and a page
+#:   conform  run the public suites on the C and on the Rust kernel and compare
+#:            them by test name; fails if Rust does worse on any
 #:   guest    boot a guest and run CMD in it; prints its output
 #:   shell    boot a guest with a shell on this terminal
 #:   build    build a kernel (the other verbs do so when something changed)
@@ -68,6 +70,8 @@ help:
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing
 #:   OUT=folder   where bench puts its results (bench in the cache)
+#:   SUITES='mm stress'  of conform: which of stress, mm, nfit, ndctl, pmdk
+#:   FRESH=1      of conform: run again what there are results of
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking
 #:   RUST_DAX_CACHE=folder  where everything is built (~/.cache/rust-dax)

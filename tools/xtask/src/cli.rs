@@ -31,6 +31,8 @@ pub const VARIABLES: &[&str] = &[
     "OUT",
     "KERNEL_SOURCE",
     "YES",
+    "SUITES",
+    "FRESH",
 ];
 
 #[derive(Parser, Debug)]
@@ -50,6 +52,8 @@ pub enum Verb {
     Bench(BenchArgs),
     /// Compare the interfaces of the C and the Rust kernel.
     Abi(AbiArgs),
+    /// The public suites on the C and the Rust kernel, compared by name.
+    Conform(ConformArgs),
     /// Boot a guest and run a command in it.
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
@@ -161,6 +165,19 @@ impl CommandArgs {
             _ => Ok(&self.cmd),
         }
     }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ConformArgs {
+    /// Which suites; all of them when none is named.
+    #[arg(long, env = "SUITES", default_value = "")]
+    pub suites: String,
+    /// Forget the results that are there.
+    #[arg(long, env = "FRESH", value_parser = FalseyValueParser::new())]
+    pub fresh: bool,
+    /// Virtual CPUs.
+    #[arg(long, env = "CPUS", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub cpus: u32,
 }
 
 /// `4G`, `512M`, or a plain number of MiB.

@@ -194,6 +194,7 @@ pub fn machine(
         cpus: options.cpus,
         pmem_mib: options.pmem_mib,
         terminal: Terminal::Port,
+        suites: options.suites.clone(),
         extra_cmdline: options.extra_cmdline.clone(),
         extra_arguments: options.extra_arguments.clone(),
     }
@@ -314,9 +315,11 @@ impl Running {
     ) -> Result<Option<End>> {
         let mut deadline = self.started + options.timeout;
         let mut alarmed = options.allow_splat;
+        let mut heard = self.started;
         let end = loop {
             let open = match self.output.recv_timeout(TICK) {
                 Ok(bytes) => {
+                    heard = Instant::now();
                     sink(&bytes);
                     true
                 }
@@ -334,7 +337,8 @@ impl Running {
                 alarmed = true;
                 deadline = deadline.min(Instant::now() + GRACE);
             }
-            if Instant::now() >= deadline {
+            let silent = options.silence.is_some_and(|s| heard.elapsed() >= s);
+            if silent || Instant::now() >= deadline {
                 self.remember_tail();
                 self.last_words();
                 break Some(End::TimedOut);

@@ -5,6 +5,10 @@
 //!
 //! Only leaves are results. The line that closes a suite counts only when it
 //! says "not ok" although no test in it did: then something else went wrong.
+//!
+//! Some selftests announce a case by "# [RUN] what", and its result only says
+//! what was found; then the case is the name, because it is the same whatever
+//! was found.
 
 use std::sync::LazyLock;
 
@@ -54,6 +58,8 @@ struct Level {
 #[derive(Debug, Default)]
 struct Parser {
     levels: Vec<Level>,
+    /// The case that was announced, and how many results it has had.
+    case: Option<(String, usize)>,
     complaints: Vec<String>,
     results: Vec<TestResult>,
 }
@@ -62,6 +68,7 @@ impl Parser {
     fn line(&mut self, text: &str) {
         if let Some(c) = VERSION.captures(text) {
             self.close(depth_of(&c[1]));
+            self.case = None;
         } else if let Some(c) = SUBTEST.captures(text) {
             let depth = depth_of(&c[1]);
             // A new suite on this level ends what was open there.
@@ -74,8 +81,14 @@ impl Parser {
             self.level(depth).planned = planned;
         } else if let Some(c) = RESULT.captures(text) {
             let depth = depth_of(&c[1]);
-            let name = c.get(4).map_or("", |m| m.as_str()).trim().to_owned();
+            let name = c.get(4).map_or("", |m| m.as_str()).trim();
             let note = c.get(5).map_or("", |m| m.as_str());
+            // kselftest puts what it knows behind the "#" of these.
+            let name = match (name, note.strip_prefix("XFAIL ")) {
+                ("", Some(expected)) => expected.to_owned(),
+                ("", None) => format!("#{}", &c[3]),
+                (name, _) => name.to_owned(),
+            };
             self.result(depth, &c[2] == "ok", &name, note);
         } else if let Some(text) = text.trim_start().strip_prefix('#') {
             self.complaint(text.trim());
@@ -92,6 +105,11 @@ impl Parser {
     }
 
     fn complaint(&mut self, text: &str) {
+        if let Some(case) = text.strip_prefix("[RUN] ") {
+            self.case = Some((case.trim().to_owned(), 0));
+            self.complaints.clear();
+            return;
+        }
         const STARTS: [&str; 2] = ["RUN ", "OK "];
         const PARTS: [&str; 5] = [
             "EXPECTATION FAILED",
@@ -132,13 +150,23 @@ impl Parser {
         let reason = match verdict {
             Verdict::Pass => String::new(),
             Verdict::Skip => note[4..].trim().to_owned(),
+            Verdict::Fail if complaints.is_empty() && self.case.is_some() => name.to_owned(),
             Verdict::Fail => complaints
                 .into_iter()
                 .take(3)
                 .collect::<Vec<_>>()
                 .join("; "),
         };
-        let name = self.path(depth, name);
+        let name = match &mut self.case {
+            Some((case, seen)) if depth == 0 => {
+                *seen += 1;
+                match *seen {
+                    1 => case.clone(),
+                    n => format!("{case} ({n})"),
+                }
+            }
+            _ => self.path(depth, name),
+        };
         self.results.push(TestResult {
             name,
             verdict,
@@ -299,6 +327,38 @@ mod tests {
             .reason
             .starts_with("hmm-tests.c:900:migrate:Expected ret"));
         assert_eq!(r[2].reason, "no second device");
+    }
+
+    #[test]
+    fn a_case_gives_its_results_a_name() {
+        let r = parse(
+            "TAP version 13\n1..5\n# [RUN] Basic COW after fork() ... with base page\n\
+             ok 1 No leak from parent into child\n# [RUN] vmsplice() ... with base page\n\
+             not ok 2 Leak from parent into child\n# [RUN] vmsplice() ... with THP (2048 kB)\n\
+             ok 3 # SKIP MAP_HUGETLB failed\n# [RUN] test_prot_read\nok 4 read\nok 5 write\n",
+        );
+        let short: Vec<_> = r.iter().map(|r| (r.name.as_str(), r.verdict)).collect();
+        assert_eq!(
+            short,
+            [
+                ("Basic COW after fork() ... with base page", Verdict::Pass),
+                ("vmsplice() ... with base page", Verdict::Fail),
+                ("vmsplice() ... with THP (2048 kB)", Verdict::Skip),
+                ("test_prot_read", Verdict::Pass),
+                ("test_prot_read (2)", Verdict::Pass),
+            ]
+        );
+        assert_eq!(r[1].reason, "Leak from parent into child");
+        assert_eq!(r[2].reason, "MAP_HUGETLB failed");
+    }
+
+    #[test]
+    fn results_without_a_name() {
+        let r = parse(
+            "1..2\nok 1 # XFAIL 2MB mremap\n\tExpected mremap failure\nok 2 # SKIP no node\n",
+        );
+        assert_eq!(names(&r, Verdict::Pass), ["2MB mremap"]);
+        assert_eq!(names(&r, Verdict::Skip), ["#2"]);
     }
 
     #[test]

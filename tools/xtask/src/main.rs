@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The guest's image, the guest itself and the tests are the other half; see
-//! `rootfs`, `guest`, `check` and `bench`. Everything that is made goes to the cache
+//! `rootfs`, `guest`, `check`, `abi`, `bench` and `conform`. Everything that is made
+//! goes to the cache
 //! folder (paths), one writer at a time (lock).
 
 mod abi;
@@ -22,6 +23,7 @@ mod bench;
 mod check;
 mod cli;
 mod command;
+mod conform;
 mod console;
 mod diagnostics;
 mod doc;
@@ -92,6 +94,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
         Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
+        Verb::Conform(args) => return Ok(exit_status(conform::run(&paths, &args)?)),
         Verb::Guest(args) => {
             let command = args.command()?;
             let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;

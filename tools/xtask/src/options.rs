@@ -22,6 +22,9 @@ pub struct GuestOptions {
     /// Size of each of the two NVDIMMs.
     pub pmem_mib: u64,
     pub timeout: Duration,
+    /// Stop the guest, as after `timeout`, when its command says nothing for
+    /// so long; the time until its first word counts too.
+    pub silence: Option<Duration>,
     /// One CPU, one instruction a nanosecond.
     pub icount: bool,
     /// Reports of the kernel do not change the exit status.
@@ -34,6 +37,9 @@ pub struct GuestOptions {
     pub modules: Modules,
     /// Look for leaks after the command; debug kernels only.
     pub kmemleak: bool,
+    /// One more disk, of which the guest changes a copy: what was built for
+    /// `make conform`.
+    pub suites: Option<PathBuf>,
     /// What the scratch disk starts with.
     pub scratch: Vec<u8>,
     /// More files for the job folder, by name.
@@ -47,6 +53,7 @@ impl Default for GuestOptions {
             cpus: 2,
             pmem_mib: 5120,
             timeout: TIMEOUT,
+            silence: None,
             icount: false,
             allow_splat: false,
             extra_cmdline: Vec::new(),
@@ -54,6 +61,7 @@ impl Default for GuestOptions {
             copy: Vec::new(),
             modules: Modules::Auto,
             kmemleak: false,
+            suites: None,
             scratch: Vec::new(),
             job_files: Vec::new(),
         }

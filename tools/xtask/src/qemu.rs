@@ -74,6 +74,8 @@ pub struct Machine {
     pub cpus: u32,
     pub pmem_mib: u64,
     pub terminal: Terminal,
+    /// One more disk, of which the guest changes a copy.
+    pub suites: Option<PathBuf>,
     pub extra_cmdline: Vec<String>,
     /// More words for QEMU's own command line.
     pub extra_arguments: Vec<OsString>,
@@ -222,6 +224,14 @@ impl Machine {
             ",if=none,id=scratch,format=raw,cache=writeback,discard=unmap",
         )?;
         a.words(&["-device", "virtio-blk-pci,drive=scratch"]);
+        if let Some(suites) = &self.suites {
+            a.words(&["-drive"]).option(
+                "file=",
+                suites,
+                ",if=none,id=suites,format=raw,snapshot=on",
+            )?;
+            a.words(&["-device", "virtio-blk-pci,drive=suites"]);
+        }
 
         for n in 0..2 {
             let size = self.dimm_mib();
@@ -340,6 +350,7 @@ mod tests {
             cpus: 2,
             pmem_mib: 5120,
             terminal: Terminal::Port,
+            suites: None,
             extra_cmdline: vec!["kunit.enable=1".into()],
             extra_arguments: vec!["-plugin".into(), "libx.so".into()],
         }

@@ -46,6 +46,15 @@ const LEFT_OUT: [&str; 6] = [
     "/usr/lib/*/libgallium*",
 ];
 
+/// What makes the guest of a Debian.
+const HOOKS: &[&str] = &[
+    "chroot \"$1\" /usr/local/sbin/build-suites",
+    "mkdir -p \"$1/host/job\" \"$1/usr/lib/modules\"",
+    // The host's resolver and name do not belong into the image.
+    "rm -f \"$1/etc/resolv.conf\"",
+    "echo rust-dax >\"$1/etc/hostname\"",
+];
+
 /// Room for what tests write.
 const FREE_MIB: u64 = 1024;
 /// While it is made: the tree, the image, the packages.
@@ -57,7 +66,8 @@ const LINES: u64 = 2450;
 pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
     let image = paths.rootfs().join("guest.ext4");
     let stamp = paths.rootfs().join("guest.stamp");
-    let recipe = Recipe::read(paths, &built.source)?;
+    let inputs = suites::inputs(paths, &built.source)?;
+    let recipe = Recipe::new(packages(paths)?, &inputs)?;
     if recipe.is_made(&image, &stamp) {
         return Ok(image);
     }
@@ -65,33 +75,58 @@ pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
     if !recipe.is_made(&image, &stamp) {
         // An image that was started must not pass for a finished one.
         files::remove_file(&stamp)?;
-        make(paths, &built.source, &recipe, &image)?;
+        let tree = Tree {
+            label: "Making the guest image",
+            lines: LINES,
+            work: paths.rootfs().join("new"),
+            log: paths.log("rootfs"),
+            hooks: HOOKS,
+            part: "",
+            name: "rust-dax",
+            free_mib: FREE_MIB,
+        };
+        make(paths, &recipe, &inputs, &tree, &image)?;
         files::write_atomic(&stamp, recipe.digest.as_bytes(), false)?;
     }
     Ok(image)
 }
 
-/// Everything that decides what is in the image.
-struct Recipe {
+/// How a Debian is made and which part of it becomes an image.
+pub struct Tree<'a> {
+    /// For the person who waits.
+    pub label: &'a str,
+    /// About as many lines it prints.
+    pub lines: u64,
+    /// A folder for it, removed afterwards.
+    pub work: PathBuf,
+    pub log: PathBuf,
+    /// What runs when the packages are installed; `$1` is the tree.
+    pub hooks: &'a [&'a str],
+    /// The folder of the tree that becomes the image.
+    pub part: &'a str,
+    /// The file system's label.
+    pub name: &'a str,
+    pub free_mib: u64,
+}
+
+/// Everything that decides what is in an image.
+pub struct Recipe {
     packages: Vec<String>,
-    digest: String,
+    pub digest: String,
 }
 
 impl Recipe {
-    fn read(paths: &Paths, source: &Path) -> Result<Recipe> {
+    /// From the names of packages, and files with their paths in the tree.
+    pub fn new(packages: Vec<String>, inputs: &[(String, PathBuf)]) -> Result<Recipe> {
         let mut digest = Fingerprint::default();
         digest.add("suite", SUITE.as_bytes());
         digest.add("sources", SOURCES.as_bytes());
         digest.add("left out", LEFT_OUT.join(" ").as_bytes());
-        for (name, path) in suites::inputs(paths, source)? {
+        for (name, path) in inputs {
             let bytes =
-                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            digest.add(&name, &bytes);
+                fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            digest.add(name, &bytes);
         }
-        let list = suites::image_files(paths).join("packages");
-        let list =
-            fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-        let packages = parse_packages(&list);
         digest.add("packages", packages.join(" ").as_bytes());
         Ok(Recipe {
             packages,
@@ -99,9 +134,17 @@ impl Recipe {
         })
     }
 
-    fn is_made(&self, image: &Path, stamp: &Path) -> bool {
+    /// Whether the image is there and made by this recipe.
+    pub fn is_made(&self, image: &Path, stamp: &Path) -> bool {
         image.is_file() && fs::read_to_string(stamp).is_ok_and(|s| s == self.digest)
     }
+}
+
+fn packages(paths: &Paths) -> Result<Vec<String>> {
+    let list = suites::image_files(paths).join("packages");
+    let text =
+        fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    Ok(parse_packages(&text))
 }
 
 fn parse_packages(list: &str) -> Vec<String> {
@@ -112,39 +155,48 @@ fn parse_packages(list: &str) -> Vec<String> {
         .collect()
 }
 
-fn make(paths: &Paths, source: &Path, recipe: &Recipe, image: &Path) -> Result<()> {
+/// Makes the tree and the image.
+pub fn make(
+    paths: &Paths,
+    recipe: &Recipe,
+    inputs: &[(String, PathBuf)],
+    tree: &Tree,
+    image: &Path,
+) -> Result<()> {
     let root = paths.rootfs();
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    require_disk(&root, NEEDED_GIB, "making the guest image")?;
+    let what = tree.label.to_lowercase();
+    require_disk(&root, NEEDED_GIB, &what)?;
     require_keys()?;
-    let work = root.join("new");
-    remove_as_root(&work)?;
-    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let work = &tree.work;
+    remove_as_root(work)?;
+    fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
 
-    let log = paths.log("rootfs");
+    let log = &tree.log;
     // The log of this image, not of every image ever made.
-    files::remove_file(&log)?;
-    let mut step = Step::start("Making the guest image", Some(LINES), &log);
-    suites::gather(paths, source, &work, &log)?;
+    files::remove_file(log)?;
+    let mut step = Step::start(tree.label, Some(tree.lines), log);
+    suites::gather(inputs, work, log)?;
     fs::write(work.join("sources.list"), SOURCES).context("cannot write sources.list")?;
     let (mut lines, mut doing) = (0, String::from("starting"));
-    run_logged(mmdebstrap(recipe).current_dir(&work), &log, |line| {
+    let mut cmd = mmdebstrap(recipe, tree.hooks);
+    run_logged(cmd.current_dir(work), log, |line| {
         lines += 1;
         if let Some(what) = activity(line) {
             doing = what;
         }
         step.set(lines, &doing);
     })
-    .context("the guest image could not be made; is the network up?")?;
+    .with_context(|| format!("{what} failed; is the network up?"))?;
     step.set(lines, "writing the file system");
-    write_image(&work, image, &log)?;
-    remove_as_root(&work)?;
+    write_image(tree, image, log)?;
+    remove_as_root(work)?;
     step.done();
     Ok(())
 }
 
 /// mmdebstrap as root, in the work folder, where the file names are plain.
-fn mmdebstrap(recipe: &Recipe) -> Command {
+fn mmdebstrap(recipe: &Recipe, hooks: &[&str]) -> Command {
     let mut cmd = as_root("mmdebstrap");
     cmd.args([
         "--verbose",
@@ -161,23 +213,17 @@ fn mmdebstrap(recipe: &Recipe) -> Command {
             .iter()
             .map(|p| format!("--dpkgopt=path-exclude={p}")),
     );
-    cmd.args([
-        "--customize-hook=tar-in overlay.tar /",
-        "--customize-hook=chroot \"$1\" /usr/local/sbin/build-suites",
-        "--customize-hook=mkdir -p \"$1/host/job\" \"$1/usr/lib/modules\"",
-        // The host's resolver and name do not belong into the image.
-        "--customize-hook=rm -f \"$1/etc/resolv.conf\"",
-        "--customize-hook=echo rust-dax >\"$1/etc/hostname\"",
-    ]);
+    cmd.arg("--customize-hook=tar-in overlay.tar /");
+    cmd.args(hooks.iter().map(|h| format!("--customize-hook={h}")));
     cmd.args([SUITE, "tree", "sources.list"]);
     cmd
 }
 
 /// Turns the tree into an image beside the old one, and then replaces that:
 /// a guest that runs keeps what it has open.
-fn write_image(work: &Path, image: &Path, log: &Path) -> Result<()> {
-    let tree = work.join("tree");
-    let new = work.join("guest.ext4");
+fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
+    let tree = made.work.join("tree").join(made.part);
+    let new = made.work.join("image");
     let used = output(as_root("du").args(["-sxm"]).arg(&tree))?;
     let used: u64 = used
         .split_whitespace()
@@ -185,14 +231,13 @@ fn write_image(work: &Path, image: &Path, log: &Path) -> Result<()> {
         .and_then(|n| n.parse().ok())
         .with_context(|| format!("du says nothing about {}", tree.display()))?;
     // File system tables and rounding take about a tenth more.
-    let size = used + used / 10 + FREE_MIB;
+    let size = used + used / 10 + made.free_mib;
     fs::File::create(&new)
         .and_then(|f| f.set_len(size << 20))
         .with_context(|| format!("cannot make {}", new.display()))?;
     let mut cmd = as_root("mke2fs");
-    cmd.args([
-        "-q", "-F", "-t", "ext4", "-m", "0", "-L", "rust-dax", "-J", "size=32",
-    ]);
+    cmd.args(["-q", "-F", "-t", "ext4", "-m", "0", "-J", "size=32"]);
+    cmd.args(["-L", made.name]);
     // Nothing is left to be done in the background of a guest.
     cmd.args([
         "-E",
@@ -246,6 +291,7 @@ fn activity(line: &str) -> Option<String> {
     if let Some(what) = line
         .strip_prefix("I: ")
         .or(line.strip_prefix("build-suites: "))
+        .or(line.strip_prefix("build-conform: "))
     {
         return Some(what.trim_end_matches('.').to_owned());
     }

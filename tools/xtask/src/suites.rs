@@ -44,6 +44,13 @@ pub fn inputs(paths: &Paths, source: &Path) -> Result<Vec<(String, PathBuf)>> {
         let name = patch.file_name().unwrap_or_default().to_string_lossy();
         files.push((format!("usr/src/ndctl-patches/{name}"), patch));
     }
+    files.extend(selftests(source)?);
+    Ok(files)
+}
+
+/// The kernel's selftests and what they include.
+pub fn selftests(source: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
     for part in SELFTESTS {
         for entry in WalkDir::new(source.join(part)).sort_by_file_name() {
             let entry = entry.context("the kernel's source lacks a selftest")?;
@@ -76,11 +83,11 @@ fn ndctl_patches(paths: &Paths) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Collects all of it in `overlay.tar` in the work folder, owned by root.
-pub fn gather(paths: &Paths, source: &Path, work: &Path, log: &Path) -> Result<()> {
+/// Collects files in `overlay.tar` in the work folder, owned by root.
+pub fn gather(inputs: &[(String, PathBuf)], work: &Path, log: &Path) -> Result<()> {
     let overlay = work.join("overlay");
-    for (to, from) in inputs(paths, source)? {
-        copy(&from, &overlay.join(to))?;
+    for (to, from) in inputs {
+        copy(from, &overlay.join(to))?;
     }
     let mut tar = clean("tar");
     tar.args([

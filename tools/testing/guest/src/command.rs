@@ -8,8 +8,8 @@
 //! and its kernel stack, which is the one thing a reader needs.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::io::Read;
+use std::fmt::{self, Write as _};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -44,7 +44,24 @@ pub struct Cmd {
     inner: Command,
     text: String,
     limit: Duration,
+    echo: Option<&'static str>,
 }
+
+/// The error of a command that outlived its limit.
+#[derive(Debug)]
+pub struct TimedOut {
+    text: String,
+    /// Not even SIGKILL ended it.
+    pub stuck: bool,
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for TimedOut {}
 
 /// What a finished command left behind.
 pub struct Output {
@@ -79,7 +96,14 @@ impl Cmd {
             inner,
             text: line.to_string(),
             limit: Duration::from_secs(60),
+            echo: None,
         }
+    }
+
+    /// Prints every line as it comes, with this before it.
+    pub fn echo(mut self, prefix: &'static str) -> Self {
+        self.echo = Some(prefix);
+        self
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -124,8 +148,8 @@ impl Cmd {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start `{}`", self.text))?;
-        let stdout = drain(child.stdout.take());
-        let stderr = drain(child.stderr.take());
+        let stdout = drain(child.stdout.take(), self.echo);
+        let stderr = drain(child.stderr.take(), self.echo);
         let status = wait(&mut child, patient(self.limit), &self.text)?;
         // A grandchild may keep a pipe open after its parent is gone; what
         // came until then is enough.
@@ -177,13 +201,21 @@ fn gist(stderr: &str, stdout: &str) -> String {
     lines.join(" | ")
 }
 
-fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
+fn drain(pipe: Option<impl Read + Send + 'static>, echo: Option<&'static str>) -> Receiver<String> {
     let (tx, rx) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
+        if let Some(pipe) = pipe {
+            let mut pipe = BufReader::new(pipe);
+            let mut from = 0;
             // A read error ends the text early; the exit status still tells.
-            let _ = pipe.read_to_end(&mut bytes);
+            while let Ok(1..) = pipe.read_until(b'\n', &mut bytes) {
+                if let Some(prefix) = echo {
+                    let line = String::from_utf8_lossy(&bytes[from..]);
+                    println!("{prefix}{}", line.trim_end_matches('\n'));
+                    from = bytes.len();
+                }
+            }
         }
         // Nobody listens any more after a timeout.
         let _ = tx.send(String::from_utf8_lossy(&bytes).into_owned());
@@ -195,11 +227,14 @@ fn wait(child: &mut Child, limit: Duration, text: &str) -> Result<ExitStatus> {
     if let Some(status) = poll(child, limit)? {
         return Ok(status);
     }
-    let told = kill_group(child);
-    bail!(
-        "`{text}` did not finish within {} s and was killed{told}",
-        limit.as_secs()
-    )
+    let (told, stuck) = kill_group(child);
+    Err(anyhow::Error::new(TimedOut {
+        text: format!(
+            "`{text}` did not finish within {} s and was killed{told}",
+            limit.as_secs()
+        ),
+        stuck,
+    }))
 }
 
 /// Waits at most `limit` for the child to end.
@@ -220,18 +255,19 @@ pub fn poll(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
 }
 
 /// Kills the child's process group. The returned text says where the child
-/// was in the kernel, and whether it survived the kill.
-pub fn kill_group(child: &mut Child) -> String {
+/// was in the kernel; the bool, whether it survived the kill.
+fn kill_group(child: &mut Child) -> (String, bool) {
     let pid = child.id();
     let was = whereabouts(pid);
     // SAFETY: `kill` takes no pointers. The child leads its own group.
     unsafe { libc::kill(-(pid as i32), libc::SIGKILL) };
     match poll(child, KILL_GRACE) {
-        Ok(Some(_)) => format!(" ({was})"),
-        _ => format!(
-            "; it survives SIGKILL, so it is stuck in the kernel ({})",
-            whereabouts(pid)
-        ),
+        Ok(Some(_)) => (format!(" ({was})"), false),
+        _ => {
+            let now = whereabouts(pid);
+            let told = format!("; it survives SIGKILL, so it is stuck in the kernel ({now})");
+            (told, true)
+        }
     }
 }
 

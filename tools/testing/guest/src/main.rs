@@ -6,6 +6,7 @@
 mod abi;
 mod bench;
 mod command;
+mod conform;
 mod data;
 mod filesystem;
 mod gup;
@@ -93,6 +94,19 @@ enum Verb {
         #[command(subcommand)]
         verb: bench::Verb,
     },
+    /// The guest's side of `make conform`: run what is left of a suite.
+    Conform {
+        /// Refuse to run (exit status 3) unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        /// A file with the names of the tests that are done, one a line.
+        #[arg(long)]
+        done: Option<PathBuf>,
+        /// A file with the names of the tests to run; else all of them.
+        #[arg(long)]
+        only: Option<PathBuf>,
+        suite: String,
+    },
     /// Run one test in this process. Used by `run`.
     #[command(hide = true)]
     One { name: String },
@@ -155,6 +169,15 @@ fn work(verb: Verb) -> Result<ExitCode> {
             }
         }
         Verb::Bench { verb } => bench::main(verb),
+        Verb::Conform {
+            expect,
+            done,
+            only,
+            suite,
+        } => match refuse(&live::ask()?, expect) {
+            Some(code) => Ok(code),
+            None => conform::run(&suite, done.as_deref(), only.as_deref()),
+        },
         Verb::One { name } => Ok(status(runner::one(&name)?)),
     }
 }

@@ -16,7 +16,7 @@ use crate::suites::{dax_pmd, tap, Ndctl, SKIPPED};
 use crate::target::Target;
 
 /// ndctl's own: name, limit in seconds.
-const NDCTL_TESTS: &[(&str, u64)] = &[
+pub const NDCTL_TESTS: &[(&str, u64)] = &[
     ("dax-dev", 60),
     ("device-dax", 240),
     ("hugetlb", 60),
@@ -79,7 +79,7 @@ fn on_real_pmem(name: &str, limit_secs: u64) -> Result<String> {
     })
 }
 
-fn put_away(before: &[ndctl::Info]) -> Result<Vec<String>> {
+pub fn put_away(before: &[ndctl::Info]) -> Result<Vec<String>> {
     unmount_devices(&["/dev/pmem", "/dev/mapper/"])?;
     if Path::new("/dev/mapper/test_pmem").exists() {
         Cmd::new("dmsetup remove test_pmem")

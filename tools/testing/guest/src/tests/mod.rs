@@ -4,11 +4,11 @@
 //! `subject::case::namespace`; a doc string says what a failure would mean.
 
 mod direct_io;
-mod external;
+pub mod external;
 mod fork;
 mod gup;
 mod lifecycle;
-mod nfit;
+pub mod nfit;
 mod pins;
 mod ranges;
 mod refuse;

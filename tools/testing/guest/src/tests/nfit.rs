@@ -39,7 +39,7 @@ const STACK: [&str; 12] = [
 ];
 
 /// ndctl's tests that run on nfit_test: name, limit in seconds.
-const NDCTL_TESTS: &[(&str, u64)] = &[
+pub const NDCTL_TESTS: &[(&str, u64)] = &[
     ("libndctl", 300),
     ("create.sh", 180),
     ("clear.sh", 180),
@@ -83,7 +83,7 @@ fn tree() -> Result<PathBuf> {
 }
 
 /// Swaps the modules, runs `work`, and swaps them back whatever came of it.
-fn with_mock(work: impl FnOnce() -> Result<String>) -> Result<String> {
+pub fn with_mock<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let tree = tree()?;
     unload()?;
     Cmd::new("mount --bind").arg(&tree).arg(MODULES).ok()?;

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PMDK's unit tests of libpmem and libpmem2. A test here is one of its
+//! folders; what it prints holds a result per case.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::item::{Item, Parse, Place};
+use super::stage::SUITES;
+
+/// Where RUNTESTS is, below the suites.
+const TESTS: &str = "/opt/suites/pmdk/src/test";
+
+/// The folders that were built, whatever their names.
+pub fn items() -> Result<Vec<Item>> {
+    let mut names = Vec::new();
+    let list = fs::read_dir(TESTS)
+        .with_context(|| format!("no PMDK in {SUITES}; the disk with the suites lacks it"))?;
+    for entry in list {
+        let dir = entry
+            .with_context(|| format!("cannot list {TESTS}"))?
+            .path();
+        if let Some(runner) = runner(&dir) {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            names.push((name.into_owned(), runner));
+        }
+    }
+    ensure!(!names.is_empty(), "{TESTS} holds no test");
+    names.sort();
+    Ok(names
+        .into_iter()
+        .map(|(name, runner)| Item {
+            dir: TESTS,
+            limit_secs: 200,
+            parse: Parse::Pmdk,
+            ..Item::shell(name.as_str(), Place::DaxMount, format!("{runner} {name}"))
+        })
+        .collect())
+}
+
+/// The older tests are shell scripts, the newer ones Python; each kind has its
+/// runner.
+fn runner(dir: &Path) -> Option<&'static str> {
+    let has = |name: &str| dir.join(name).is_file();
+    match () {
+        _ if has("TESTS.py") => Some("python3 -uB ./RUNTESTS.py"),
+        _ if has("TEST0") => Some("./RUNTESTS -b debug"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_kinds_of_tests() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("pmdk-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        assert_eq!(runner(&dir), None);
+        fs::write(dir.join("TEST0"), "")?;
+        assert_eq!(runner(&dir), Some("./RUNTESTS -b debug"));
+        fs::write(dir.join("TESTS.py"), "")?;
+        assert_eq!(runner(&dir), Some("python3 -uB ./RUNTESTS.py"));
+        fs::remove_dir_all(&dir)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's own selftests of memory management that come near GUP, device
+//! memory, huge pages, copy on write, mremap, madvise and page flags; most as
+//! run_vmtests.sh calls them, and those that take a file or a folder once more
+//! on a DAX filesystem, where nobody runs them.
+
+use anyhow::Result;
+
+use super::item::{Item, Parse, Place};
+
+const DIR: &str = "/opt/suites/mm";
+/// KSFT_SKIP.
+const SKIPS: &[i32] = &[4];
+
+/// Programs with results in TAP: name, place, command, limit in seconds.
+const TAP: &[(&str, Place, &str, u64)] = &[
+    ("gup_longterm", Place::HugePages(64), "./gup_longterm", 200),
+    (
+        "gup_longterm-dax",
+        Place::DaxMount,
+        "cd $DAX && $SUITES/mm/gup_longterm",
+        200,
+    ),
+    ("hmm-private", Place::HugePages(16), HMM, 240),
+    ("hmm-coherent", Place::HugePages(16), HMM_COHERENT, 240),
+    ("cow", Place::HugePages(64), "./cow", 300),
+    ("mremap_test", Place::Memory, "./mremap_test", 300),
+    ("mremap_dontunmap", Place::Memory, "./mremap_dontunmap", 60),
+    ("madv_populate", Place::Memory, "./madv_populate", 60),
+    ("hugetlb_dio", Place::HugePages(16), "./hugetlb_dio", 60),
+    (
+        "hugetlb_madv_vs_map",
+        Place::HugePages(1),
+        "./hugetlb_madv_vs_map",
+        60,
+    ),
+    (
+        "hugetlb-soft-offline",
+        Place::HugePages(8),
+        "./hugetlb-soft-offline",
+        60,
+    ),
+    (
+        "hugepage-mmap",
+        Place::HugePages(160),
+        "./hugepage-mmap",
+        60,
+    ),
+    (
+        "hugepage-mremap",
+        Place::HugePages(128),
+        "./hugepage-mremap",
+        60,
+    ),
+    ("map_hugetlb", Place::HugePages(160), "./map_hugetlb", 60),
+    ("thuge-gen", Place::HugePages(16), "./thuge-gen", 60),
+    ("split_huge_page_test", Place::Memory, SPLIT, 200),
+    (
+        "transhuge-stress",
+        Place::Memory,
+        "./transhuge-stress -d 5",
+        60,
+    ),
+    ("migration", Place::Memory, "./migration", 200),
+    (
+        "pagemap_ioctl",
+        Place::HugePages(16),
+        "./pagemap_ioctl",
+        200,
+    ),
+    ("mkdirty", Place::Memory, "./mkdirty", 60),
+    ("soft-dirty", Place::Memory, "./soft-dirty", 60),
+    ("map_populate", Place::Memory, "./map_populate", 60),
+    (
+        "map_fixed_noreplace",
+        Place::Memory,
+        "./map_fixed_noreplace",
+        60,
+    ),
+    ("mlock2-tests", Place::Memory, "./mlock2-tests", 60),
+    (
+        "mlock-random-test",
+        Place::Memory,
+        "./mlock-random-test",
+        60,
+    ),
+    ("memfd_secret", Place::Memory, "./memfd_secret", 60),
+    (
+        "ksm_functional_tests",
+        Place::Memory,
+        "./ksm_functional_tests",
+        100,
+    ),
+];
+
+/// Programs that only have an exit status.
+const STATUS: &[(&str, Place, &str, u64)] = &[
+    (
+        "gup_test-dump",
+        Place::Memory,
+        "./gup_test -ct -F 0x1 0 19 0x1000",
+        60,
+    ),
+    (
+        "hugetlb-madvise",
+        Place::HugePages(64),
+        "./hugetlb-madvise",
+        60,
+    ),
+    (
+        "hugetlb_fault_after_madv",
+        Place::HugePages(1),
+        "./hugetlb_fault_after_madv",
+        60,
+    ),
+    (
+        "hugetlb-read-hwpoison",
+        Place::HugePages(64),
+        "./hugetlb-read-hwpoison",
+        60,
+    ),
+    ("hugepage-shm", Place::HugePages(160), HUGEPAGE_SHM, 60),
+    (
+        "hugepage-vmemmap",
+        Place::HugePages(16),
+        "./hugepage-vmemmap",
+        60,
+    ),
+    ("khugepaged", Place::Memory, "./khugepaged", 300),
+];
+
+const HMM: &str = "modprobe test_hmm || exit 4; ./hmm-tests; s=$?; \
+    modprobe -r test_hmm || { echo 'test_hmm cannot be unloaded'; exit 1; }; exit $s";
+const HMM_COHERENT: &str = "modprobe test_hmm spm_addr_dev0=0x200000000 \
+    spm_addr_dev1=0x210000000 || exit 4; ./hmm-tests; s=$?; \
+    modprobe -r test_hmm || { echo 'test_hmm cannot be unloaded'; exit 1; }; exit $s";
+const HUGEPAGE_SHM: &str =
+    "echo 268435456 >/proc/sys/kernel/shmmax; echo 4194304 >/proc/sys/kernel/shmall; ./hugepage-shm";
+/// A file system with large folios, as run_vmtests.sh makes one.
+const SPLIT: &str =
+    "modprobe -q xfs; truncate -s 300M /tmp/xfs.img && mkfs.xfs -q /tmp/xfs.img && \
+    mkdir -p /mnt/xfs && mount -o loop /tmp/xfs.img /mnt/xfs && \
+    { ./split_huge_page_test /mnt/xfs; s=$?; umount /mnt/xfs; rm /tmp/xfs.img; exit $s; }";
+
+/// gup_test's calls: GUP and pins, fast, plain and long-term.
+const CALLS: &[(&str, &str)] = &[
+    ("gup-fast", "-u"),
+    ("gup", "-U"),
+    ("pin-fast", "-a"),
+    ("pin", "-b"),
+    ("pin-longterm", "-L"),
+];
+/// And what memory they take: name, place, arguments.
+const MEMORY: &[(&str, Place, &str)] = &[
+    ("thp", Place::Memory, "-t -m 16"),
+    ("4k", Place::Memory, "-T -m 16"),
+    ("hugetlb", Place::HugePages(32), "-H -m 16"),
+    ("dax-write", Place::DaxMount, "-w -S -m 16 -f $DAX/gup"),
+    ("dax-read", Place::DaxMount, "-W -S -m 16 -f $DAX/gup"),
+    ("dax-private", Place::DaxMount, "-w -m 16 -f $DAX/gup"),
+    (
+        "dax-one-by-one",
+        Place::DaxMount,
+        "-w -S -m 4 -n 1 -f $DAX/gup",
+    ),
+];
+
+pub fn items() -> Result<Vec<Item>> {
+    let programs = TAP
+        .iter()
+        .map(|row| (row, Parse::Tap))
+        .chain(STATUS.iter().map(|row| (row, Parse::Status)))
+        .map(|((name, place, line, limit), parse)| Item {
+            limit_secs: *limit,
+            parse,
+            ..item(*name, *place, *line)
+        });
+    let gup = MEMORY.iter().flat_map(|(memory, place, arguments)| {
+        CALLS.iter().map(move |(call, flag)| {
+            let n = if arguments.contains("-n ") {
+                ""
+            } else {
+                "-n 512"
+            };
+            let file = match place {
+                Place::DaxMount => "fallocate -l 16M $DAX/gup && ",
+                _ => "",
+            };
+            item(
+                format!("gup_test-{memory}-{call}"),
+                *place,
+                format!("{file}./gup_test {flag} {arguments} {n} -r 1"),
+            )
+        })
+    });
+    Ok(programs.chain(gup).collect())
+}
+
+fn item(name: impl Into<String>, place: Place, line: impl Into<String>) -> Item {
+    Item {
+        dir: DIR,
+        skips: SKIPS,
+        ..Item::shell(name, place, line)
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Makes the place in which a test runs, and brings the machine back to what
+//! it was.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::command::{Cmd, Output};
+use crate::filesystem::{unmount_devices, DaxMount, Kind};
+use crate::ndctl::{self, Bus, Info, Map, Mode, Namespace, Want, GIB, MIB};
+use crate::system;
+use crate::tests::{external, nfit};
+
+use super::item::{Item, Place};
+
+/// Where the disk with the built suites is mounted.
+pub const SUITES: &str = "/opt/suites";
+/// The disk's label.
+const LABEL: &str = "rust-dax-suites";
+/// `$DAX` of the tests.
+const DAX: &str = "/mnt/dax";
+const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+/// Mounts the suites that were built for this guest, if it has the disk.
+pub fn mount_suites() -> Result<()> {
+    let mount = Cmd::new("mount -o X-mount.mkdir").arg(format!("LABEL={LABEL}"));
+    let mounted = mount.arg(SUITES).run()?;
+    if !mounted.status.success() {
+        println!("no disk with suites: {}", mounted.stderr.trim());
+    }
+    Ok(())
+}
+
+/// What is set up at the moment.
+pub struct Stage {
+    before: Vec<Info>,
+    /// Kept from one test to the next. The mount is dropped first.
+    dax: Option<(DaxMount, Namespace)>,
+    huge_pages: u64,
+}
+
+impl Stage {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            before: ndctl::namespaces("")?,
+            dax: None,
+            huge_pages: system::read_u64(HUGE_PAGES)?,
+        })
+    }
+
+    /// Runs a test in its place.
+    pub fn run(&mut self, item: &Item) -> Result<Output> {
+        let cmd = item.command()?.env("DAX", DAX).env("SUITES", SUITES);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let cmd = cmd.env("PATH", format!("{path}:{SUITES}/bin"));
+        match item.place {
+            Place::Memory | Place::RealPmem => cmd.run(),
+            Place::HugePages(n) => {
+                // A fragmented machine gives fewer; then the test says so.
+                set_huge_pages(n)?;
+                cmd.run()
+            }
+            Place::MockBus => nfit::with_mock(|| cmd.run()),
+            Place::DaxMount => {
+                self.mount()?;
+                cmd.run()
+            }
+        }
+    }
+
+    /// After a test; `fine` says whether what it used can be used again.
+    pub fn tidy(&mut self, item: &Item, fine: bool) -> Result<()> {
+        match item.place {
+            Place::Memory => Ok(()),
+            Place::HugePages(_) => set_huge_pages(self.huge_pages),
+            Place::MockBus => ndctl::restore(&self.before).map(drop),
+            Place::RealPmem => external::put_away(&self.before).map(drop),
+            Place::DaxMount if fine => empty(Path::new(DAX)),
+            Place::DaxMount => {
+                self.dax = None;
+                unmount_devices(&["/dev/pmem"])?;
+                ndctl::restore(&self.before).map(drop)
+            }
+        }
+    }
+
+    fn mount(&mut self) -> Result<()> {
+        if self.dax.is_none() {
+            let want = Want {
+                mode: Mode::Fsdax,
+                align: 2 * MIB,
+                map: Map::Dev,
+                bus: Bus::Acpi,
+            };
+            let namespace = Namespace::create_sized(&want, 2 * GIB)?;
+            let mount = DaxMount::create(Kind::Ext4, &namespace.node()?, Path::new(DAX))?;
+            self.dax = Some((mount, namespace));
+        }
+        Ok(())
+    }
+}
+
+fn set_huge_pages(n: u64) -> Result<()> {
+    fs::write("/proc/sys/vm/compact_memory", "1").context("cannot compact memory")?;
+    fs::write(HUGE_PAGES, n.to_string()).with_context(|| format!("cannot write {HUGE_PAGES}"))
+}
+
+/// Removes what a test left in a folder.
+fn empty(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let path = entry
+            .with_context(|| format!("cannot list {}", dir.display()))?
+            .path();
+        let removed = match path.is_dir() && !path.is_symlink() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! stress-ng's stressors of memory mappings and asynchronous I/O, on a DAX
+//! mount: a fixed number of operations each, with --verify, so that a run
+//! proves data and not speed.
+
+use anyhow::Result;
+
+use super::item::{Item, Place};
+
+/// What it says when the machine lacks something: no resource, not implemented.
+const SKIPS: &[i32] = &[3, 4];
+
+/// Name and stressors. Two workers each, so that they meet each other.
+const STRESSORS: &[(&str, &str)] = &[
+    ("mmap", "--mmap 2 --mmap-ops 60 --mmap-bytes 16m"),
+    (
+        "mmap-file",
+        "--mmap 2 --mmap-ops 30 --mmap-bytes 16m --mmap-file",
+    ),
+    (
+        "mmap-odirect",
+        "--mmap 2 --mmap-ops 20 --mmap-bytes 8m --mmap-odirect",
+    ),
+    ("mremap", "--mremap 2 --mremap-ops 400 --mremap-bytes 8m"),
+    ("madvise", "--madvise 2 --madvise-ops 200"),
+    ("vm-splice", "--vm-splice 2 --vm-splice-ops 20000"),
+    ("aio", "--aio 2 --aio-ops 4000"),
+    ("aiol", "--aiol 2 --aiol-ops 2000"),
+    ("io-uring", "--io-uring 2 --io-uring-ops 2000"),
+];
+
+pub fn items() -> Result<Vec<Item>> {
+    Ok(STRESSORS
+        .iter()
+        .map(|(name, arguments)| Item {
+            limit_secs: 150,
+            skips: SKIPS,
+            ..Item::shell(
+                *name,
+                Place::DaxMount,
+                format!(
+                    "stress-ng --verify --metrics --timeout 240 --seed 1 --temp-path $DAX {arguments}"
+                ),
+            )
+        })
+        .collect())
+}

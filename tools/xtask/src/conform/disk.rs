@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The disk with what only `make conform` runs: more of the kernel's selftests
+//! and PMDK's tests.
+//!
+//! It is built as the guest image is, in a Debian 13 of its own that is thrown
+//! away, by `build-conform`. Only the finished programs stay, so the disk is
+//! small and the guest image does not grow for those who never need it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::files;
+use crate::kbuild::Built;
+use crate::lock::cache_lock;
+use crate::paths::Paths;
+use crate::rootfs::{self, Recipe, Tree};
+use crate::suites;
+
+/// What the programs are compiled with and linked to; what they need when they
+/// run is in the guest image.
+const PACKAGES: &[&str] = &[
+    "bsdextrautils",
+    "gcc",
+    "libc6-dev",
+    "libcap-dev",
+    "libdaxctl-dev",
+    "libndctl-dev",
+    "libnuma-dev",
+    "liburing-dev",
+    "linux-libc-dev",
+    "make",
+    "pkgconf",
+    "uuid-runtime",
+    "xz-utils",
+];
+/// The disk's label, by which the guest finds it.
+const LABEL: &str = "rust-dax-suites";
+/// About as many lines it takes.
+const LINES: u64 = 900;
+/// Room for what tests write beside themselves.
+const FREE_MIB: u64 = 256;
+
+/// The disk; made or made anew if the recipe changed.
+pub fn prepare(paths: &Paths, built: &Built) -> Result<PathBuf> {
+    let disk = paths.rootfs().join("suites.ext4");
+    let stamp = paths.rootfs().join("suites.stamp");
+    let script = suites::image_files(paths).join("build-conform");
+    let mut inputs = suites::selftests(&built.source)?;
+    inputs.push(("usr/local/sbin/build-conform".into(), script));
+    let recipe = Recipe::new(PACKAGES.iter().map(|p| (*p).to_owned()).collect(), &inputs)?;
+    if recipe.is_made(&disk, &stamp) {
+        return Ok(disk);
+    }
+    let _lock = cache_lock(paths, "making the disk with the suites")?;
+    if !recipe.is_made(&disk, &stamp) {
+        files::remove_file(&stamp)?;
+        let tree = Tree {
+            label: "Making the disk with the suites",
+            lines: LINES,
+            work: paths.rootfs().join("new-suites"),
+            log: paths.log("suites"),
+            hooks: &["chroot \"$1\" /usr/local/sbin/build-conform"],
+            part: "opt/suites",
+            name: LABEL,
+            free_mib: FREE_MIB,
+        };
+        rootfs::make(paths, &recipe, &inputs, &tree, &disk)?;
+        files::write_atomic(&stamp, recipe.digest.as_bytes(), false)?;
+    }
+    Ok(disk)
+}
+
+/// What is in a disk or image, as its stamp says.
+pub fn stamp(disk: &Path) -> Result<Vec<u8>> {
+    let stamp = disk.with_extension("stamp");
+    fs::read(&stamp).with_context(|| format!("cannot read {}", stamp.display()))
+}
