@@ -71,6 +71,12 @@ fn ask(variable: *const c_void) {
 /// Looks for the table, and whether it is used as expected. Returns whether it is.
 ///
 /// To be called once at boot; nothing but time is lost if it is not.
+///
+/// # Examples
+///
+/// ```
+/// assert!(kernel::sync::wait_var::find_table());
+/// ```
 pub fn find_table() -> bool {
     // SAFETY: The address is a key only and is not followed.
     let queue = |variable: usize| unsafe { bindings::__var_waitqueue(variable as *mut c_void) };
