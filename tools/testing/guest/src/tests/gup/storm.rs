@@ -286,6 +286,9 @@ fn nobody_refers(map: &Mapping, len: usize) -> Result<()> {
         .context("MADV_HUGEPAGE")?;
     let end = Instant::now() + patient(Duration::from_secs(5));
     for at in (0..len).step_by(HUGE) {
+        // After a fork all are read-only; one writable page is wanted, and the others must not be
+        // replaced by copies that nobody knows.
+        map.poke(at, map.peek(at));
         // Pages on their way to a list have a reference for a moment.
         while let Err(e) = map.advise(at, HUGE, libc::MADV_COLLAPSE) {
             ensure!(
