@@ -239,6 +239,8 @@ impl Boots<'_> {
             pmem_mib,
             icount: head.pass != Pass::Wall,
             timeout: self.timeout.unwrap_or(limit),
+            // `examine` looks at them.
+            allow_splat: true,
             copy: vec![self.program.to_owned()],
             ..GuestOptions::default()
         };
@@ -285,6 +287,17 @@ impl Boots<'_> {
         }
         for line in &boot.garbled {
             self.problems.push(format!("{label}: {line}"));
+        }
+        for splat in &outcome.splats {
+            // While a guest waits for the host's disk its clock runs ahead.
+            let hung = splat.title.starts_with("INFO: task ");
+            if !hung || boot.head.pass == Pass::Wall {
+                self.problems.push(format!(
+                    "{label}: the kernel reported: {}; console: {}",
+                    splat.title,
+                    outcome.console.display()
+                ));
+            }
         }
         if !boot.ended || outcome.status() != 0 {
             eprint!("{}", outcome.explain());
