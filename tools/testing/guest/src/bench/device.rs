@@ -36,7 +36,7 @@ pub fn plans() -> Vec<Plan> {
 }
 
 fn run(bench: &Bench) -> Result<()> {
-    const CALLS: usize = 128;
+    const CALLS: usize = 32;
     let namespace = Namespace::create(&FSDAX)?;
     let node = namespace.node()?;
     let device = open_rw(&node, true)?;

@@ -153,13 +153,13 @@ impl Case {
         }
     }
 
-    /// How many faults a repeat has.
-    fn faults(&self, quick: bool) -> usize {
-        match (self.huge, self.sleeps, quick) {
-            (true, _, true) => 16,
-            (true, _, false) => 64,
-            (false, true, _) => 64,
-            (false, false, _) => 512,
+    /// How many faults a repeat has: so few that a repeat falls between two
+    /// ticks of the timer, mostly.
+    fn faults(&self) -> usize {
+        if self.huge || self.sleeps {
+            16
+        } else {
+            128
         }
     }
 }
@@ -185,7 +185,7 @@ pub fn plans() -> Vec<Plan> {
         ),
     ] {
         plans.push(Plan::new(vec![Row::new(name, UNIT, note)], 120, move |b| {
-            let faults = if step == HUGE { 64 } else { 512 };
+            let faults = if step == HUGE { 64 } else { 128 };
             let target = Target::create(&want, 0)?;
             b.measure(name, faults as u64, || {
                 let map = target.map(faults * step)?;
@@ -212,7 +212,7 @@ fn anonymous() -> Plan {
         .collect();
     Plan::new(rows, 120, |b| {
         for (name, _, huge) in CASES {
-            let (faults, step) = if huge { (16, HUGE) } else { (512, PAGE) };
+            let (faults, step) = if huge { (2, HUGE) } else { (128, PAGE) };
             b.measure(name, faults as u64, || {
                 let map = Mapping::fresh(faults * step, HUGE, libc::MAP_PRIVATE)?;
                 let advice = if huge {
@@ -234,7 +234,7 @@ fn fsdax(bench: &Bench) -> Result<()> {
     let target = Target::on(&FSDAX, Kind::Ext4, MIB)?;
     let mount = target.mount.as_ref().context("fsdax without a mount")?;
     for case in &CASES {
-        let faults = case.faults(bench.quick);
+        let faults = case.faults();
         let mut first = true;
         bench.measure(&case.row(), faults as u64, || {
             let path = mount.path("faults");

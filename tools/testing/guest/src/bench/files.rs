@@ -142,7 +142,7 @@ pub fn size_name(len: u64) -> String {
 }
 
 fn read_and_write(bench: &Bench) -> Result<()> {
-    const FILE: u64 = 16 * MIB;
+    const FILE: u64 = 2 * MIB;
     let target = Target::create(&FSDAX, MIB)?;
     let mount = mount(&target)?;
     drop(create(mount, "rw", FILE, State::Written)?);
@@ -150,7 +150,7 @@ fn read_and_write(bench: &Bench) -> Result<()> {
     memory::touch(&buffer, buffer.len(), PAGE);
     for call in &CALLS {
         let file = open_rw(&mount.path("rw"), call.direct)?;
-        let calls = (FILE as usize / call.len).min(256);
+        let calls = (FILE as usize / call.len).clamp(1, 128);
         bench.measure(&call.row(), calls as u64, || {
             transfer(bench, call, &file, &buffer, calls)
         })?;

@@ -153,9 +153,9 @@ impl Bench<'_> {
     /// How often something is timed.
     pub fn repeats(&self) -> usize {
         if self.quick {
-            3
+            4
         } else {
-            6
+            7
         }
     }
 

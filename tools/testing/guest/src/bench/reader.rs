@@ -134,7 +134,7 @@ fn lookups(bench: &Bench, count: usize) -> Result<()> {
 }
 
 fn bios_of(bench: &Bench) -> Result<()> {
-    const ROUNDS: u64 = 64;
+    const ROUNDS: u64 = 16;
     let mut reader = Reader::open()?;
     let namespace = Namespace::create(&FSDAX)?;
     let node = namespace.node()?;
