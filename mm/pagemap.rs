@@ -28,6 +28,7 @@ use kernel::{
         },
         pfn::Pfn,
     },
+    sync::wait_var,
 };
 
 #[path = "pagemap/listing.rs"]
@@ -37,7 +38,15 @@ mod map;
 
 const __LOG_PREFIX: &[u8] = b"pagemap\0";
 
-kernel::late_initcall!(pagemap_listing_init, listing::init);
+kernel::late_initcall!(pagemap_init, init);
+
+/// Called once, at boot.
+fn init() {
+    listing::init();
+    if !wait_var::find_table() {
+        kernel::pr_info!("wait queues of variables are not where they were: asking for each\n");
+    }
+}
 
 /// The alignment, in bytes, that a namespace needs to be usable in every mode. Any context.
 ///

@@ -76,7 +76,7 @@ impl<'a> MappedPage<'a> {
     #[inline]
     fn index(self) -> usize {
         // SAFETY: As in `from_pfn`.
-        let memmap = unsafe { bindings::vmemmap_base } as usize;
+        let memmap = unsafe { bindings::vmemmap_base };
         (self.as_raw() as usize).wrapping_sub(memmap) / core::mem::size_of::<bindings::page>()
     }
 
@@ -195,8 +195,7 @@ impl<'a> MappedPage<'a> {
     pub fn is_zero(self) -> bool {
         // SAFETY: Both are written once, at boot. The page has a `struct page`.
         let zero = unsafe {
-            (bindings::vmemmap_base as *mut bindings::page)
-                .wrapping_add(bindings::zero_pfn as usize)
+            (bindings::vmemmap_base as *mut bindings::page).wrapping_add(bindings::zero_pfn)
         };
         self.as_raw() == zero
     }

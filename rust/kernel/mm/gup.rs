@@ -4,7 +4,7 @@
 //!
 //! # The protocol
 //!
-//! With interrupts off ([`IrqsDisabled`]), for each entry that maps pages:
+//! With interrupts off ([`IrqsDisabled`](crate::irq::IrqsDisabled)), for each entry that maps pages:
 //!
 //! 1. read the entry, once, and see that it permits what is asked for;
 //! 2. take the references ([`Grabbed`] for folios of the page allocator, [`DeviceRun`] for device

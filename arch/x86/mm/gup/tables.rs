@@ -42,9 +42,10 @@ impl<'irq> UserTables<'irq> {
     /// space.
     #[inline]
     pub(crate) unsafe fn new(pgd: *mut bindings::pgd_t, _irq: IrqsDisabled<'irq>) -> (Self, Root) {
-        // SAFETY: Written once, early at boot. The table is in the map of all memory.
-        let table =
-            Table::at((pgd as u64).wrapping_sub(unsafe { bindings::page_offset_base } as u64));
+        // SAFETY: Written once, early at boot.
+        let map = unsafe { bindings::page_offset_base };
+        // The table is in the map of all memory.
+        let table = Table::at((pgd as u64).wrapping_sub(map as u64));
         let root = match has_five_levels() {
             true => Root::Pgd(table),
             false => Root::P4d(table),

@@ -41,9 +41,11 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             let pins = rest
                 .iter()
                 .take_while(|&&next| {
+                    let Some(next) = NonNull::new(next) else {
+                        return false;
+                    };
                     // SAFETY: As for `page`.
-                    NonNull::new(next)
-                        .is_some_and(|next| unsafe { MappedPage::from_raw(next) }.folio() == folio)
+                    unsafe { MappedPage::from_raw(next) }.folio() == folio
                 })
                 .count();
             rest = rest.get(pins..).unwrap_or_default();

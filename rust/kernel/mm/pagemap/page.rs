@@ -11,9 +11,8 @@
 //! | generic, P2PDMA | 1 | pins only | nothing; dropped to 0 the owner's `page_free`, and back at 1 |
 
 use super::{MemoryType, Pagemap};
-use crate::{bindings, mm::pfn::Pfn};
+use crate::{bindings, mm::pfn::Pfn, sync::wait_var};
 use core::{
-    ffi::c_void,
     ptr::{addr_of, addr_of_mut, NonNull},
     sync::atomic::{AtomicI32, Ordering},
 };
@@ -144,14 +143,8 @@ impl<'a> DeviceFolio<'a> {
         if self.pagemap().memory_type() != Some(MemoryType::FsDax) {
             return false;
         }
-        self.put_fsdax_refs_once(refs);
-        true
-    }
-
-    /// The same, out of line: the answer for other types needs no stack frame then.
-    #[inline(never)]
-    fn put_fsdax_refs_once(self, refs: i32) {
         self.put_fsdax_refs(refs);
+        true
     }
 
     /// Drops `refs` references of a folio that is known to be FS DAX.
@@ -178,26 +171,13 @@ impl<'a> DeviceFolio<'a> {
             .wrapping_sub(refs)
     }
 
-    /// Wakes who waits until the page is idle: the key is the address of the count. C:
-    /// `wake_up_var()`.
-    ///
-    /// Nobody waits, nearly always, and this runs for every page that is given back: so the queue
-    /// is looked at here. The count was changed before, with a full barrier; who waits puts himself
-    /// into the queue first and looks at the count then.
+    /// Wakes who waits until the page is idle: the key is the address of the count.
     #[inline]
     fn wake(self) {
-        // SAFETY: The address is a key only and is not followed.
-        let key = unsafe { addr_of!((*self.0.as_raw())._refcount) }
-            .cast_mut()
-            .cast();
-        // SAFETY: Gives out one of a table of queues that are never freed.
-        let queue = unsafe { bindings::__var_waitqueue(key) };
-        // SAFETY: As above. A volatile read, because it changes under a lock that we do not hold.
-        let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
-        // SAFETY: Only the address is taken.
-        if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {
-            wake_up(key);
-        }
+        // SAFETY: A valid folio; only the address is taken.
+        let count = unsafe { addr_of!((*self.0.as_raw())._refcount) };
+        // The subtraction was a full barrier.
+        wait_var::wake_up(count.cast());
     }
 
     /// Takes back a folio whose last reference was dropped. C: `free_zone_device_folio()`.
@@ -236,14 +216,6 @@ impl<'a> DeviceFolio<'a> {
         }
         Ok(())
     }
-}
-
-/// Wakes who waits for `key`.
-#[cold]
-#[inline(never)]
-fn wake_up(key: *mut c_void) {
-    // SAFETY: The address is a key only and is not followed.
-    unsafe { bindings::wake_up_var(key) };
 }
 
 /// The owner of a page map does not take pages back.
