@@ -219,7 +219,7 @@ const PINS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::Memory, "pin nothing", PRIVATE, &[Then::Pin(0, 0, false, true)]),
     (Thing::Memory, "pin over a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Pin(M - 4 * K, 12 * K, true, true)]),
     (Thing::Memory, "read directly into a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::DirectRead(0, 4 * K)]),
-    (Thing::Memory, "process_vm_readv of a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Peek(0, 4 * K)]),
+    (Thing::Memory, "process_vm_readv of a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Peek(M, 4 * K)]),
     (Thing::Memory, "splice a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Splice(0, 4 * K)]),
     (Thing::Memory, "register a hole with io_uring", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Register(0, 4 * K)]),
 ];

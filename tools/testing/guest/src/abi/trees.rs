@@ -3,6 +3,7 @@
 //! Pseudo filesystems as lists: every file, folder and link with its mode, and
 //! the texts that are the same at every boot of one kernel.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -43,8 +44,43 @@ const CHANGING: &[&str] = &[
     "smart",
 ];
 
+/// Names of devices that say who came first, and what to call them instead.
+///
+/// A region has an unused device of each kind, its seed. While a namespace is
+/// probed, devices are made and given up again, so which number the seed ends
+/// up with is a race that both kernels win now and then.
+pub struct Seeds(BTreeMap<String, String>);
+
+impl Seeds {
+    pub fn read() -> Result<Seeds> {
+        let mut seeds = BTreeMap::new();
+        for device in children(Path::new(DEVICES[0]))? {
+            let region = device.file_name().unwrap_or_default().to_string_lossy();
+            if !region.starts_with("region") {
+                continue;
+            }
+            for kind in ["btt_seed", "dax_seed", "pfn_seed"] {
+                // A region without namespaces has none.
+                if let Ok(name) = crate::system::read(device.join(kind)) {
+                    seeds.insert(name, format!("{kind} of {region}"));
+                }
+            }
+        }
+        Ok(Seeds(seeds))
+    }
+
+    /// Every component of a path that is such a name, replaced.
+    fn replace(&self, path: &str) -> String {
+        let parts: Vec<&str> = path
+            .split('/')
+            .map(|part| self.0.get(part).map_or(part, String::as_str))
+            .collect();
+        parts.join("/")
+    }
+}
+
 /// Everything below `root`, with `root` itself. A link is listed, not followed.
-pub fn list(root: &Path) -> Result<Facts> {
+pub fn list(root: &Path, seeds: &Seeds) -> Result<Facts> {
     let mut facts = Facts::new();
     let mut waiting = vec![root.to_owned()];
     while let Some(path) = waiting.pop() {
@@ -55,13 +91,13 @@ pub fn list(root: &Path) -> Result<Facts> {
         let mode = meta.permissions().mode() & 0o7777;
         let text = if meta.is_symlink() {
             let target = fs::read_link(&path).unwrap_or_default();
-            format!("link to {}", target.display())
+            format!("link to {}", seeds.replace(&target.to_string_lossy()))
         } else if meta.is_dir() {
             format!("folder {mode:o}")
         } else {
             format!("file {mode:o}")
         };
-        facts.insert(path.display().to_string(), text);
+        facts.insert(seeds.replace(&path.to_string_lossy()), text);
         if meta.is_dir() {
             let entries =
                 fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
@@ -84,7 +120,7 @@ fn is_listed(path: &Path) -> bool {
 
 /// What the files of our devices, their queues and the parameters of all
 /// modules hold.
-pub fn values() -> Result<Facts> {
+pub fn values(seeds: &Seeds) -> Result<Facts> {
     let mut facts = Facts::new();
     for root in DEVICES {
         for device in children(Path::new(root))? {
@@ -93,12 +129,12 @@ pub fn values() -> Result<Facts> {
                 continue;
             }
             for dir in [device.clone(), device.join("queue"), device.join("dax")] {
-                read_files(&dir, &mut facts);
+                read_files(&dir, seeds, &mut facts);
             }
         }
     }
     for module in children(Path::new("/sys/module"))? {
-        read_files(&module.join("parameters"), &mut facts);
+        read_files(&module.join("parameters"), seeds, &mut facts);
     }
     Ok(facts)
 }
@@ -109,7 +145,7 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The readable files of one folder, if there is such a folder.
-fn read_files(dir: &Path, facts: &mut Facts) {
+fn read_files(dir: &Path, seeds: &Seeds, facts: &mut Facts) {
     for path in children(dir).unwrap_or_default() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let readable = fs::symlink_metadata(&path)
@@ -118,10 +154,10 @@ fn read_files(dir: &Path, facts: &mut Facts) {
             continue;
         }
         let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+            Ok(bytes) => seeds.replace(String::from_utf8_lossy(&bytes).trim_end()),
             Err(e) => super::perform::errno(&e),
         };
-        facts.insert(path.display().to_string(), text);
+        facts.insert(seeds.replace(&path.to_string_lossy()), text);
     }
 }
 
@@ -159,12 +195,13 @@ mod tests {
         fs::write(dir.join("a/size"), "1")?;
         fs::set_permissions(dir.join("a/size"), fs::Permissions::from_mode(0o640))?;
         symlink("../x", dir.join("a/driver"))?;
-        let facts = list(&dir);
+        let seeds = Seeds(BTreeMap::from([("x".into(), "the seed".into())]));
+        let facts = list(&dir, &seeds);
         fs::remove_dir_all(&dir)?;
         let facts = facts?;
         let of = |name: &str| facts[&dir.join(name).display().to_string()].clone();
         assert_eq!(of("a/size"), "file 640");
-        assert_eq!(of("a/driver"), "link to ../x");
+        assert_eq!(of("a/driver"), "link to ../the seed");
         assert_eq!(facts.len(), 4);
         Ok(())
     }
