@@ -19,8 +19,10 @@ const MARK: &str = "rust-dax-conform: ";
 
 /// Writes a mark. Without one the console only tells less.
 pub fn mark(text: &str) {
+    // Each write() is a message of its own.
+    let message = format!("<6>{MARK}{text}");
     if let Ok(mut file) = OpenOptions::new().write(true).open(DEVICE) {
-        let _ = write!(file, "<6>{MARK}{text}");
+        let _ = file.write_all(message.as_bytes());
     }
 }
 

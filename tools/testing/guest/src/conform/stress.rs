@@ -13,17 +13,17 @@ const SKIPS: &[i32] = &[3, 4];
 
 /// Name and stressors. Two workers each, so that they meet each other.
 const STRESSORS: &[(&str, &str)] = &[
-    ("mmap", "--mmap 2 --mmap-ops 60 --mmap-bytes 16m"),
+    ("mmap", "--mmap 2 --mmap-ops 16 --mmap-bytes 8m"),
     (
         "mmap-file",
-        "--mmap 2 --mmap-ops 30 --mmap-bytes 16m --mmap-file",
+        "--mmap 2 --mmap-ops 4 --mmap-bytes 4m --mmap-file",
     ),
     (
         "mmap-odirect",
-        "--mmap 2 --mmap-ops 20 --mmap-bytes 8m --mmap-odirect",
+        "--mmap 2 --mmap-ops 4 --mmap-bytes 4m --mmap-odirect",
     ),
-    ("mremap", "--mremap 2 --mremap-ops 400 --mremap-bytes 8m"),
-    ("madvise", "--madvise 2 --madvise-ops 200"),
+    ("mremap", "--mremap 2 --mremap-ops 200 --mremap-bytes 8m"),
+    ("madvise", "--madvise 2 --madvise-ops 60"),
     ("vm-splice", "--vm-splice 2 --vm-splice-ops 20000"),
     ("aio", "--aio 2 --aio-ops 4000"),
     ("aiol", "--aiol 2 --aiol-ops 2000"),
@@ -40,7 +40,7 @@ pub fn items() -> Result<Vec<Item>> {
                 *name,
                 Place::DaxMount,
                 format!(
-                    "stress-ng --verify --metrics --timeout 240 --seed 1 --temp-path $DAX {arguments}"
+                    "stress-ng --verify --metrics --timeout 120 --seed 1 --temp-path $DAX {arguments}"
                 ),
             )
         })
