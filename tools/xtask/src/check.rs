@@ -21,6 +21,7 @@ use crate::guest;
 use crate::job::Modules;
 use crate::kbuild::Built;
 use crate::ktap::{self, TestResult, Verdict};
+use crate::leaks::Leaks;
 use crate::lint;
 use crate::options::{GuestOptions, TIMEOUT};
 use crate::outcome::{End, Outcome};
@@ -199,7 +200,10 @@ impl Check<'_> {
             End::Interrupted => Some("interrupted".into()),
         };
         tally.require("console", &format!("{name}ends"), ended);
-        let splats = outcome.splats.iter().map(|s| s.title.clone());
+        // What kmemleak found is judged below, object by object.
+        let judged = |title: &str| self.variant().is_debug() && title.starts_with("kmemleak: ");
+        let titles = outcome.splats.iter().map(|s| s.title.clone());
+        let splats = titles.filter(|title| !judged(title));
         let missing = outcome.missing.iter().map(|m| format!("did not come: {m}"));
         let list: Vec<String> = splats.chain(missing).collect();
         let console = outcome.console.display();
@@ -207,17 +211,12 @@ impl Check<'_> {
         tally.require("console", &format!("{name}no splat"), problem);
         eprint!("{}", outcome.explain());
         if self.variant().is_debug() {
-            let leaks = outcome
-                .leaks
-                .as_ref()
-                .filter(|t| t.contains("unreferenced object"));
-            if let Some(text) = leaks {
+            let leaks = Leaks::parse(outcome.leaks.as_deref().unwrap_or_default());
+            for text in leaks.unknown.iter().cloned().chain(leaks.note()) {
                 eprintln!("{text}");
             }
-            let problem = leaks.map(|t| {
-                let count = t.matches("unreferenced object").count();
-                format!("{count} unreferenced objects")
-            });
+            let count = leaks.unknown.len();
+            let problem = (count > 0).then(|| format!("{count} unreferenced objects"));
             tally.require("console", &format!("{name}no leak"), problem);
         }
     }

@@ -36,6 +36,7 @@ mod kconfig;
 mod ktap;
 mod kvm;
 mod label;
+mod leaks;
 mod lint;
 mod lock;
 mod nfit;
