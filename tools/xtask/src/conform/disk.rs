@@ -32,6 +32,7 @@ const PACKAGES: &[&str] = &[
     "liburing-dev",
     "linux-libc-dev",
     "make",
+    "perl",
     "pkgconf",
     "uuid-runtime",
     "xz-utils",

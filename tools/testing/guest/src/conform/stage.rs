@@ -55,7 +55,9 @@ impl Stage {
     pub fn run(&mut self, item: &Item) -> Result<Output> {
         let cmd = item.command()?.env("DAX", DAX).env("SUITES", SUITES);
         let path = std::env::var("PATH").unwrap_or_default();
-        let cmd = cmd.env("PATH", format!("{path}:{SUITES}/bin"));
+        let cmd = cmd
+            .env("PATH", format!("{path}:{SUITES}/bin"))
+            .env("PERL5LIB", format!("{SUITES}/perl"));
         match item.place {
             Place::Memory | Place::RealPmem => cmd.run(),
             Place::HugePages(n) => {

@@ -22,7 +22,7 @@ const STRESSORS: &[(&str, &str)] = &[
         "mmap-odirect",
         "--mmap 2 --mmap-ops 4 --mmap-bytes 4m --mmap-odirect",
     ),
-    ("mremap", "--mremap 2 --mremap-ops 200 --mremap-bytes 8m"),
+    ("mremap", "--mremap 2 --mremap-ops 60 --mremap-bytes 2m"),
     ("madvise", "--madvise 2 --madvise-ops 60"),
     ("vm-splice", "--vm-splice 2 --vm-splice-ops 20000"),
     ("aio", "--aio 2 --aio-ops 4000"),
