@@ -6,7 +6,7 @@
 //! Only leaves are results. The line that closes a suite counts only when it
 //! says "not ok" although no test in it did: then something else went wrong.
 //!
-//! Some selftests announce a case by "# [RUN] what", and its result only says
+//! Some selftests announce a case by `# [RUN] what`, and its result only says
 //! what was found; then the case is the name, because it is the same whatever
 //! was found.
 

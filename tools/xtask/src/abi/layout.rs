@@ -222,7 +222,11 @@ fn table(path: &Path) -> Result<Vec<u64>> {
             .context("the table is not in its section")?;
         Ok(data
             .chunks_exact(8)
-            .map(|b| b.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte)))
+            .map(|b| {
+                b.iter()
+                    .rev()
+                    .fold(0, |n, byte| (n << 8) | u64::from(*byte))
+            })
             .collect())
     };
     read().with_context(|| format!("cannot read the table of {}", path.display()))

@@ -173,7 +173,7 @@ const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::FsdaxFile, "map", SHARED, &[Then::Store(0)]),
     (Thing::FsdaxFile, "map synchronously", SYNC, &[Then::Store(0)]),
     (Thing::FsdaxFile, "map synchronously and privately", Shape { flags: MAP_PRIVATE | MAP_SYNC, ..SHARED }, &[Then::Store(0)]),
-    (Thing::FsdaxFile, "map with an unknown flag", Shape { flags: MAP_SHARED_VALIDATE | 1 << 27, ..SHARED }, &[]),
+    (Thing::FsdaxFile, "map with an unknown flag", Shape { flags: MAP_SHARED_VALIDATE | (1 << 27), ..SHARED }, &[]),
     (Thing::FsdaxFile, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
     (Thing::FsdaxFile, "map and read behind the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::Load(0)]),
     (Thing::FsdaxFile, "map privately and read behind the end", Shape { offset: 8 << 20, ..PRIVATE }, &[Then::Load(0)]),
