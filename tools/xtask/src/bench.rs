@@ -123,7 +123,7 @@ pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
     boots.icount(&rows, about.boots)?;
     boots.plugin(&rows);
     if !boots.interrupted {
-        boots.wall(&rows, about.boots);
+        boots.wall(&rows, if args.quick { 1 } else { BOOTS });
     }
     if boots.interrupted {
         bail!(
