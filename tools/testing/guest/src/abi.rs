@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::ndctl;
 use crate::system;
 use stage::Stage;
-use trees::Seeds;
+use trees::Roles;
 
 /// Name to text, as the host compares it.
 pub type Facts = BTreeMap<String, String>;
@@ -46,10 +46,10 @@ pub fn run(json: &Path) -> Result<()> {
     println!("the stage is built");
 
     let mut areas = BTreeMap::new();
-    let seeds = Seeds::read()?;
-    areas.insert("sysfs", trees::list(Path::new("/sys"), &seeds)?);
-    areas.insert("debugfs", trees::list(&debugfs, &seeds)?);
-    areas.insert("value", trees::values(&seeds)?);
+    let roles = Roles::read()?;
+    areas.insert("sysfs", trees::list(Path::new("/sys"), &roles)?);
+    areas.insert("debugfs", trees::list(&debugfs, &roles)?);
+    areas.insert("value", trees::values(&roles)?);
     areas.insert("tracepoint", trees::formats(&tracefs.join("events"))?);
     for (area, facts) in &areas {
         println!("{area}: {} names", facts.len());

@@ -48,12 +48,13 @@ const CHANGING: &[&str] = &[
 ///
 /// A region has an unused device of each kind, its seed. While a namespace is
 /// probed, devices are made and given up again, so which number the seed ends
-/// up with is a race that both kernels win now and then.
-pub struct Seeds(BTreeMap<String, String>);
+/// up with is a race that both kernels win now and then. So is which of two
+/// disks that appear at once gets the lower device number.
+pub struct Roles(BTreeMap<String, String>);
 
-impl Seeds {
-    pub fn read() -> Result<Seeds> {
-        let mut seeds = BTreeMap::new();
+impl Roles {
+    pub fn read() -> Result<Roles> {
+        let mut roles = BTreeMap::new();
         for device in children(Path::new(DEVICES[0]))? {
             let region = device.file_name().unwrap_or_default().to_string_lossy();
             if !region.starts_with("region") {
@@ -62,11 +63,17 @@ impl Seeds {
             for kind in ["btt_seed", "dax_seed", "pfn_seed"] {
                 // A region without namespaces has none.
                 if let Ok(name) = crate::system::read(device.join(kind)) {
-                    seeds.insert(name, format!("{kind} of {region}"));
+                    roles.insert(name, format!("{kind} of {region}"));
                 }
             }
         }
-        Ok(Seeds(seeds))
+        for disk in children(Path::new("/sys/block"))? {
+            let name = disk.file_name().unwrap_or_default().to_string_lossy();
+            if let Ok(number) = crate::system::read(disk.join("dev")) {
+                roles.insert(number, format!("number of {name}"));
+            }
+        }
+        Ok(Roles(roles))
     }
 
     /// Every component of a path that is such a name, replaced.
@@ -80,7 +87,7 @@ impl Seeds {
 }
 
 /// Everything below `root`, with `root` itself. A link is listed, not followed.
-pub fn list(root: &Path, seeds: &Seeds) -> Result<Facts> {
+pub fn list(root: &Path, roles: &Roles) -> Result<Facts> {
     let mut facts = Facts::new();
     let mut waiting = vec![root.to_owned()];
     while let Some(path) = waiting.pop() {
@@ -91,13 +98,13 @@ pub fn list(root: &Path, seeds: &Seeds) -> Result<Facts> {
         let mode = meta.permissions().mode() & 0o7777;
         let text = if meta.is_symlink() {
             let target = fs::read_link(&path).unwrap_or_default();
-            format!("link to {}", seeds.replace(&target.to_string_lossy()))
+            format!("link to {}", roles.replace(&target.to_string_lossy()))
         } else if meta.is_dir() {
             format!("folder {mode:o}")
         } else {
             format!("file {mode:o}")
         };
-        facts.insert(seeds.replace(&path.to_string_lossy()), text);
+        facts.insert(roles.replace(&path.to_string_lossy()), text);
         if meta.is_dir() {
             let entries =
                 fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
@@ -120,7 +127,7 @@ fn is_listed(path: &Path) -> bool {
 
 /// What the files of our devices, their queues and the parameters of all
 /// modules hold.
-pub fn values(seeds: &Seeds) -> Result<Facts> {
+pub fn values(roles: &Roles) -> Result<Facts> {
     let mut facts = Facts::new();
     for root in DEVICES {
         for device in children(Path::new(root))? {
@@ -129,12 +136,12 @@ pub fn values(seeds: &Seeds) -> Result<Facts> {
                 continue;
             }
             for dir in [device.clone(), device.join("queue"), device.join("dax")] {
-                read_files(&dir, seeds, &mut facts);
+                read_files(&dir, roles, &mut facts);
             }
         }
     }
     for module in children(Path::new("/sys/module"))? {
-        read_files(&module.join("parameters"), seeds, &mut facts);
+        read_files(&module.join("parameters"), roles, &mut facts);
     }
     Ok(facts)
 }
@@ -145,7 +152,7 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The readable files of one folder, if there is such a folder.
-fn read_files(dir: &Path, seeds: &Seeds, facts: &mut Facts) {
+fn read_files(dir: &Path, roles: &Roles, facts: &mut Facts) {
     for path in children(dir).unwrap_or_default() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let readable = fs::symlink_metadata(&path)
@@ -154,10 +161,10 @@ fn read_files(dir: &Path, seeds: &Seeds, facts: &mut Facts) {
             continue;
         }
         let text = match fs::read(&path) {
-            Ok(bytes) => seeds.replace(String::from_utf8_lossy(&bytes).trim_end()),
+            Ok(bytes) => roles.replace(String::from_utf8_lossy(&bytes).trim_end()),
             Err(e) => super::perform::errno(&e),
         };
-        facts.insert(seeds.replace(&path.to_string_lossy()), text);
+        facts.insert(roles.replace(&path.to_string_lossy()), text);
     }
 }
 
@@ -195,8 +202,8 @@ mod tests {
         fs::write(dir.join("a/size"), "1")?;
         fs::set_permissions(dir.join("a/size"), fs::Permissions::from_mode(0o640))?;
         symlink("../x", dir.join("a/driver"))?;
-        let seeds = Seeds(BTreeMap::from([("x".into(), "the seed".into())]));
-        let facts = list(&dir, &seeds);
+        let roles = Roles(BTreeMap::from([("x".into(), "the seed".into())]));
+        let facts = list(&dir, &roles);
         fs::remove_dir_all(&dir)?;
         let facts = facts?;
         let of = |name: &str| facts[&dir.join(name).display().to_string()].clone();
