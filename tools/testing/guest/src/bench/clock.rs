@@ -84,14 +84,21 @@ impl Clock {
         (result, Span { cost, window })
     }
 
-    /// Times what sleeps: by the nanoseconds that this thread ran.
+    /// Times what may sleep. If it did, by the nanoseconds that this thread
+    /// ran, as the scheduler has them; it is not as exact about them as the
+    /// TSC, which is taken if the thread did not sleep.
     pub fn time_running<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Span)> {
         let window = Some(self.next());
+        let before = times_slept()?;
+        let ran = thread_ns()?;
         start_mark();
-        let begin = thread_ns()?;
+        let begin = tsc();
         let result = work();
-        let cost = thread_ns()?.saturating_sub(begin);
+        let cost = tsc().wrapping_sub(begin);
         stop_mark();
+        let ran = thread_ns()?.saturating_sub(ran);
+        let slept = times_slept()? != before;
+        let cost = if slept { ran } else { cost };
         Ok((result, Span { cost, window }))
     }
 }
@@ -152,6 +159,17 @@ fn thread_ns() -> Result<u64> {
     match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) } {
         0 => Ok(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64),
         _ => Err(std::io::Error::last_os_error()).context("cannot read this thread's running time"),
+    }
+}
+
+/// How often this thread has given up the CPU to wait for something.
+fn times_slept() -> Result<i64> {
+    // SAFETY: The structure is integers only, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` outlives the call.
+    match unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) } {
+        0 => Ok(usage.ru_nvcsw),
+        _ => Err(std::io::Error::last_os_error()).context("cannot read this thread's resources"),
     }
 }
 

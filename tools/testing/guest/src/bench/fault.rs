@@ -3,9 +3,10 @@
 //! Page faults of DAX mappings, one kind each.
 //!
 //! A repeat takes a file that has never been mapped (so that fs/dax knows
-//! nothing of it yet), maps it, and touches it once per page. The first time,
-//! which does not count, runs under the tracepoints of fs/dax, and shows that
-//! the faults were of the kind and size that the row says.
+//! nothing of it yet), maps it, and touches it once per page. The first page is
+//! not timed: with it come the page tables. The first repeat, which does not
+//! count, runs under the tracepoints of fs/dax, and shows that the faults were
+//! of the kind and size that the row says.
 
 use std::fs::{self, File};
 
@@ -14,7 +15,7 @@ use anyhow::{ensure, Context, Result};
 use super::clock::Span;
 use super::files::{self, State};
 use super::memory::{self, advise, FSDAX, HUGE};
-use super::{Bench, Plan, Row};
+use super::{scan, Bench, Plan, Row};
 use crate::filesystem::{DaxMount, Kind};
 use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::MIB;
@@ -188,10 +189,8 @@ pub fn plans() -> Vec<Plan> {
             let faults = if step == HUGE { 64 } else { 128 };
             let target = Target::create(&want, 0)?;
             b.measure(name, faults as u64, || {
-                let map = target.map(faults * step)?;
-                let ((), span) = b.clock.time(|| memory::touch(&map, faults * step, step));
-                super::scan::require(&map, faults * step, step == HUGE)?;
-                Ok(span)
+                let map = target.map((faults + 1) * step)?;
+                faults_of_memory(b, &map, faults, step)
             })?;
             target.finish()
         }));
@@ -214,20 +213,29 @@ fn anonymous() -> Plan {
         for (name, _, huge) in CASES {
             let (faults, step) = if huge { (2, HUGE) } else { (128, PAGE) };
             b.measure(name, faults as u64, || {
-                let map = Mapping::fresh(faults * step, HUGE, libc::MAP_PRIVATE)?;
+                let map = Mapping::fresh((faults + 1) * step, HUGE, libc::MAP_PRIVATE)?;
                 let advice = if huge {
                     libc::MADV_HUGEPAGE
                 } else {
                     libc::MADV_NOHUGEPAGE
                 };
                 advise(&map, advice)?;
-                let ((), span) = b.clock.time(|| memory::touch(&map, faults * step, step));
-                super::scan::require(&map, faults * step, huge)?;
-                Ok(span)
+                faults_of_memory(b, &map, faults, step)
             })?;
         }
         Ok(())
     })
+}
+
+/// Write faults of a mapping that has no file on fs/dax.
+fn faults_of_memory(bench: &Bench, map: &Mapping, faults: usize, step: usize) -> Result<Span> {
+    let len = (faults + 1) * step;
+    memory::touch(map, step, step);
+    let ((), span) = bench
+        .clock
+        .time(|| memory::touch_range(map, step..len, step));
+    scan::require(map, len, step == HUGE)?;
+    Ok(span)
 }
 
 fn fsdax(bench: &Bench) -> Result<()> {
@@ -238,7 +246,7 @@ fn fsdax(bench: &Bench) -> Result<()> {
         let mut first = true;
         bench.measure(&case.row(), faults as u64, || {
             let path = mount.path("faults");
-            let len = faults * case.step();
+            let len = (faults + 1) * case.step();
             let file = files::create(mount, "faults", len as u64, case.state)?;
             let span = once(bench, case, &file, len, first)?;
             first = false;
@@ -258,7 +266,7 @@ fn sync_commit(mount: &DaxMount) -> Result<()> {
         .context("cannot sync the filesystem")
 }
 
-/// A mapping, and one access per page of it. `traced` shows of what kind the
+/// A mapping, and one access per page of it behind the first. `traced` shows of what kind the
 /// faults are, which costs.
 fn once(bench: &Bench, case: &Case, file: &File, len: usize, traced: bool) -> Result<Span> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -266,31 +274,27 @@ fn once(bench: &Bench, case: &Case, file: &File, len: usize, traced: bool) -> Re
     if !case.huge {
         advise(&map, libc::MADV_NOHUGEPAGE)?;
     }
+    let step = case.step();
     if case.read_before {
-        read(&map, len, case.step());
+        memory::read_range(&map, 0..len, step);
     }
+    let access = |part| match case.write {
+        true => memory::touch_range(&map, part, step),
+        false => memory::read_range(&map, part, step),
+    };
+    access(0..step);
     let trace = match traced {
         true => Some(FaultTrace::start()?),
         false => None,
     };
-    let access = || match case.write {
-        true => memory::touch(&map, len, case.step()),
-        false => read(&map, len, case.step()),
-    };
     let ((), span) = match case.sleeps {
-        true => bench.clock.time_running(access)?,
-        false => bench.clock.time(access),
+        true => bench.clock.time_running(|| access(step..len))?,
+        false => bench.clock.time(|| access(step..len)),
     };
     if let Some(trace) = trace {
-        require(case, (len / case.step()) as u64, &trace.take()?)?;
+        require(case, (len / step - 1) as u64, &trace.take()?)?;
     }
     Ok(span)
-}
-
-fn read(map: &Mapping, len: usize, step: usize) {
-    for at in (0..len).step_by(step) {
-        map.peek(at);
-    }
 }
 
 fn require(case: &Case, faults: u64, seen: &FaultCounts) -> Result<()> {

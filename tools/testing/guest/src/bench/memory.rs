@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::fd::FromRawFd;
 
 use anyhow::{Context, Result};
@@ -45,8 +46,20 @@ pub fn advise(map: &Mapping, advice: i32) -> Result<()> {
 
 /// Writes a byte into every `step`th place: one fault for writing each.
 pub fn touch(map: &Mapping, len: usize, step: usize) {
-    for at in (0..len).step_by(step) {
+    touch_range(map, 0..len, step);
+}
+
+/// The same for a part.
+pub fn touch_range(map: &Mapping, part: Range<usize>, step: usize) {
+    for at in part.step_by(step) {
         map.poke(at, 1);
+    }
+}
+
+/// Reads a byte from every `step`th place.
+pub fn read_range(map: &Mapping, part: Range<usize>, step: usize) {
+    for at in part.step_by(step) {
+        map.peek(at);
     }
 }
 
