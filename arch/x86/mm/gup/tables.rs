@@ -84,6 +84,7 @@ impl Tables for UserTables<'_> {
 }
 
 /// The first page that a leaf of this process maps.
+///
 /// `None` if it is one of a device: the page map answers for its pages.
 #[inline]
 pub(crate) fn page_of<'irq>(

@@ -42,6 +42,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What GUP takes: all but secret memory.
+    pub const TAKEN: [Kind; 7] = [
+        Kind::Anon,
+        Kind::Thp,
+        Kind::Hugetlb,
+        Kind::Shmem,
+        Kind::HugetlbFile,
+        Kind::File,
+        Kind::Private,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Kind::Anon => "anon",

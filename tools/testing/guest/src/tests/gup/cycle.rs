@@ -21,15 +21,7 @@ const DISK_AT: u64 = 512 << 20;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = per_memory(
-        &[
-            Kind::Anon,
-            Kind::Thp,
-            Kind::Hugetlb,
-            Kind::Shmem,
-            Kind::HugetlbFile,
-            Kind::File,
-            Kind::Private,
-        ],
+        &Kind::TAKEN,
         "gup::cycle",
         180,
         "GUP takes fewer or more pages than there are, takes pages that the mapping does not permit or that \

@@ -17,15 +17,7 @@ const LEN: usize = 2 * HUGE;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = per_memory(
-        &[
-            Kind::Anon,
-            Kind::Thp,
-            Kind::Hugetlb,
-            Kind::Shmem,
-            Kind::HugetlbFile,
-            Kind::File,
-            Kind::Private,
-        ],
+        &Kind::TAKEN,
         "gup::held",
         120,
         "a held pin reaches other pages than the mapping shows: a read-only pin was not made the process's \
