@@ -86,47 +86,6 @@ pub fn run_with(
     command: &str,
     sink: &mut dyn FnMut(&[u8]),
 ) -> Result<Outcome> {
-    for _ in 1..BOOTS {
-        let outcome = boot(paths, built, image, options, command, sink)?;
-        if !fell_over_a_breakpoint(&outcome) {
-            return Ok(outcome);
-        }
-        eprintln!(
-            "The kernel fell over a stale breakpoint of its own before its init, as it does under \
-             QEMU's TCG now and then; booting again. That console: {}",
-            outcome.console.display()
-        );
-    }
-    boot(paths, built, image, options, command, sink)
-}
-
-/// How often a guest is started that does not get as far as its init.
-const BOOTS: u32 = 3;
-
-/// The kernel patches its code through a breakpoint. A virtual CPU of TCG may
-/// run into it after the kernel took it away, from a translation that QEMU
-/// has not dropped yet, and the kernel has no idea where it comes from. No CPU
-/// does that, so it says nothing about the kernel. Once the command runs,
-/// nothing is repeated.
-fn fell_over_a_breakpoint(outcome: &Outcome) -> bool {
-    outcome.end == End::Died
-        && outcome.boot.is_none()
-        && outcome.accel == Accel::Tcg
-        && outcome
-            .splats
-            .first()
-            .is_some_and(|splat| splat.title.contains("int3"))
-}
-
-/// Boots once.
-fn boot(
-    paths: &Paths,
-    built: &Built,
-    image: &Path,
-    options: &GuestOptions,
-    command: &str,
-    sink: &mut dyn FnMut(&[u8]),
-) -> Result<Outcome> {
     let accel = kvm::choose(paths, built, image, options.icount)?;
     let dir = run_dir(paths)?;
     let machine = machine(built, image, options, accel, dir.path());

@@ -6,6 +6,12 @@
 //! The CPU must have vmx or svm, /dev/kvm must open, and the kernel must have
 //! come up to its init under KVM once. What that probe said is remembered per
 //! kernel and boot of the host.
+//!
+//! TCG runs each CPU in a thread of its own only from QEMU 8.1. Before, the
+//! translation of a page could begin while another CPU wrote to that page, and
+//! outlive the write. A kernel that patches its code through a breakpoint, as
+//! for each jump label, then dies of one that it has taken away ("Oops: int3"),
+//! about once in fifty boots. With CPUs that take turns it cannot happen.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +19,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use crate::command;
 use crate::guest::{self, Running};
 use crate::job::Job;
 use crate::kbuild::Built;
@@ -30,11 +37,34 @@ pub fn choose(paths: &Paths, built: &Built, image: &Path, icount: bool) -> Resul
     } else {
         match obstacle(paths, built, image)? {
             None => (Accel::Kvm, "KVM".to_owned()),
-            Some(why) => (Accel::Tcg, format!("TCG ({why})")),
+            Some(why) if translates_under_lock(&version()?) => (Accel::Tcg, format!("TCG ({why})")),
+            Some(why) => (
+                Accel::TcgInTurn,
+                format!("TCG ({why}), on one thread because this QEMU is older than 8.1"),
+            ),
         }
     };
     eprintln!("accelerator: {why}");
     Ok(accel)
+}
+
+/// What QEMU says of itself.
+fn version() -> Result<String> {
+    let out = command::clean("qemu-system-x86_64")
+        .arg("--version")
+        .output()
+        .context("cannot run qemu-system-x86_64")?;
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Whether TCG locks a page before it translates from it. A version that
+/// cannot be read is taken for an old one.
+fn translates_under_lock(version: &str) -> bool {
+    let numbers = version.split_once("version ").and_then(|(_, rest)| {
+        let mut parts = rest.split(|c: char| !c.is_ascii_digit());
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    });
+    numbers.is_some_and(|numbers: (u32, u32)| numbers >= (8, 1))
 }
 
 /// Why KVM cannot be used, or nothing if it can.
@@ -140,6 +170,17 @@ mod tests {
             "flags\t\t: fpu hypervisor\nvmx flags\t: vnmi\n"
         ));
         assert!(!has_virtualization(""));
+    }
+
+    #[test]
+    fn versions() {
+        let debian = |v: &str| format!("QEMU emulator version {v}\nCopyright (c) 2003-2022\n");
+        for old in ["7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)", "8.0.5", "x", ""] {
+            assert!(!translates_under_lock(&debian(old)), "{old}");
+        }
+        for new in ["8.1.0", "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)", "8.10.0"] {
+            assert!(translates_under_lock(&debian(new)), "{new}");
+        }
     }
 
     #[test]

@@ -44,7 +44,10 @@ const SCRATCH_MIB: u64 = 4 * GIB;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Accel {
     Kvm,
+    /// TCG with a thread for each CPU.
     Tcg,
+    /// TCG on one thread that the CPUs share.
+    TcgInTurn,
     /// TCG on one thread, where an instruction is a nanosecond.
     Icount,
 }
@@ -196,6 +199,7 @@ impl Machine {
         a.words(match self.accel {
             Accel::Kvm => &["-accel", "kvm", "-cpu", "max"],
             Accel::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Accel::TcgInTurn => &["-accel", "tcg,thread=single", "-cpu", "max"],
             Accel::Icount => &[
                 "-accel",
                 "tcg,thread=single",

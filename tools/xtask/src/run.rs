@@ -218,6 +218,7 @@ fn text(report: &Report, built: &Built, outcome: &Outcome) -> String {
     let accel = match outcome.accel {
         Accel::Kvm => "KVM",
         Accel::Tcg => "TCG",
+        Accel::TcgInTurn => "TCG, one thread",
         Accel::Icount => "TCG with -icount",
     };
     let boot = outcome

@@ -222,7 +222,7 @@ impl Boots<'_> {
         if boot.head.pass == Pass::Wall {
             let on = match outcome.accel {
                 Accel::Kvm => "KVM",
-                Accel::Tcg | Accel::Icount => "TCG, which emulates the CPU",
+                Accel::Tcg | Accel::TcgInTurn | Accel::Icount => "TCG, which emulates the CPU",
             };
             self.wall_on = Some(on.into());
         }
