@@ -7,9 +7,9 @@
 //! is in `rust/kernel/mm/gup.rs`; how the tables are read in [`tables`] and [`walk`]; here is what
 //! is done with each leaf.
 //!
-//! Device memory is taken a leaf at a time: one lookup of its page map for as long as the walk stays
-//! inside that, one look at its type and range, one addition per folio. C asks all of
-//! this again for each page.
+//! Device memory is taken a leaf at a time, ptes side by side as one: one lookup of its page map for
+//! as long as the walk stays inside that, one look at its type and range, one addition per folio. C
+//! asks all of this again for each page.
 //!
 //! C: the lower half of [`mm/gup.c`](srctree/mm/gup.c)
 
@@ -31,7 +31,7 @@ mod tables;
 mod walk;
 
 use tables::UserTables;
-use walk::{Access, Kind, Leaf, Visitor};
+use walk::{Access, Kind, Leaf, Root, Visitor};
 
 const __LOG_PREFIX: &[u8] = b"gup\0";
 
@@ -41,7 +41,7 @@ const __LOG_PREFIX: &[u8] = b"gup\0";
 /// # Safety
 ///
 /// Interrupts are off. `pgd` is the first page table of the process that runs; `start` and `end`
-/// are multiples of the page size and addresses of user space; `pages` has an entry for each page
+/// are multiples of the page size and addresses of user space; `array` has an entry for each page
 /// between them.
 #[export]
 pub unsafe extern "C" fn gup_fast_walk(
@@ -49,39 +49,93 @@ pub unsafe extern "C" fn gup_fast_walk(
     start: c_ulong,
     end: c_ulong,
     flags: c_uint,
-    pages: *mut *mut bindings::page,
+    array: *mut *mut bindings::page,
 ) -> c_int {
     let Some(request) = Request::from_flags(flags) else {
         kernel::warn_once!("gup: flags {flags:#x} do not say how to take pages");
         return 0;
     };
-    let Some(pages) = NonNull::new(pages) else {
+    let Some(array) = NonNull::new(array) else {
         return 0;
     };
     // SAFETY: The caller's promise.
     let irq = unsafe { IrqsDisabled::assume() };
     // SAFETY: The caller's promise.
-    let (tables, root) = unsafe { UserTables::new(pgd, irq) };
-    let capacity = end.wrapping_sub(start) >> bindings::PAGE_SHIFT;
-    // SAFETY: The caller's promise.
-    let taken = unsafe { Taken::new(pages, capacity) };
-    let access = Access::user(request.is_write(), tables::protection_key_rights(irq));
+    let tables = unsafe { UserTables::new(pgd, irq) };
     let range = (start as u64, end as u64);
-    // A walk is for pins or for plain references: two copies of it, without a question per page.
-    let taken = match request.kind() {
-        PinKind::Get => {
-            let mut taker = Taker::<'_, '_, false>::new(request, taken, irq);
-            walk::walk(&tables, root, range, access, &mut taker);
-            taker.taken
-        }
-        PinKind::Pin | PinKind::LongTerm => {
-            let mut taker = Taker::<'_, '_, true>::new(request, taken, irq);
-            walk::walk(&tables, root, range, access, &mut taker);
-            taker.taken
-        }
+    let one = range.1.wrapping_sub(range.0) == bindings::PAGE_SIZE as u64;
+    // What can be decided once is no question per page: a walk is for pins or for plain references,
+    // and for one page or for more.
+    let take = match (request.kind(), one) {
+        (PinKind::Get, true) => take::<false, true>,
+        (PinKind::Get, false) => take::<false, false>,
+        (PinKind::Pin | PinKind::LongTerm, true) => take::<true, true>,
+        (PinKind::Pin | PinKind::LongTerm, false) => take::<true, false>,
     };
+    // SAFETY: The caller's promise.
+    let taken = unsafe { take(tables, range, request, array, irq) };
     // CAST: C counts pages in an `int` from the start.
-    taken.len() as c_int
+    taken as c_int
+}
+
+/// Walks over a range of addresses and takes what is mapped there. It is one page if `ONE`. Returns
+/// how many were taken.
+///
+/// # Safety
+///
+/// `array` has an entry for each page of the range.
+#[inline(never)]
+unsafe fn take<'irq, const PIN: bool, const ONE: bool>(
+    (tables, root): (UserTables<'irq>, Root),
+    range: (u64, u64),
+    request: Request,
+    array: NonNull<*mut bindings::page>,
+    irq: IrqsDisabled<'irq>,
+) -> usize {
+    let access = Access::user(request.is_write(), tables::protection_key_rights(irq));
+    let pages = match ONE {
+        true => 1,
+        false => (range.1.wrapping_sub(range.0) >> bindings::PAGE_SHIFT) as usize,
+    };
+    let mut taker = Taker::<'_, '_, PIN> {
+        request,
+        // SAFETY: The caller's promise.
+        taken: unsafe { Taken::new(array, pages) },
+        statistics: PinStatistics::acquired(irq),
+        live: None,
+        irq,
+    };
+    match ONE {
+        true => walk::walk_page(&tables, root, range.0, access, &mut taker),
+        false => walk::walk(&tables, root, range, access, &mut taker),
+    }
+    taker.taken.len()
+}
+
+/// Whether device memory is mapped at `address`. Interrupts are off.
+///
+/// # Safety
+///
+/// As for [`gup_fast_walk`].
+#[export]
+pub unsafe extern "C" fn gup_maps_device(pgd: *mut bindings::pgd_t, address: c_ulong) -> bool {
+    struct Seen(Option<Kind>);
+
+    impl<'irq> Visitor<UserTables<'irq>> for Seen {
+        #[inline(always)]
+        fn visit(&mut self, leaf: &Leaf<'_, UserTables<'irq>>) -> bool {
+            self.0 = Some(leaf.kind());
+            true
+        }
+    }
+
+    // SAFETY: The caller's promise.
+    let irq = unsafe { IrqsDisabled::assume() };
+    // SAFETY: The caller's promise.
+    let (tables, root) = unsafe { UserTables::new(pgd, irq) };
+    let mut seen = Seen(None);
+    walk::walk_page(&tables, root, address as u64, Access::none(), &mut seen);
+    seen.0 == Some(Kind::Device)
 }
 
 /// Gives back one pin for each of `npages` pages of an array, null entries passed over. Any context
@@ -120,17 +174,6 @@ impl<'irq, const PIN: bool> Visitor<UserTables<'irq>> for Taker<'_, 'irq, PIN> {
 }
 
 impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
-    #[inline]
-    fn new(request: Request, taken: Taken<'a>, irq: IrqsDisabled<'irq>) -> Self {
-        Self {
-            request,
-            taken,
-            statistics: PinStatistics::acquired(irq),
-            live: None,
-            irq,
-        }
-    }
-
     /// Pages of a folio that is mapped as such: anonymous memory, files, hugetlb.
     #[inline(always)]
     fn take_normal(&mut self, leaf: &Leaf<'_, UserTables<'irq>>) -> bool {
@@ -174,6 +217,8 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
         else {
             return false;
         };
-        leaf.unchanged() && run.keep(&mut self.taken, &mut self.statistics)
+        // A leaf may go on in another range, nearly never; the slow path does that.
+        let whole = run.pages() == leaf.pages();
+        leaf.unchanged() && run.keep(&mut self.taken, &mut self.statistics) && whole
     }
 }

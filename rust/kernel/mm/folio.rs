@@ -162,16 +162,14 @@ impl<'a> MappedPage<'a> {
             == bindings::zone_type_ZONE_DEVICE as usize
     }
 
-    /// What the page has in common with others of one page map on one node, in two loads.
+    /// The word in which a device page has the address of its page map.
+    ///
+    /// A tail page has the address of its head there, an odd one more; any other page a link of a
+    /// list or something of its own, which is not the address of a page map. So a page with the
+    /// same word as a device page is one of the same page map.
     #[inline(always)]
-    pub(super) fn alike(self) -> Alike {
-        const KEPT: usize = ((bindings::ZONES_MASK as usize) << bindings::ZONES_PGSHIFT)
-            | ((bindings::NODES_MASK as usize) << bindings::NODES_PGSHIFT)
-            | (1 << bindings::pageflags_PG_head);
-        Alike {
-            flags: self.flags() & KEPT,
-            word: self.compound_head(),
-        }
+    pub(super) fn pagemap_word(self) -> usize {
+        self.compound_head()
     }
 
     /// Whether the page is memory of a PCI device. C: `is_pci_p2pdma_page()`.
@@ -209,16 +207,6 @@ impl<'a> MappedPage<'a> {
         let page = if folio.is_hugetlb() { folio.0 } else { self };
         page.has(bindings::pageflags_PG_anon_exclusive)
     }
-}
-
-/// Node, zone, whether it is the head of a larger folio, and the word in which a device page has its
-/// page map, a tail page its head, and any other page something of its own.
-///
-/// So a page that is like a device page of one page is one of the same page map.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Alike {
-    flags: usize,
-    word: usize,
 }
 
 /// A folio that a page was found to belong to: what references are counted on.

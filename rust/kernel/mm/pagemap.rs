@@ -44,7 +44,7 @@
 
 use crate::{
     bindings,
-    mm::pfn::{Pfn, PhysRange},
+    mm::pfn::{Pfn, PfnRange, PhysRange},
     sync::percpu_ref::PercpuRef,
     types::Opaque,
 };
@@ -311,6 +311,29 @@ impl Pagemap {
         (0..self.nr_ranges()).filter_map(|index| self.range(index))
     }
 
+    /// How many frames there are from `pfn` on, to the end of the mapped range that has it; 0 if none
+    /// has.
+    #[inline]
+    pub fn frames_from(&self, pfn: Pfn) -> usize {
+        let first = self.first_range_raw();
+        let last = Pfn::containing(first.end);
+        if pfn < Pfn::containing(first.start) || pfn > last {
+            return self.frames_from_beyond_first(pfn);
+        }
+        // Not 2^64 of them.
+        last.nr().wrapping_sub(pfn.nr()).wrapping_add(1)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn frames_from_beyond_first(&self, pfn: Pfn) -> usize {
+        let frames = (1..self.nr_ranges())
+            .filter_map(|index| self.range(index))
+            .find(|range| range.pfns().contains(pfn))
+            .and_then(|range| PfnRange::new(pfn, range.pfns().last()));
+        frames.map_or(0, |frames| frames.len())
+    }
+
     /// Whether one of the mapped ranges has the frame `pfn`.
     #[inline]
     pub fn covers(&self, pfn: Pfn) -> bool {
@@ -322,22 +345,26 @@ impl Pagemap {
     /// compares to false.
     #[inline]
     pub(crate) fn first_range_covers(&self, pfn: Pfn) -> bool {
+        let first = self.first_range_raw();
+        pfn >= Pfn::containing(first.start) && pfn <= Pfn::containing(first.end)
+    }
+
+    /// The numbers of the first range, whatever they are.
+    #[inline]
+    fn first_range_raw(&self) -> bindings::range {
         // SAFETY: By the type's invariant there is a range behind the structure, and ranges do not
         // change.
-        let first = unsafe {
+        unsafe {
             addr_of!((*self.as_raw()).__bindgen_anon_1)
                 .cast::<bindings::range>()
                 .read()
-        };
-        pfn >= Pfn::containing(first.start) && pfn <= Pfn::containing(first.end)
+        }
     }
 
     #[cold]
     #[inline(never)]
     fn covers_beyond_first(&self, pfn: Pfn) -> bool {
-        (1..self.nr_ranges())
-            .filter_map(|index| self.range(index))
-            .any(|range| range.pfns().contains(pfn))
+        self.frames_from_beyond_first(pfn) != 0
     }
 
     /// The first frame of a range that has a `struct page` of its own use: behind the driver's

@@ -39,24 +39,41 @@ fn hash(variable: *const c_void) -> usize {
     (variable as usize).wrapping_mul(GOLDEN_RATIO) >> (usize::BITS - BITS)
 }
 
-/// Wakes who waits for the variable at this address. C: `wake_up_var()`. Any context.
+/// Who waits, for any variable.
 ///
-/// The variable was changed before, and a full memory barrier lies between: who waits puts himself
-/// into the queue first and looks at the variable then.
-#[doc(alias = "wake_up_var")]
-#[inline(always)]
-pub fn wake_up(variable: *const c_void) {
-    let table = TABLE.load(Ordering::Relaxed);
-    if table.is_null() {
-        return ask(variable);
+/// A value is for one use, or for many in a row.
+///
+/// # Invariants
+///
+/// What [`TABLE`] is, or was before the table was found.
+pub struct Waiters(*mut bindings::wait_queue_head);
+
+impl Waiters {
+    /// Any context.
+    #[inline(always)]
+    pub fn look() -> Self {
+        // INVARIANT: So it is.
+        Self(TABLE.load(Ordering::Relaxed))
     }
-    let queue = table.wrapping_add(hash(variable));
-    // SAFETY: A queue of the table, by the invariant. A volatile read, for it changes under a lock
-    // that we do not hold.
-    let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
-    // SAFETY: Only the address is taken.
-    if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {
-        ask(variable);
+
+    /// Wakes who waits for the variable at this address. C: `wake_up_var()`. Any context.
+    ///
+    /// The variable was changed before, and a full memory barrier lies between: who waits puts
+    /// himself into the queue first and looks at the variable then.
+    #[doc(alias = "wake_up_var")]
+    #[inline(always)]
+    pub fn wake_up(&self, variable: *const c_void) {
+        if self.0.is_null() {
+            return ask(variable);
+        }
+        let queue = self.0.wrapping_add(hash(variable));
+        // SAFETY: A queue of the table, by the invariants of both. A volatile read, for it changes
+        // under a lock that we do not hold.
+        let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
+        // SAFETY: Only the address is taken.
+        if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {
+            ask(variable);
+        }
     }
 }
 

@@ -62,6 +62,13 @@ impl Entry {
         self.has(Self::WRITE)
     }
 
+    /// The entry that maps the `n`-th page behind the one that a pte maps, and is the same in all
+    /// else.
+    #[inline]
+    const fn nth_page(self, n: usize) -> Self {
+        Self(self.0.wrapping_add((n as u64) << PTE_SHIFT))
+    }
+
     #[inline]
     const fn protection_key(self) -> u32 {
         // CAST: Four bits.
@@ -98,10 +105,10 @@ impl Slot {
         self.0
     }
 
-    /// The next entry of the same table.
+    /// The `n`-th entry behind it, in the same table.
     #[inline]
-    const fn next(self) -> Self {
-        Self(self.0.wrapping_add(8))
+    const fn nth(self, n: usize) -> Self {
+        Self(self.0.wrapping_add(8 * n as u64))
     }
 }
 
@@ -141,6 +148,15 @@ impl Access {
         }
     }
 
+    /// No access: whatever is mapped.
+    #[inline]
+    pub(crate) const fn none() -> Self {
+        Self {
+            needed: Entry::PRESENT,
+            denied: 0,
+        }
+    }
+
     /// Whether a leaf permits it.
     #[inline]
     pub(crate) const fn is_permitted(self, leaf: Entry) -> bool {
@@ -158,7 +174,8 @@ pub(crate) enum Kind {
     Device,
 }
 
-/// A leaf that permits the access, and the part of it that the walk is about.
+/// A leaf that permits the access, and the part of it that the walk is about. Or a run of ptes of a
+/// device, side by side: they map one page after the other, and are the same in all else.
 #[derive(Debug)]
 pub(crate) struct Leaf<'a, T> {
     tables: &'a T,
@@ -178,7 +195,8 @@ impl<T: Tables> Leaf<'_, T> {
         self.kind
     }
 
-    /// The frame that the first address of the walk in it is mapped to.
+    /// The frame that the first address of the walk in it is mapped to; those of the other pages
+    /// follow.
     #[inline]
     pub(crate) fn pfn(&self) -> u64 {
         self.pfn
@@ -196,18 +214,23 @@ impl<T: Tables> Leaf<'_, T> {
         self.entry.is_writable()
     }
 
-    /// Whether the entry is a pte.
+    /// Whether the entry, or each of them, is a pte.
     #[inline]
     pub(crate) fn is_pte(&self) -> bool {
         self.above.is_some()
     }
 
-    /// Whether the entry, and with a pte the one above it, still is what was read.
-    #[inline]
+    /// Whether the entry, and with a pte the one above it, still is what was read. Of a run: each.
+    #[inline(always)]
     pub(crate) fn unchanged(&self) -> bool {
-        self.above
-            .map_or(true, |(slot, entry)| self.tables.read(slot) == entry)
-            && self.tables.read(self.slot) == self.entry
+        let is = |slot, entry| self.tables.read(slot) == entry;
+        match self.above {
+            None => is(self.slot, self.entry),
+            Some((slot, entry)) => {
+                is(slot, entry)
+                    && (0..self.pages).all(|n| is(self.slot.nth(n), self.entry.nth_page(n)))
+            }
+        }
     }
 }
 
@@ -243,6 +266,43 @@ pub(crate) fn walk<T: Tables, V: Visitor<T>>(
         }
         start = next;
     }
+}
+
+/// The same for one page. `start` is a multiple of the page size.
+///
+/// Most calls of GUP are for one page: nothing is to be repeated, and nothing to be remembered.
+#[inline]
+pub(crate) fn walk_page<T: Tables, V: Visitor<T>>(
+    tables: &T,
+    root: Root,
+    start: u64,
+    access: Access,
+    visitor: &mut V,
+) {
+    let mut walk = Walk {
+        tables,
+        access,
+        visitor,
+    };
+    let end = start.wrapping_add(1 << PTE_SHIFT);
+    let Some(puds) = walk.puds(root, start) else {
+        return;
+    };
+    let slot = puds.slot(start, PUD_SHIFT);
+    let entry = tables.read(slot);
+    let Some(pmds) = walk.table(entry) else {
+        walk.large(slot, entry, (start, end), PUD_SHIFT);
+        return;
+    };
+    let slot = pmds.slot(start, PMD_SHIFT);
+    let entry = tables.read(slot);
+    let Some(ptes) = walk.table(entry) else {
+        walk.large(slot, entry, (start, end), PMD_SHIFT);
+        return;
+    };
+    let above = (slot, entry);
+    let slot = ptes.slot(start, PTE_SHIFT);
+    walk.pte(slot, tables.read(slot), above, 1);
 }
 
 /// The table that the processor begins with.
@@ -309,7 +369,7 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         loop {
             let next = part_end(start, end, shift);
             let more = match self.table(entry) {
-                Some(table) => self.pte(table, (slot, entry), start, next),
+                Some(table) => self.ptes(table, (slot, entry), start, next),
                 None => self.large(slot, entry, (start, next), shift),
             };
             if !more {
@@ -318,43 +378,100 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             if next == end {
                 return true;
             }
-            (start, slot) = (next, slot.next());
+            (start, slot) = (next, slot.nth(1));
             entry = self.tables.read(slot);
         }
     }
 
     /// What the ptes of a table map.
     #[inline(always)]
-    fn pte(&mut self, table: Table, above: (Slot, Entry), mut start: u64, end: u64) -> bool {
+    fn ptes(&mut self, table: Table, above: (Slot, Entry), mut start: u64, end: u64) -> bool {
         let mut slot = table.slot(start, PTE_SHIFT);
-        while start < end {
-            let entry = self.tables.read(slot);
-            if !self.access.is_permitted(entry) {
+        let mut entry = self.tables.read(slot);
+        loop {
+            // CAST: At most 512.
+            let most = (end.wrapping_sub(start) >> PTE_SHIFT) as usize;
+            let Some((pages, behind)) = self.pte(slot, entry, above, most) else {
                 return false;
-            }
-            let leaf = |kind| Leaf {
-                tables: self.tables,
-                slot,
-                entry,
-                above: Some(above),
-                kind,
-                pfn: (entry.0 & self.tables.address_mask()) >> PTE_SHIFT,
-                pages: 1,
             };
-            // Device memory has both bits here. One call for each kind, so that the compiler knows
-            // it in what is inlined.
-            let more = match entry.0 & (Entry::DEVMAP | Entry::SPECIAL) {
-                0 => self.visitor.visit(&leaf(Kind::Normal)),
-                Entry::SPECIAL => false,
-                _ => self.visitor.visit(&leaf(Kind::Device)),
-            };
-            if !more {
-                return false;
+            start = start.wrapping_add((pages as u64) << PTE_SHIFT);
+            if start >= end {
+                return true;
             }
-            slot = slot.next();
-            start = start.wrapping_add(1 << PTE_SHIFT);
+            slot = slot.nth(pages);
+            entry = match behind {
+                Some(entry) => entry,
+                None => self.tables.read(slot),
+            };
         }
-        true
+    }
+
+    /// What a pte maps, or the run of ptes that begins with it: `most` at most. Returns how many it
+    /// was, and the entry behind if that was read.
+    #[inline(always)]
+    fn pte(
+        &mut self,
+        slot: Slot,
+        entry: Entry,
+        above: (Slot, Entry),
+        most: usize,
+    ) -> Option<(usize, Option<Entry>)> {
+        if !self.access.is_permitted(entry) {
+            return None;
+        }
+        let leaf = |kind, pages| Leaf {
+            tables: self.tables,
+            slot,
+            entry,
+            above: Some(above),
+            kind,
+            pfn: self.pfn(entry),
+            pages,
+        };
+        // Device memory has both bits here. One call for each kind, so that the compiler knows it in
+        // what is inlined.
+        match entry.0 & (Entry::DEVMAP | Entry::SPECIAL) {
+            0 => self
+                .visitor
+                .visit(&leaf(Kind::Normal, 1))
+                .then_some((1, None)),
+            Entry::SPECIAL => None,
+            _ => {
+                let run = self.run(slot, entry, most);
+                self.visitor
+                    .visit(&leaf(Kind::Device, run.0))
+                    .then_some(run)
+            }
+        }
+    }
+
+    /// How many ptes from this one on, `most` at most, are a run; and the entry behind, if it was
+    /// read.
+    #[inline(always)]
+    fn run(&self, slot: Slot, entry: Entry, most: usize) -> (usize, Option<Entry>) {
+        // Not further than to the last frame before a carry into bits that are no address.
+        let mask = self.tables.address_mask();
+        let counted = mask & !mask.wrapping_add(1 << PTE_SHIFT);
+        // CAST: At most 2^40.
+        let before_carry = ((!entry.0 & counted) >> PTE_SHIFT) as usize;
+        let most = most.min(before_carry + 1);
+        let mut pages = 1;
+        let mut behind = None;
+        while pages < most {
+            let next = self.tables.read(slot.nth(pages));
+            if next != entry.nth_page(pages) {
+                behind = Some(next);
+                break;
+            }
+            pages += 1;
+        }
+        (pages, behind)
+    }
+
+    /// The frame that a pte maps.
+    #[inline]
+    fn pfn(&self, entry: Entry) -> u64 {
+        (entry.0 & self.tables.address_mask()) >> PTE_SHIFT
     }
 
     /// A leaf of a pud or pmd, or nothing.

@@ -85,10 +85,11 @@ pub struct DeviceRun<'a, const PIN: bool> {
 }
 
 impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
-    /// Takes references to `pages` pages from `pfn` on. A full memory barrier if it succeeds.
+    /// Takes references to `pages` pages from `pfn` on, or to as many of them as are in one range of
+    /// the page map `live`, which has `pfn`. A full memory barrier if it succeeds.
     ///
-    /// `live` was looked up for `pfn`. `None` if these frames are not all of that page map, if memory of its type may not be taken
-    /// in this way, or if a count is about to overflow; the slow path then says what is wrong.
+    /// `None` if memory of its type may not be taken in this way, or if a count is about to overflow;
+    /// the slow path then says what is wrong.
     #[inline(always)]
     pub fn try_new(
         live: &'a WalkedPagemap<'_>,
@@ -98,11 +99,11 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         irq: IrqsDisabled<'a>,
     ) -> Option<Self> {
         let live = live.pagemap();
-        let last = pfn.checked_add(pages.checked_sub(1)?)?;
-        // The first frame was looked up. A leaf is in one range, or the slow path may decide.
-        if pages > 1 && !live.covers(last) {
-            return None;
-        }
+        // A single frame was looked up.
+        let pages = match pages {
+            1 => 1,
+            _ => pages.min(live.frames_from(pfn)),
+        };
         match live.memory_type()? {
             // Whoever truncates a file waits for pins, which are for a moment only.
             MemoryType::FsDax if PIN && request.is_longterm() => return None,
@@ -124,6 +125,12 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         all.then_some(run)
     }
 
+    /// How many pages it is.
+    #[inline]
+    pub fn pages(&self) -> usize {
+        self.taken
+    }
+
     /// The page `n` pages on.
     ///
     /// # Safety
@@ -139,12 +146,12 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     #[inline(always)]
     fn take_single(&mut self, pages: usize) -> bool {
         let amount = small_amount::<PIN>();
+        let first = self.first;
         for n in 0..pages {
-            // SAFETY: Less than the number of pages.
-            let page = unsafe { self.page(n) };
             // It is its own folio; nothing needs to be read to know that.
-            // SAFETY: As for `page`, by the invariant.
-            if !add(unsafe { MappedFolio::single(page) }, amount) {
+            // SAFETY: Less than the number of pages: a page of the page map, by the invariant.
+            let folio = unsafe { MappedFolio::single(first.add(n)) };
+            if !add(folio, amount) {
                 // INVARIANT: So many were taken.
                 self.taken = n;
                 return false;

@@ -8,9 +8,10 @@ use super::PinStatistics;
 use crate::{
     bindings,
     mm::{
-        folio::{Alike, MappedFolio, MappedPage},
+        folio::{MappedFolio, MappedPage},
         pagemap::{DeviceFolio, MemoryType},
     },
+    sync::wait_var::Waiters,
 };
 use core::{ptr::NonNull, sync::atomic::Ordering};
 
@@ -55,16 +56,26 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             statistics.count(page, 1);
             // SAFETY: In ZONE_DEVICE, and pinned.
             let device = unsafe { device_folio(page) };
-            if device.pagemap().memory_type() == Some(MemoryType::FsDax) {
-                let alike = page.alike();
-                device.put_fsdax_refs(BIAS);
-                // SAFETY: The caller's promise.
-                let run = unsafe { unpin_fsdax(rest, alike) };
-                statistics.count_again(run);
-                rest = rest.get(run..).unwrap_or_default();
+            // After the pin is given back the page map may be gone.
+            let pagemap = device.pagemap();
+            let fsdax = pagemap.memory_type() == Some(MemoryType::FsDax);
+            let single = pagemap.vmemmap_shift() == 0;
+            let word = page.pagemap_word();
+            if fsdax {
+                device.put_fsdax_refs(BIAS, &Waiters::look());
             } else {
                 // SAFETY: The caller's promise: `BIAS` is one pin.
                 unsafe { put(folio, BIAS) };
+            }
+            if single {
+                let run = match fsdax {
+                    // SAFETY: The caller's promise.
+                    true => unsafe { unpin_run::<true>(rest, word) },
+                    // SAFETY: As above.
+                    false => unsafe { unpin_run::<false>(rest, word) },
+                };
+                statistics.count_again(run);
+                rest = rest.get(run..).unwrap_or_default();
             }
         } else if !page.is_zero() {
             statistics.count(page, 1);
@@ -74,14 +85,15 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
     }
 }
 
-/// Gives back the pins of the first pages of an array, as long as they are like one that is known to
-/// be FS DAX and not part of a larger folio: no more questions. Returns how many these were.
+/// Gives back the pins of the first pages of an array, as long as they belong to the page map that
+/// has this `word` in its pages: no more questions. Returns how many these were.
 ///
 /// # Safety
 ///
-/// As for [`unpin`].
+/// As for [`unpin`]. The page map has pages that are folios of their own, of FS DAX if `FSDAX`.
 #[inline]
-unsafe fn unpin_fsdax(pages: &[*mut bindings::page], alike: Alike) -> usize {
+unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usize) -> usize {
+    let waiters = Waiters::look();
     let mut run = 0;
     for &page in pages {
         let Some(page) = NonNull::new(page) else {
@@ -89,11 +101,16 @@ unsafe fn unpin_fsdax(pages: &[*mut bindings::page], alike: Alike) -> usize {
         };
         // SAFETY: By the caller's promise the page is pinned, so that it stays.
         let page = unsafe { MappedPage::from_raw(page) };
-        if page.alike() != alike {
+        if page.pagemap_word() != word {
             break;
         }
-        // SAFETY: In ZONE_DEVICE as the one that it is like, and pinned.
-        unsafe { device_folio(page) }.put_fsdax_refs(BIAS);
+        if FSDAX {
+            // SAFETY: In the page map, so in ZONE_DEVICE; and pinned.
+            unsafe { device_folio(page) }.put_fsdax_refs(BIAS, &waiters);
+        } else {
+            // SAFETY: A folio of its own by the caller's promise, who gives up one pin.
+            unsafe { put(MappedFolio::single(page), BIAS) };
+        }
         run += 1;
     }
     run

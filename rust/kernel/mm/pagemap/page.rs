@@ -11,7 +11,7 @@
 //! | generic, P2PDMA | 1 | pins only | nothing; dropped to 0 the owner's `page_free`, and back at 1 |
 
 use super::{MemoryType, Pagemap};
-use crate::{bindings, mm::pfn::Pfn, sync::wait_var};
+use crate::{bindings, mm::pfn::Pfn, sync::wait_var::Waiters};
 use core::{
     ptr::{addr_of, addr_of_mut, NonNull},
     sync::atomic::{AtomicI32, Ordering},
@@ -143,15 +143,15 @@ impl<'a> DeviceFolio<'a> {
         if self.pagemap().memory_type() != Some(MemoryType::FsDax) {
             return false;
         }
-        self.put_fsdax_refs(refs);
+        self.put_fsdax_refs(refs, &Waiters::look());
         true
     }
 
     /// Drops `refs` references of a folio that is known to be FS DAX.
-    #[inline]
-    pub(crate) fn put_fsdax_refs(self, refs: i32) {
+    #[inline(always)]
+    pub(crate) fn put_fsdax_refs(self, refs: i32, waiters: &Waiters) {
         if self.sub_return(refs) == 1 {
-            self.wake();
+            self.wake(waiters);
         }
     }
 
@@ -172,12 +172,12 @@ impl<'a> DeviceFolio<'a> {
     }
 
     /// Wakes who waits until the page is idle: the key is the address of the count.
-    #[inline]
-    fn wake(self) {
+    #[inline(always)]
+    fn wake(self, waiters: &Waiters) {
         // SAFETY: A valid folio; only the address is taken.
         let count = unsafe { addr_of!((*self.0.as_raw())._refcount) };
         // The subtraction was a full barrier.
-        wait_var::wake_up(count.cast());
+        waiters.wake_up(count.cast());
     }
 
     /// Takes back a folio whose last reference was dropped. C: `free_zone_device_folio()`.

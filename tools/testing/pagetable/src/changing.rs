@@ -9,7 +9,7 @@ use crate::invent::{worlds, World};
 use crate::memory::Memory;
 use crate::model;
 use crate::seen::{Question, Shown};
-use crate::walk::{Leaf, Visitor};
+use crate::walk::{Kind, Leaf, Visitor};
 
 const QUESTIONS: usize = 50;
 
@@ -30,11 +30,16 @@ impl Visitor<Memory> for Touch<'_> {
             panic!("the walk showed a leaf at {:#x} that is none", self.address);
         };
         self.address += 4096 * leaf.pages() as u64;
+        // Any entry of a run.
+        let one = match leaf.is_pte() {
+            true => self.rng.random_range(0..leaf.pages() as u64),
+            false => 0,
+        };
         let (own, above) = (self.rng.random::<bool>(), self.rng.random::<bool>());
         // Not a pte: nothing above it can go away without an interrupt.
         let above = page.above.filter(|_| above);
         let mut before = Vec::new();
-        for slot in [Some(page.slot).filter(|_| own), above]
+        for slot in [Some(page.slot + 8 * one).filter(|_| own), above]
             .into_iter()
             .flatten()
         {
@@ -84,20 +89,53 @@ struct OneCopy<'a> {
     memory: &'a Memory,
     question: Question,
     address: u64,
+    /// What was read behind the last leaf.
+    behind: Option<(u64, u64)>,
     leaves: u64,
     changed: u64,
 }
 
 impl Visitor<Memory> for OneCopy<'_> {
     fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
-        let (slot, word) = self.memory.last_read();
+        // Behind a run the next pte was read, unless the run goes to the end of the table or of what
+        // was asked for, or to the last frame that there is.
+        let pages = leaf.pages() as u64;
+        let run_end = self.address + 4096 * pages;
+        let is_run = leaf.is_pte() && leaf.kind() == Kind::Device;
+        let mask = self.memory.mask() >> 12;
+        let last_frame = mask & !(mask + 1);
+        let behind = is_run
+            && run_end < self.question.end
+            && run_end % (2 << 20) != 0
+            && (leaf.pfn() + pages - 1) & last_frame != last_frame;
+        let known = self.behind.take();
+        let entries = match is_run {
+            true => leaf.pages() + usize::from(behind),
+            false => 1,
+        };
+        let mut reads = known.into_iter().collect::<Vec<_>>();
+        reads.extend(self.memory.last_reads(entries - reads.len()));
+        self.behind = reads.last().copied().filter(|_| behind);
+        let (slot, word) = reads[0];
         let size = 1 << (12 + 9 * (World::level_of(self.memory.table_of(slot)) - 1));
-        let mask = self.memory.mask();
-        let Some(page) = model::leaf(mask, word, self.address, size, self.question.rights) else {
+        for n in 1..reads.len().min(leaf.pages()) as u64 {
+            let (next, other) = reads[n as usize];
+            assert_eq!((next, other), (slot + 8 * n, word + 4096 * n), "not a run");
+        }
+        let Some(page) = model::leaf(
+            self.memory.mask(),
+            word,
+            self.address,
+            size,
+            self.question.rights,
+        ) else {
             panic!("{word:#x}, read from {slot:#x}, is no leaf that may be shown");
         };
         let leaf_end = self.address / size * size + size;
-        let pages = (leaf_end.min(self.question.end) - self.address) / 4096;
+        let pages = match is_run {
+            true => pages,
+            false => (leaf_end.min(self.question.end) - self.address) / 4096,
+        };
         assert_eq!(Shown::from(leaf), Shown::new(&page, pages));
         self.leaves += 1;
         self.changed += u64::from(!leaf.unchanged());
@@ -127,6 +165,7 @@ fn what_was_read_once_decides() {
                 memory: &world.memory,
                 question,
                 address: question.start,
+                behind: None,
                 leaves: 0,
                 changed: 0,
             };

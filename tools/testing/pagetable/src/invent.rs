@@ -36,6 +36,8 @@ pub struct Plan {
     special: u32,
     device: u32,
     keyed: u32,
+    /// Ptes that map the next page of the one before, and are the same in all else.
+    runs: u32,
     /// Leaves in a pmd and in a pud.
     large: [u32; 2],
     /// Bits of an address that are set in each entry and no part of it: memory encryption.
@@ -97,7 +99,12 @@ impl Plan {
             _ => LEAF,
         };
         // All bits of the address, also those that are below a large leaf's size.
-        let address = rng.random::<u64>() & self.mask | self.encrypted;
+        let address = match rng.random_range(0..64) {
+            // The last frame.
+            0 => !0,
+            _ => rng.random::<u64>(),
+        };
+        let address = address & self.mask | self.encrypted;
         let mut entry = PRESENT | WRITABLE | USER | kind | address;
         if Self::chance(rng, self.read_only) {
             entry &= !WRITABLE;
@@ -147,6 +154,7 @@ impl World {
             special: one_of(rng, &[0, 0, 4, 64]),
             device: one_of(rng, &[0, 32, 256, 512]),
             keyed: one_of(rng, &[0, 0, 32, 512]),
+            runs: one_of(rng, &[0, 256, 500]),
             large: [one_of(rng, &[32, 256, 500]), one_of(rng, &[1, 32, 256])],
             encrypted,
             mask,
@@ -160,10 +168,15 @@ impl World {
         };
         for (level, tables) in (1..=levels).zip(&world.plan.tables) {
             for table in tables {
+                let mut before = 0;
                 for n in 0..WORDS as u64 {
-                    world
-                        .memory
-                        .set(table + 8 * n, world.plan.entry(rng, level));
+                    let entry = match level == 1 && Plan::chance(rng, world.plan.runs) {
+                        // From the last frame it carries into the bits that are no address.
+                        true => before + 4096,
+                        false => world.plan.entry(rng, level),
+                    };
+                    world.memory.set(table + 8 * n, entry);
+                    before = entry;
                 }
             }
         }

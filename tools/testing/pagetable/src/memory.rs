@@ -9,6 +9,9 @@ use crate::walk::{Entry, Slot, Tables};
 /// Words in a table.
 pub const WORDS: usize = 512;
 
+/// A run of ptes, and the one behind it.
+const KEPT: usize = WORDS + 1;
+
 /// What a read leaves behind in the memory.
 type Change = Box<dyn FnMut(&Memory, u64)>;
 
@@ -17,8 +20,8 @@ pub struct Memory {
     base: u64,
     mask: u64,
     words: Vec<Cell<u64>>,
-    /// The last read: slot and what was in it.
-    last: Cell<(u64, u64)>,
+    /// The last reads: slot and what was in it.
+    last: RefCell<Vec<(u64, u64)>>,
     reads: Cell<usize>,
     change: RefCell<Option<Change>>,
 }
@@ -31,7 +34,7 @@ impl Memory {
             base,
             mask,
             words: vec![Cell::new(0); tables * WORDS],
-            last: Cell::new((0, 0)),
+            last: RefCell::default(),
             reads: Cell::new(0),
             change: RefCell::new(None),
         }
@@ -73,9 +76,10 @@ impl Memory {
         self.words[self.place(slot)].set(word);
     }
 
-    /// The slot and the word of the last read.
-    pub fn last_read(&self) -> (u64, u64) {
-        self.last.get()
+    /// The slots and the words of the last `n` reads.
+    pub fn last_reads(&self, n: usize) -> Vec<(u64, u64)> {
+        let last = self.last.borrow();
+        last[last.len() - n..].to_vec()
     }
 
     /// How often was read since this was last asked.
@@ -98,7 +102,12 @@ impl Tables for Memory {
     fn read(&self, slot: Slot) -> Entry {
         let slot = slot.phys();
         let word = self.word(slot);
-        self.last.set((slot, word));
+        let mut last = self.last.borrow_mut();
+        if last.len() >= 2 * KEPT {
+            last.drain(..KEPT);
+        }
+        last.push((slot, word));
+        drop(last);
         self.reads.set(self.reads.get() + 1);
         if let Some(change) = self.change.borrow_mut().as_mut() {
             change(self, slot);

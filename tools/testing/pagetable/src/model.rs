@@ -35,6 +35,16 @@ pub struct Page {
     pub above: Option<u64>,
 }
 
+impl Page {
+    /// Whether the pte `pages` behind this one maps the page as far behind, and is the same in all
+    /// else.
+    pub fn goes_on(&self, memory: &Memory, pages: u64) -> bool {
+        let (first, pte) = (memory.word(self.slot), memory.word(self.slot + 8 * pages));
+        let mask = memory.mask();
+        pte & !mask == first & !mask && pte & mask == (first & mask) + 4096 * pages
+    }
+}
+
 /// The page at an address: `None` if there is none, or not with this access.
 pub fn page(memory: &Memory, root: u64, levels: u32, address: u64, rights: Rights) -> Option<Page> {
     let (mut table, mut level, mut above) = (root, levels, None);

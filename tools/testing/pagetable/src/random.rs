@@ -57,6 +57,29 @@ fn the_walk_ends_when_told() {
     });
 }
 
+/// The walk for one page shows what the walk for more shows of that page; and with no rights asked
+/// for, at least as much.
+#[test]
+fn one_page() {
+    let mut mapped = 0u64;
+    worlds(8, |world, rng| {
+        for _ in 0..QUESTIONS {
+            let mut question = world.question(rng);
+            question.end = question.start + 4096;
+            let (shown, any) = question.walk_page(&world.memory, world.root);
+            let expected = question.model(&world.memory, world.root);
+            if shown != expected {
+                fail(&world.plan, &question, &shown, &expected);
+            }
+            if !shown.is_empty() && any != shown {
+                fail(&world.plan, &question, &any, &shown);
+            }
+            mapped += shown.len() as u64;
+        }
+    });
+    println!("{mapped} pages");
+}
+
 fn fail(
     plan: &impl std::fmt::Debug,
     question: &impl std::fmt::Debug,

@@ -6,6 +6,9 @@ use crate::memory::Memory;
 use crate::model::{self, Rights};
 use crate::walk::{self, Access, Kind, Leaf, Root, Table, Visitor};
 
+/// The bytes that the ptes of a table map.
+const TABLE: u64 = 2 << 20;
+
 /// A question to both the walk and the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
@@ -38,6 +41,17 @@ impl Question {
         );
     }
 
+    /// Asks the walk for the first page, and, with rights that forbid nothing, for what is mapped
+    /// there.
+    pub fn walk_page(&self, memory: &Memory, root: u64) -> (Vec<Shown>, Vec<Shown>) {
+        let ask = |access| {
+            let mut seen = Collect::all();
+            walk::walk_page(memory, self.root(root), self.start, access, &mut seen);
+            seen.shown
+        };
+        (ask(self.access()), ask(Access::none()))
+    }
+
     /// Asks the model: leaves as the walk has to show them.
     pub fn model(&self, memory: &Memory, root: u64) -> Vec<Shown> {
         let mut shown = Vec::new();
@@ -46,13 +60,25 @@ impl Question {
             let Some(first) = model::page(memory, root, self.levels, address, self.rights) else {
                 break;
             };
-            // Page by page, as long as the leaf is the same one.
+            // Page by page, as long as the leaf is the same one. Or a run of ptes of a device in one
+            // table.
             let leaf_end = address / first.size * first.size + first.size;
+            let run_end = match first.device && first.size == 4096 {
+                true => address / TABLE * TABLE + TABLE,
+                false => leaf_end,
+            };
             let mut pages = 0;
-            while address < self.end && address < leaf_end {
+            while address < self.end && address < run_end {
+                if pages > 0 && address >= leaf_end && !first.goes_on(memory, pages) {
+                    break;
+                }
                 let page = model::page(memory, root, self.levels, address, self.rights);
                 let expected = model::Page {
                     pfn: first.pfn + pages,
+                    slot: match address < leaf_end {
+                        true => first.slot,
+                        false => first.slot + 8 * pages,
+                    },
                     ..first
                 };
                 assert_eq!(page, Some(expected), "the model contradicts itself");
