@@ -40,6 +40,9 @@ const LOW_MIB: u64 = 2 * GIB;
 /// Size of the scratch disk.
 const SCRATCH_MIB: u64 = 4 * GIB;
 
+/// Size of the disk behind the NVMe controller.
+const NVME_MIB: u64 = 3 * GIB;
+
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Accel {
@@ -105,6 +108,10 @@ impl Machine {
         self.dir.join("scratch.img")
     }
 
+    fn nvme(&self) -> PathBuf {
+        self.dir.join("nvme.img")
+    }
+
     fn pmem(&self, n: u32) -> PathBuf {
         self.dir.join(format!("nvdimm{n}.img"))
     }
@@ -129,14 +136,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes the sparse files that back the NVDIMMs and the scratch disk.
+    /// Makes the sparse files that back the NVDIMMs and the disks.
     pub fn make_disks(&self) -> Result<()> {
         for n in 0..2 {
             let size = self.dimm_mib();
             sparse(&self.pmem(n), size)?;
             label::write_empty(&self.pmem(n), size << 20)?;
         }
-        sparse(&self.scratch(), SCRATCH_MIB)
+        sparse(&self.scratch(), SCRATCH_MIB)?;
+        sparse(&self.nvme(), NVME_MIB)
     }
 
     /// The kernel's command line.
@@ -228,6 +236,12 @@ impl Machine {
             ",if=none,id=scratch,format=raw,cache=writeback,discard=unmap",
         )?;
         a.words(&["-device", "virtio-blk-pci,drive=scratch"]);
+        a.words(&["-drive"]).option(
+            "file=",
+            &self.nvme(),
+            ",if=none,id=nvme,format=raw,cache=writeback,discard=unmap",
+        )?;
+        a.words(&["-device", "nvme,drive=nvme,serial=rust-dax"]);
         if let Some(suites) = &self.suites {
             a.words(&["-drive"]).option(
                 "file=",

@@ -14,6 +14,7 @@ mod ranges;
 mod refuse;
 mod teardown;
 mod truncate;
+mod users;
 
 use anyhow::Result;
 
@@ -66,6 +67,12 @@ const ESSENTIAL: &[&str] = &[
     "direct-io::fsdax-2M-dev-acpi",
     "direct-io::devdax-2M-mem-acpi",
     "process-vm::fsdax-2M-dev-acpi",
+    "users::fio-uring-nvme::fsdax-2M-dev-acpi",
+    "users::fixed-buffers::devdax-4K-mem-acpi",
+    "users::vmsplice::devdax-2M-dev-acpi",
+    "users::ptrace::fsdax-2M-dev-acpi",
+    "users::core-dump::fsdax-2M-dev-acpi",
+    "users::futex::fsdax-2M-dev-acpi",
     "fork::shared::devdax-2M-dev-acpi",
     "fork::pinned::devdax-2M-dev-acpi",
     "fork::private::fsdax-2M-dev-acpi",
@@ -96,6 +103,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(refuse::tests());
     tests.extend(pins::tests());
     tests.extend(direct_io::tests());
+    tests.extend(users::tests());
     tests.extend(fork::tests());
     tests.extend(gup::tests());
     tests.extend(truncate::tests());

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who takes the pages of DAX mappings in earnest: asynchronous direct I/O to
+//! two kinds of disks, buffers registered with io_uring, pipes, debuggers, core
+//! dumps and futexes.
+
+mod disk;
+mod process;
+
+use super::Test;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = disk::tests();
+    tests.extend(process::tests());
+    tests
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks and rings: fio with its buffers in a DAX mapping, and io_uring's
+//! registered buffers, which are long-term pins.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::command::Cmd;
+use crate::mapping::Mapping;
+use crate::ndctl::Want;
+use crate::skip::Skip;
+use crate::system::wait_for_node;
+use crate::target::Target;
+use crate::tests::{mapped_kinds, one_of_each, per_kind, Test};
+use crate::vmstat::{require_unpinned, settled};
+
+const LEN: u64 = 16 << 20;
+/// Where on the disks fio writes.
+const DISK_AT: &str = "2g";
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for (name, run) in [
+        ("users::fio-libaio-virtio", libaio_virtio as fn(&Want) -> _),
+        ("users::fio-uring-virtio", uring_virtio),
+        ("users::fio-libaio-nvme", libaio_nvme),
+        ("users::fio-uring-nvme", uring_nvme),
+    ] {
+        tests.extend(per_kind(
+            &one_of_each(),
+            name,
+            180,
+            "what fio wrote to the disk from buffers in a DAX mapping, many requests at once, is not what it reads \
+             back into them, or a page stays pinned",
+            run,
+        ));
+    }
+    tests.extend(per_kind(
+        &mapped_kinds(),
+        "users::fixed-buffers",
+        180,
+        "io_uring registers a buffer on fsdax (not EOPNOTSUPP), refuses one on device-dax, moves wrong bytes through \
+         it, or keeps its pins",
+        fixed_buffers,
+    ));
+    tests
+}
+
+/// The disk behind QEMU's NVMe controller.
+fn nvme() -> Result<PathBuf> {
+    let node = Path::new("/dev/nvme0n1");
+    Cmd::new("modprobe nvme").ok()?;
+    if wait_for_node(node).is_err() {
+        return Err(Skip("the guest has no NVMe disk".into()).into());
+    }
+    Ok(node.into())
+}
+
+fn virtio() -> Result<PathBuf> {
+    let node = Path::new("/dev/vdb");
+    if !node.exists() {
+        return Err(Skip("the guest has no scratch disk /dev/vdb".into()).into());
+    }
+    Ok(node.into())
+}
+
+fn libaio_virtio(want: &Want) -> Result<String> {
+    verified(want, "libaio", &virtio()?)
+}
+
+fn uring_virtio(want: &Want) -> Result<String> {
+    verified(want, "io_uring", &virtio()?)
+}
+
+fn libaio_nvme(want: &Want) -> Result<String> {
+    verified(want, "libaio", &nvme()?)
+}
+
+fn uring_nvme(want: &Want) -> Result<String> {
+    verified(want, "io_uring", &nvme()?)
+}
+
+/// The path of what `target` maps.
+fn path_of(target: &Target) -> Result<PathBuf> {
+    match &target.mount {
+        Some(mount) => Ok(mount.path("data")),
+        None => target.namespace.node(),
+    }
+}
+
+/// Writes a part of the disk in random order and reads it back, with a checksum
+/// in each block and all buffers in the mapping.
+fn verified(want: &Want, engine: &str, disk: &Path) -> Result<String> {
+    let target = Target::create(want, LEN)?;
+    let before = settled()?;
+    let memory = path_of(&target)?;
+    // Small requests, and some that are larger than a huge page.
+    for (size, block, depth) in [("8m", "4k", 16), ("24m", "3m", 2)] {
+        fio(&[
+            &format!("--ioengine={engine}"),
+            &format!("--filename={}", disk.display()),
+            &format!("--iomem=mmapshared:{}", memory.display()),
+            &format!("--size={size}"),
+            &format!("--bs={block}"),
+            &format!("--iodepth={depth}"),
+        ])?;
+    }
+    let pinned = require_unpinned("fio")?.acquired - before.acquired;
+    ensure!(pinned > 0, "fio's direct I/O pinned no page at all");
+    target.finish()?;
+    Ok(format!("{pinned} pins, all given back"))
+}
+
+fn fio(arguments: &[&str]) -> Result<()> {
+    let mut cmd = Cmd::new(
+        "fio --name=users --thread --direct=1 --rw=randwrite --verify=crc32c --verify_fatal=1 --do_verify=1",
+    )
+    .arg(format!("--offset={DISK_AT}"));
+    for argument in arguments {
+        cmd = cmd.arg(argument);
+    }
+    let out = cmd.limit_secs(120).run()?;
+    if out.all().contains("engine not found") || out.all().contains("not loadable") {
+        return Err(Skip("fio of the guest was built without this engine".into()).into());
+    }
+    ensure!(
+        out.status.success(),
+        "fio {} ended with {}: {}",
+        arguments.join(" "),
+        out.code(),
+        out.all().trim()
+    );
+    Ok(())
+}
+
+/// An io_uring of a few entries.
+struct Ring(File);
+
+impl Ring {
+    fn new() -> Result<Self> {
+        // struct io_uring_params; zeroes ask for nothing special.
+        let mut params = [0u8; 120];
+        // SAFETY: the kernel fills the structure, which is as long as it says.
+        let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr()) };
+        match i32::try_from(fd) {
+            // SAFETY: fresh, and owned here.
+            Ok(fd) if fd >= 0 => Ok(Self(unsafe { File::from_raw_fd(fd) })),
+            _ => Err(io::Error::last_os_error()).context("io_uring_setup"),
+        }
+    }
+
+    /// IORING_REGISTER_BUFFERS of one buffer.
+    fn register(&self, map: &Mapping, len: usize) -> io::Result<()> {
+        const REGISTER_BUFFERS: i32 = 0;
+        let buffer = libc::iovec {
+            iov_base: map.addr() as *mut libc::c_void,
+            iov_len: len,
+        };
+        // SAFETY: one vector, which describes a part of `map`.
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                self.0.as_raw_fd(),
+                REGISTER_BUFFERS,
+                &buffer,
+                1,
+            )
+        };
+        match ret {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn fixed_buffers(want: &Want) -> Result<String> {
+    const BUFFER: usize = 4 << 20;
+    let target = Target::create(want, LEN)?;
+    let before = settled()?;
+    let map = target.map(LEN as usize)?;
+    for touched in [false, true] {
+        if touched {
+            map.prefault_write(4096);
+        }
+        let ring = Ring::new()?;
+        match (ring.register(&map, BUFFER), target.is_fsdax()) {
+            (Ok(()), false) => {}
+            (Err(e), true) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            (Ok(()), true) => bail!("a buffer on fsdax was registered (touched: {touched})"),
+            (Err(e), _) => bail!("registering a buffer gives {e} (touched: {touched})"),
+        }
+        if !target.is_fsdax() {
+            let held = settled()?.pinned() - before.pinned();
+            let pages = (BUFFER / 4096) as i64;
+            ensure!(held == pages, "{held} pages are pinned, not {pages}");
+        }
+    }
+    // The ring lets go of its buffers some time after it was closed.
+    require_unpinned("registered buffers")?;
+    drop(map);
+    let detail = match target.is_fsdax() {
+        true => "refused".to_owned(),
+        false => {
+            fio(&[
+                "--ioengine=io_uring",
+                "--fixedbufs=1",
+                &format!("--filename={}", virtio()?.display()),
+                &format!("--iomem=mmapshared:{}", path_of(&target)?.display()),
+                "--size=8m",
+                "--bs=64k",
+                "--iodepth=8",
+            ])?;
+            let pinned = require_unpinned("fio")?.acquired - before.acquired;
+            format!("{pinned} pins, all given back")
+        }
+    };
+    target.finish()?;
+    Ok(detail)
+}

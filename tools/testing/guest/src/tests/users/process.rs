@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Another process's pages, and pages as a name for something: pipes, ptrace,
+//! core dumps, futexes.
+
+use std::fs;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::data;
+use crate::mapping::{Mapping, PAGE};
+use crate::ndctl::Want;
+use crate::process::{pipe, spawn, Gate};
+use crate::target::Target;
+use crate::tests::{one_of_each, per_kind, Test};
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 4 << 20;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_kind(
+        &one_of_each(),
+        "users::vmsplice",
+        60,
+        "a pipe that holds pages of a DAX mapping by reference gives out other bytes, or keeps the pages",
+        spliced,
+    );
+    tests.extend(per_kind(
+        &one_of_each(),
+        "users::ptrace",
+        60,
+        "a debugger reads or writes other bytes than the process has in its DAX mapping",
+        traced,
+    ));
+    tests.extend(per_kind(
+        &one_of_each(),
+        "users::core-dump",
+        120,
+        "the core of a process lacks its DAX mapping though coredump_filter asks for it, or has other bytes",
+        dumped,
+    ));
+    tests.extend(per_kind(
+        &one_of_each(),
+        "users::futex",
+        60,
+        "a futex in a shared DAX mapping is not the same one for two processes: the wake-up reaches nobody",
+        woken,
+    ));
+    tests
+}
+
+fn spliced(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let map = target.map(LEN)?;
+    // Over the boundary of a huge page.
+    let (at, len) = ((2 << 20) - 3 * PAGE, 8 * PAGE);
+    let bytes = data::bytes(31, len);
+    map.write(at, &bytes);
+    let (mut reader, writer) = pipe()?;
+    let vector = libc::iovec {
+        iov_base: (map.addr() + at) as *mut libc::c_void,
+        iov_len: len,
+    };
+    // SAFETY: a part of `map`; the kernel references the pages itself.
+    let n = unsafe { libc::vmsplice(std::os::fd::AsRawFd::as_raw_fd(&writer), &vector, 1, 0) };
+    ensure!(
+        n == len as isize,
+        "vmsplice of {len} bytes gave {n}: {}",
+        io::Error::last_os_error()
+    );
+    // By reference: what is written now is what comes out.
+    let later = data::bytes(32, PAGE);
+    map.write(at + 4 * PAGE, &later);
+    let mut expected = bytes;
+    expected[4 * PAGE..5 * PAGE].copy_from_slice(&later);
+    let mut got = vec![0; len];
+    reader.read_exact(&mut got).context("reading the pipe")?;
+    if let Some(diff) = data::first_difference(&expected, &got) {
+        bail!("the pipe: {diff}");
+    }
+    drop((map, reader, writer));
+    require_unpinned("vmsplice")?;
+    target.finish()?;
+    Ok(format!("{} pages", len / PAGE))
+}
+
+/// One request to a process that is being traced.
+fn ptrace(request: libc::c_uint, pid: i32, addr: usize, word: usize) -> io::Result<i64> {
+    // SAFETY: the addresses are the other process's, checked by the kernel;
+    // PEEKDATA of the C library returns the word.
+    unsafe {
+        *libc::__errno_location() = 0;
+        let ret = libc::ptrace(request, pid, addr, word);
+        match io::Error::last_os_error() {
+            e if ret == -1 && e.raw_os_error() != Some(0) => Err(e),
+            _ => Ok(ret),
+        }
+    }
+}
+
+fn traced(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let map = target.map(LEN)?;
+    let addr = map.addr();
+    let bytes = data::bytes(33, LEN);
+    let (ready, written) = (Gate::new()?, Gate::new()?);
+    const NEW: usize = 0x0123_4567_89ab_cdef;
+    let places = [0, PAGE - 8, (2 << 20) - 8, 2 << 20, LEN - 8];
+    let child = spawn(|| {
+        map.write(0, &bytes);
+        ready.open()?;
+        written.pass()?;
+        let mut expected = bytes.clone();
+        for at in places {
+            expected[at..at + 8].copy_from_slice(&NEW.to_ne_bytes());
+        }
+        map.require(0, &expected, "what the debugger wrote")
+    })?;
+    drop(map);
+    ready.pass()?;
+    let pid = child.pid();
+    ptrace(libc::PTRACE_ATTACH, pid, 0, 0).context("PTRACE_ATTACH")?;
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    let stopped = unsafe { libc::waitpid(pid, &mut status, 0) };
+    ensure!(
+        stopped == pid && libc::WIFSTOPPED(status),
+        "the process did not stop"
+    );
+    for at in places {
+        let word = ptrace(libc::PTRACE_PEEKDATA, pid, addr + at, 0).context("PTRACE_PEEKDATA")?;
+        ensure!(
+            word.to_ne_bytes() == bytes[at..at + 8],
+            "PTRACE_PEEKDATA at {at:#x} gives {word:#x}"
+        );
+        ptrace(libc::PTRACE_POKEDATA, pid, addr + at, NEW).context("PTRACE_POKEDATA")?;
+    }
+    ptrace(libc::PTRACE_DETACH, pid, 0, 0).context("PTRACE_DETACH")?;
+    written.open()?;
+    child.join(20, "the process that was traced")?;
+    target.finish()?;
+    Ok(format!("{} words read and written", places.len()))
+}
+
+/// Where cores go while the value lives.
+struct CorePattern(String);
+
+impl CorePattern {
+    const FILE: &str = "/proc/sys/kernel/core_pattern";
+
+    fn set(pattern: &str) -> Result<Self> {
+        let old = fs::read_to_string(Self::FILE).context("cannot read core_pattern")?;
+        fs::write(Self::FILE, pattern).context("cannot set core_pattern")?;
+        Ok(Self(old))
+    }
+}
+
+impl Drop for CorePattern {
+    fn drop(&mut self) {
+        // Nothing else in the guest dumps cores.
+        let _ = fs::write(Self::FILE, &self.0);
+    }
+}
+
+fn dumped(want: &Want) -> Result<String> {
+    /// Anonymous memory, and bits 7 and 8: private and shared DAX.
+    const FILTER: &str = "0x181";
+    let target = Target::create(want, LEN as u64)?;
+    let bytes = data::bytes(34, LEN);
+    let folder = std::env::temp_dir();
+    let _pattern = CorePattern::set(&format!("{}/core.%p", folder.display()))?;
+    let mut child = spawn(|| {
+        let map = target.map(LEN)?;
+        map.write(0, &bytes);
+        fs::write("/proc/self/coredump_filter", FILTER).context("coredump_filter")?;
+        let unlimited = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: plain calls; the last one ends the process.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_CORE, &unlimited);
+            libc::abort()
+        }
+    })?;
+    let pid = child.pid();
+    let signal = child.wait_signal(60, "the process that dumps its core")?;
+    ensure!(
+        signal == Some(libc::SIGABRT),
+        "it ended by {signal:?}, not SIGABRT"
+    );
+    let path = folder.join(format!("core.{pid}"));
+    let core = fs::read(&path).with_context(|| format!("no core {}", path.display()))?;
+    let _ = fs::remove_file(&path);
+    // Segments begin at a page of the file.
+    let found = core
+        .chunks(PAGE)
+        .position(|page| page == &bytes[..PAGE])
+        .map(|page| &core[page * PAGE..])
+        .context("the core does not have the first page of the mapping")?;
+    ensure!(found.len() >= LEN, "the core ends inside the mapping");
+    if let Some(diff) = data::first_difference(&bytes, &found[..LEN]) {
+        bail!("the mapping in the core: {diff}");
+    }
+    target.finish()?;
+    Ok(format!("{} KiB of core", core.len() / 1024))
+}
+
+/// A word of the mapping.
+fn word(map: &Mapping, at: usize) -> &AtomicU32 {
+    assert!(at % 4 == 0 && at + 4 <= map.len());
+    // SAFETY: aligned and inside the mapping, which lives as long.
+    unsafe { AtomicU32::from_ptr((map.addr() + at) as *mut u32) }
+}
+
+fn woken(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let map = target.map(LEN)?;
+    let places = [0, (2 << 20) - 4, LEN - PAGE];
+    for at in places {
+        word(&map, at).store(1, Ordering::SeqCst);
+        let ready = Gate::new()?;
+        let child = spawn(|| {
+            // At an address of its own.
+            let own = target.map(LEN)?;
+            ensure!(own.addr() != map.addr(), "both mappings are at one address");
+            ready.open()?;
+            let long = libc::timespec {
+                tv_sec: 30,
+                tv_nsec: 0,
+            };
+            // SAFETY: a word of the mapping; not FUTEX_PRIVATE_FLAG.
+            let ret = unsafe {
+                libc::syscall(libc::SYS_futex, word(&own, at), libc::FUTEX_WAIT, 1, &long)
+            };
+            let e = io::Error::last_os_error();
+            ensure!(ret == 0, "FUTEX_WAIT: {e}");
+            Ok(())
+        })?;
+        ready.pass()?;
+        // It is woken once it waits.
+        let mut woken = 0;
+        for _ in 0..1000 {
+            // SAFETY: as above.
+            woken = unsafe { libc::syscall(libc::SYS_futex, word(&map, at), libc::FUTEX_WAKE, 1) };
+            if woken != 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        ensure!(woken == 1, "FUTEX_WAKE at {at:#x} woke {woken} processes");
+        child.join(40, "the process that waits")?;
+    }
+    drop(map);
+    require_unpinned("futexes")?;
+    target.finish()?;
+    Ok(format!("{} words", places.len()))
+}
