@@ -190,7 +190,7 @@ impl Boots<'_> {
             built,
             self.image,
             &options,
-            &command(boot.head.pass, rows, self.quick),
+            &command(&boot.head, rows, self.quick),
             &mut |bytes| {
                 lines.take(bytes, |line| {
                     if !boot.guest_line(line) {
@@ -348,16 +348,21 @@ fn by_machine<'a>(rows: &[&'a Listed]) -> Vec<(Shape, Vec<&'a Listed>)> {
 }
 
 /// What the guest runs.
-fn command(pass: Pass, rows: &[&Listed], quick: bool) -> String {
-    let verb = match pass {
+fn command(head: &Head, rows: &[&Listed], quick: bool) -> String {
+    let verb = match head.pass {
         Pass::Icount | Pass::Plugin => "run",
         Pass::Wall => "wall",
     };
     let names: Vec<String> = rows.iter().map(|r| regex::escape(&r.row)).collect();
     let filter = format!("^(?:{})$", names.join("|")).replace('\'', r"'\''");
     let quick = if quick { " --quick" } else { "" };
+    // A minimum that did not repeat is looked for more often.
+    let patience = match head.round {
+        1 => String::new(),
+        round => format!(" --patience {}", 3 * (round - 1)),
+    };
     format!(
-        "./{} bench {verb} --filter '{filter}'{quick}",
+        "./{} bench {verb} --filter '{filter}'{quick}{patience}",
         program::NAME
     )
 }
@@ -384,12 +389,19 @@ mod tests {
             listed("gup/n=1", Shape::Standard),
             listed("x/2.5", Shape::Standard),
         );
-        let text = command(Pass::Icount, &[&a, &b], true);
+        let head = |pass, round| Head {
+            pass,
+            side: Side::C,
+            machine: Shape::Standard,
+            round,
+        };
+        let text = command(&head(Pass::Icount, 1), &[&a, &b], true);
         assert_eq!(
             text,
             r"./guest-test bench run --filter '^(?:gup/n=1|x/2\.5)$' --quick"
         );
-        assert!(command(Pass::Wall, &[&a], false).starts_with("./guest-test bench wall "));
+        assert!(command(&head(Pass::Wall, 1), &[&a], false).starts_with("./guest-test bench wall "));
+        assert!(command(&head(Pass::Icount, 3), &[&a], false).ends_with(" --patience 6"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! sample, nothing takes away. The minima of the boots of one kernel must then
 //! agree; their distance is the spread. A round is a few boots of both kernels.
 //! The first round in which both kernels agree with themselves gives the
-//! figure. When a row never gets there, it has none: a ratio of figures that
+//! figure; later rounds repeat more often within a boot. When a row never gets there, it has none: a ratio of figures that
 //! do not repeat says nothing.
 
 use serde::{Deserialize, Serialize};

@@ -66,6 +66,9 @@ pub struct Choice {
     /// MiB of the GUP mappings (default: 256, with --quick 64).
     #[arg(long)]
     size: Option<usize>,
+    /// So many times the usual repeats: for rows that do not repeat well.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    patience: u8,
 }
 
 /// One figure.
@@ -137,6 +140,7 @@ fn plans() -> Vec<Plan> {
 pub struct Bench<'a> {
     pub clock: Clock,
     pub quick: bool,
+    patience: u8,
     /// Bytes of the GUP mappings.
     pub size: usize,
     /// The chosen rows of the plan that runs.
@@ -152,11 +156,8 @@ impl Bench<'_> {
 
     /// How often something is timed.
     pub fn repeats(&self) -> usize {
-        if self.quick {
-            4
-        } else {
-            7
-        }
+        let usual = if self.quick { 4 } else { 7 };
+        usual * usize::from(self.patience)
     }
 
     /// Times what `once` does, after a first time that does not count, and
@@ -301,6 +302,7 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
     let bench = Bench {
         clock: Clock::open()?,
         quick: choice.quick,
+        patience: choice.patience,
         size: choice.size.unwrap_or(default) << 20,
         reported: Mapping::shared_memory(rows.len().next_multiple_of(PAGE))?,
         rows,
@@ -309,7 +311,10 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
         Ok(()) => Ok(()),
         Err(e) => bench.fail_rest(&e),
     })?;
-    let end = child.undisturbed().join(plan.limit_secs, "a plan of rows");
+    let end = child.undisturbed().join(
+        plan.limit_secs * u64::from(choice.patience),
+        "a plan of rows",
+    );
     let clean = unmount_devices(&["/dev/pmem"]).and_then(|()| ndctl::restore(before));
     let left = clean.context("what the row left behind could not be cleaned up");
     match end.and(left) {
