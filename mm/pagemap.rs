@@ -31,6 +31,8 @@ use kernel::{
     sync::wait_var,
 };
 
+#[path = "pagemap/awaited.rs"]
+mod awaited;
 #[path = "pagemap/listing.rs"]
 mod listing;
 #[path = "pagemap/map.rs"]
@@ -45,6 +47,19 @@ fn init() {
     listing::init();
     if !wait_var::find_table() {
         kernel::pr_info!("wait queues of variables are not where they were: asking for each\n");
+    }
+}
+
+/// Says that somebody is about to wait until a page of fsdax is idle. Any context.
+///
+/// # Safety
+///
+/// `page` is a page of a page map, which stays mapped for the call.
+#[export]
+pub unsafe extern "C" fn dax_page_awaited(page: *mut bindings::page) {
+    if let Some(page) = NonNull::new(page) {
+        // SAFETY: The caller's promise.
+        awaited::add(unsafe { DevicePage::from_raw(page) });
     }
 }
 

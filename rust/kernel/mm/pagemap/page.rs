@@ -42,6 +42,18 @@ impl<'a> DevicePage<'a> {
         Self(ptr, core::marker::PhantomData)
     }
 
+    /// The page of the frame `pfn`, if that is one of the page map's own. C: `pfn_to_page()`.
+    #[doc(alias = "pfn_to_page")]
+    pub fn at(live: &'a Pagemap, pfn: Pfn) -> Option<Self> {
+        if !live.has_data_page(pfn) {
+            return None;
+        }
+        // SAFETY: A frame of a page map that is mapped has a page.
+        let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
+        // INVARIANT: In the page map, behind its memmap, and `live` keeps that for `'a`.
+        Some(Self(page, core::marker::PhantomData))
+    }
+
     /// What C code takes.
     #[inline]
     pub fn as_raw(self) -> *mut bindings::page {

@@ -86,6 +86,7 @@ const ESSENTIAL: &[&str] = &[
     "truncate::pipe-read-truncate::ext4",
     "truncate::pipe-close-punch::xfs",
     "truncate::slow-disk::ext4",
+    "truncate::futex::ext4",
     "truncate::race::ext4",
     "teardown::lookup-race::devdax-2M-dev-acpi",
     "teardown::sigbus::devdax-2M-dev-acpi",

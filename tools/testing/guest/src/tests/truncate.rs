@@ -30,6 +30,9 @@ use crate::skip::Skip;
 use crate::target::Target;
 use crate::vmstat::require_unpinned;
 
+#[path = "truncate/futex.rs"]
+mod futex;
+
 const LEN: usize = 8 << 20;
 const DISK_AT: u64 = 3 << 30;
 /// A pipe of the default size holds as many pages.
@@ -64,6 +67,13 @@ pub fn tests() -> Vec<Test> {
             "ftruncate does not wait for a direct read that has the file's pages pinned, or is not woken \
              when the read ends and unpins them",
             move || slow_disk(kind),
+        ));
+        tests.push(Test::new(
+            format!("truncate::futex::{}", kind.name()),
+            120,
+            "punching a hole waits for ever, because the futex code gave the page back without a wake-up (as it does \
+             on the C kernel)",
+            move || futex::storm(kind),
         ));
         tests.push(Test::new(
             format!("truncate::race::{}", kind.name()),

@@ -12,16 +12,23 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::command::Cmd;
 use crate::mapping::Mapping;
-use crate::ndctl::Want;
+use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
 use crate::skip::Skip;
 use crate::system::wait_for_node;
 use crate::target::Target;
-use crate::tests::{mapped_kinds, one_of_each, per_kind, Test};
+use crate::tests::{mapped_kinds, per_kind, want, Test};
 use crate::vmstat::{require_unpinned, settled};
 
 const LEN: u64 = 16 << 20;
 /// Where on the disks fio writes.
 const DISK_AT: &str = "2g";
+
+/// fio maps as many bytes as it needs, which device-dax takes in pages of 4 KiB
+/// only.
+const KINDS: [Want; 2] = [
+    want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
+    want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -32,7 +39,7 @@ pub fn tests() -> Vec<Test> {
         ("users::fio-uring-nvme", uring_nvme),
     ] {
         tests.extend(per_kind(
-            &one_of_each(),
+            &KINDS,
             name,
             180,
             "what fio wrote to the disk from buffers in a DAX mapping, many requests at once, is not what it reads \
@@ -195,16 +202,18 @@ fn fixed_buffers(want: &Want) -> Result<String> {
             (Err(e), _) => bail!("registering a buffer gives {e} (touched: {touched})"),
         }
         if !target.is_fsdax() {
+            // Of a large folio it keeps one pin for all of its pages.
             let held = settled()?.pinned() - before.pinned();
-            let pages = (BUFFER / 4096) as i64;
-            ensure!(held == pages, "{held} pages are pinned, not {pages}");
+            ensure!(held > 0, "a registered buffer has no page pinned");
         }
+        // The ring lets go of its buffers some time after it was closed.
+        drop(ring);
+        require_unpinned("registered buffers")?;
     }
-    // The ring lets go of its buffers some time after it was closed.
-    require_unpinned("registered buffers")?;
     drop(map);
     let detail = match target.is_fsdax() {
         true => "refused".to_owned(),
+        false if want.align != 4 * KIB => "registered".to_owned(),
         false => {
             fio(&[
                 "--ioengine=io_uring",

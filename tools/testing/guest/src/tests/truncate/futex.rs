@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A hole is punched while other threads use futexes in the same page. Each use
+//! takes a reference and gives it back by `folio_put()`, which wakes nobody: a
+//! thread that is stopped in between, while the hole is punched, leaves the
+//! waiter to his fate.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+
+use super::{free_blocks, Background, FSDAX};
+use crate::command::patient;
+use crate::filesystem::Kind;
+use crate::mapping::PAGE;
+use crate::ndctl::MIB;
+use crate::target::Target;
+
+const LEN: usize = 4 << 20;
+/// More than there are CPUs, so that one of them is always stopped somewhere.
+const THREADS: usize = 4;
+const LONG: Duration = Duration::from_secs(10);
+
+pub fn storm(kind: Kind) -> Result<String> {
+    let target = Target::on(&FSDAX, kind, LEN as u64)?;
+    let map = target.map(LEN)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let uses = Arc::new(AtomicU32::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|n| {
+            let word = map.addr() + n * PAGE / 2;
+            let (stop, uses) = (stop.clone(), uses.clone());
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // SAFETY: the kernel checks the address; the mapping stays until the threads
+                    // have ended. Nobody waits: it only looks the page up.
+                    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, 1) };
+                    uses.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    let (mut holes, mut longest) = (0, Duration::ZERO);
+    let mut result = Ok(());
+    while start.elapsed() < patient(LONG) && result.is_ok() {
+        map.poke(0, 1);
+        map.poke(PAGE, 1);
+        let file = target.file.try_clone().context("dup")?;
+        let punching = Background::start(move || free_blocks(&file, true));
+        match punching.must_end("punching a hole beside futexes") {
+            Ok(time) => (holes, longest) = (holes + 1, longest.max(time)),
+            Err(e) => result = Err(e),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        ensure!(thread.join().is_ok(), "a thread with futexes panicked");
+    }
+    result?;
+    drop(map);
+    target.finish()?;
+    Ok(format!(
+        "{holes} holes of {} MiB, {} uses of futexes, the longest wait {} ms",
+        2 * MIB / MIB,
+        uses.load(Ordering::Relaxed),
+        longest.as_millis()
+    ))
+}
