@@ -55,7 +55,7 @@ fn init() {
 /// # Safety
 ///
 /// `page` is a page of a page map, which stays mapped for the call.
-#[export]
+#[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_page_awaited(page: *mut bindings::page) {
     if let Some(page) = NonNull::new(page) {
         // SAFETY: The caller's promise.

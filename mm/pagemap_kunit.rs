@@ -10,6 +10,9 @@
 
 use kernel::prelude::*;
 
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+#[path = "pagemap_kunit/awaited.rs"]
+mod awaited;
 #[path = "pagemap_kunit/fixture.rs"]
 mod fixture;
 #[path = "pagemap_kunit/lifetime.rs"]

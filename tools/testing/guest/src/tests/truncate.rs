@@ -71,8 +71,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(
             format!("truncate::futex::{}", kind.name()),
             120,
-            "punching a hole waits for ever, because the futex code gave the page back without a wake-up (as it does \
-             on the C kernel)",
+            "punching a hole waits for ever, because the futex code gave the page back without a wake-up",
             move || futex::storm(kind),
         ));
         tests.push(Test::new(
