@@ -278,9 +278,7 @@ impl DaxDevice {
     #[inline]
     pub fn notify_failure(&self, offset: u64, len: u64, flags: i32) -> Result {
         // SAFETY: By the invariant the device is valid.
-        to_result(unsafe {
-            bindings::dax_holder_notify_failure(self.as_raw(), offset, len, flags)
-        })
+        to_result(unsafe { bindings::dax_holder_notify_failure(self.as_raw(), offset, len, flags) })
     }
 }
 
@@ -382,9 +380,8 @@ impl<T: Operations> Registration<T> {
         // device.
         to_result(unsafe { bindings::dax_add_host(self.device.as_raw(), disk) })?;
         // SAFETY: A valid disk has a device.
-        let device = unsafe {
-            Device::get_device(core::ptr::addr_of_mut!((*(*disk).part0).bd_device))
-        };
+        let device =
+            unsafe { Device::get_device(core::ptr::addr_of_mut!((*(*disk).part0).bd_device)) };
         // INVARIANT: Just registered.
         self.host = NonNull::new(disk).map(|disk| Host {
             disk,
@@ -523,7 +520,8 @@ pub unsafe fn answer(
             }
             c_long::try_from(access.pages).unwrap_or(c_long::MAX)
         }
-        Err(error) => error.to_errno().into(),
+        // CAST: An errno fits.
+        Err(error) => error.to_errno() as c_long,
     }
 }
 

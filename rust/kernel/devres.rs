@@ -154,7 +154,9 @@ impl Group {
     ) -> Result<(Self, T)> {
         let device = token.device();
         // SAFETY: A valid device, which is bound.
-        let id = unsafe { bindings::devres_open_group(device.as_raw(), null_mut(), GFP_KERNEL.0) };
+        let id = unsafe {
+            bindings::devres_open_group(device.as_raw(), null_mut(), bindings::GFP_KERNEL)
+        };
         let id = NonNull::new(id).ok_or(ENOMEM)?;
         let acquired = acquire(device);
         // SAFETY: The group was opened above.

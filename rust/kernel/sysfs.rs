@@ -44,8 +44,7 @@ pub struct Page {
 
 impl fmt::Write for Page {
     /// Appends; what does not fit is cut off.
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let text = format_args!("{text}");
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> fmt::Result {
         // SAFETY: The buffer is the page that sysfs gave us, and `%pA` takes `fmt::Arguments`.
         let added = unsafe {
             bindings::sysfs_emit_at(
@@ -55,10 +54,12 @@ impl fmt::Write for Page {
                 (&raw const text).cast::<c_void>(),
             )
         };
-        self.len = self
-            .len
-            .saturating_add(usize::try_from(added).unwrap_or(0));
+        self.len = self.len.saturating_add(usize::try_from(added).unwrap_or(0));
         Ok(())
+    }
+
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write_fmt(format_args!("{text}"))
     }
 }
 
@@ -228,9 +229,8 @@ impl Dirent {
             return None;
         }
         // SAFETY: The caller's promise.
-        let node = unsafe {
-            bindings::kernfs_find_and_get_ns(folder, name.as_char_ptr(), null_mut())
-        };
+        let node =
+            unsafe { bindings::kernfs_find_and_get_ns(folder, name.as_char_ptr(), null_mut()) };
         // INVARIANT: It comes with a reference.
         NonNull::new(node).map(Self)
     }

@@ -23,7 +23,7 @@ use core::ptr::addr_of;
 ///
 /// let bad = KBox::pin_init(Badblocks::new(), GFP_KERNEL)?;
 /// assert!(bad.is_empty());
-/// bad.set(8, 2)?;
+/// bad.mark(8, 2)?;
 /// assert_eq!(bad.first_in(0, 16), Some(8));
 /// assert_eq!(bad.first_in(10, 16), None);
 /// bad.clear(8, 2);
@@ -129,13 +129,7 @@ impl Badblocks {
             let (mut first, mut bad) = (0, 0);
             // SAFETY: The list is initialised; the part fits into an `int`.
             let found = unsafe {
-                bindings::badblocks_check(
-                    self.as_raw(),
-                    from,
-                    part as c_int,
-                    &mut first,
-                    &mut bad,
-                )
+                bindings::badblocks_check(self.as_raw(), from, part as c_int, &mut first, &mut bad)
             };
             if found != 0 {
                 // C reports where the bad range begins, which may be before what was asked for.
@@ -153,7 +147,7 @@ impl Badblocks {
     ///
     /// `EINVAL` for more sectors than an `int` holds; `ENOSPC` if the list is full.
     #[doc(alias = "badblocks_set")]
-    pub fn set(&self, from: u64, sectors: u64) -> Result {
+    pub fn mark(&self, from: u64, sectors: u64) -> Result {
         let sectors = c_int::try_from(sectors)?;
         // SAFETY: The list is initialised.
         let full = unsafe { bindings::badblocks_set(self.as_raw(), from, sectors, 1) };

@@ -20,6 +20,7 @@ use crate::{
     bindings,
     device::Device,
     error::{from_err_ptr, to_result, Result},
+    ffi::{c_char, c_void},
     prelude::*,
     static_lock_class,
     sync::Arc,
@@ -27,7 +28,6 @@ use crate::{
     types::{ARef, ForeignOwnable},
 };
 use core::{
-    ffi::{c_char, c_void},
     marker::PhantomData,
     mem::MaybeUninit,
     ops::{BitOr, BitOrAssign},
@@ -151,7 +151,6 @@ impl<T: Operations> Disk<T> {
     }
 
     /// How many bytes it has; what is less than a sector is left out. C: `set_capacity()`.
-    #[doc(alias = "set_capacity")]
     pub fn set_capacity(&mut self, bytes: u64) {
         // SAFETY: By the invariant the disk is valid.
         unsafe { bindings::set_capacity(self.raw.as_ptr(), bytes / SECTOR_SIZE) };
@@ -179,9 +178,7 @@ impl<T: Operations> Disk<T> {
     #[doc(alias = "device_add_disk")]
     pub fn add(self, parent: &Device, data: Arc<T>) -> Result<AddedDisk<T>> {
         let raw = self.raw.as_ptr();
-        let bad = data
-            .badblocks()
-            .map_or(null_mut(), |bad| bad.as_raw());
+        let bad = data.badblocks().map_or(null_mut(), |bad| bad.as_raw());
         let data = data.into_foreign();
         // SAFETY: By the invariant the disk is valid and not shared. The data, its list of bad
         // blocks included, is given back when the disk is gone only. The groups are never freed.

@@ -30,11 +30,12 @@ use crate::{
     devres::{Group, Token},
     error::{
         code::{EBUSY, EINVAL, EIO, ENOMEM, ERANGE},
-        from_err_ptr, from_result, Error, Result,
+        from_err_ptr, from_result, Result,
     },
-    ffi::{c_int, c_ulong, c_void},
+    ffi::{c_int, c_uint, c_ulong, c_void},
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
+    sync::Arc,
     types::{ARef, Opaque},
 };
 use core::ptr::{addr_of_mut, NonNull};
@@ -155,6 +156,13 @@ pub trait FailureHandler: Send + Sync + 'static {
     ///
     /// `EOPNOTSUPP` leaves it to the common way: kill who has them mapped.
     fn memory_failure(&self, frames: PfnRange, flags: i32) -> Result;
+}
+
+impl<H: FailureHandler> FailureHandler for Arc<H> {
+    #[inline]
+    fn memory_failure(&self, frames: PfnRange, flags: i32) -> Result {
+        (**self).memory_failure(frames, flags)
+    }
 }
 
 /// A page map and who is told of its failures, where C finds both.
@@ -367,10 +375,9 @@ impl<H: FailureHandler> DeviceMemory<H> {
     #[inline]
     pub fn read(&self, offset: u64, to: Segment<'_>) -> Result {
         let from = self.at(offset, to.len())?;
+        let len = c_uint::try_from(to.len())?;
         // SAFETY: The bytes are mapped by the invariant, and the segment is that of a read.
-        let left = unsafe {
-            bindings::copy_mc_to_kernel(to.as_ptr().cast(), from.cast(), to.len())
-        };
+        let left = unsafe { bindings::copy_mc_to_kernel(to.as_ptr().cast(), from.cast(), len) };
         if left != 0 {
             return Err(EIO);
         }

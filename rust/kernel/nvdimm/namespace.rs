@@ -25,7 +25,7 @@ use core::{
 
 /// What is between the start of a namespace and its data at least: 8 KiB of info blocks, in whole
 /// pages. C: `nd_info_block_reserve()`.
-const INFO_BLOCKS: u64 = (8 << 10_u64).next_multiple_of(PAGE_SIZE as u64);
+const INFO_BLOCKS: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
 
 /// What kind of device a driver binds to.
 pub enum Kind<'a> {
@@ -46,12 +46,24 @@ impl<'a> Kind<'a> {
             #[cfg(CONFIG_BTT)]
             if bindings::is_nd_btt(device) {
                 let btt = NonNull::new(bindings::to_nd_btt(device));
-                return btt.map_or(Self::Namespace, |btt| Self::Btt(ClaimedByBtt { btt, token }));
+                return btt.map_or(Self::Namespace, |btt| {
+                    {
+                        Self::Btt(ClaimedByBtt {
+                            btt,
+                            _token: PhantomData,
+                        })
+                    }
+                });
             }
             #[cfg(CONFIG_NVDIMM_PFN)]
             if bindings::is_nd_pfn(device) {
                 let pfn = NonNull::new(bindings::to_nd_pfn(device));
-                return pfn.map_or(Self::Namespace, |pfn| Self::Pfn(Pfn { pfn, token }));
+                return pfn.map_or(Self::Namespace, |pfn| {
+                    Self::Pfn(Pfn {
+                        pfn,
+                        _token: PhantomData,
+                    })
+                });
             }
         }
         let _ = device;
@@ -83,8 +95,7 @@ impl<'a> Context<'a> {
     #[inline]
     pub fn namespace(&self) -> Result<Namespace<'a>> {
         // SAFETY: A device of the bus, under its lock.
-        let raw =
-            from_err_ptr(unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) })?;
+        let raw = from_err_ptr(unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) })?;
         // INVARIANT: As C returns it. All namespaces that are memory are `nd_namespace_io`.
         Ok(Namespace {
             raw: NonNull::new(raw).ok_or(ENODEV)?,
@@ -256,8 +267,7 @@ impl Drop for Enabled<'_> {
 #[doc(alias = "nd_pfn")]
 pub struct Pfn<'a> {
     pfn: NonNull<bindings::nd_pfn>,
-    #[cfg_attr(not(CONFIG_ND_CLAIM), expect(dead_code))]
-    token: &'a Token,
+    _token: PhantomData<&'a Token>,
 }
 
 /// What the info block says about where the data is. It comes from the medium: any value is
@@ -305,8 +315,7 @@ impl Pfn<'_> {
 /// A device that makes a BTT of a namespace, before that was done.
 pub struct ClaimedByBtt<'a> {
     btt: NonNull<bindings::nd_btt>,
-    #[cfg_attr(not(CONFIG_BTT), expect(dead_code))]
-    token: &'a Token,
+    _token: PhantomData<&'a Token>,
 }
 
 /// The disk of a block translation table. Dropping it takes the disk away (sleeps). C: `struct
@@ -359,4 +368,3 @@ impl Drop for Btt {
         unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
     }
 }
-

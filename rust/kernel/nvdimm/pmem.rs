@@ -15,9 +15,7 @@ use crate::{
     dax::{self, Access, Mode, PageOffset},
     error::{Error, Result},
     init::{pin_init_from_closure, PinInit},
-    mm::{
-        device_memory::{DeviceMemory, FailureHandler},
-    },
+    mm::device_memory::{DeviceMemory, FailureHandler},
     prelude::*,
     types::Opaque,
 };
@@ -183,12 +181,12 @@ macro_rules! export_direct_access {
         #[no_mangle]
         unsafe extern "C" fn pmem_direct_access(
             pmem: *mut $crate::bindings::pmem_device,
-            pgoff: ::core::ffi::c_ulong,
-            pages: ::core::ffi::c_long,
+            pgoff: $crate::ffi::c_ulong,
+            pages: $crate::ffi::c_long,
             mode: $crate::bindings::dax_access_mode,
-            kaddr: *mut *mut ::core::ffi::c_void,
+            kaddr: *mut *mut $crate::ffi::c_void,
             pfn: *mut $crate::bindings::pfn_t,
-        ) -> ::core::ffi::c_long {
+        ) -> $crate::ffi::c_long {
             let function: fn(
                 &$crate::nvdimm::pmem::View,
                 $crate::dax::PageOffset,

@@ -10,7 +10,6 @@ use crate::{
     error::{to_result, Error, Result},
     ffi::{c_int, c_uint},
     mm::pfn::PhysRange,
-    prelude::*,
 };
 use core::ptr::{null_mut, NonNull};
 
