@@ -26,7 +26,7 @@ use crate::{
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
     sync::{Arc, UniqueArc},
-    types::{ARef, ForeignOwnable},
+    types::ARef,
 };
 use core::{
     marker::PhantomData,
@@ -295,10 +295,10 @@ impl Drop for DaxDevice {
 /// # Invariants
 ///
 /// `device` is alive, its operations are those of `T` and its private data is `data`, which
-/// `Arc::into_foreign` returned. `host` is a disk with which it is registered.
+/// `Arc::into_raw` returned. `host` is a disk with which it is registered.
 pub struct Registration<T: Operations> {
     device: ManuallyDrop<Arc<DaxDevice>>,
-    data: *const c_void,
+    data: *const T,
     host: Option<Host>,
     _data: PhantomData<Arc<T>>,
 }
@@ -336,7 +336,7 @@ impl<T: Operations> Registration<T> {
     pub fn new(data: Arc<T>) -> Result<Self> {
         // First, because a device without an owner would have to be killed.
         let slot = UniqueArc::<DaxDevice>::new_uninit(GFP_KERNEL)?;
-        let data = data.into_foreign();
+        let data = Arc::into_raw(data);
         // SAFETY: The data stays until the device was killed; the table is never freed.
         let device = from_err_ptr(unsafe {
             bindings::alloc_dax(data.cast_mut().cast(), const { &Self::TABLE })
@@ -345,13 +345,13 @@ impl<T: Operations> Registration<T> {
             // INVARIANT: Devices are made alive.
             Ok(device) => Ok(Self {
                 device: ManuallyDrop::new(slot.write(DaxDevice(device)).into()),
-                data: data.cast(),
+                data,
                 host: None,
                 _data: PhantomData,
             }),
             Err(error) => {
-                // SAFETY: It came from `into_foreign`, and nobody has it.
-                drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
+                // SAFETY: It came from `into_raw`, and nobody has it.
+                drop(unsafe { Arc::from_raw(data) });
                 Err(error)
             }
         }
@@ -488,8 +488,8 @@ impl<T: Operations> Drop for Registration<T> {
         unsafe { bindings::kill_dax(self.device.as_raw()) };
         // SAFETY: This comes once. If it is the last reference, the device was killed before.
         unsafe { ManuallyDrop::drop(&mut self.device) };
-        // SAFETY: It came from `into_foreign`, and the device is dead: no operation has it.
-        drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(self.data.cast()) });
+        // SAFETY: It came from `into_raw`, and the device is dead: no operation has it.
+        drop(unsafe { Arc::from_raw(self.data) });
     }
 }
 

@@ -20,12 +20,12 @@ use crate::{
     bindings,
     device::Device,
     error::{from_err_ptr, to_result, Result},
-    ffi::{c_char, c_void},
+    ffi::c_char,
     prelude::*,
     static_lock_class,
     sync::Arc,
     sysfs::{self, DeviceData, Dirent},
-    types::{ARef, ForeignOwnable},
+    types::ARef,
 };
 use core::{
     marker::PhantomData,
@@ -179,7 +179,7 @@ impl<T: Operations> Disk<T> {
     pub fn add(self, parent: &Device, data: Arc<T>) -> Result<AddedDisk<T>> {
         let raw = self.raw.as_ptr();
         let bad = data.badblocks().map_or(null_mut(), |bad| bad.as_raw());
-        let data = data.into_foreign();
+        let data = Arc::into_raw(data);
         // SAFETY: By the invariant the disk is valid and not shared. The data, its list of bad
         // blocks included, is given back when the disk is gone only. The groups are never freed.
         let added = to_result(unsafe {
@@ -193,13 +193,13 @@ impl<T: Operations> Disk<T> {
         });
         if let Err(error) = added {
             // SAFETY: The disk is not shared, so nobody has the data.
-            drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
+            drop(unsafe { Arc::from_raw(data) });
             return Err(error);
         }
         // INVARIANT: Just added.
         Ok(AddedDisk {
             disk: self,
-            data: data.cast(),
+            data,
             parent: parent.into(),
         })
     }
@@ -249,7 +249,7 @@ impl<T: Operations> Drop for Disk<T> {
 ///
 /// # Invariants
 ///
-/// The disk was added under `parent`; `data` is what `Arc::into_foreign` returned.
+/// The disk was added under `parent`; `data` is what `Arc::into_raw` returned.
 #[doc(alias = "del_gendisk")]
 pub struct AddedDisk<T: Operations> {
     disk: Disk<T>,
@@ -301,7 +301,7 @@ impl<T: Operations> Drop for AddedDisk<T> {
             bindings::del_gendisk(raw);
             addr_of_mut!((*raw).bb).write(null_mut());
         }
-        // SAFETY: It came from `into_foreign`, and no operation has it any more.
-        drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(self.data.cast::<c_void>()) });
+        // SAFETY: It came from `into_raw`, and no operation has it any more.
+        drop(unsafe { Arc::from_raw(self.data) });
     }
 }

@@ -39,6 +39,7 @@ pub struct Bio(NonNull<bindings::bio>);
 unsafe impl Send for Bio {}
 
 /// `1 << bit`, for the flags of an operation.
+#[inline]
 const fn flag(bit: bindings::req_flag_bits) -> u32 {
     1 << bit
 }
@@ -116,7 +117,9 @@ impl Bio {
         unsafe {
             let bio = self.0.as_ptr();
             Segments {
-                vec: (*bio).bi_io_vec.wrapping_add((*bio).bi_iter.bi_idx as usize),
+                vec: (*bio)
+                    .bi_io_vec
+                    .wrapping_add((*bio).bi_iter.bi_idx as usize),
                 skip: (*bio).bi_iter.bi_bvec_done,
                 left: (*bio).bi_iter.bi_size,
                 sector: (*bio).bi_iter.bi_sector,
@@ -203,7 +206,9 @@ impl<'a> Iterator for Segments<'a> {
         self.vec = self.vec.wrapping_add(1);
         self.skip = 0;
         self.left = self.left.wrapping_sub(len);
-        self.sector = self.sector.wrapping_add(u64::from(len) / super::SECTOR_SIZE);
+        self.sector = self
+            .sector
+            .wrapping_add(u64::from(len) / super::SECTOR_SIZE);
         Some(item)
     }
 }
@@ -266,10 +271,7 @@ impl<'a> Segment<'a> {
     #[inline]
     pub fn zero_page() -> Segment<'static> {
         // INVARIANT: The zero page is always there. It is not given to a read.
-        Segment::new(
-            addr_of_mut!(bindings::empty_zero_page).cast(),
-            PAGE_SIZE,
-        )
+        Segment::new(addr_of_mut!(bindings::empty_zero_page).cast(), PAGE_SIZE)
     }
 
     /// The number of bytes.
