@@ -162,7 +162,7 @@ fn module() -> Result<String> {
 const MODES: &[(&str, &str, &str, bool, u64)] = &[
     ("-m raw", "raw", "", false, 512),
     ("-m fsdax -M mem", "fsdax", "", true, 512),
-    ("-m sector", "sector", "s", false, 4096),
+    ("-m sector -l 512", "sector", "s", false, 512),
     ("-m fsdax -M dev", "fsdax", "", true, 512),
     ("-m devdax -M mem", "devdax", "", false, 0),
     ("-m fsdax -M dev -a 4096", "fsdax", "", true, 512),

@@ -84,6 +84,8 @@ fn odd(arguments: &str) -> Result<String> {
     let made = Made::new(arguments)?;
     let node = made.node()?;
     let sector = system::read_u64(made.disk()?.join("queue/logical_block_size"))? as usize;
+    // Segments of sectors: a BTT refuses others.
+    let step = sector.clamp(512, PAGE);
     let (buffered, direct) = (open_rw(&node, false)?, open_rw(&node, true)?);
     let mut model = data::bytes(1, LEN);
     buffered.write_all_at(&model, AT)?;
@@ -100,7 +102,7 @@ fn odd(arguments: &str) -> Result<String> {
         buffered.sync_all()?;
         // Whole sectors, from memory that begins in the middle of a page.
         let (at, len) = piece(&mut random, sector, 600_000);
-        let from = 512 * random.below(PAGE / 512);
+        let from = step * random.below(PAGE / step);
         let bytes = data::bytes(2000 + round, len);
         model[at..at + len].copy_from_slice(&bytes);
         memory.write(from, &bytes);
@@ -108,7 +110,7 @@ fn odd(arguments: &str) -> Result<String> {
         pwrite_all(&direct, &memory, from, len, AT + at as u64, chunk)?;
         // Back by the same way.
         let (at, len) = piece(&mut random, sector, 600_000);
-        let to = 512 * random.below(PAGE / 512);
+        let to = step * random.below(PAGE / step);
         pread_all(&direct, &memory, to, len, AT + at as u64, LEN)?;
         memory.require(to, &model[at..at + len], "direct read of the disk")?;
         ops += 3;
@@ -272,11 +274,11 @@ fn read_only() -> Result<String> {
     ensure!(system::read_u64(&ro)? == 0, "the disk is read-only already");
     std::fs::write(&region, "1")?;
     let made_ro = system::read_u64(&ro);
-    let write = open_rw(&made.node()?, false);
+    let write = open_rw(&made.node()?, false).and_then(|disk| Ok(disk.write_all_at(&[0], AT)?));
     std::fs::write(&region, "0")?;
     ensure!(made_ro? == 1, "the region is read-only, the disk is not");
-    ensure!(write.is_err(), "a read-only disk was opened for writing");
+    ensure!(write.is_err(), "a read-only disk was written to");
     ensure!(system::read_u64(&ro)? == 0, "the disk stays read-only");
-    open_rw(&made.node()?, false)?;
+    open_rw(&made.node()?, false)?.write_all_at(&[0], AT)?;
     Ok(String::new())
 }
