@@ -94,6 +94,10 @@ pub trait Group<T>: 'static {
 struct Tables<D, T, G>(PhantomData<(D, T, G)>);
 
 impl<D: DeviceData<T>, T: 'static, G: Group<T>> Tables<D, T, G> {
+    #[cfg_attr(
+        not(CONFIG_DEBUG_LOCK_ALLOC),
+        expect(clippy::needless_update, reason = "there is more with lockdep")
+    )]
     const FILE: &'static bindings::device_attribute = &bindings::device_attribute {
         attr: bindings::attribute {
             name: G::File::NAME.as_char_ptr(),

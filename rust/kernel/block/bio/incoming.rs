@@ -222,12 +222,7 @@ impl<'a> Iterator for Segments<'a> {
 #[inline]
 unsafe fn address_of(page: *const bindings::page) -> *mut u8 {
     // SAFETY: The bases of the memmap and of the linear mapping are set at boot.
-    let (memmap, linear) = unsafe {
-        (
-            bindings::vmemmap_base as usize,
-            bindings::page_offset_base as usize,
-        )
-    };
+    let (memmap, linear) = unsafe { (bindings::vmemmap_base, bindings::page_offset_base) };
     // The memmap is one array, so this is the number of the page.
     let nr = (page as usize).wrapping_sub(memmap) / core::mem::size_of::<bindings::page>();
     linear.wrapping_add(nr.wrapping_mul(PAGE_SIZE)) as *mut u8
