@@ -15,7 +15,7 @@
 //!
 //! What a disk consists of, and in which order it goes, is [`Pmem`]. What holds the data is
 //! [`Media`] (`media.rs`); `disk.rs` has the side of the block layer, `access.rs` that of DAX, and
-//! `attach.rs` puts a disk together. There is no `unsafe` in this driver: the kernel crate's
+//! `attach.rs` puts a disk together. All of it is safe code: the kernel crate's
 //! abstractions are in `rust/kernel/nvdimm.rs`, `dax.rs`, `block/disk.rs` and `mm/device_memory.rs`.
 //!
 //! Where this differs from `drivers/nvdimm/pmem.c` on purpose, see

@@ -25,7 +25,7 @@ pub mod pmem;
 mod region;
 
 pub use driver::{Driver, Event, Registration, Types};
-pub use namespace::{Btt, Enabled, InfoBlock, Kind, Namespace, Pfn};
+pub use namespace::{Btt, ClaimedByBtt, Enabled, InfoBlock, Kind, Namespace, Pfn};
 pub use region::{Flushing, Region};
 
 use crate::{

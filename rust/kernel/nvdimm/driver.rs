@@ -151,7 +151,12 @@ impl<T: Driver> Adapter<T> {
         f: impl FnOnce(&Context<'_>, &T::Data) -> R,
     ) -> Option<R> {
         // SAFETY: The driver's data is what `probe` has put there, and stays under the lock.
-        let bound = unsafe { addr_of!((*dev).driver_data).read().cast::<Bound<T>>().as_ref() }?;
+        let bound = unsafe {
+            addr_of!((*dev).driver_data)
+                .read()
+                .cast::<Bound<T>>()
+                .as_ref()
+        }?;
         // SAFETY: The device is bound, so nobody waits for the end of the scope.
         let token: Token = unsafe { bound.scope.token() };
         // SAFETY: A device that the bus has bound to us, under its lock.
