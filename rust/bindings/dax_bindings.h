@@ -9,12 +9,17 @@
 #ifdef CONFIG_RUST_X86_GUP
 #include <asm/gup.h>
 #endif
+#include <linux/badblocks.h>
 #include <linux/bug.h>
 #include <linux/completion.h>
+#include <linux/dax.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/device.h>
 #include <linux/init.h>
+#include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/kstrtox.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -25,16 +30,35 @@
 #include <linux/rcupdate.h>
 #include <linux/secretmem.h>
 #include <linux/seq_file.h>
+#include <linux/set_memory.h>
 #include <linux/shmem_fs.h>
+#include <linux/sysfs.h>
+#include <linux/uio.h>
 #include <linux/wait_bit.h>
 #include <linux/xarray.h>
 
+#if IS_ENABLED(CONFIG_LIBNVDIMM)
+#include <linux/libnvdimm.h>
+#include "../../drivers/nvdimm/btt.h"
+#include "../../drivers/nvdimm/nd.h"
+#include "../../drivers/nvdimm/pfn.h"
+#include "../../drivers/nvdimm/pmem.h"
+#endif
 #include "../../mm/internal.h"
 
 /* `bindgen` cannot evaluate macros with casts. */
 const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
 const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_ZONES_PGSHIFT = ZONES_PGSHIFT;
+const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
+#ifdef CONFIG_BLOCK
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_IO_STAT = BLK_FEAT_IO_STAT;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_SYNCHRONOUS = BLK_FEAT_SYNCHRONOUS;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_NOWAIT = BLK_FEAT_NOWAIT;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_DAX = BLK_FEAT_DAX;
+#endif
 
 /* Declared inside the inline function that compares with it. */
 extern unsigned long zero_pfn;

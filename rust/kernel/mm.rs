@@ -9,6 +9,8 @@
 //! A page is not an object of its own here. `struct page` is reached only through something that
 //! is known to keep it alive, such as a [`pagemap::LiveRef`].
 
+#[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
+pub mod device_memory;
 #[cfg(CONFIG_RUST_X86_GUP)]
 pub mod folio;
 #[cfg(CONFIG_RUST_X86_GUP)]

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! I/O on an open block device, one request at a time and waited for.
+//! Bios, from both sides.
+//!
+//! For whoever wants I/O: on an open [`BlockDevice`], one request at a time and waited for. For the
+//! driver that has to do it: a [`Bio`].
 //!
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
@@ -13,6 +16,9 @@ use crate::{
     str::CStr,
 };
 use core::ptr::{addr_of_mut, null, null_mut, NonNull};
+
+mod incoming;
+pub use incoming::{Accounting, Bio, Segment, Segments};
 
 /// A device is addressed in these, whatever its own sectors are.
 pub const SECTOR_SIZE: u64 = 512;

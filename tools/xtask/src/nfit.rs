@@ -34,6 +34,7 @@ const FOLDERS: &[&str] = &[
     "drivers/acpi/nfit",
     "drivers/dax",
     "drivers/nvdimm",
+    "drivers/nvdimm/pmem_driver",
     "tools/testing/nvdimm",
     "tools/testing/nvdimm/test",
 ];

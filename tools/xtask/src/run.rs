@@ -194,12 +194,19 @@ fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> 
     require(report.pinned_peak > 0, "no page was seen pinned");
     require(report.destroyed, "the namespace could not be destroyed");
     if let Some(live) = &report.live {
-        let rust = live.registry.implementation == "rust";
         let wanted = matches!(built.variant, Variant::Rust | Variant::Debug);
-        require(
-            rust == wanted,
-            "the registry is not the implementation that this variant has",
-        );
+        for (piece, complaint) in [
+            (
+                &live.registry,
+                "the registry is not the implementation that this variant has",
+            ),
+            (
+                &live.pmem_driver,
+                "the pmem driver is not the implementation that this variant has",
+            ),
+        ] {
+            require((piece.implementation == "rust") == wanted, complaint);
+        }
     }
     list
 }

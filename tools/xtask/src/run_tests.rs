@@ -13,7 +13,7 @@ fn guest_report(digest: &str) -> String {
         "ok": true, "kernel": "6.12.117", "steps": [{{"name": "mount", "ok": true, "detail": "/mnt/dax"}}],
         "live": {{"kernel": "6.12.117",
             "registry": {{"name": "registry", "implementation": "rust", "evidence": []}},
-            "pmem_driver": {{"name": "pmem driver", "implementation": "c", "evidence": []}},
+            "pmem_driver": {{"name": "pmem driver", "implementation": "rust", "evidence": []}},
             "fs_dax": {{"name": "fs dax", "implementation": "c", "evidence": []}},
             "gup": {{"name": "gup", "implementation": "c", "evidence": []}}}},
         "namespace": {{"dev": "namespace2.0", "mode": "fsdax", "map": "dev", "size": 1073741824, "align": 2097152}},
@@ -99,7 +99,8 @@ fn the_wrong_implementation_fails() {
         variant: Variant::C,
         ..built()
     };
-    assert_eq!(problems(&report, "abc", &c, &outcome(Some(&json))).len(), 1);
+    // The registry and the pmem driver.
+    assert_eq!(problems(&report, "abc", &c, &outcome(Some(&json))).len(), 2);
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //!
 //! A test of the wrong kernel proves nothing, so this is asked before every
 //! run, and more than one witness is heard: the kernel's configuration, for the
-//! registry also what it shows in debugfs, and for the registry and GUP which
-//! symbols the kernel has.
+//! registry also what it shows in debugfs, and which symbols the kernel and its
+//! modules have.
 //! Witnesses that disagree are an error, not a vote.
 
 use std::collections::HashSet;
@@ -86,12 +86,11 @@ impl Live {
         text
     }
 
-    /// Whether the kernel is the expected one. The registry and GUP tell the
-    /// two kernels apart: they are Rust in every Rust kernel of this project,
-    /// and a C kernel must have nothing in Rust.
+    /// Whether the kernel is the expected one: a Rust kernel of this project has
+    /// all in Rust that there is in Rust, and a C kernel must have nothing.
     pub fn mismatch(&self, expect: Language) -> Option<String> {
         let wrong: Vec<&str> = match expect {
-            Language::Rust => vec![&self.registry, &self.gup],
+            Language::Rust => vec![&self.registry, &self.pmem_driver, &self.gup],
             Language::C => self.pieces().to_vec(),
         }
         .into_iter()
@@ -216,6 +215,17 @@ impl Symbols {
         self.witness("get_dev_pagemap", Some(c), None, "CONFIG_ZONE_DEVICE")
     }
 
+    /// None if the module is not loaded.
+    fn pmem_driver(&self) -> Result<Option<Evidence>> {
+        let always = "__pmem_direct_access";
+        if !self.0.contains(always) {
+            return Ok(None);
+        }
+        let (c, rust) = ("pmem_submit_bio", "pmem_direct_access");
+        self.witness(always, Some(c), Some(rust), "CONFIG_BLK_DEV_PMEM")
+            .map(Some)
+    }
+
     fn gup(&self) -> Result<Evidence> {
         // A debug kernel has the C walk too, to compare with.
         let rust = "gup_fast_walk";
@@ -239,7 +249,10 @@ pub fn ask() -> Result<Live> {
         )?,
         pmem_driver: piece(
             "pmem driver",
-            vec![from_config(&config, "CONFIG_RUST_BLK_DEV_PMEM")],
+            [from_config(&config, "CONFIG_RUST_BLK_DEV_PMEM")]
+                .into_iter()
+                .chain(symbols.pmem_driver()?)
+                .collect(),
         )?,
         fs_dax: piece("fs/dax", vec![from_config(&config, "CONFIG_RUST_FS_DAX")])?,
         gup: piece(
@@ -275,6 +288,16 @@ mod tests {
         assert_eq!(rust.gup()?.says, Language::Rust);
         assert_eq!(c.registry()?.says, Language::C);
         assert_eq!(c.gup()?.says, Language::C);
+        assert!(rust.pmem_driver()?.is_none(), "no module, no witness");
+        let pmem = "ffffffffc0000000 W __pmem_direct_access\t[nd_pmem]\n";
+        for (local, says) in [
+            ("pmem_direct_access", Language::Rust),
+            ("pmem_submit_bio", Language::C),
+        ] {
+            let both = format!("{pmem}ffffffffc0000000 t {local}\t[nd_pmem]\n");
+            let witness = Symbols::parse(&both).pmem_driver()?;
+            assert_eq!(witness.map(|w| w.says), Some(says));
+        }
         let neither = Symbols::parse("ffffffff81000000 T schedule\n");
         assert!(neither.registry().is_err() && neither.gup().is_err());
         Ok(())

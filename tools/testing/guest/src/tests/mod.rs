@@ -10,6 +10,7 @@ mod gup;
 mod lifecycle;
 pub mod nfit;
 mod pins;
+mod pmem;
 mod ranges;
 mod refuse;
 mod teardown;
@@ -93,6 +94,11 @@ const ESSENTIAL: &[&str] = &[
     "suite::dax-pmd",
     "suite::hmm-private",
     "suite::hmm-coherent",
+    "pmem::module",
+    "pmem::personalities",
+    "pmem::io::fsdax",
+    "pmem::rebind::fsdax-mem",
+    "pmem::poison",
     "nfit::smoke",
 ];
 
@@ -102,6 +108,7 @@ pub fn all() -> Vec<Test> {
     let mut tests = lifecycle::tests();
     tests.extend(ranges::tests());
     tests.extend(refuse::tests());
+    tests.extend(pmem::tests());
     tests.extend(pins::tests());
     tests.extend(direct_io::tests());
     tests.extend(users::tests());

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The block layer's side: bios, and the files of the disk in sysfs.
+
+use crate::{media::Media, THIS_MODULE};
+use core::fmt::Write;
+use kernel::{
+    block::{badblocks::Badblocks, bio::Bio, disk},
+    c_str,
+    prelude::*,
+    sysfs,
+};
+
+impl disk::Operations for Media {
+    const MODULE: &'static ThisModule = &THIS_MODULE;
+
+    type Attributes = DaxGroup;
+
+    fn submit(&self, bio: Bio) {
+        if bio.is_preflush() {
+            if let Err(error) = self.region().flush() {
+                return bio.end(Err(error));
+            }
+        }
+        let result = self.transfer(&bio);
+        if result.is_ok() && bio.is_fua() {
+            self.region().flush_and_end(bio);
+        } else {
+            bio.end(result);
+        }
+    }
+
+    fn badblocks(&self) -> Option<&Badblocks> {
+        Some(Media::badblocks(self))
+    }
+}
+
+impl Media {
+    /// Moves the data of a bio.
+    #[inline]
+    fn transfer(&self, bio: &Bio) -> Result {
+        let _accounting = bio.start_accounting();
+        if bio.is_write() {
+            bio.segments()
+                .try_for_each(|(sector, segment)| self.write(sector, segment))
+        } else {
+            bio.segments()
+                .try_for_each(|(sector, segment)| self.read(sector, segment))
+        }
+    }
+}
+
+/// The folder `dax`.
+pub(crate) struct DaxGroup;
+
+impl sysfs::Group<Media> for DaxGroup {
+    const NAME: &'static CStr = c_str!("dax");
+    type File = WriteCache;
+
+    fn is_visible(media: &Media) -> bool {
+        // Without the means to write caches back there is nothing to choose.
+        cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.holder.device().is_some()
+    }
+}
+
+/// `dax/write_cache`: whether filesystems have to write the CPU's caches back.
+pub(crate) struct WriteCache;
+
+impl sysfs::Attribute<Media> for WriteCache {
+    const NAME: &'static CStr = c_str!("write_cache");
+
+    fn show(media: &Media, page: &mut sysfs::Page) -> Result {
+        let device = media.holder.device().ok_or(ENXIO)?;
+        writeln!(page, "{}", u8::from(device.has_write_cache())).map_err(Error::from)
+    }
+
+    fn store(media: &Media, text: &CStr) -> Result {
+        let device = media.holder.device().ok_or(ENXIO)?;
+        device.set_write_cache(sysfs::parse_bool(text)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The memory behind a disk: its bytes, which of them are bad, and how they become durable.
+//!
+//! Offsets are counted in three ways, and each conversion is checked:
+//!
+//! ```text
+//!  |<- data_offset ->|<------------- data ------------->|
+//!  | info blocks, memmap |                               |
+//!  mapped memory          sector 0, page 0 of the DAX device
+//! ```
+
+use crate::access::Holder;
+use kernel::{
+    block::{
+        badblocks::Badblocks,
+        bio::{Segment, SECTOR_SIZE},
+    },
+    dev_dbg,
+    mm::{device_memory::DeviceMemory, pfn::PhysRange},
+    nvdimm::{pmem::View, Region},
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{set_once::SetOnce, Arc},
+    sysfs::Dirent,
+};
+
+/// What the operations of the disk and of the DAX device work on.
+#[pin_data]
+pub(crate) struct Media {
+    // Before the memory, which it describes.
+    #[pin]
+    view: View,
+    /// Who polls the list of bad blocks, once the disk is there.
+    pub(crate) bad_entry: SetOnce<Dirent>,
+    /// The DAX device, once there is one.
+    pub(crate) holder: Arc<Holder>,
+    region: Region,
+    memory: DeviceMemory<Arc<Holder>>,
+    /// The data, in physical memory.
+    data: PhysRange,
+}
+
+impl Media {
+    /// The memory, with its data from `data_offset` on. Sleeps.
+    pub(crate) fn new(
+        memory: DeviceMemory<Arc<Holder>>,
+        holder: Arc<Holder>,
+        region: Region,
+        data_offset: u64,
+    ) -> Result<Arc<Self>> {
+        let mapped = memory.range();
+        let start = mapped.start().checked_add(data_offset);
+        let data = start.and_then(|start| PhysRange::new(start, mapped.end()));
+        let data = data.ok_or(ENXIO)?;
+        let this = Arc::pin_init(
+            try_pin_init!(Self {
+                view <- View::new(&memory, data_offset),
+                bad_entry: SetOnce::new(),
+                holder,
+                region,
+                memory,
+                data,
+            }),
+            GFP_KERNEL,
+        )?;
+        this.region.populate(this.view.badblocks(), data);
+        Ok(this)
+    }
+
+    /// How many bytes of data there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.data.len()
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn badblocks(&self) -> &Badblocks {
+        self.view.badblocks()
+    }
+
+    pub(crate) fn device(&self) -> &kernel::device::Device {
+        self.memory.device()
+    }
+
+    /// The offset in the mapped memory of a sector.
+    #[inline]
+    fn offset_of(&self, sector: u64) -> Result<u64> {
+        sector
+            .checked_mul(SECTOR_SIZE)
+            .and_then(|bytes| bytes.checked_add(self.view.data_offset()))
+            .ok_or(EIO)
+    }
+
+    /// Whether some of these bytes are known to be bad.
+    #[inline]
+    pub(crate) fn is_bad(&self, sector: u64, bytes: usize) -> bool {
+        let sectors = bytes as u64 / SECTOR_SIZE;
+        self.badblocks().first_in(sector, sectors).is_some()
+    }
+
+    /// Copies from the medium, if it is not known to be bad, and does not turn out to be.
+    #[inline]
+    pub(crate) fn read(&self, sector: u64, to: Segment<'_>) -> Result {
+        if self.is_bad(sector, to.len()) {
+            return Err(EIO);
+        }
+        self.memory.read(self.offset_of(sector)?, to)
+    }
+
+    /// Copies to the medium. What is known to be bad is cleared before, which is what a write is
+    /// good for.
+    #[inline]
+    pub(crate) fn write(&self, sector: u64, from: Segment<'_>) -> Result {
+        if self.is_bad(sector, from.len()) {
+            return self.write_over_bad(sector, from);
+        }
+        self.memory.write(self.offset_of(sector)?, from)
+    }
+
+    /// A page at a time: firmware does not clear more than that reliably.
+    #[cold]
+    fn write_over_bad(&self, sector: u64, from: Segment<'_>) -> Result {
+        for (offset, part) in from.parts(PAGE_SIZE) {
+            let sector = sector.checked_add(offset as u64 / SECTOR_SIZE).ok_or(EIO)?;
+            if self.is_bad(sector, part.len()) {
+                self.clear(sector, part.len())?;
+            }
+            self.memory.write(self.offset_of(sector)?, part)?;
+        }
+        Ok(())
+    }
+
+    /// Clears all errors in these bytes, and forgets that they were bad.
+    fn clear(&self, sector: u64, bytes: usize) -> Result {
+        let cleared = self.clear_poison(sector, bytes).map_err(|_| EIO)?;
+        self.forget_bad(sector, cleared);
+        if cleared < bytes {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Has the device clear errors, and returns how many bytes are good from the sector on. They
+    /// stay on the list of bad ones.
+    pub(crate) fn clear_poison(&self, sector: u64, bytes: usize) -> Result<usize> {
+        let offset = self.offset_of(sector)?;
+        let phys = self.memory.range().start().checked_add(offset).ok_or(EIO)?;
+        let cleared = self
+            .region
+            .clear_poison(phys, bytes)
+            .inspect_err(|error| {
+                dev_dbg!(
+                    self.device(),
+                    "poison of {bytes} bytes at sector {sector} not cleared: {}\n",
+                    error.to_errno()
+                );
+            })?;
+        if cleared != 0 {
+            self.memory.mark_good(offset, cleared, bytes);
+        }
+        Ok(cleared)
+    }
+
+    /// Takes bytes from the list of bad ones, and tells who polls it.
+    pub(crate) fn forget_bad(&self, sector: u64, bytes: usize) {
+        let sectors = bytes as u64 / SECTOR_SIZE;
+        if sectors != 0 {
+            self.badblocks().clear(sector, sectors);
+            self.notify_bad();
+        }
+    }
+
+    fn notify_bad(&self) {
+        if let Some(entry) = self.bad_entry.get() {
+            entry.notify();
+        }
+    }
+
+    /// Asks anew what is bad. Sleeps.
+    pub(crate) fn revalidate_poison(&self) {
+        self.region.populate(self.badblocks(), self.data);
+        self.notify_bad();
+    }
+}

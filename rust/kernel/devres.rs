@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a driver has of a device only while it is bound to it.
+//!
+//! C releases such resources behind the driver's back when it is unbound ("devm"). Here each is a
+//! value, and dropping the value releases it, so the order of release is the order in which the
+//! fields of a driver's structure are declared.
+//!
+//! ```text
+//!  bound                                          remove()              released
+//!    |---- Scope ------------------------------------|-- wait_idle() -----|
+//!        |---- Token (in every resource) -----|   every Token is gone
+//! ```
+//!
+//! A [`Token`] says that the device is bound. Whoever binds drivers owns the [`Scope`] and does not
+//! let an unbind go on while there are tokens, so a resource cannot outlive the binding, wherever a
+//! driver puts it. A driver that drops its data in `remove()` never waits; one that leaked some is
+//! named in the log.
+//!
+//! C header: [`include/linux/device/devres.h`](srctree/include/linux/device/devres.h)
+
+use crate::{
+    bindings, dev_err,
+    device::Device,
+    error::{code::ENOMEM, Result},
+    ffi::c_void,
+    prelude::*,
+    sync::Arc,
+    types::ARef,
+};
+use core::{
+    ptr::{null_mut, NonNull},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// The time in which a device is bound to a driver.
+pub struct Scope {
+    device: ARef<Device>,
+    tokens: AtomicUsize,
+}
+
+impl Scope {
+    /// Begins it. Sleeps.
+    ///
+    /// # Safety
+    ///
+    /// `device` is being bound to a driver, and its lock is held. The caller calls
+    /// [`Scope::wait_idle`] before the driver core takes the binding apart, be it that the bind
+    /// failed or that the driver is unbound.
+    pub unsafe fn begin(device: &Device) -> Result<Arc<Self>> {
+        Ok(Arc::new(
+            Self {
+                device: device.into(),
+                tokens: AtomicUsize::new(0),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Proof that the device is bound.
+    ///
+    /// # Safety
+    ///
+    /// [`Scope::wait_idle`] was not called yet.
+    pub unsafe fn token(self: &Arc<Self>) -> Token {
+        self.tokens.fetch_add(1, Ordering::Relaxed);
+        // INVARIANT: Counted, and not waited for yet by the caller's promise.
+        Token(self.clone())
+    }
+
+    /// Ends it: sleeps until there is no token any more.
+    pub fn wait_idle(&self) {
+        const STEP_MS: u32 = 10;
+        const FIRST_REPORT_MS: u32 = 1000;
+
+        let (mut waited, mut report) = (0_u32, FIRST_REPORT_MS);
+        // Pairs with the release in `Token::drop`: what the last holder did is done.
+        while self.tokens.load(Ordering::Acquire) != 0 {
+            // SAFETY: We may sleep.
+            unsafe { bindings::msleep(STEP_MS) };
+            waited = waited.saturating_add(STEP_MS);
+            if waited >= report {
+                report = report.saturating_mul(4);
+                dev_err!(
+                    &self.device,
+                    "the driver still has {} of the device's resources, {} s after it should have \
+                     dropped them; waiting\n",
+                    self.tokens.load(Ordering::Relaxed),
+                    waited / 1000
+                );
+            }
+        }
+    }
+}
+
+/// Proof that a device is bound to a driver, and stays so.
+///
+/// # Invariants
+///
+/// It is counted in the scope, and the scope has not been waited for.
+pub struct Token(Arc<Scope>);
+
+impl Token {
+    /// The device.
+    #[inline]
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+}
+
+impl Clone for Token {
+    fn clone(&self) -> Self {
+        self.0.tokens.fetch_add(1, Ordering::Relaxed);
+        // INVARIANT: Counted; as long as `self` is, nobody is done waiting.
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.tokens.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Resources that C put on the device's list together, released together. C: a devres group.
+///
+/// # Invariants
+///
+/// `id` names a closed group of the token's device.
+pub struct Group {
+    token: Token,
+    id: NonNull<c_void>,
+}
+
+// SAFETY: The list of a device's resources has a lock of its own.
+unsafe impl Send for Group {}
+// SAFETY: Nothing is changed through a shared reference.
+unsafe impl Sync for Group {}
+
+impl Group {
+    /// Runs `acquire`, and owns whatever it put on the device's list. If it fails, that is released
+    /// at once. Sleeps. C: `devres_open_group()`.
+    ///
+    /// Only what the calling thread acquires belongs into a group, so this is for `probe()`, which
+    /// the device's lock protects from others.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and what `acquire` returns.
+    #[doc(alias = "devres_open_group")]
+    pub fn acquire<T>(
+        token: &Token,
+        acquire: impl FnOnce(&Device) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let device = token.device();
+        // SAFETY: A valid device, which is bound.
+        let id = unsafe {
+            bindings::devres_open_group(device.as_raw(), null_mut(), bindings::GFP_KERNEL)
+        };
+        let id = NonNull::new(id).ok_or(ENOMEM)?;
+        let acquired = acquire(device);
+        // SAFETY: The group was opened above.
+        unsafe { bindings::devres_close_group(device.as_raw(), id.as_ptr()) };
+        // INVARIANT: Just closed.
+        let group = Self {
+            token: token.clone(),
+            id,
+        };
+        // On an error the group is dropped.
+        Ok((group, acquired?))
+    }
+
+    /// The device that it is for.
+    #[inline]
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the group is on the list of the device, which is bound.
+        unsafe {
+            bindings::devres_release_group(self.token.device().as_raw(), self.id.as_ptr());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the mock platform of `tools/testing/nvdimm` looks at in the driver for persistent memory.
+//!
+//! Its modules are linked from the same objects, but with `__pmem_direct_access()` replaced by a
+//! function of its own, which reads `struct pmem_device`. So the driver keeps a [`View`] of that
+//! layout, and goes through that symbol. Whoever does not replace it gets what the driver has
+//! defined with [`export_direct_access!`](crate::export_direct_access).
+//!
+//! C header: [`drivers/nvdimm/pmem.h`](srctree/drivers/nvdimm/pmem.h)
+
+use crate::{
+    bindings,
+    block::badblocks::Badblocks,
+    dax::{self, Access, Mode, PageOffset},
+    error::{Error, Result},
+    init::{pin_init_from_closure, PinInit},
+    mm::device_memory::{DeviceMemory, FailureHandler},
+    prelude::*,
+    types::Opaque,
+};
+use core::ptr::addr_of_mut;
+
+/// A driver's memory as C code sees it. C: `struct pmem_device`.
+///
+/// # Invariants
+///
+/// The structure is initialised, its list of bad blocks included; but for that list nothing in it
+/// changes.
+#[doc(alias = "pmem_device")]
+#[pin_data(PinnedDrop)]
+#[repr(transparent)]
+pub struct View {
+    #[pin]
+    inner: Opaque<bindings::pmem_device>,
+}
+
+// SAFETY: But for the list of bad blocks, which has its own lock, nothing changes.
+unsafe impl Send for View {}
+// SAFETY: As for `Send`.
+unsafe impl Sync for View {}
+
+impl View {
+    /// The memory, of which the data begins at `data_offset`. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` if it is too long for C.
+    #[inline]
+    pub fn new<H: FailureHandler>(
+        memory: &DeviceMemory<H>,
+        data_offset: u64,
+    ) -> impl PinInit<Self, Error> + '_ {
+        let init = move |slot: *mut Self| -> Result {
+            let raw = slot.cast::<bindings::pmem_device>();
+            let (all, mapped) = (memory.reserved().len(), memory.range().len());
+            // SAFETY: The slot is valid for writes and pinned from here on. Zero is valid for all
+            // fields that are not set.
+            unsafe {
+                raw.write_bytes(0, 1);
+                (*raw).phys_addr = memory.range().start();
+                (*raw).data_offset = data_offset;
+                (*raw).pfn_flags = memory.frame_flags().bits();
+                (*raw).virt_addr = memory.address();
+                (*raw).size = usize::try_from(all)?;
+                (*raw).pfn_pad = u32::try_from(all.checked_sub(mapped).ok_or(EINVAL)?)?;
+                Badblocks::init_raw(addr_of_mut!((*raw).bb))
+            }
+        };
+        // SAFETY: On success all of it is initialised, on an error nothing is to be given back.
+        unsafe { pin_init_from_closure(init) }
+    }
+
+    /// The view that C code passes on.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is in a [`View`] that stays for `'a`.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn from_raw<'a>(raw: *mut bindings::pmem_device) -> &'a Self {
+        // SAFETY: The type is transparent over the structure; the caller vouches for the rest.
+        unsafe { &*raw.cast::<Self>() }
+    }
+
+    /// The bad sectors of the data.
+    #[inline]
+    pub fn badblocks(&self) -> &Badblocks {
+        // SAFETY: By the invariant the list is initialised.
+        unsafe { Badblocks::from_raw(addr_of_mut!((*self.inner.get()).bb)) }
+    }
+
+    /// Where the data begins in the memory that is mapped, in bytes.
+    #[inline]
+    pub fn data_offset(&self) -> u64 {
+        // SAFETY: By the invariant it does not change.
+        unsafe { (*self.inner.get()).data_offset }
+    }
+
+    /// Asks `__pmem_direct_access()`, whoever has defined it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`dax::Operations::direct_access`].
+    #[doc(alias = "__pmem_direct_access")]
+    #[inline]
+    pub fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access> {
+        let raw = self.inner.get();
+        // SAFETY: The function is either the driver's, by the macro, or the mock platform's.
+        unsafe {
+            dax::ask(at, pages, mode, |at, pages, mode, kaddr, pfn| {
+                bindings::__pmem_direct_access(raw, at, pages, mode, kaddr, pfn)
+            })
+        }
+    }
+
+    /// Access to the data from the page `at` on, to its end.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` at or behind the end.
+    #[inline]
+    pub fn access(&self, at: PageOffset) -> Result<Access> {
+        // SAFETY: By the invariant nothing of it changes.
+        let this = unsafe { &*self.inner.get().cast_const() };
+        // OVERFLOW: `new` has seen that `pfn_pad` is a part of `size`.
+        let mapped = (this.size as u64).wrapping_sub(this.pfn_pad.into());
+        let offset = at
+            .bytes()
+            .and_then(|bytes| bytes.checked_add(this.data_offset))
+            .filter(|offset| *offset < mapped)
+            .ok_or(ERANGE)?;
+        let left = mapped.wrapping_sub(offset);
+        let pfn = bindings::pfn_t {
+            val: (this.phys_addr.wrapping_add(offset) >> crate::page::PAGE_SHIFT) | this.pfn_flags,
+        };
+        // SAFETY: `new` was given memory that is mapped from `virt_addr` on, for so many bytes.
+        Ok(unsafe {
+            Access::new(
+                (left >> crate::page::PAGE_SHIFT) as usize,
+                this.virt_addr.wrapping_byte_add(offset as usize),
+                crate::mm::pfn_t::PfnT::from_raw(pfn),
+            )
+        })
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for View {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the invariant the list is initialised, and this comes once.
+        unsafe { Badblocks::exit_raw(addr_of_mut!((*self.inner.get()).bb)) };
+    }
+}
+
+/// Defines `__pmem_direct_access()`, weakly, by a function
+/// `fn(&View, PageOffset, usize, Mode) -> Result<Access>`.
+///
+/// Another definition of the symbol in the same module replaces it: so does the mock platform.
+#[macro_export]
+macro_rules! export_direct_access {
+    ($function:path) => {
+        // Rust 1.85 has no stable way to make a function weak. A second name for it can be.
+        ::core::arch::global_asm!(
+            ".weak __pmem_direct_access",
+            ".set __pmem_direct_access, pmem_direct_access",
+        );
+
+        const _: () = {
+            // Both branches have to be of one type: that of the C prototype.
+            if true {
+                $crate::bindings::__pmem_direct_access
+            } else {
+                pmem_direct_access
+            };
+        };
+
+        /// # Safety
+        ///
+        /// `pmem` is in a view that stays, and `kaddr` and `pfn` are each null or valid for writes.
+        #[no_mangle]
+        unsafe extern "C" fn pmem_direct_access(
+            pmem: *mut $crate::bindings::pmem_device,
+            pgoff: $crate::ffi::c_ulong,
+            pages: $crate::ffi::c_long,
+            mode: $crate::bindings::dax_access_mode,
+            kaddr: *mut *mut $crate::ffi::c_void,
+            pfn: *mut $crate::bindings::pfn_t,
+        ) -> $crate::ffi::c_long {
+            let function: fn(
+                &$crate::nvdimm::pmem::View,
+                $crate::dax::PageOffset,
+                usize,
+                $crate::dax::Mode,
+            ) -> $crate::error::Result<$crate::dax::Access> = $function;
+            // SAFETY: The caller's promise.
+            unsafe {
+                let view = $crate::nvdimm::pmem::View::from_raw(pmem);
+                let at = $crate::dax::PageOffset::new(pgoff as u64);
+                let mode = $crate::dax::mode(mode);
+                $crate::dax::answer(pages, |pages| function(view, at, pages, mode), kaddr, pfn)
+            }
+        }
+    };
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver for persistent memory: the disks that it makes, what they do with
+//! I/O, and that nothing of them stays.
+
+mod io;
+mod lifetime;
+mod poison;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+
+use super::Test;
+use crate::command::Cmd;
+use crate::ndctl::{namespace, parse_list, regions, Bus, Info, MIB};
+use crate::skip::Skip;
+use crate::system;
+
+/// Where the driver is in sysfs.
+const DRIVER: &str = "/sys/bus/nd/drivers/nd_pmem";
+const SIZE: u64 = 256 * MIB;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        Test::new(
+            "pmem::module",
+            30,
+            "nd_pmem.ko does not load by the names by which udev and ndctl ask for it, so no disk appears \
+             on a system that has the module",
+            module,
+        ),
+        Test::new(
+            "pmem::personalities",
+            300,
+            "one namespace, turned from each mode into each other: the driver does not hand it over to the \
+             right device, the disk has the wrong name or limits, or data of the mode before shines through",
+            personalities,
+        ),
+    ];
+    tests.extend(io::tests());
+    tests.extend(lifetime::tests());
+    tests.extend(poison::tests());
+    tests
+}
+
+/// A namespace with a block device; dropping it destroys it.
+pub struct Made {
+    pub info: Info,
+}
+
+impl Made {
+    /// As `ndctl create-namespace` makes it with these arguments, on an NVDIMM.
+    pub fn new(arguments: &str) -> Result<Self> {
+        let provider = Bus::Acpi.provider();
+        let region = regions(provider)?
+            .into_iter()
+            .find(|r| r.available_size >= SIZE)
+            .ok_or_else(|| Skip(format!("{provider} has no {} MiB to give", SIZE / MIB)))?;
+        Self::ndctl(&format!("-r {} -s {SIZE} {arguments}", region.dev))
+    }
+
+    /// The same, with all of the arguments.
+    pub fn ndctl(arguments: &str) -> Result<Self> {
+        let out = Cmd::new("ndctl create-namespace")
+            .arg_words(arguments)
+            .limit_secs(180)
+            .ok()?;
+        let info = parse_list::<Info>(&out.stdout)?
+            .into_iter()
+            .next()
+            .context("ndctl said nothing about the namespace")?;
+        let made = Self { info };
+        system::wait_for_node(&made.info.node()?)?;
+        Ok(made)
+    }
+
+    /// Makes something else of it.
+    pub fn turn_into(&mut self, arguments: &str) -> Result<()> {
+        let out = Cmd::new("ndctl create-namespace -f -e")
+            .arg(&self.info.dev)
+            .arg_words(arguments)
+            .limit_secs(180)
+            .ok()?;
+        self.info = parse_list::<Info>(&out.stdout)?
+            .into_iter()
+            .next()
+            .context("ndctl said nothing about the namespace")?;
+        system::wait_for_node(&self.info.node()?)
+    }
+
+    /// Disables and enables it.
+    pub fn cycle(&mut self) -> Result<()> {
+        Cmd::new("ndctl disable-namespace")
+            .arg(&self.info.dev)
+            .ok()?;
+        Cmd::new("ndctl enable-namespace")
+            .arg(&self.info.dev)
+            .ok()?;
+        self.info = namespace(&self.info.dev)?.context("the namespace is gone")?;
+        system::wait_for_node(&self.info.node()?)
+    }
+
+    pub fn node(&self) -> Result<PathBuf> {
+        self.info.node()
+    }
+
+    /// The disk's folder in sysfs.
+    pub fn disk(&self) -> Result<PathBuf> {
+        let name = self.info.blockdev.as_deref().context("no block device")?;
+        Ok(Path::new("/sys/block").join(name))
+    }
+
+    /// The device that the driver is bound to: the namespace or what claims it.
+    pub fn bound(&self) -> Result<String> {
+        let disk = self.info.blockdev.as_deref().context("no block device")?;
+        for entry in fs::read_dir(DRIVER).context("the driver is not in sysfs")? {
+            let entry = entry?;
+            if entry.path().join("block").join(disk).exists() {
+                return Ok(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        anyhow::bail!("no device of nd_pmem has the disk {disk}")
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let destroyed = Cmd::new("ndctl destroy-namespace -f")
+            .arg(&self.info.dev)
+            .limit_secs(120)
+            .ok();
+        if let Err(e) = destroyed {
+            eprintln!("clean-up: {e:#}");
+        }
+    }
+}
+
+fn module() -> Result<String> {
+    let path = format!("/lib/modules/{}/modules.alias", system::kernel_release()?);
+    let aliases = system::read(path)?;
+    // t4: without labels, t5: with labels.
+    for alias in ["nd:t4*", "nd:t5*", "pmem"] {
+        ensure!(
+            aliases
+                .lines()
+                .any(|l| l.trim() == format!("alias {alias} nd_pmem")),
+            "modules.alias has no {alias} for nd_pmem"
+        );
+    }
+    let users = system::read("/sys/module/nd_pmem/refcnt")?;
+    ensure!(
+        Path::new(DRIVER).join("module").exists(),
+        "{DRIVER} does not say which module it is from"
+    );
+    Ok(format!("three aliases, {} users", users.trim()))
+}
+
+/// What the disk of each mode is like: arguments of ndctl, mode, end of the
+/// disk's name, whether it is for DAX, and the size of its sectors.
+const MODES: &[(&str, &str, &str, bool, u64)] = &[
+    ("-m raw", "raw", "", false, 512),
+    ("-m fsdax -M mem", "fsdax", "", true, 512),
+    ("-m sector -l 512", "sector", "s", false, 512),
+    ("-m fsdax -M dev", "fsdax", "", true, 512),
+    ("-m devdax -M mem", "devdax", "", false, 0),
+    ("-m fsdax -M dev -a 4096", "fsdax", "", true, 512),
+    ("-m raw", "raw", "", false, 512),
+];
+
+fn personalities() -> Result<String> {
+    let mut made: Option<Made> = None;
+    for (index, (arguments, mode, suffix, dax, sector)) in MODES.iter().enumerate() {
+        match &mut made {
+            None => made = Some(Made::new(arguments)?),
+            Some(made) => made.turn_into(arguments)?,
+        }
+        let made = made.as_mut().context("not made")?;
+        ensure!(
+            made.info.mode == *mode,
+            "{mode} was wanted, ndctl made {:?}",
+            made.info
+        );
+        if *mode == "devdax" {
+            continue;
+        }
+        let name = made.info.blockdev.clone().unwrap_or_default();
+        let number = name.strip_prefix("pmem").and_then(|n| {
+            n.strip_suffix(suffix)
+                .filter(|n| n.chars().all(|c| c.is_ascii_digit() || c == '.'))
+        });
+        ensure!(number.is_some(), "a disk of mode {mode} is called {name}");
+        let disk = made.disk()?;
+        let says = |file: &str| -> Result<u64> { system::read_u64(disk.join(file)) };
+        ensure!(
+            (says("queue/dax")? == 1) == *dax,
+            "{name}, {mode}: queue/dax is {}",
+            says("queue/dax")?
+        );
+        ensure!(
+            says("queue/logical_block_size")? == *sector,
+            "{name}, {mode}: sectors of {} bytes",
+            says("queue/logical_block_size")?
+        );
+        // Only the disks of the driver itself have it.
+        ensure!(
+            disk.join("dax/write_cache").exists() == suffix.is_empty(),
+            "{name}, {mode}: dax/write_cache is where it should not be, or not where it should"
+        );
+        let size = says("size")? * 512;
+        ensure!(
+            size > 0 && size <= SIZE && size % *sector == 0,
+            "{name}, {mode}: {size} bytes in {SIZE}"
+        );
+        io::survives(made, 40 + index as u64)?;
+    }
+    Ok(format!("{} modes", MODES.len()))
+}

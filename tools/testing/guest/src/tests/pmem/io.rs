@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! I/O to the disks: odd sizes and offsets, buffered and direct, and what is
+//! said about it in sysfs.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::Made;
+use crate::data;
+use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
+use crate::system;
+use crate::tests::Test;
+
+/// How much of a disk these tests use, and from where on.
+const LEN: usize = 4 << 20;
+const AT: u64 = 16 << 20;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests: Vec<Test> = [
+        ("raw", "-m raw"),
+        ("fsdax", "-m fsdax -M dev"),
+        ("sector", "-m sector"),
+    ]
+    .into_iter()
+    .map(|(name, arguments)| {
+        Test::new(
+            format!("pmem::io::{name}"),
+            180,
+            "bytes come back wrong from the disk: a segment of a bio was taken for longer, shorter or \
+             elsewhere than it is, or the offset of the data is wrong",
+            move || odd(arguments),
+        )
+    })
+    .collect();
+    tests.extend([
+        Test::new(
+            "pmem::write-cache",
+            90,
+            "dax/write_cache does not say or take what it should, so nobody can tell a filesystem that the \
+             CPU's caches are safe",
+            write_cache,
+        ),
+        Test::new(
+            "pmem::accounting",
+            90,
+            "I/O to the disk is not in /sys/block/pmem*/stat, or is although queue/iostats is off: iostat \
+             and cgroups see nothing or rubbish",
+            accounting,
+        ),
+        Test::new(
+            "pmem::flush",
+            90,
+            "fsync(), O_DSYNC or a flush of the disk fails, or takes the data with it",
+            flush,
+        ),
+        Test::new(
+            "pmem::read-only",
+            90,
+            "a region that is made read-only leaves its disk writable, or does not give it back",
+            read_only,
+        ),
+    ]);
+    tests
+}
+
+/// A sequence that is the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+fn odd(arguments: &str) -> Result<String> {
+    let made = Made::new(arguments)?;
+    let node = made.node()?;
+    let sector = system::read_u64(made.disk()?.join("queue/logical_block_size"))? as usize;
+    // Segments of sectors: a BTT refuses others.
+    let step = sector.clamp(512, PAGE);
+    let (buffered, direct) = (open_rw(&node, false)?, open_rw(&node, true)?);
+    let mut model = data::bytes(1, LEN);
+    buffered.write_all_at(&model, AT)?;
+    buffered.sync_all()?;
+    let memory = Mapping::anonymous(LEN + PAGE)?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut ops = 0;
+    for round in 0..60 {
+        // Any byte to any byte, through the page cache.
+        let (at, len) = piece(&mut random, 1, 200_000);
+        let bytes = data::bytes(1000 + round, len);
+        model[at..at + len].copy_from_slice(&bytes);
+        buffered.write_all_at(&bytes, AT + at as u64)?;
+        buffered.sync_all()?;
+        // Whole sectors, from memory that begins in the middle of a page.
+        let (at, len) = piece(&mut random, sector, 600_000);
+        let from = step * random.below(PAGE / step);
+        let bytes = data::bytes(2000 + round, len);
+        model[at..at + len].copy_from_slice(&bytes);
+        memory.write(from, &bytes);
+        let chunk = sector * (1 + random.below(64));
+        pwrite_all(&direct, &memory, from, len, AT + at as u64, chunk)?;
+        // Back by the same way.
+        let (at, len) = piece(&mut random, sector, 600_000);
+        let to = step * random.below(PAGE / step);
+        pread_all(&direct, &memory, to, len, AT + at as u64, LEN)?;
+        memory.require(to, &model[at..at + len], "direct read of the disk")?;
+        ops += 3;
+    }
+    check(&node_reader(&made)?, &model)?;
+    let mut made = made;
+    drop((buffered, direct));
+    made.cycle()?;
+    check(&node_reader(&made)?, &model)?;
+    // The end of the disk: the last sector is there, and nothing behind it.
+    let mut disk = node_reader(&made)?;
+    let size = disk.seek(SeekFrom::End(0))?;
+    let mut last = vec![0; sector];
+    disk.read_exact_at(&mut last, size - sector as u64)
+        .context("the last sector")?;
+    ensure!(
+        disk.read_at(&mut last, size)? == 0,
+        "there is data behind the end of the disk"
+    );
+    Ok(format!("{ops} operations, sectors of {sector} bytes"))
+}
+
+/// Where and how much: multiples of `unit`.
+fn piece(random: &mut Random, unit: usize, most: usize) -> (usize, usize) {
+    let len = unit * (1 + random.below(most / unit));
+    let at = unit * random.below((LEN - len) / unit + 1);
+    (at, len)
+}
+
+fn node_reader(made: &Made) -> Result<File> {
+    open_rw(&made.node()?, false)
+}
+
+/// Reads all of it anew, by an open file that has nothing cached.
+fn check(disk: &File, model: &[u8]) -> Result<()> {
+    // SAFETY: advice about a descriptor that is open.
+    unsafe { libc::posix_fadvise(disk.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    let mut bytes = vec![0; model.len()];
+    disk.read_exact_at(&mut bytes, AT)?;
+    match data::first_difference(model, &bytes) {
+        Some(diff) => bail!("the disk: {diff}"),
+        None => Ok(()),
+    }
+}
+
+/// Data that is written survives that the namespace is disabled and enabled.
+pub fn survives(made: &mut Made, seed: u64) -> Result<()> {
+    let bytes = data::bytes(seed, LEN);
+    let mut disk = node_reader(made)?;
+    disk.seek(SeekFrom::Start(AT))?;
+    disk.write_all(&bytes)?;
+    disk.sync_all()?;
+    drop(disk);
+    made.cycle()?;
+    let mut disk = node_reader(made)?;
+    disk.seek(SeekFrom::Start(AT))?;
+    let mut back = vec![0; LEN];
+    disk.read_exact(&mut back)?;
+    match data::first_difference(&bytes, &back) {
+        Some(diff) => bail!("after disable and enable: {diff}"),
+        None => Ok(()),
+    }
+}
+
+fn write_cache() -> Result<String> {
+    for arguments in ["-m raw", "-m fsdax -M mem"] {
+        let made = Made::new(arguments)?;
+        let file = made.disk()?.join("dax/write_cache");
+        let before = system::read_u64(&file)?;
+        for (text, means) in [
+            ("0", 0),
+            ("1", 1),
+            ("off\n", 0),
+            ("Y", 1),
+            ("n", 0),
+            ("on", 1),
+        ] {
+            std::fs::write(&file, text).with_context(|| format!("writing {text:?}"))?;
+            let now = system::read_u64(&file)?;
+            ensure!(now == means, "{text:?} was written, {now} is read");
+        }
+        for rubbish in ["2", "perhaps", "x"] {
+            match std::fs::write(&file, rubbish) {
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+                other => bail!("{rubbish:?} is taken: {other:?}"),
+            }
+            ensure!(system::read_u64(&file)? == 1, "{rubbish:?} has changed it");
+        }
+        std::fs::write(&file, before.to_string())?;
+    }
+    Ok("raw and fsdax".into())
+}
+
+/// Read I/Os, read sectors, write I/Os, write sectors.
+fn stat(made: &Made) -> Result<[u64; 4]> {
+    let text = system::read(made.disk()?.join("stat"))?;
+    let fields: Vec<u64> = text
+        .split_whitespace()
+        .filter_map(|w| w.parse().ok())
+        .collect();
+    let field = |i: usize| fields.get(i).copied().context("a short stat");
+    Ok([field(0)?, field(2)?, field(4)?, field(6)?])
+}
+
+fn accounting() -> Result<String> {
+    const IOS: u64 = 32;
+    const CHUNK: usize = 8192;
+    let made = Made::new("-m raw")?;
+    let disk = open_rw(&made.node()?, true)?;
+    let memory = Mapping::anonymous(IOS as usize * CHUNK)?;
+    let iostats = made.disk()?.join("queue/iostats");
+    for on in [1_u64, 0, 1] {
+        std::fs::write(&iostats, on.to_string())?;
+        let before = stat(&made)?;
+        pwrite_all(&disk, &memory, 0, memory.len(), AT, CHUNK)?;
+        pread_all(&disk, &memory, 0, memory.len(), AT, CHUNK)?;
+        let after = stat(&made)?;
+        let sectors = IOS * CHUNK as u64 / 512;
+        let want = [IOS, sectors, IOS, sectors].map(|n| n * on);
+        let got: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+        ensure!(
+            got == want,
+            "iostats {on}: {got:?} are accounted for, not {want:?}"
+        );
+    }
+    Ok(format!("{IOS} reads and writes"))
+}
+
+fn flush() -> Result<String> {
+    let mut made = Made::new("-m raw")?;
+    let bytes = data::bytes(7, LEN);
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let disk = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_DSYNC)
+            .open(made.node()?)?;
+        for (index, chunk) in bytes.chunks(300_001).enumerate() {
+            disk.write_all_at(chunk, AT + index as u64 * 300_001)?;
+            disk.sync_data().context("fdatasync")?;
+        }
+        disk.sync_all().context("fsync")?;
+    }
+    check(&node_reader(&made)?, &bytes)?;
+    made.cycle()?;
+    check(&node_reader(&made)?, &bytes)?;
+    Ok(format!("{} synced writes", bytes.chunks(300_001).len()))
+}
+
+fn read_only() -> Result<String> {
+    let made = Made::new("-m fsdax -M mem")?;
+    let region = made
+        .disk()?
+        .canonicalize()?
+        .ancestors()
+        .find(|p| p.join("read_only").exists())
+        .context("the disk has no region above it")?
+        .join("read_only");
+    let ro = made.disk()?.join("ro");
+    ensure!(system::read_u64(&ro)? == 0, "the disk is read-only already");
+    std::fs::write(&region, "1")?;
+    let made_ro = system::read_u64(&ro);
+    let write = open_rw(&made.node()?, false).and_then(|disk| Ok(disk.write_all_at(&[0], AT)?));
+    std::fs::write(&region, "0")?;
+    ensure!(made_ro? == 1, "the region is read-only, the disk is not");
+    ensure!(write.is_err(), "a read-only disk was written to");
+    ensure!(system::read_u64(&ro)? == 0, "the disk stays read-only");
+    open_rw(&made.node()?, false)?.write_all_at(&[0], AT)?;
+    Ok(String::new())
+}

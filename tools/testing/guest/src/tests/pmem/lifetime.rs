@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Binding and unbinding the driver, with I/O under way.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{Made, DRIVER};
+use crate::data;
+use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping};
+use crate::system::{self, iomem, line_diff};
+use crate::tests::Test;
+use crate::vmstat::settled;
+
+const LEN: usize = 1 << 20;
+const AT: u64 = 32 << 20;
+
+pub fn tests() -> Vec<Test> {
+    [
+        ("raw", "-m raw"),
+        ("fsdax-mem", "-m fsdax -M mem"),
+        ("fsdax-dev", "-m fsdax -M dev"),
+        ("sector", "-m sector"),
+    ]
+    .into_iter()
+    .map(|(name, arguments)| {
+        Test::new(
+            format!("pmem::rebind::{name}"),
+            300,
+            "unbinding the driver while a program reads and writes hangs, ends in a complaint of the kernel, \
+             or leaves something behind: memory, a range in /proc/iomem, a disk",
+            move || rebind(arguments),
+        )
+    })
+    .collect()
+}
+
+fn bind(file: &str, device: &str) -> Result<()> {
+    fs::write(Path::new(DRIVER).join(file), device).with_context(|| format!("{file} {device}"))
+}
+
+/// Bytes that the slab allocator has and does not give back.
+fn slab() -> Result<u64> {
+    let text = system::read("/proc/meminfo")?;
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix("SUnreclaim:"))
+        .context("/proc/meminfo has no SUnreclaim")?;
+    let kib = line.split_whitespace().next().context("no number")?;
+    Ok(kib.parse::<u64>()? << 10)
+}
+
+fn rebind(arguments: &str) -> Result<String> {
+    let rounds = if system::is_slow()? { 12 } else { 60 };
+    let made = Made::new(arguments)?;
+    let device = made.bound()?;
+    let node = made.node()?;
+    let bytes = data::bytes(3, LEN);
+    let memory = Mapping::anonymous(LEN)?;
+    memory.write(0, &bytes);
+    pwrite_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
+
+    let (iomem_before, memmap_before) = (iomem()?, settled()?.memmap);
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut slab_warm = 0;
+    let worked = thread::scope(|scope| -> Result<()> {
+        for _ in 0..2 {
+            scope.spawn(|| busy(&node, &stop, &done));
+        }
+        let mut work = || -> Result<()> {
+            for round in 0..rounds {
+                let seen = done.load(Ordering::Relaxed);
+                bind("unbind", &device)?;
+                ensure!(
+                    !made.disk()?.exists(),
+                    "the disk is there without its driver"
+                );
+                bind("bind", &device)?;
+                system::wait_for_node(&node)?;
+                // I/O goes on before the next round.
+                while done.load(Ordering::Relaxed) == seen {
+                    thread::yield_now();
+                }
+                if round == rounds / 3 {
+                    slab_warm = slab()?;
+                }
+            }
+            Ok(())
+        };
+        let result = work();
+        stop.store(true, Ordering::Relaxed);
+        result
+    });
+    worked?;
+    memory.write(0, &vec![0; LEN]);
+    crate::mapping::pread_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
+    memory.require(0, &bytes, "the disk after all rebinds")?;
+    if let Some(diff) = line_diff(&iomem_before, &iomem()?) {
+        bail!("/proc/iomem is not what it was before: {diff}");
+    }
+    let memmap = settled()?.memmap;
+    ensure!(
+        memmap == memmap_before,
+        "nr_memmap_pages was {memmap_before} and is {memmap}"
+    );
+    // What a bind allocates is tens of KiB; caches that grow are not leaks.
+    let grown = slab()?.saturating_sub(slab_warm);
+    ensure!(
+        grown < 8 << 20,
+        "{} KiB more of slab after {rounds} rounds",
+        grown >> 10
+    );
+    Ok(format!(
+        "{rounds} rounds, {} I/Os beside",
+        done.load(Ordering::Relaxed)
+    ))
+}
+
+/// Opens the disk, reads and writes until that fails, and again.
+fn busy(node: &Path, stop: &AtomicBool, done: &AtomicU64) {
+    let Ok(memory) = Mapping::anonymous(64 << 10) else {
+        return;
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(disk) = open_rw(node, true) else {
+            thread::yield_now();
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let read = pread_once(&disk, &memory, 0, memory.len(), AT);
+            if !matches!(read, Ok(n) if n > 0) {
+                break;
+            }
+            // Not over what is compared in the end.
+            if pwrite_once(&disk, &memory, 0, 8192, AT + LEN as u64).is_err() {
+                break;
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

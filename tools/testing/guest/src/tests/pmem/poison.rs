@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Media errors, which only the mock platform of nfit_test can have on request.
+
+use std::io;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::Made;
+use crate::command::Cmd;
+use crate::data;
+use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping, PAGE};
+use crate::ndctl::{regions, MIB};
+use crate::system;
+use crate::tests::{nfit::with_mock, Test};
+
+const BUS: &str = "nfit_test.0";
+/// What is bad, in sectors of the disk: in the middle of a page, and over the
+/// end of one.
+const BAD: [(u64, u64); 2] = [(8 * 20 + 3, 1), (8 * 40 + 6, 4)];
+const LEN: usize = 64 * PAGE;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "pmem::poison",
+        300,
+        "bad sectors are read as if they were good, good ones next to them are refused, or writing over them \
+         does not make them good: the list of bad sectors is not kept",
+        || with_mock(poison),
+    )]
+}
+
+fn poison() -> Result<String> {
+    Cmd::new("modprobe nfit_test").ok()?;
+    for action in ["disable-region", "init-labels -f", "enable-region"] {
+        let action = format!("ndctl {action}");
+        Cmd::new(&action).arg_words(&format!("-b {BUS} all")).ok()?;
+    }
+    let region = regions(BUS)?
+        .into_iter()
+        .find(|r| r.available_size >= 32 * MIB)
+        .context("the mock platform has no region with 32 MiB")?;
+    let made = Made::ndctl(&format!("-t pmem -m raw -s 32M -r {}", region.dev))?;
+    let disk = open_rw(&made.node()?, true)?;
+    let memory = Mapping::anonymous(LEN)?;
+    let bytes = data::bytes(5, LEN);
+    memory.write(0, &bytes);
+    pwrite_all(&disk, &memory, 0, LEN, 0, LEN)?;
+
+    inject(&made)?;
+    let list = made.disk()?.join("badblocks");
+    let known = system::read(&list)?;
+    ensure!(
+        known.lines().count() == BAD.len(),
+        "{} ranges were made bad, the disk knows of {known:?}",
+        BAD.len()
+    );
+    // One bio over all of it.
+    refused(pread_once(&disk, &memory, 0, LEN, 0), "a read of it all")?;
+    for (sector, count) in BAD {
+        let at = sector * 512;
+        refused(
+            pread_once(&disk, &memory, 0, count as usize * 512, at),
+            "a read of what is bad",
+        )?;
+        for good in [at - 512, at + count * 512] {
+            let n = pread_once(&disk, &memory, 0, 512, good)
+                .with_context(|| format!("a read of the good sector at {good}"))?;
+            ensure!(n == 512, "a short read");
+            let good = good as usize;
+            memory.require(0, &bytes[good..good + 512], "a good sector by a bad one")?;
+        }
+    }
+    // Whole pages over the first, by many pages in one bio.
+    memory.write(0, &bytes);
+    let written = pwrite_once(&disk, &memory, 0, 32 * PAGE, 0)?;
+    ensure!(written == 32 * PAGE, "a short write over what was bad");
+    let known = system::read(&list)?;
+    ensure!(
+        known.lines().count() == 1,
+        "the first range was written over, the disk knows of {known:?}"
+    );
+    pwrite_all(&disk, &memory, 0, LEN, 0, LEN)?;
+    let known = system::read(&list)?;
+    ensure!(
+        known.trim().is_empty(),
+        "all was written over, the disk knows of {known:?}"
+    );
+    memory.write(0, &vec![0; LEN]);
+    let n = pread_once(&disk, &memory, 0, LEN, 0)?;
+    ensure!(n == LEN, "a short read of what was written over");
+    memory.require(0, &bytes, "what was written over bad sectors")?;
+    Ok(format!("{} bad ranges", BAD.len()))
+}
+
+fn inject(made: &Made) -> Result<()> {
+    for (sector, count) in BAD {
+        Cmd::new("ndctl inject-error")
+            .arg_words(&format!("--block={sector} --count={count}"))
+            .arg(&made.info.dev)
+            .ok()?;
+    }
+    Cmd::new("ndctl start-scrub").arg(BUS).ok()?;
+    Cmd::new("ndctl wait-scrub").arg(BUS).limit_secs(60).ok()?;
+    Ok(())
+}
+
+fn refused(result: io::Result<usize>, what: &str) -> Result<()> {
+    match result {
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(()),
+        other => bail!("{what} gives {other:?}, not EIO"),
+    }
+}
