@@ -136,16 +136,12 @@ impl Access {
     pub(crate) const fn user(write: bool, pkru: u32) -> Self {
         let no_access = pkru & 0x5555_5555;
         let no_write = pkru & 0xaaaa_aaaa;
-        match write {
-            true => Self {
-                needed: Entry::PRESENT | Entry::USER | Entry::WRITE,
-                denied: no_access | (no_write >> 1),
-            },
-            false => Self {
-                needed: Entry::PRESENT | Entry::USER,
-                denied: no_access,
-            },
-        }
+        let needed = Entry::PRESENT | Entry::USER;
+        let (needed, denied) = match write {
+            true => (needed | Entry::WRITE, no_access | (no_write >> 1)),
+            false => (needed, no_access),
+        };
+        Self { needed, denied }
     }
 
     /// No access: whatever is mapped.
