@@ -89,7 +89,10 @@ impl dax::Operations for Media {
                 copied
             }
             Ok(cleared) => {
-                dev_dbg!(self.device(), "poison cleared in {cleared} of {len} bytes\n");
+                dev_dbg!(
+                    self.device(),
+                    "poison cleared in {cleared} of {len} bytes\n"
+                );
                 0
             }
             Err(_) => 0,
@@ -127,7 +130,10 @@ impl Holder {
 
 impl FailureHandler for Holder {
     fn memory_failure(&self, frames: PfnRange, flags: i32) -> Result {
-        let offset = frames.first().phys().and_then(|p| p.checked_sub(self.start));
+        let offset = frames
+            .first()
+            .phys()
+            .and_then(|p| p.checked_sub(self.start));
         let len = (frames.len() as u64).checked_mul(PAGE_SIZE as u64);
         match (self.device(), offset, len) {
             (Some(device), Some(offset), Some(len)) => device.notify_failure(offset, len, flags),

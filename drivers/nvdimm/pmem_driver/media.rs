@@ -152,16 +152,13 @@ impl Media {
     pub(crate) fn clear_poison(&self, sector: u64, bytes: usize) -> Result<usize> {
         let offset = self.offset_of(sector)?;
         let phys = self.memory.range().start().checked_add(offset).ok_or(EIO)?;
-        let cleared = self
-            .region
-            .clear_poison(phys, bytes)
-            .inspect_err(|error| {
-                dev_dbg!(
-                    self.device(),
-                    "poison of {bytes} bytes at sector {sector} not cleared: {}\n",
-                    error.to_errno()
-                );
-            })?;
+        let cleared = self.region.clear_poison(phys, bytes).inspect_err(|error| {
+            dev_dbg!(
+                self.device(),
+                "poison of {bytes} bytes at sector {sector} not cleared: {}\n",
+                error.to_errno()
+            );
+        })?;
         if cleared != 0 {
             self.memory.mark_good(offset, cleared, bytes);
         }
