@@ -45,7 +45,7 @@ fn hash(variable: *const c_void) -> usize {
 ///
 /// # Invariants
 ///
-/// What [`TABLE`] is, or was before the table was found.
+/// What `TABLE` is, or was before the table was found.
 pub struct Waiters(*mut bindings::wait_queue_head);
 
 impl Waiters {
