@@ -16,6 +16,7 @@ impl disk::Operations for Media {
 
     type Attributes = DaxGroup;
 
+    #[inline]
     fn submit(&self, bio: Bio) {
         if bio.is_preflush() {
             if let Err(error) = self.region().flush() {

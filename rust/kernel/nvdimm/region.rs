@@ -96,7 +96,10 @@ impl Region {
     #[inline]
     pub fn flush(&self) -> Result {
         // SAFETY: By the invariant the region is enabled.
-        to_result(unsafe { bindings::nvdimm_flush(self.as_raw(), null_mut()) })
+        match unsafe { bindings::nvdimm_flush(self.as_raw(), null_mut()) } {
+            0 => Ok(()),
+            errno => to_result(errno),
+        }
     }
 
     /// The same on behalf of a bio, which is ended with the result, now or when the host has
