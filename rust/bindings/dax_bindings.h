@@ -39,6 +39,9 @@
 
 #if IS_ENABLED(CONFIG_LIBNVDIMM)
 #include <linux/libnvdimm.h>
+
+/* nd.h wants the former, which wants this. */
+struct nd_namespace_common;
 #include "../../drivers/nvdimm/btt.h"
 #include "../../drivers/nvdimm/nd.h"
 #include "../../drivers/nvdimm/pfn.h"

@@ -241,6 +241,7 @@ impl Pagemap {
     }
 
     /// The altmap as the memory hotplug code takes it, or null. C: `pgmap_altmap()`.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
     pub(crate) fn altmap_ptr(&self) -> *mut bindings::vmem_altmap {
         if self.altmap().is_some() {

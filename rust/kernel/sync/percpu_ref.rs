@@ -186,6 +186,7 @@ impl PercpuRef {
 
     /// Whether the count runs per CPU: it was not killed, and will not reach zero before a grace
     /// period has passed.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
     pub(crate) fn is_percpu(&self) -> bool {
         self.mode() & ATOMIC_DEAD == 0
