@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 
 use crate::data;
 
@@ -437,6 +437,24 @@ pub fn pwrite_all(
             }
         }
     }
+    Ok(())
+}
+
+/// Puts `len` bytes of a mapping from `at` on into a pipe, by reference.
+pub fn vmsplice(map: &Mapping, at: usize, len: usize, pipe: &File) -> Result<()> {
+    map.check(at, len);
+    let vector = libc::iovec {
+        iov_base: (map.addr() + at) as *mut libc::c_void,
+        iov_len: len,
+    };
+    // SAFETY: the vector describes a part of `map`, and the pages behind it
+    // are referenced by the kernel itself.
+    let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
+    ensure!(
+        n == len as isize,
+        "vmsplice of {len} bytes gave {n}: {}",
+        io::Error::last_os_error()
+    );
     Ok(())
 }
 

@@ -70,19 +70,7 @@ impl Boots<'_> {
             if round > 1 {
                 say_again(&pending);
             }
-            for (machine, rows) in by_machine(&pending) {
-                for n in 1..=boots {
-                    for side in Side::BOTH {
-                        let head = Head {
-                            pass: Pass::Icount,
-                            side,
-                            machine,
-                            round,
-                        };
-                        self.boot(head, &rows, &format!("boot {n} of {boots}"))?;
-                    }
-                }
-            }
+            self.boot_in_turn(Pass::Icount, round, &pending, boots)?;
             pending.retain(|row| {
                 let figure = steady::figure(&self.recording, &row.row, boots);
                 steady::again(&figure, &self.recording, &row.row)
@@ -137,22 +125,34 @@ impl Boots<'_> {
     /// Measures throughput. Nothing that goes wrong here ends the whole.
     pub fn wall(&mut self, rows: &[Listed], boots: usize) {
         let rows: Vec<&Listed> = rows.iter().filter(|r| r.wall).collect();
-        for (machine, rows) in by_machine(&rows) {
+        if let Err(e) = self.boot_in_turn(Pass::Wall, 1, &rows, boots) {
+            self.problems.push(format!("{e:#}"));
+        }
+    }
+
+    /// Boots both kernels in turn, `boots` times each, on each machine that the
+    /// rows need.
+    fn boot_in_turn(
+        &mut self,
+        pass: Pass,
+        round: u32,
+        rows: &[&Listed],
+        boots: usize,
+    ) -> Result<()> {
+        for (machine, rows) in by_machine(rows) {
             for n in 1..=boots {
                 for side in Side::BOTH {
                     let head = Head {
-                        pass: Pass::Wall,
+                        pass,
                         side,
                         machine,
-                        round: 1,
+                        round,
                     };
-                    if let Err(e) = self.boot(head, &rows, &format!("boot {n} of {boots}")) {
-                        self.problems.push(format!("{e:#}"));
-                        return;
-                    }
+                    self.boot(head, &rows, &format!("boot {n} of {boots}"))?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Boots once and takes down what the guest measures. An error means that

@@ -42,13 +42,18 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// The scratch disk, for direct I/O.
-pub fn scratch() -> Result<File> {
+/// The node of the scratch disk.
+pub fn scratch_node() -> Result<&'static Path> {
     let path = Path::new("/dev/vdb");
     if !path.exists() {
         return Err(Skip("the guest has no scratch disk /dev/vdb".into()).into());
     }
-    open_rw(path, true)
+    Ok(path)
+}
+
+/// The scratch disk, for direct I/O.
+pub fn scratch() -> Result<File> {
+    open_rw(scratch_node()?, true)
 }
 
 fn both_ways(want: &Want) -> Result<String> {

@@ -23,7 +23,7 @@ use super::{want, Test};
 use crate::command::{patient, Cmd};
 use crate::data;
 use crate::filesystem::{fallocate, Kind};
-use crate::mapping::{open_rw, pread_once, pwrite_all, Mapping, PAGE};
+use crate::mapping::{open_rw, pread_once, pwrite_all, vmsplice, Mapping, PAGE};
 use crate::ndctl::{Bus, Map, Mode, Want, MIB};
 use crate::process::pipe;
 use crate::skip::Skip;
@@ -139,23 +139,6 @@ fn free_blocks(file: &File, punch: bool) -> Result<()> {
     }
 }
 
-/// Puts the first pages of the mapping into a pipe by reference.
-fn vmsplice(map: &Mapping, pipe: &File, len: usize) -> Result<()> {
-    let vector = libc::iovec {
-        iov_base: map.addr() as *mut libc::c_void,
-        iov_len: len,
-    };
-    // SAFETY: the vector describes a part of `map`, and the pages behind it
-    // are referenced by the kernel itself.
-    let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
-    ensure!(
-        n == len as isize,
-        "vmsplice of {len} bytes gave {n}: {}",
-        std::io::Error::last_os_error()
-    );
-    Ok(())
-}
-
 fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     let target = Target::on(&FSDAX, kind, LEN as u64)?;
     // The mapping stays: a file that nobody maps is not waited for in 6.12.
@@ -164,7 +147,7 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     let bytes = data::bytes(71, len);
     map.write(0, &bytes);
     let (mut reader, writer) = pipe()?;
-    vmsplice(&map, &writer, len)?;
+    vmsplice(&map, 0, len, &writer)?;
 
     let what = if punch {
         "punching a hole"

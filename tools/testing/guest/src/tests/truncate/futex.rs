@@ -17,7 +17,6 @@ use crate::command::patient;
 use crate::filesystem::Kind;
 use crate::live::{self, Language};
 use crate::mapping::PAGE;
-use crate::ndctl::MIB;
 use crate::skip::Skip;
 use crate::target::Target;
 
@@ -70,8 +69,7 @@ pub fn storm(kind: Kind) -> Result<String> {
     drop(map);
     target.finish()?;
     Ok(format!(
-        "{holes} holes of {} MiB, {} uses of futexes, the longest wait {} ms",
-        2 * MIB / MIB,
+        "{holes} holes, {} uses of futexes, the longest wait {} ms",
         uses.load(Ordering::Relaxed),
         longest.as_millis()
     ))

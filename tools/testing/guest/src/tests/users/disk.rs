@@ -16,6 +16,7 @@ use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
 use crate::skip::Skip;
 use crate::system::wait_for_node;
 use crate::target::Target;
+use crate::tests::direct_io::scratch_node;
 use crate::tests::{mapped_kinds, per_kind, want, Test};
 use crate::vmstat::{require_unpinned, settled};
 
@@ -59,37 +60,29 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The disk behind QEMU's NVMe controller.
-fn nvme() -> Result<PathBuf> {
+fn nvme() -> Result<&'static Path> {
     let node = Path::new("/dev/nvme0n1");
     Cmd::new("modprobe nvme").ok()?;
     if wait_for_node(node).is_err() {
         return Err(Skip("the guest has no NVMe disk".into()).into());
     }
-    Ok(node.into())
-}
-
-fn virtio() -> Result<PathBuf> {
-    let node = Path::new("/dev/vdb");
-    if !node.exists() {
-        return Err(Skip("the guest has no scratch disk /dev/vdb".into()).into());
-    }
-    Ok(node.into())
+    Ok(node)
 }
 
 fn libaio_virtio(want: &Want) -> Result<String> {
-    verified(want, "libaio", &virtio()?)
+    verified(want, "libaio", scratch_node()?)
 }
 
 fn uring_virtio(want: &Want) -> Result<String> {
-    verified(want, "io_uring", &virtio()?)
+    verified(want, "io_uring", scratch_node()?)
 }
 
 fn libaio_nvme(want: &Want) -> Result<String> {
-    verified(want, "libaio", &nvme()?)
+    verified(want, "libaio", nvme()?)
 }
 
 fn uring_nvme(want: &Want) -> Result<String> {
-    verified(want, "io_uring", &nvme()?)
+    verified(want, "io_uring", nvme()?)
 }
 
 /// The path of what `target` maps.
@@ -218,7 +211,7 @@ fn fixed_buffers(want: &Want) -> Result<String> {
             fio(&[
                 "--ioengine=io_uring",
                 "--fixedbufs=1",
-                &format!("--filename={}", virtio()?.display()),
+                &format!("--filename={}", scratch_node()?.display()),
                 &format!("--iomem=mmapshared:{}", path_of(&target)?.display()),
                 "--size=8m",
                 "--bs=64k",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::data;
-use crate::mapping::{Mapping, PAGE};
+use crate::mapping::{vmsplice, Mapping, PAGE};
 use crate::ndctl::Want;
 use crate::process::{pipe, spawn, Gate};
 use crate::target::Target;
@@ -60,17 +60,7 @@ fn spliced(want: &Want) -> Result<String> {
     let bytes = data::bytes(31, len);
     map.write(at, &bytes);
     let (mut reader, writer) = pipe()?;
-    let vector = libc::iovec {
-        iov_base: (map.addr() + at) as *mut libc::c_void,
-        iov_len: len,
-    };
-    // SAFETY: a part of `map`; the kernel references the pages itself.
-    let n = unsafe { libc::vmsplice(std::os::fd::AsRawFd::as_raw_fd(&writer), &vector, 1, 0) };
-    ensure!(
-        n == len as isize,
-        "vmsplice of {len} bytes gave {n}: {}",
-        io::Error::last_os_error()
-    );
+    vmsplice(&map, at, len, &writer)?;
     // By reference: what is written now is what comes out.
     let later = data::bytes(32, PAGE);
     map.write(at + 4 * PAGE, &later);
