@@ -19,7 +19,7 @@
 mod access;
 
 #[doc(hidden)]
-pub use access::{answer, mode};
+pub use access::answer;
 pub use access::{Access, Mode, PageOffset, RecoveryWrite};
 
 pub(crate) use access::ask;

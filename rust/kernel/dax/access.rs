@@ -50,8 +50,10 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// From C's way to name it.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) const fn from_raw(mode: bindings::dax_access_mode) -> Self {
+    pub const fn from_raw(mode: bindings::dax_access_mode) -> Self {
         if mode == bindings::dax_access_mode_DAX_RECOVERY_WRITE {
             Self::Recovery
         } else {
@@ -246,11 +248,4 @@ pub(crate) unsafe fn ask(
         Ok(pages) => Ok(unsafe { Access::new(pages, address, PfnT::from_raw(pfn)) }),
         Err(_) => Err(Error::from_errno(c_int::try_from(answer)?)),
     }
-}
-
-/// From C's way to name the mode.
-#[doc(hidden)]
-#[inline]
-pub fn mode(raw: bindings::dax_access_mode) -> Mode {
-    Mode::from_raw(raw)
 }

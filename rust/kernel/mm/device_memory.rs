@@ -19,21 +19,20 @@
 
 use super::{
     pfn::{Pfn, PfnRange, PhysRange},
-    pfn_t::{PfnFlags, PfnT},
+    pfn_t::PfnFlags,
 };
 use crate::{
     bindings,
     block::bio::Segment,
-    dax::Access,
     dev_warn,
     device::Device,
     devres::{Group, Token},
     error::{
-        code::{EBUSY, EINVAL, EIO, ENOMEM, ERANGE},
+        code::{EBUSY, EINVAL, EIO, ENOMEM},
         from_err_ptr, from_result, Result,
     },
     ffi::{c_int, c_uint, c_ulong, c_void},
-    page::{PAGE_SHIFT, PAGE_SIZE},
+    page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
     types::{ARef, Opaque},
@@ -398,21 +397,6 @@ impl<H: FailureHandler> DeviceMemory<H> {
             bindings::__memcpy_flushcache(to.cast(), from.as_ptr().cast(), from.len() as _);
         }
         Ok(())
-    }
-
-    /// Access to the pages from `offset`, a multiple of the page size, to the end. Any context.
-    ///
-    /// # Errors
-    ///
-    /// `ERANGE` at or behind the end.
-    #[inline]
-    pub fn access(&self, offset: u64) -> Result<Access> {
-        let left = self.range.len().checked_sub(offset).ok_or(ERANGE)?;
-        let address = self.at(offset, 0)?;
-        let phys = self.range.start().wrapping_add(offset);
-        let pfn = PfnT::from_phys(phys, self.frame_flags());
-        // SAFETY: By the invariant all up to the end is mapped, and this is the frame.
-        Ok(unsafe { Access::new((left >> PAGE_SHIFT) as usize, address.cast(), pfn) })
     }
 
     /// Its frames at `offset` hold good data again, after the device has cleared an error of

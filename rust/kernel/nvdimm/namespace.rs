@@ -47,12 +47,10 @@ impl<'a> Kind<'a> {
             if bindings::is_nd_btt(device) {
                 let btt = NonNull::new(bindings::to_nd_btt(device));
                 return btt.map_or(Self::Namespace, |btt| {
-                    {
-                        Self::Btt(ClaimedByBtt {
-                            btt,
-                            _token: PhantomData,
-                        })
-                    }
+                    Self::Btt(ClaimedByBtt {
+                        btt,
+                        _token: PhantomData,
+                    })
                 });
             }
             #[cfg(CONFIG_NVDIMM_PFN)]

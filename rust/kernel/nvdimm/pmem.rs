@@ -197,7 +197,7 @@ macro_rules! export_direct_access {
             unsafe {
                 let view = $crate::nvdimm::pmem::View::from_raw(pmem);
                 let at = $crate::dax::PageOffset::new(pgoff as u64);
-                let mode = $crate::dax::mode(mode);
+                let mode = $crate::dax::Mode::from_raw(mode);
                 $crate::dax::answer(pages, |pages| function(view, at, pages, mode), kaddr, pfn)
             }
         }
