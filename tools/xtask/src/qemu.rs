@@ -12,7 +12,7 @@
 //!   8 GiB  .. 8.5 GiB   reserved, for test_hmm's coherent memory
 //!                       (spm_addr_dev0=0x200000000 spm_addr_dev1=0x210000000)
 //!   8.5 GiB ..          RAM, what MEM asks for beyond 2 GiB
-//!   above               two NVDIMMs with labels, in sparse files
+//!   above               two NVDIMMs with labels and a virtio-pmem, in sparse files
 //! ```
 //!
 //! Works with QEMU 7.2 (Debian 12) and 10.0 (Debian 13).
@@ -42,6 +42,9 @@ const SCRATCH_MIB: u64 = 4 * GIB;
 
 /// Size of the disk behind the NVMe controller.
 const NVME_MIB: u64 = 3 * GIB;
+
+/// Size of the memory behind virtio-pmem.
+const VIRTIO_PMEM_MIB: u64 = GIB / 2;
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +115,10 @@ impl Machine {
         self.dir.join("nvme.img")
     }
 
+    fn virtio_pmem(&self) -> PathBuf {
+        self.dir.join("virtio-pmem.img")
+    }
+
     fn pmem(&self, n: u32) -> PathBuf {
         self.dir.join(format!("nvdimm{n}.img"))
     }
@@ -144,7 +151,8 @@ impl Machine {
             label::write_empty(&self.pmem(n), size << 20)?;
         }
         sparse(&self.scratch(), SCRATCH_MIB)?;
-        sparse(&self.nvme(), NVME_MIB)
+        sparse(&self.nvme(), NVME_MIB)?;
+        sparse(&self.virtio_pmem(), VIRTIO_PMEM_MIB)
     }
 
     /// The kernel's command line.
@@ -192,7 +200,7 @@ impl Machine {
 
     fn arguments(&self) -> Result<Vec<OsString>> {
         let total = self.mem_mib + SET_ASIDE_MIB;
-        let max = total + 2 * self.dimm_mib() + 4 * GIB;
+        let max = total + 2 * self.dimm_mib() + VIRTIO_PMEM_MIB + 4 * GIB;
         let cpus = if self.accel == Accel::Icount {
             1
         } else {
@@ -266,6 +274,17 @@ impl Machine {
                 ),
             ]);
         }
+
+        // Behind the NVDIMMs, so that they stay where they are. The guest loads
+        // its driver when a test asks for it.
+        a.words(&["-object"]).option(
+            &format!(
+                "memory-backend-file,id=vpmem,share=on,size={VIRTIO_PMEM_MIB}M,align=2M,mem-path="
+            ),
+            &self.virtio_pmem(),
+            "",
+        )?;
+        a.words(&["-device", "virtio-pmem-pci,memdev=vpmem,id=virtio-pmem"]);
 
         a.share("job", &self.job(), "")?;
         a.share("modules", &self.modules, "readonly=on,")?;
@@ -382,7 +401,7 @@ mod tests {
     #[test]
     fn memory_is_mem_and_what_is_set_aside() {
         let t = text(&machine(Accel::Tcg));
-        assert!(t.contains("-m 8704M,slots=4,maxmem=23044M"), "{t}");
+        assert!(t.contains("-m 8704M,slots=4,maxmem=23556M"), "{t}");
         assert!(t.contains("memmap=512M$8G"));
     }
 

@@ -3,9 +3,13 @@
 //! The driver for persistent memory: the disks that it makes, what they do with
 //! I/O, and that nothing of them stays.
 
+mod failure;
+mod fio;
+mod garbage;
 mod io;
 mod lifetime;
 mod poison;
+mod virtio;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,9 +44,29 @@ pub fn tests() -> Vec<Test> {
         ),
     ];
     tests.extend(io::tests());
+    tests.extend(fio::tests());
     tests.extend(lifetime::tests());
+    tests.extend(failure::tests());
+    tests.extend(garbage::tests());
     tests.extend(poison::tests());
+    tests.extend(virtio::tests());
     tests
+}
+
+/// A sequence that is the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
 }
 
 /// A namespace with a block device; dropping it destroys it.

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::Made;
+use super::{Made, Random};
 use crate::data;
 use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
 use crate::system;
@@ -66,18 +66,6 @@ pub fn tests() -> Vec<Test> {
         ),
     ]);
     tests
-}
-
-/// A sequence that is the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
 }
 
 fn odd(arguments: &str) -> Result<String> {

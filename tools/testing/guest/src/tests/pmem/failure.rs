@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every allocation of a bind fails once: the first in one attempt, the second
+//! in the next, until an attempt needs no more of them. After each nothing of
+//! it may be left, and in the end the driver binds as if nothing had been.
+//!
+//! Needs the fault injection of a debug kernel: `fail-nth` of a task counts the
+//! places in the kernel at which it may be told that there is no memory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{Made, DRIVER};
+use crate::data;
+use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping};
+use crate::skip::Skip;
+use crate::system::{self, iomem, line_diff};
+use crate::tests::Test;
+use crate::vmstat::settled;
+
+const LEN: usize = 1 << 20;
+const AT: u64 = 32 << 20;
+/// More than any bind has; an attempt that never ends would go on for ever.
+const MOST: u32 = 5000;
+
+pub fn tests() -> Vec<Test> {
+    [
+        ("raw", "-m raw"),
+        ("fsdax-mem", "-m fsdax -M mem"),
+        ("fsdax-dev", "-m fsdax -M dev"),
+    ]
+    .into_iter()
+    .map(|(name, arguments)| {
+        Test::new(
+            format!("pmem::no-memory::{name}"),
+            300,
+            "an attempt to bind the driver that runs out of memory at some step leaves something behind: a \
+             range in /proc/iomem, a disk, memory, or a device that does not bind any more",
+            move || every_step(arguments),
+        )
+    })
+    .collect()
+}
+
+/// What fails: allocations that may sleep as well, without a word about it.
+fn configure() -> Result<()> {
+    let debugfs = system::debugfs()?;
+    for (place, files) in [
+        (
+            "failslab",
+            &[("ignore-gfp-wait", "N"), ("verbose", "0")][..],
+        ),
+        (
+            "fail_page_alloc",
+            &[
+                ("ignore-gfp-wait", "N"),
+                ("ignore-gfp-highmem", "N"),
+                ("min-order", "0"),
+                ("verbose", "0"),
+            ],
+        ),
+    ] {
+        let folder = debugfs.join(place);
+        if !folder.exists() {
+            return Err(Skip("this kernel cannot let allocations fail".into()).into());
+        }
+        for (file, value) in files {
+            fs::write(folder.join(file), value).with_context(|| format!("{place}/{file}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// This thread's `fail-nth`.
+struct FailNth(File);
+
+impl FailNth {
+    fn open() -> Result<Self> {
+        let path = "/proc/thread-self/fail-nth";
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        Ok(Self(file.with_context(|| path.to_owned())?))
+    }
+
+    /// Runs `work` with its `n`-th allocation failing; whether there were so many.
+    fn during(
+        &self,
+        n: u32,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(bool, io::Result<()>)> {
+        self.0.write_all_at(n.to_string().as_bytes(), 0)?;
+        let result = work();
+        let mut text = [0; 16];
+        let read = self.0.read_at(&mut text, 0);
+        self.0.write_all_at(b"0", 0)?;
+        let left = text.get(..read?).unwrap_or_default();
+        Ok((left.starts_with(b"0"), result))
+    }
+}
+
+fn write_to(file: &str) -> Result<File> {
+    let path = Path::new(DRIVER).join(file);
+    let open = OpenOptions::new().write(true).open(&path);
+    open.with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn every_step(arguments: &str) -> Result<String> {
+    configure()?;
+    let made = Made::new(arguments)?;
+    let device = made.bound()?;
+    let node = made.node()?;
+    let bytes = data::bytes(11, LEN);
+    let memory = Mapping::anonymous(LEN)?;
+    memory.write(0, &bytes);
+    pwrite_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
+
+    let bound = Path::new(DRIVER).join(&device);
+    let (mut bind, mut unbind) = (write_to("bind")?, write_to("unbind")?);
+    unbind.write_all(device.as_bytes()).context("unbind")?;
+    let (iomem_before, memmap_before) = (iomem()?, settled()?.memmap);
+    let fail_nth = FailNth::open()?;
+    let (mut refused, mut borne) = (0, 0);
+    for n in 1..MOST {
+        let (injected, result) = fail_nth.during(n, || bind.write_all(device.as_bytes()))?;
+        match &result {
+            Ok(()) => {
+                ensure!(
+                    bound.exists(),
+                    "step {n}: bind succeeds, the device is not bound"
+                );
+                unbind.write_all(device.as_bytes()).context("unbind")?;
+                borne += u32::from(injected);
+            }
+            Err(e) if injected && e.raw_os_error() == Some(libc::ENOMEM) => refused += 1,
+            // Some parts of the kernel have another word for it.
+            Err(e) if injected => {
+                println!("step {n}: {e}");
+                refused += 1;
+            }
+            Err(e) => bail!("step {n}: nothing was made to fail, and bind says {e}"),
+        }
+        ensure!(
+            !bound.exists(),
+            "step {n}: the device is bound after {result:?}"
+        );
+        if let Some(diff) = line_diff(&iomem_before, &iomem()?) {
+            bail!("step {n}, {result:?}: /proc/iomem is not what it was before: {diff}");
+        }
+        if !injected {
+            break;
+        }
+        ensure!(n + 1 < MOST, "{MOST} allocations and no end");
+    }
+    let memmap = settled()?.memmap;
+    ensure!(
+        memmap == memmap_before,
+        "nr_memmap_pages was {memmap_before} and is {memmap}"
+    );
+    bind.write_all(device.as_bytes()).context("the last bind")?;
+    system::wait_for_node(&node)?;
+    memory.write(0, &vec![0; LEN]);
+    pread_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
+    memory.require(0, &bytes, "the disk after all attempts")?;
+    ensure!(refused > 0, "no attempt failed");
+    Ok(format!("{refused} attempts refused, {borne} borne"))
+}

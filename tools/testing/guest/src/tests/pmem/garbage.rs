@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Info blocks that nobody wrote on purpose: right signature and checksum, and
+//! in between what a random number says. And labels of random bytes.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{Made, Random, SIZE};
+use crate::command::Cmd;
+use crate::data;
+use crate::mapping::open_rw;
+use crate::ndctl::{namespace, regions, Bus};
+use crate::system;
+use crate::tests::Test;
+
+/// Where the info block of a namespace with pages is, and how long.
+const AT: u64 = 4096;
+const LEN: usize = 4096;
+/// Its fields behind signature and identities: offset and bytes.
+const FIELDS: &[(usize, usize)] = &[
+    (48, 4), // flags
+    (52, 2), // version, major
+    (54, 2), // and minor
+    (56, 8), // offset of the data
+    (64, 8), // number of pages
+    (72, 4), // where the pages' structures are
+    (76, 4), // left out at the start
+    (80, 4), // and at the end
+    (84, 4), // alignment
+    (88, 4), // size of a page
+    (92, 2), // and of its structure
+];
+const CHECKSUM: usize = 4088;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test::new(
+            "pmem::garbage::info-block",
+            300,
+            "an info block with rubbish in it makes the kernel complain or hang, or gives a disk that is \
+             larger than its namespace, instead of being refused",
+            info_block,
+        ),
+        Test::new(
+            "pmem::garbage::labels",
+            180,
+            "labels of random bytes make the kernel complain, or new labels cannot be written over them",
+            labels,
+        ),
+    ]
+}
+
+/// The checksum of libnvdimm's metadata: two running sums over 32-bit words.
+fn fletcher64(block: &[u8]) -> u64 {
+    let (mut low, mut high) = (0_u32, 0_u64);
+    for word in block.chunks_exact(4) {
+        let word = word.try_into().map_or(0, u32::from_le_bytes);
+        low = low.wrapping_add(word);
+        high = high.wrapping_add(low.into());
+    }
+    (high << 32) | u64::from(low)
+}
+
+fn seal(block: &mut [u8]) {
+    block[CHECKSUM..].fill(0);
+    let sum = fletcher64(block);
+    block[CHECKSUM..].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// A number that is likely to hurt a field that is meant to hold `old`.
+fn nasty(random: &mut Random, old: u64) -> u64 {
+    match random.below(8) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => 1 << random.below(64),
+        3 => old.wrapping_add(1),
+        4 => old.wrapping_neg(),
+        5 => old ^ (1 << random.below(32)),
+        6 => SIZE
+            .wrapping_add(4096 * random.below(3) as u64)
+            .wrapping_sub(4096),
+        _ => random.next(),
+    }
+}
+
+/// The namespace without what claims it, to get at the block.
+fn raw<T>(dev: &str, work: impl FnOnce(&fs::File) -> Result<T>) -> Result<T> {
+    let force = Path::new("/sys/bus/nd/devices").join(dev).join("force_raw");
+    fs::write(&force, "1").context("force_raw")?;
+    Cmd::new("ndctl enable-namespace").arg(dev).ok()?;
+    let node = namespace(dev)?.context("the namespace is gone")?.node()?;
+    system::wait_for_node(&node)?;
+    let disk = open_rw(&node, false)?;
+    let result = work(&disk);
+    disk.sync_all()?;
+    drop(disk);
+    Cmd::new("ndctl disable-namespace").arg(dev).ok()?;
+    fs::write(&force, "0").context("force_raw")?;
+    result
+}
+
+fn info_block() -> Result<String> {
+    let rounds = if system::is_slow()? { 8 } else { 24 };
+    let made = Made::new("-m fsdax -M dev")?;
+    let dev = made.info.dev.clone();
+    Cmd::new("ndctl disable-namespace").arg(&dev).ok()?;
+    let mut good = vec![0; LEN];
+    raw(&dev, |disk| Ok(disk.read_exact_at(&mut good, AT)?))?;
+    let mut sealed = good.clone();
+    seal(&mut sealed);
+    ensure!(
+        sealed == good && good.starts_with(b"NVDIMM_PFN_INFO\0"),
+        "there is no info block, or its checksum is another"
+    );
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let (mut refused, mut taken) = (0, 0);
+    for round in 0..rounds {
+        let mut block = good.clone();
+        let mut changed = Vec::new();
+        for _ in 0..1 + random.below(3) {
+            let (at, len) = FIELDS[random.below(FIELDS.len())];
+            let mut old = [0; 8];
+            old[..len].copy_from_slice(&block[at..at + len]);
+            let new = nasty(&mut random, u64::from_le_bytes(old));
+            block[at..at + len].copy_from_slice(&new.to_le_bytes()[..len]);
+            changed.push((at, new));
+        }
+        seal(&mut block);
+        raw(&dev, |disk| Ok(disk.write_all_at(&block, AT)?))?;
+        let enabled = Cmd::new("ndctl enable-namespace")
+            .arg(&dev)
+            .limit_secs(60)
+            .run()?;
+        let info = namespace(&dev)?.context("the namespace is gone")?;
+        match info.blockdev.as_deref().filter(|_| info.enabled()) {
+            Some(disk) => {
+                let sectors = system::read_u64(Path::new("/sys/block").join(disk).join("size"))?;
+                ensure!(
+                    sectors.checked_mul(512).is_some_and(|size| size <= SIZE),
+                    "round {round}, {changed:x?}: a disk of {sectors} sectors in {SIZE} bytes"
+                );
+                ends(disk, sectors).with_context(|| format!("round {round}, {changed:x?}"))?;
+                taken += 1;
+            }
+            None => refused += 1,
+        }
+        if enabled.status.success() || info.enabled() {
+            Cmd::new("ndctl disable-namespace").arg(&dev).ok()?;
+        }
+    }
+    raw(&dev, |disk| Ok(disk.write_all_at(&good, AT)?))?;
+    Cmd::new("ndctl enable-namespace").arg(&dev).ok()?;
+    let info = namespace(&dev)?.context("the namespace is gone")?;
+    ensure!(
+        info.mode == "fsdax" && info.uuid == made.info.uuid,
+        "the old info block does not work any more: {info:?}"
+    );
+    ensure!(refused > 0, "all {rounds} info blocks were taken");
+    Ok(format!("{refused} refused, {taken} taken"))
+}
+
+/// The first and the last sector can be read.
+fn ends(disk: &str, sectors: u64) -> Result<()> {
+    let node = Path::new("/dev").join(disk);
+    system::wait_for_node(&node)?;
+    let disk = open_rw(&node, false)?;
+    let mut sector = [0; 512];
+    for at in [0, sectors.saturating_sub(1) * 512] {
+        disk.read_exact_at(&mut sector, at)
+            .with_context(|| format!("the sector at {at}"))?;
+    }
+    Ok(())
+}
+
+fn labels() -> Result<String> {
+    let rounds = if system::is_slow()? { 2 } else { 4 };
+    let region = regions(Bus::Acpi.provider())?
+        .into_iter()
+        .find(|r| r.available_size == r.size)
+        .ok_or_else(|| crate::skip::Skip("no region is free of namespaces".into()))?;
+    let dimm = dimm_of(&region.dev)?;
+    let file = std::env::temp_dir().join("labels");
+    let control = |verb: &str, what: &str| Cmd::new(&format!("ndctl {verb}")).arg(what).ok();
+    control("disable-region", &region.dev)?;
+    let read = Cmd::new("ndctl read-labels -o").arg(&file).arg(&dimm).ok();
+    let worked = read.and_then(|_| -> Result<()> {
+        let good = fs::read(&file)?;
+        for round in 0..rounds {
+            let mut bytes = good.clone();
+            // All of it, or what stands behind the first index alone.
+            let from = if round % 2 == 0 { 0 } else { 256 };
+            data::fill(100 + round, bytes.get_mut(from..).unwrap_or_default());
+            fs::write(&file, &bytes)?;
+            Cmd::new("ndctl write-labels -i")
+                .arg(&file)
+                .arg(&dimm)
+                .ok()?;
+            let enabled = Cmd::new("ndctl enable-region")
+                .arg(&region.dev)
+                .limit_secs(60)
+                .run()?;
+            if enabled.status.success() {
+                control("disable-region", &region.dev)?;
+            }
+        }
+        Ok(())
+    });
+    let mended =
+        control("init-labels -f", &dimm).and_then(|_| control("enable-region", &region.dev));
+    let _ = fs::remove_file(&file);
+    worked?;
+    mended?;
+    let now = regions(Bus::Acpi.provider())?;
+    let now = now
+        .iter()
+        .find(|r| r.dev == region.dev)
+        .context("the region is gone")?;
+    if now.available_size != region.size {
+        bail!(
+            "of {} bytes {} can be had after all",
+            region.size,
+            now.available_size
+        );
+    }
+    Ok(format!("{rounds} rounds on {dimm}"))
+}
+
+/// The DIMM that a region is on.
+fn dimm_of(region: &str) -> Result<String> {
+    let mapping = format!("/sys/bus/nd/devices/{region}/mapping0");
+    let text = system::read(mapping)?;
+    let name = text.split(',').next().context("an empty mapping")?;
+    Ok(name.trim().to_owned())
+}

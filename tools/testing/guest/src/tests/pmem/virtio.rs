@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Persistent memory that the host keeps in its page cache: a flush has to ask
+//! the host, and the driver for the memory is the same.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::{io, Made};
+use crate::command::Cmd;
+use crate::data;
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{open_rw, Mapping, PAGE};
+use crate::ndctl::{namespaces, MIB};
+use crate::skip::Skip;
+use crate::system;
+use crate::tests::Test;
+
+const BUS: &str = "virtio-pmem";
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "pmem::virtio",
+        240,
+        "the driver does not bind to virtio-pmem, a flush of its disk does not reach the host, or a program \
+         gets MAP_SYNC there, which nobody can keep",
+        || with_module(virtio),
+    )]
+}
+
+/// The test while the driver of the device is loaded.
+fn with_module(test: fn() -> Result<String>) -> Result<String> {
+    Cmd::new("modprobe virtio_pmem").ok()?;
+    let result = match device()? {
+        Some(_) => system::load_modules().and_then(|()| test()),
+        None => Err(Skip("this machine has no virtio-pmem".into()).into()),
+    };
+    // The namespace's driver holds the module.
+    let gone = Cmd::new("ndctl disable-region all -b")
+        .arg(BUS)
+        .ok()
+        .and_then(|_| Cmd::new("modprobe -r virtio_pmem").ok());
+    let result = result?;
+    gone?;
+    Ok(result)
+}
+
+/// The name of the device that the driver is bound to.
+fn device() -> Result<Option<String>> {
+    let entries = fs::read_dir("/sys/bus/virtio/drivers/virtio_pmem")
+        .context("virtio_pmem is not in sysfs")?;
+    let mut names = entries
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned());
+    Ok(names.find(|name| name.starts_with("virtio")))
+}
+
+fn virtio() -> Result<String> {
+    let info = namespaces(&format!("-b {BUS}"))?
+        .into_iter()
+        .next()
+        .with_context(|| format!("the bus {BUS} offers no namespace"))?;
+    let mut made = Made { info };
+    let mut flushed = Vec::new();
+    for (index, arguments) in ["-m raw", "-m fsdax -M mem", "-m fsdax -M dev"]
+        .iter()
+        .enumerate()
+    {
+        made.turn_into(arguments)?;
+        io::survives(&mut made, 60 + index as u64)?;
+        let (syncs, requests) = synced(&made)?;
+        ensure!(
+            requests >= syncs,
+            "{arguments}: {syncs} times was synced, {requests} requests reached the host"
+        );
+        flushed.push(requests);
+    }
+    file(&made)?;
+    Ok(format!("{flushed:?} flushes asked of the host"))
+}
+
+/// Requests that the host has answered: each answer is an interrupt.
+fn answered() -> Result<u64> {
+    let device = device()?.context("the device is gone")?;
+    let text = system::read("/proc/interrupts")?;
+    // With an interrupt for each queue its name follows.
+    let ours = |line: &&str| {
+        line.split_whitespace().any(|word| {
+            let name = word.trim_end_matches(',');
+            name == device || name.strip_suffix("-flush_queue") == Some(&device)
+        })
+    };
+    let lines: Vec<&str> = text.lines().filter(ours).collect();
+    ensure!(
+        !lines.is_empty(),
+        "/proc/interrupts does not know of {device}"
+    );
+    let counts = lines.iter().flat_map(|line| {
+        let words = line.split_whitespace().skip(1);
+        words.map_while(|word| word.parse::<u64>().ok())
+    });
+    Ok(counts.sum())
+}
+
+/// How often the disk was synced, and how many requests that made.
+fn synced(made: &Made) -> Result<(u64, u64)> {
+    const SYNCS: u64 = 8;
+    let disk = open_rw(&made.node()?, false)?;
+    let before = answered()?;
+    for round in 0..SYNCS {
+        disk.write_all_at(&data::bytes(round, 5000), round * 7000)?;
+        disk.sync_all().context("fsync of the disk")?;
+    }
+    Ok((SYNCS, answered()?.saturating_sub(before)))
+}
+
+/// A file on it is mapped, but not synchronously.
+fn file(made: &Made) -> Result<()> {
+    const LEN: usize = 4 << 20;
+    let dir = Path::new("/mnt/virtio-pmem");
+    let mount = DaxMount::create(Kind::Ext4, &made.node()?, dir)?;
+    let file = mount.file("data", LEN as u64)?;
+    let sync = Mapping::with(
+        &file,
+        0,
+        LEN,
+        2 * MIB as usize,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC,
+    );
+    let refused = sync.err().and_then(|e| e.downcast::<std::io::Error>().ok());
+    ensure!(
+        refused.as_ref().and_then(|e| e.raw_os_error()) == Some(libc::EOPNOTSUPP),
+        "MAP_SYNC gives {refused:?}, not EOPNOTSUPP"
+    );
+    let map = Mapping::shared(&file, 0, LEN, 2 * MIB as usize)?;
+    let bytes = data::bytes(9, LEN);
+    map.write(0, &bytes);
+    let before = answered()?;
+    file.sync_all().context("fsync of the file")?;
+    ensure!(
+        answered()? > before,
+        "fsync of the file did not reach the host"
+    );
+    drop(map);
+    drop(file);
+    mount.unmount()?;
+    let mount = DaxMount::mount(Kind::Ext4, &made.node()?, dir)?;
+    let file = open_rw(&mount.path("data"), false)?;
+    let map = Mapping::shared(&file, 0, LEN, PAGE)?;
+    map.require(0, &bytes, "the file after it was mounted anew")?;
+    drop(map);
+    drop(file);
+    mount.unmount()
+}
