@@ -12,7 +12,7 @@ VERBS := run check abi bench conform guest shell build lint doc
 # hold any text of a shell, and no shell but the guest's reads it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
-VARIABLES := VARIANT CMD COPY MEM CPUS PMEM TIMEOUT ALLOW_SPLAT ICOUNT \
+VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT \
 	     ROWS QUICK GUP OUT SUITES FRESH KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
@@ -62,6 +62,7 @@ help:
 #:   COPY='file ...'  files and folders for the guest's /root
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
 #:   PMEM=5G      the size of each of its two NVDIMMs
+#:   NVDIMMS=folder  where their files are; they stay there for the next guest
 #:   TIMEOUT=300  seconds until the guest is stopped, with status 124
 #:   ALLOW_SPLAT=1  a kernel report (oops, WARN, KASAN, lockdep, hung task) does
 #:            not turn the status into 99

@@ -3,11 +3,11 @@
 //! `make check`: every test of the project on one kernel.
 //!
 //! On the host: formatting, lints, documentation, the harness's own tests.
-//! Then two boots of the kernel. The first runs KUnit: what is built in runs
-//! before the init, the suites in modules when they are loaded. The second has
-//! all persistent memory in place and runs the guest tests, which include the
-//! suites of others. Each boot must also end without a report of the kernel,
-//! and on a debug kernel without a leak.
+//! Then four boots of the kernel. The first runs KUnit: what is built in runs
+//! before the init, the suites in modules when they are loaded. Two have the
+//! same NVDIMMs: the second of them must find what the first wrote. The last
+//! runs the guest tests, which include the suites of others. Each boot must also
+//! end without a report of the kernel, and on a debug kernel without a leak.
 
 use std::path::Path;
 use std::time::Duration;
@@ -72,6 +72,7 @@ pub fn in_guest(
         image,
     };
     check.kunit(tally)?;
+    check.reboot(tally)?;
     check.guest_tests(tally)
 }
 
@@ -168,13 +169,35 @@ impl Check<'_> {
 
     /// Boots with all persistent memory and runs the guest tests.
     fn guest_tests(&self, tally: &mut Tally) -> Result<()> {
-        let mut options = self.options(GUEST_TESTS)?;
+        let options = self.options(GUEST_TESTS)?;
+        self.guest_test("guest", options, "run", tally)
+    }
+
+    /// Boots twice with the same NVDIMMs.
+    fn reboot(&self, tally: &mut Tally) -> Result<()> {
+        let nvdimms = guest::run_dir(self.paths)?;
+        for boot in ["first", "second"] {
+            let mut options = self.options(TIMEOUT)?;
+            options.nvdimms = Some(nvdimms.path().to_owned());
+            self.guest_test(boot, options, &format!("reboot {boot}"), tally)?;
+        }
+        Ok(())
+    }
+
+    /// One boot that ends when our program in the guest has printed its results.
+    fn guest_test(
+        &self,
+        boot: &str,
+        mut options: GuestOptions,
+        verb: &str,
+        tally: &mut Tally,
+    ) -> Result<()> {
         options.copy.push(program::build(self.paths)?);
         let language = match self.variant() {
             Variant::Rust | Variant::Debug => "rust",
             Variant::C | Variant::Cdebug => "c",
         };
-        let command = format!("./{} run --expect {language}", program::NAME);
+        let command = format!("./{} {verb} --expect {language}", program::NAME);
         let mut lines = GuestLines::new(self.variant());
         let outcome = guest::run_with(
             self.paths,
@@ -185,7 +208,7 @@ impl Check<'_> {
             &mut |bytes| lines.take(bytes, tally),
         )?;
         lines.finish(tally);
-        self.close("guest", &outcome, tally);
+        self.close(boot, &outcome, tally);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub const VARIABLES: &[&str] = &[
     "MEM",
     "CPUS",
     "PMEM",
+    "NVDIMMS",
     "TIMEOUT",
     "ALLOW_SPLAT",
     "ICOUNT",
@@ -91,6 +92,9 @@ pub struct GuestArgs {
     /// Size of each of the two NVDIMMs.
     #[arg(long, env = "PMEM", value_parser = mebibytes, default_value = "5G")]
     pub pmem: u64,
+    /// A folder in which the NVDIMMs' files stay for the next guest.
+    #[arg(long, env = "NVDIMMS")]
+    pub nvdimms: Option<PathBuf>,
     /// Seconds until the guest is stopped with status 124.
     #[arg(long, env = "TIMEOUT", value_parser = seconds)]
     pub timeout: Option<Duration>,

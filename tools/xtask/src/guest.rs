@@ -26,6 +26,7 @@ use crate::console::{self, Console};
 use crate::job::{self, Job};
 use crate::kbuild::{self, Built};
 use crate::kvm;
+use crate::lock::{nvdimms_lock, CacheLock};
 use crate::options::GuestOptions;
 use crate::outcome::{End, Outcome};
 use crate::paths::Paths;
@@ -99,6 +100,7 @@ pub fn run_with(
         shell: None,
     };
     job.write(&machine.job())?;
+    let _nvdimms = hold_nvdimms(options)?;
     machine.make_disks()?;
     fill_scratch(&machine, &options.scratch)?;
 
@@ -125,6 +127,16 @@ pub fn run_with(
         timeout: options.timeout,
         dir,
     })
+}
+
+/// The folder of NVDIMMs that outlive the guest, if they are to, for this guest
+/// alone.
+pub fn hold_nvdimms(options: &GuestOptions) -> Result<Option<CacheLock>> {
+    let Some(folder) = &options.nvdimms else {
+        return Ok(None);
+    };
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    nvdimms_lock(folder).map(Some)
 }
 
 /// The script that the guest's PID 1 becomes, as a file of the job folder.
@@ -154,6 +166,7 @@ pub fn machine(
         pmem_mib: options.pmem_mib,
         terminal: Terminal::Port,
         suites: options.suites.clone(),
+        nvdimms: options.nvdimms.clone().unwrap_or_else(|| dir.to_owned()),
         extra_cmdline: options.extra_cmdline.clone(),
         extra_arguments: options.extra_arguments.clone(),
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One writer of the cache at a time.
+//! One writer of the cache at a time, and one guest with the same NVDIMMs.
 //!
 //! Every command that unpacks, builds or makes an image takes the lock for as
 //! long as it writes. Guests run without it. The file says who holds it; the
@@ -32,6 +32,12 @@ impl Drop for CacheLock {
 /// `why` is what the caller does, for others who wait: "building the kernel".
 pub fn cache_lock(paths: &Paths, why: &str) -> Result<CacheLock> {
     lock_file(&paths.cache.join("lock"), why)
+}
+
+/// Takes the NVDIMMs in `folder` for one guest, whose writes would mix with
+/// another's.
+pub fn nvdimms_lock(folder: &Path) -> Result<CacheLock> {
+    lock_file(&folder.join("lock"), "a guest with these NVDIMMs")
 }
 
 fn lock_file(path: &Path, why: &str) -> Result<CacheLock> {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::GuestArgs;
 use crate::job::Modules;
@@ -40,6 +40,8 @@ pub struct GuestOptions {
     /// One more disk, of which the guest changes a copy: what was built for
     /// `make conform`.
     pub suites: Option<PathBuf>,
+    /// The folder of the NVDIMMs' files, when they are to outlive the guest.
+    pub nvdimms: Option<PathBuf>,
     /// What the scratch disk starts with.
     pub scratch: Vec<u8>,
     /// More files for the job folder, by name.
@@ -62,6 +64,7 @@ impl Default for GuestOptions {
             modules: Modules::Auto,
             kmemleak: false,
             suites: None,
+            nvdimms: None,
             scratch: Vec::new(),
             job_files: Vec::new(),
         }
@@ -78,6 +81,10 @@ impl GuestOptions {
             timeout: args.timeout.unwrap_or(timeout),
             icount: args.icount,
             allow_splat: args.allow_splat,
+            nvdimms: match &args.nvdimms {
+                Some(folder) => Some(std::path::absolute(folder).context("NVDIMMS")?),
+                None => None,
+            },
             copy: args.copies()?,
             ..GuestOptions::default()
         })

@@ -18,7 +18,7 @@
 //! Works with QEMU 7.2 (Debian 12) and 10.0 (Debian 13).
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,6 +85,8 @@ pub struct Machine {
     pub terminal: Terminal,
     /// One more disk, of which the guest changes a copy.
     pub suites: Option<PathBuf>,
+    /// Where the NVDIMMs' files are; those that are there are kept.
+    pub nvdimms: PathBuf,
     pub extra_cmdline: Vec<String>,
     /// More words for QEMU's own command line.
     pub extra_arguments: Vec<OsString>,
@@ -120,7 +122,7 @@ impl Machine {
     }
 
     fn pmem(&self, n: u32) -> PathBuf {
-        self.dir.join(format!("nvdimm{n}.img"))
+        self.nvdimms.join(format!("nvdimm{n}.img"))
     }
 
     /// The size of an NVDIMM's file: the labels stand behind the memory, so
@@ -147,6 +149,18 @@ impl Machine {
     pub fn make_disks(&self) -> Result<()> {
         for n in 0..2 {
             let size = self.dimm_mib();
+            match fs::metadata(self.pmem(n)) {
+                Ok(kept) if kept.len() == size << 20 => continue,
+                Ok(kept) => bail!(
+                    "{} has {} bytes and not the {} that PMEM={}M asks for; choose the PMEM that it \
+                     was made with, or another folder",
+                    self.pmem(n).display(),
+                    kept.len(),
+                    size << 20,
+                    self.pmem_mib
+                ),
+                Err(_) => {}
+            }
             sparse(&self.pmem(n), size)?;
             label::write_empty(&self.pmem(n), size << 20)?;
         }
@@ -388,6 +402,7 @@ mod tests {
             pmem_mib: 5120,
             terminal: Terminal::Port,
             suites: None,
+            nvdimms: "/run/x".into(),
             extra_cmdline: vec!["kunit.enable=1".into()],
             extra_arguments: vec!["-plugin".into(), "libx.so".into()],
         }

@@ -39,6 +39,7 @@ pub fn run(paths: &Paths, built: &Built, image: &Path, options: &GuestOptions) -
         ..Job::default()
     };
     job.write(&machine.job())?;
+    let _nvdimms = guest::hold_nvdimms(options)?;
     machine.make_disks()?;
 
     let errors = dir.path().join("qemu.err");

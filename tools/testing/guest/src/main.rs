@@ -33,6 +33,7 @@ use clap::{Parser, Subcommand};
 use regex::Regex;
 
 use crate::live::Language;
+use crate::tests::reboot::Boot;
 
 /// The kernel is not the one that was expected.
 const WRONG_KERNEL: u8 = 3;
@@ -88,6 +89,13 @@ enum Verb {
         /// Print the names and what each test would look like if it failed.
         #[arg(long)]
         list: bool,
+    },
+    /// One of the two boots of the test of what a reset leaves.
+    Reboot {
+        /// Refuse to run (exit status 3) unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        boot: Boot,
     },
     /// Figures, for `make bench`.
     Bench {
@@ -168,6 +176,10 @@ fn work(verb: Verb) -> Result<ExitCode> {
                 None => Ok(status(runner::run(&filter, all)?)),
             }
         }
+        Verb::Reboot { expect, boot } => match refuse(&live::ask()?, expect) {
+            Some(code) => Ok(code),
+            None => Ok(status(runner::in_order(&tests::reboot::tests(boot))?)),
+        },
         Verb::Bench { verb } => bench::main(verb),
         Verb::Conform {
             expect,

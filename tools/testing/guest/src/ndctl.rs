@@ -47,6 +47,8 @@ pub struct Region {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
     pub dev: String,
+    #[serde(default)]
+    pub name: Option<String>,
     pub mode: String,
     #[serde(default)]
     pub map: Option<String>,

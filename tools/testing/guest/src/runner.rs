@@ -64,17 +64,30 @@ pub fn run(filter: &Regex, all: bool) -> Result<bool> {
     }
     let slow = system::is_slow()?;
     let before = ndctl::namespaces("")?;
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for test in &chosen {
-        let start = Instant::now();
-        let verdict = if slow && !all && !test.is_essential() {
-            Verdict {
+    each(&chosen, |test| {
+        if slow && !all && !test.is_essential() {
+            return Verdict {
                 status: Status::Skip,
                 why: "a debug kernel runs one of each kind; --all runs this too".into(),
-            }
-        } else {
-            guarded(test, &before)
-        };
+            };
+        }
+        guarded(test, &before)
+    })
+}
+
+/// Runs tests that build on one another, in this process, and leaves what they
+/// leave.
+pub fn in_order(chosen: &[Test]) -> Result<bool> {
+    system::load_modules()?;
+    each(chosen, inside)
+}
+
+/// Prints what `judge` says of each, and the count; true when nothing failed.
+fn each(chosen: &[Test], judge: impl Fn(&Test) -> Verdict) -> Result<bool> {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for test in chosen {
+        let start = Instant::now();
+        let verdict = judge(test);
         match verdict.status {
             Status::Ok => passed += 1,
             Status::Fail => failed += 1,
@@ -163,7 +176,16 @@ pub fn one(name: &str) -> Result<bool> {
         .into_iter()
         .find(|t| t.name == name)
         .with_context(|| format!("there is no test {name}"))?;
-    let verdict = match (test.run)() {
+    let verdict = inside(&test);
+    println!(
+        "{VERDICT}{}",
+        serde_json::to_string(&verdict).context("cannot write JSON")?
+    );
+    Ok(verdict.status != Status::Fail)
+}
+
+fn inside(test: &Test) -> Verdict {
+    match (test.run)() {
         Ok(why) => Verdict {
             status: Status::Ok,
             why,
@@ -175,10 +197,5 @@ pub fn one(name: &str) -> Result<bool> {
             },
             why: format!("{e:#}"),
         },
-    };
-    println!(
-        "{VERDICT}{}",
-        serde_json::to_string(&verdict).context("cannot write JSON")?
-    );
-    Ok(verdict.status != Status::Fail)
+    }
 }

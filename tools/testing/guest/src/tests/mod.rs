@@ -12,6 +12,7 @@ pub mod nfit;
 mod pins;
 mod pmem;
 mod ranges;
+pub mod reboot;
 mod refuse;
 mod teardown;
 mod truncate;

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was written and synced is there after the machine was reset.
+//!
+//! Two boots with the same NVDIMMs: the first makes a namespace of each
+//! personality, writes, syncs and leaves everything as it is, a filesystem
+//! mounted; the machine is reset. The second finds the namespaces as the kernel
+//! brings them up and compares.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::Test;
+use crate::command::Cmd;
+use crate::data;
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{open_rw, Mapping};
+use crate::ndctl::{namespaces, parse_list, regions, Bus, Info, MIB};
+use crate::skip::Skip;
+use crate::system;
+
+const SIZE: u64 = 256 * MIB;
+const LEN: usize = 8 << 20;
+const AT: u64 = 16 << 20;
+const ALIGN: usize = 2 << 20;
+
+/// Which of the two boots this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Boot {
+    /// Write.
+    First,
+    /// Compare.
+    Second,
+}
+
+/// How the bytes get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// write(2) to the disk.
+    Disk,
+    /// Stores into a mapped file, msync(2).
+    File,
+    /// Stores into a file mapped with MAP_SYNC, no msync(2).
+    Synchronous,
+    /// Stores into the device.
+    Device,
+}
+
+/// Name, arguments of ndctl, mode, way.
+const KINDS: &[(&str, &str, &str, Way)] = &[
+    ("raw", "-m raw", "raw", Way::Disk),
+    ("sector", "-m sector", "sector", Way::Disk),
+    ("fsdax-mem", "-m fsdax -M mem", "fsdax", Way::Disk),
+    ("fsdax-dev", "-m fsdax -M dev", "fsdax", Way::File),
+    ("map-sync", "-m fsdax -M dev", "fsdax", Way::Synchronous),
+    ("devdax", "-m devdax -M dev", "devdax", Way::Device),
+];
+
+/// The tests of one boot, in order.
+pub fn tests(boot: Boot) -> Vec<Test> {
+    KINDS
+        .iter()
+        .enumerate()
+        .map(|(index, kind)| {
+            let (name, arguments, mode, way) = *kind;
+            let bytes = move || data::bytes(200 + index as u64, LEN);
+            match boot {
+                Boot::First => Test::new(
+                    format!("reboot::write::{name}"),
+                    180,
+                    "a namespace of this personality cannot be made, written or synced",
+                    move || write(name, arguments, way, &bytes()),
+                ),
+                Boot::Second => Test::new(
+                    format!("reboot::compare::{name}"),
+                    180,
+                    "the namespace does not come up after a reset of the machine, comes up as something else, \
+                     or has lost what was synced",
+                    move || compare(name, mode, way, &bytes()),
+                ),
+            }
+        })
+        .collect()
+}
+
+fn folder(name: &str) -> String {
+    format!("/mnt/reboot-{name}")
+}
+
+fn label(name: &str) -> String {
+    format!("reboot-{name}")
+}
+
+fn write(name: &str, arguments: &str, way: Way, bytes: &[u8]) -> Result<String> {
+    let region = regions(Bus::Acpi.provider())?
+        .into_iter()
+        .find(|r| r.available_size >= SIZE)
+        .ok_or_else(|| Skip("no room on the NVDIMMs".into()))?;
+    let out = Cmd::new("ndctl create-namespace")
+        .arg_words(arguments)
+        .arg_words(&format!("-r {} -s {SIZE} -n {}", region.dev, label(name)))
+        .limit_secs(180)
+        .ok()?;
+    let info = parse_list::<Info>(&out.stdout)?
+        .into_iter()
+        .next()
+        .context("ndctl said nothing about the namespace")?;
+    let node = info.node()?;
+    system::wait_for_node(&node)?;
+    match way {
+        Way::Disk => {
+            let disk = open_rw(&node, false)?;
+            disk.write_all_at(bytes, AT)?;
+            disk.sync_all()?;
+        }
+        Way::File | Way::Synchronous => {
+            let mount = DaxMount::create(Kind::Ext4, &node, Path::new(&folder(name)))?;
+            let file = mount.file("data", LEN as u64)?;
+            let map = map(&file, way)?;
+            map.write(0, bytes);
+            if way == Way::File {
+                sync(&map)?;
+                file.sync_all()?;
+            }
+            // It stays mounted until the machine is reset.
+            mem::forget((map, mount));
+        }
+        Way::Device => map(&open_rw(&node, false)?, way)?.write(0, bytes),
+    }
+    Ok(info.dev)
+}
+
+fn map(file: &File, way: Way) -> Result<Mapping> {
+    let flags = match way {
+        Way::Synchronous => libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC,
+        _ => libc::MAP_SHARED,
+    };
+    Mapping::with(
+        file,
+        0,
+        LEN,
+        ALIGN,
+        libc::PROT_READ | libc::PROT_WRITE,
+        flags,
+    )
+}
+
+fn sync(map: &Mapping) -> Result<()> {
+    // SAFETY: the range is a mapping of our own.
+    let rc = unsafe { libc::msync(map.addr() as *mut libc::c_void, map.len(), libc::MS_SYNC) };
+    match rc {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).context("msync"),
+    }
+}
+
+fn compare(name: &str, mode: &str, way: Way, bytes: &[u8]) -> Result<String> {
+    let all = namespaces(&format!("-b {}", Bus::Acpi.provider()))?;
+    let info = all
+        .into_iter()
+        .find(|info| info.name.as_deref() == Some(&label(name)))
+        .with_context(|| format!("no namespace is called {}", label(name)))?;
+    ensure!(
+        info.enabled() && info.mode == mode,
+        "{mode} was made, and the kernel has brought up {info:?}"
+    );
+    let node = info.node()?;
+    system::wait_for_node(&node)?;
+    match way {
+        Way::Disk => {
+            let mut back = vec![0; LEN];
+            open_rw(&node, false)?.read_exact_at(&mut back, AT)?;
+            if let Some(diff) = data::first_difference(bytes, &back) {
+                bail!("the disk after the reset: {diff}");
+            }
+        }
+        Way::File | Way::Synchronous => {
+            let mount = DaxMount::mount(Kind::Ext4, &node, Path::new(&folder(name)))?;
+            let path = mount.path("data");
+            ensure!(
+                fs::metadata(&path)?.len() == LEN as u64,
+                "the file has another length after the reset"
+            );
+            let map = map(&open_rw(&path, false)?, way)?;
+            map.require(0, bytes, "the file after the reset")?;
+            drop(map);
+            mount.unmount()?;
+            Cmd::new("e2fsck -f -n").arg(&node).limit_secs(60).ok()?;
+        }
+        Way::Device => {
+            map(&open_rw(&node, false)?, way)?.require(0, bytes, "the device after the reset")?;
+        }
+    }
+    Cmd::new("ndctl destroy-namespace -f")
+        .arg(&info.dev)
+        .limit_secs(120)
+        .ok()?;
+    Ok(info.dev)
+}
