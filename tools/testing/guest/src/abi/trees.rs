@@ -49,7 +49,8 @@ const CHANGING: &[&str] = &[
 /// A region has an unused device of each kind, its seed. While a namespace is
 /// probed, devices are made and given up again, so which number the seed ends
 /// up with is a race that both kernels win now and then. So is which of two
-/// disks that appear at once gets the lower device number.
+/// disks that appear at once gets the lower device number, and which of keyboard
+/// and mouse is the first input device.
 pub struct Roles(BTreeMap<String, String>);
 
 impl Roles {
@@ -71,6 +72,14 @@ impl Roles {
             let name = disk.file_name().unwrap_or_default().to_string_lossy();
             if let Ok(number) = crate::system::read(disk.join("dev")) {
                 roles.insert(number, format!("number of {name}"));
+            }
+        }
+        // A kernel may have none.
+        for input in children(Path::new("/sys/class/input")).unwrap_or_default() {
+            let name = input.file_name().unwrap_or_default().to_string_lossy();
+            if let Ok(parent) = fs::read_link(input.join("device")) {
+                let parent = parent.file_name().unwrap_or_default().to_string_lossy();
+                roles.insert(name.into_owned(), format!("input of {parent}"));
             }
         }
         Ok(Roles(roles))
