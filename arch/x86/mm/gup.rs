@@ -112,32 +112,6 @@ unsafe fn take<'irq, const PIN: bool, const ONE: bool>(
     taker.taken.len()
 }
 
-/// Whether device memory is mapped at `address`. Interrupts are off.
-///
-/// # Safety
-///
-/// As for [`gup_fast_walk`].
-#[export]
-pub unsafe extern "C" fn gup_maps_device(pgd: *mut bindings::pgd_t, address: c_ulong) -> bool {
-    struct Seen(Option<Kind>);
-
-    impl<'irq> Visitor<UserTables<'irq>> for Seen {
-        #[inline(always)]
-        fn visit(&mut self, leaf: &Leaf<'_, UserTables<'irq>>) -> bool {
-            self.0 = Some(leaf.kind());
-            true
-        }
-    }
-
-    // SAFETY: The caller's promise.
-    let irq = unsafe { IrqsDisabled::assume() };
-    // SAFETY: The caller's promise.
-    let (tables, root) = unsafe { UserTables::new(pgd, irq) };
-    let mut seen = Seen(None);
-    walk::walk_page(&tables, root, address as u64, Access::none(), &mut seen);
-    seen.0 == Some(Kind::Device)
-}
-
 /// Gives back one pin for each of `npages` pages of an array, null entries passed over. Any context
 /// that may drop the last reference to a page. C: `unpin_user_pages()`.
 ///

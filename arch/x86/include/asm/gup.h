@@ -12,9 +12,6 @@
 int gup_fast_walk(pgd_t *pgd, unsigned long start, unsigned long end,
 		  unsigned int flags, struct page **pages);
 
-/* As above, for the page at this address: is it device memory? */
-bool gup_maps_device(pgd_t *pgd, unsigned long address);
-
 /* One pin of each page; entries may be NULL. */
 void gup_unpin_pages(struct page **pages, unsigned long npages);
 

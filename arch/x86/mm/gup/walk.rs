@@ -144,15 +144,6 @@ impl Access {
         Self { needed, denied }
     }
 
-    /// No access: whatever is mapped.
-    #[inline]
-    pub(crate) const fn none() -> Self {
-        Self {
-            needed: Entry::PRESENT,
-            denied: 0,
-        }
-    }
-
     /// Whether a leaf permits it.
     #[inline]
     pub(crate) const fn is_permitted(self, leaf: Entry) -> bool {

@@ -83,7 +83,8 @@ enum Verb {
         /// Only tests whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
-        /// On a debug kernel, too, run all and not one of each kind.
+        /// On a debug kernel, too, run all and not one of each kind; and what repeats or
+        /// samples does it in full.
         #[arg(long)]
         all: bool,
         /// Print the names and what each test would look like if it failed.

@@ -20,6 +20,15 @@ use crate::skip::Skip;
 use crate::system;
 use crate::tests::{self, Test};
 
+/// In the environment of tests that may take their time.
+const ALL: &str = "GUEST_TEST_ALL";
+
+/// Whether the caller asked for all (`run --all`): a test that repeats or samples
+/// does it in full.
+pub fn thorough() -> bool {
+    std::env::var_os(ALL).is_some()
+}
+
 /// Begins the last line of a test's own process.
 const VERDICT: &str = "verdict: ";
 
@@ -64,6 +73,10 @@ pub fn run(filter: &Regex, all: bool) -> Result<bool> {
     }
     let slow = system::is_slow()?;
     let before = ndctl::namespaces("")?;
+    if all {
+        // For the tests' own processes.
+        std::env::set_var(ALL, "1");
+    }
     each(&chosen, |test| {
         if slow && !all && !test.is_essential() {
             return Verdict {

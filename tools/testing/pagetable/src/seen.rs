@@ -41,15 +41,17 @@ impl Question {
         );
     }
 
-    /// Asks the walk for the first page, and, with rights that forbid nothing, for what is mapped
-    /// there.
-    pub fn walk_page(&self, memory: &Memory, root: u64) -> (Vec<Shown>, Vec<Shown>) {
-        let ask = |access| {
-            let mut seen = Collect::all();
-            walk::walk_page(memory, self.root(root), self.start, access, &mut seen);
-            seen.shown
-        };
-        (ask(self.access()), ask(Access::none()))
+    /// Asks the walk for the first page.
+    pub fn walk_page(&self, memory: &Memory, root: u64) -> Vec<Shown> {
+        let mut seen = Collect::all();
+        walk::walk_page(
+            memory,
+            self.root(root),
+            self.start,
+            self.access(),
+            &mut seen,
+        );
+        seen.shown
     }
 
     /// Asks the model: leaves as the walk has to show them.

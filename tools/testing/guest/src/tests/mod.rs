@@ -99,6 +99,9 @@ const ESSENTIAL: &[&str] = &[
     "pmem::personalities",
     "pmem::io::fsdax",
     "pmem::rebind::fsdax-mem",
+    "pmem::no-memory::fsdax-dev",
+    "pmem::garbage::info-block",
+    "pmem::virtio",
     "pmem::poison",
     "nfit::smoke",
 ];

@@ -12,6 +12,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::{Made, DRIVER};
 use crate::data;
 use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping};
+use crate::runner;
 use crate::system::{self, iomem, line_diff};
 use crate::tests::Test;
 use crate::vmstat::settled;
@@ -30,7 +31,7 @@ pub fn tests() -> Vec<Test> {
     .map(|(name, arguments)| {
         Test::new(
             format!("pmem::rebind::{name}"),
-            300,
+            900,
             "unbinding the driver while a program reads and writes hangs, ends in a complaint of the kernel, \
              or leaves something behind: memory, a range in /proc/iomem, a disk",
             move || rebind(arguments),
@@ -55,7 +56,11 @@ fn slab() -> Result<u64> {
 }
 
 fn rebind(arguments: &str) -> Result<String> {
-    let rounds = if system::is_slow()? { 12 } else { 60 };
+    let rounds = match runner::thorough() {
+        true => 1000,
+        false if system::is_slow()? => 12,
+        false => 60,
+    };
     let made = Made::new(arguments)?;
     let device = made.bound()?;
     let node = made.node()?;
