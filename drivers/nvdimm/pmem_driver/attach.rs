@@ -113,6 +113,10 @@ fn limits(context: &Context<'_>, namespace: &Namespace<'_>, has_pages: bool) -> 
             "unable to guarantee persistence of writes\n"
         ),
     }
+    // Bytes are copied by the CPU. Only a flush that the host has to do takes time.
+    if context.region().is_synchronous() {
+        features |= Features::NOWAIT;
+    }
     if has_pages {
         features |= Features::DAX;
     }

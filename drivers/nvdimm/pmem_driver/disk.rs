@@ -42,8 +42,12 @@ impl Media {
     fn transfer(&self, bio: &Bio) -> Result {
         let _accounting = bio.start_accounting();
         if bio.is_write() {
-            bio.segments()
-                .try_for_each(|(sector, segment)| self.write(sector, segment))
+            bio.segments().try_for_each(|(sector, segment)| {
+                if bio.is_nowait() && self.is_bad(sector, segment.len()) {
+                    return Err(EAGAIN);
+                }
+                self.write(sector, segment)
+            })
         } else {
             bio.segments()
                 .try_for_each(|(sector, segment)| self.read(sector, segment))

@@ -115,7 +115,7 @@ impl Media {
     }
 
     /// Copies to the medium. What is known to be bad is cleared before, which is what a write is
-    /// good for.
+    /// good for; that sleeps.
     #[inline]
     pub(crate) fn write(&self, sector: u64, from: Segment<'_>) -> Result {
         if self.is_bad(sector, from.len()) {

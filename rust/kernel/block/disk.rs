@@ -50,6 +50,10 @@ impl Features {
     /// I/O is done when submitting returns. C: `BLK_FEAT_SYNCHRONOUS`.
     #[doc(alias = "BLK_FEAT_SYNCHRONOUS")]
     pub const SYNCHRONOUS: Self = Self(bindings::BLK_FEAT_SYNCHRONOUS);
+    /// It does what it is asked for without sleeping, or says `EAGAIN`, where the bio wants that.
+    /// C: `BLK_FEAT_NOWAIT`.
+    #[doc(alias = "BLK_FEAT_NOWAIT")]
+    pub const NOWAIT: Self = Self(bindings::BLK_FEAT_NOWAIT);
     /// Its memory can be mapped. C: `BLK_FEAT_DAX`.
     #[doc(alias = "BLK_FEAT_DAX")]
     pub const DAX: Self = Self(bindings::BLK_FEAT_DAX);
@@ -92,7 +96,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// The files that the disk has in sysfs.
     type Attributes: sysfs::Group<Self>;
 
-    /// Does what the bio asks for, and ends it. May sleep.
+    /// Does what the bio asks for, and ends it. May sleep, unless the disk has
+    /// [`Features::NOWAIT`] and [`Bio::is_nowait`].
     fn submit(&self, bio: Bio);
 
     /// The sectors that are known to be bad, which sysfs shows.

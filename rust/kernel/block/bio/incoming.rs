@@ -89,6 +89,14 @@ impl Bio {
         self.flags() & flag(bindings::req_flag_bits___REQ_FUA) != 0
     }
 
+    /// Whether who submits it must not be put to sleep: `EAGAIN` is an answer then. C:
+    /// `REQ_NOWAIT`.
+    #[doc(alias = "REQ_NOWAIT")]
+    #[inline]
+    pub fn is_nowait(&self) -> bool {
+        self.flags() & flag(bindings::req_flag_bits___REQ_NOWAIT) != 0
+    }
+
     /// Begins to account for it, if the disk's I/O is accounted for. C: `bio_start_io_acct()`.
     #[doc(alias = "bio_start_io_acct")]
     #[inline]

@@ -4,7 +4,7 @@
 //! said about it in sysfs.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -57,6 +57,13 @@ pub fn tests() -> Vec<Test> {
             90,
             "fsync(), O_DSYNC or a flush of the disk fails, or takes the data with it",
             flush,
+        ),
+        Test::new(
+            "pmem::differs_nowait",
+            60,
+            "I/O that must not wait is refused, so that io_uring hands each request to a worker thread, or it \
+             moves wrong bytes",
+            nowait,
         ),
         Test::new(
             "pmem::read-only",
@@ -247,6 +254,45 @@ fn flush() -> Result<String> {
     made.cycle()?;
     check(&node_reader(&made)?, &bytes)?;
     Ok(format!("{} synced writes", bytes.chunks(300_001).len()))
+}
+
+/// preadv2(2) or pwritev2(2) of all of `memory`.
+pub fn without_wait(disk: &File, memory: &Mapping, at: u64, write: bool) -> io::Result<usize> {
+    let part = libc::iovec {
+        iov_base: memory.addr() as *mut libc::c_void,
+        iov_len: memory.len(),
+    };
+    let call = if write { libc::pwritev2 } else { libc::preadv2 };
+    // SAFETY: one vector, which describes memory of our own.
+    let n = unsafe {
+        call(
+            disk.as_raw_fd(),
+            &part,
+            1,
+            at as libc::off_t,
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+fn nowait() -> Result<String> {
+    const CHUNK: usize = 64 << 10;
+    for arguments in ["-m raw", "-m fsdax -M dev"] {
+        let made = Made::new(arguments)?;
+        let disk = open_rw(&made.node()?, true)?;
+        let memory = Mapping::anonymous(CHUNK)?;
+        let bytes = data::bytes(12, CHUNK);
+        memory.write(0, &bytes);
+        for write in [true, false] {
+            let n = without_wait(&disk, &memory, AT, write)
+                .with_context(|| format!("{arguments}, write {write}"))?;
+            ensure!(n == CHUNK, "{arguments}, write {write}: {n} bytes");
+            memory.require(0, &bytes, "what was moved without waiting")?;
+            memory.write(0, &vec![0; if write { CHUNK } else { 0 }]);
+        }
+    }
+    Ok("raw and fsdax".into())
 }
 
 fn read_only() -> Result<String> {

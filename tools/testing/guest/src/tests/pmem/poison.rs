@@ -6,7 +6,7 @@ use std::io;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::Made;
+use super::{io::without_wait, Made};
 use crate::command::Cmd;
 use crate::data;
 use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping, PAGE};
@@ -70,6 +70,11 @@ fn poison() -> Result<String> {
             let good = good as usize;
             memory.require(0, &bytes[good..good + 512], "a good sector by a bad one")?;
         }
+    }
+    // To clear it takes time. (The C driver serves no such request at all.)
+    match without_wait(&disk, &memory, 0, true) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {}
+        other => bail!("a write over it that must not wait gives {other:?}, not EAGAIN"),
     }
     // Whole pages over the first, by many pages in one bio.
     memory.write(0, &bytes);
