@@ -62,9 +62,22 @@ pub(crate) fn busy_page(mapping: &Mapping, first: usize, last: usize) -> Option<
 }
 
 /// Waits until nobody has a page of the file, which is about to be freed. Sleeps, and no signal ends
-/// that.
+/// that: the blocks will be another file's. When it takes long, the log says what it waits for.
 pub(crate) fn wait_all_idle(mapping: &Mapping) {
+    const LONG: u32 = 8;
+
+    let mut seconds = 0u32;
     while let Some(page) = busy_page(mapping, 0, usize::MAX) {
         page.wait_idle();
+        seconds = seconds.saturating_add(1);
+        if seconds >= LONG && seconds.is_power_of_two() {
+            let inode = mapping.inode();
+            let (major, minor) = inode.device_numbers();
+            kernel::pr_warn!(
+                "{} {major}:{minor}: inode {} is to be freed and somebody has its pages pinned\n",
+                inode.filesystem_name(),
+                inode.number(),
+            );
+        }
     }
 }

@@ -8,6 +8,7 @@ use kernel::{
     c_str,
     dax::counts::{lines, COLUMNS},
     debugfs::{Dir, Show},
+    fs::inode::device_numbers,
     seq_file::SeqFile,
     seq_print,
 };
@@ -36,7 +37,7 @@ impl Show for Faults {
         }
         seq_print!(file, "\n");
         for line in lines() {
-            let (major, minor) = (line.device >> 20, line.device & 0xf_ffff);
+            let (major, minor) = device_numbers(line.device);
             seq_print!(file, "{major}:{minor} {}", line.name());
             for count in line.counts {
                 seq_print!(file, " {count}");

@@ -76,6 +76,40 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
         self.walk.lock()
     }
 
+    /// If it is huge memory: makes it as many small entries, and has that locked which it was locked
+    /// for. Sleeps.
+    ///
+    /// Where a file shares its blocks, one page of a huge entry may get a block of its own. C puts a
+    /// small entry in the place of the huge one then, which stands for 2 MiB and counts as a page.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn split(&mut self) -> Result {
+        let (huge, index) = (self.entry, self.index());
+        let first = huge.size().align(index);
+        let part = |page: usize| huge.part(page.wrapping_sub(first));
+        let (Size::Huge, Some(ours)) = (huge.size(), part(index)) else {
+            return Ok(());
+        };
+        self.walk.prepare_split(ours)?;
+        let mut tree = self.walk.lock();
+        tree.split(ours.locked());
+        for page in (first..).take(huge.size().pages()) {
+            tree.set(page);
+            if let (Some(entry), true) = (part(page), page != index) {
+                tree.replace(entry);
+            }
+        }
+        tree.set(index);
+        // Who waits for the huge entry waits in another queue than who will wait for the small.
+        tree.wake(huge, Wake::All);
+        drop(tree);
+        // INVARIANT: In its place, locked.
+        self.entry = ours;
+        Ok(())
+    }
+
     /// Says that `entry` has been put in its place, locked.
     pub(crate) fn replaced_by(&mut self, entry: Entry) {
         self.entry = entry;

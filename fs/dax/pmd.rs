@@ -30,8 +30,8 @@ pub(crate) fn handle(
     operations: &Operations,
 ) -> Answer {
     let inode = fault.mapping().inode();
-    // CAST: Sizes are not negative.
-    let pages = (inode.size() as usize).div_ceil(PAGE_SIZE);
+    // CAST: Sizes are not negative. OVERFLOW: Nor larger than `i64` can count.
+    let pages = (inode.size() as usize).wrapping_add(PAGE_SIZE - 1) / PAGE_SIZE;
     trace::pmd_fault(inode, fault, pages);
     let answer = match locked_fault(fault, sync, operations, pages) {
         Ok(answer) => {

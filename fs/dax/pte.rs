@@ -120,6 +120,9 @@ fn map_page(
         Ok(direct) => direct,
         Err(unfit) => return Answer::from_error(unfit.error()),
     };
+    if map.is_shared() && locked.split().is_err() {
+        return Answer::OOM;
+    }
     insert::frames(locked, fault, extents, &direct, Size::Page);
     if write && map.is_shared() {
         let copied = copy::around(

@@ -158,15 +158,25 @@ fn add(place: usize, event: Event) {
 #[cold]
 #[inline(never)]
 fn count_slowly(inode: &Inode, event: Event) {
-    if let Some(place) = find(key_of(inode)).or_else(|| take(inode)) {
+    if let Some(place) = find(inode).or_else(|| take(inode)) {
         add(place, event);
     }
 }
 
-fn find(key: u64) -> Option<usize> {
-    PLACES
-        .iter()
-        .position(|place| place.key.load(Ordering::Acquire) == key)
+/// The first place, in the order in which places are given to this filesystem, with such a key.
+fn find_key(inode: &Inode, wanted: impl Fn(u64) -> bool) -> Option<usize> {
+    (0..FILESYSTEMS)
+        .map(|n| hash(inode.device()).wrapping_add(n) % FILESYSTEMS)
+        .find(|&number| {
+            PLACES
+                .get(number)
+                .is_some_and(|place| wanted(place.key.load(Ordering::Acquire)))
+        })
+}
+
+fn find(inode: &Inode) -> Option<usize> {
+    let key = key_of(inode);
+    find_key(inode, |other| other == key)
 }
 
 /// Gives the filesystem a place: that of another on the same device, or a free one, near its hash if
@@ -177,17 +187,9 @@ fn take(inode: &Inode) -> Option<usize> {
         return None;
     }
     let key = key_of(inode);
-    let same = |place: &Place| place.key.load(Ordering::Relaxed) >> 32 == key >> 32;
-    let number = find(key).or_else(|| {
-        let number = PLACES.iter().position(same).or_else(|| {
-            (0..FILESYSTEMS)
-                .map(|n| hash(inode.device()).wrapping_add(n) % FILESYSTEMS)
-                .find(|&n| {
-                    PLACES
-                        .get(n)
-                        .is_some_and(|place| place.key.load(Ordering::Relaxed) == 0)
-                })
-        })?;
+    let number = find(inode).or_else(|| {
+        let number = find_key(inode, |other| other >> 32 == key >> 32)
+            .or_else(|| find_key(inode, |other| other == 0))?;
         PLACES.get(number)?.occupy(number, key, inode);
         Some(number)
     });
@@ -234,25 +236,27 @@ impl Line {
 
 /// All filesystems that had faults.
 pub fn lines() -> impl Iterator<Item = Line> {
-    PLACES.iter().enumerate().filter_map(|(number, place)| {
-        let key = place.key.load(Ordering::Acquire);
-        if key == 0 {
-            return None;
-        }
-        let mut name = [0; 16];
-        for (to, from) in name.chunks_exact_mut(8).zip(&place.name) {
-            to.copy_from_slice(&from.load(Ordering::Relaxed).to_ne_bytes());
-        }
-        let first = number.wrapping_mul(COUNTS);
-        Some(Line {
-            // CAST: The upper half.
-            device: (key >> 32) as u32,
-            name,
-            counts: core::array::from_fn(|column| {
-                let index = first.wrapping_add(column);
-                // SAFETY: An element of the array.
-                unsafe { bindings::dax_fault_counts_sum(index as _) as u64 }
-            }),
+    (0..)
+        .zip(&PLACES)
+        .filter_map(|(number, place): (usize, _)| {
+            let key = place.key.load(Ordering::Acquire);
+            if key == 0 {
+                return None;
+            }
+            let mut name = [0; 16];
+            for (to, from) in name.chunks_exact_mut(8).zip(&place.name) {
+                to.copy_from_slice(&from.load(Ordering::Relaxed).to_ne_bytes());
+            }
+            let first = number.wrapping_mul(COUNTS);
+            Some(Line {
+                // CAST: The upper half.
+                device: (key >> 32) as u32,
+                name,
+                counts: core::array::from_fn(|column| {
+                    let index = first.wrapping_add(column);
+                    // SAFETY: An element of the array.
+                    unsafe { bindings::dax_fault_counts_sum(index as _) as u64 }
+                }),
+            })
         })
-    })
 }

@@ -156,6 +156,18 @@ impl Entry {
         }
     }
 
+    /// The page `n` of it as an entry of its own, not locked, if it is memory of the device.
+    #[inline]
+    pub const fn part(self, n: usize) -> Option<Self> {
+        match self.pfn() {
+            // INVARIANT: One of its frames.
+            Some(pfn) if n < self.size().pages() => {
+                Some(Self::new(Pfn::new(pfn.nr().wrapping_add(n)), Size::Page, 0))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether somebody has locked it.
     #[inline]
     pub const fn is_locked(self) -> bool {

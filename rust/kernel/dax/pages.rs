@@ -143,7 +143,7 @@ impl Entry {
     #[inline]
     pub fn associate(self, tree: &Tree<'_, '_>, index: usize, shared: bool) {
         let owner = tree.mapping().as_raw();
-        for (n, page) in self.pages().enumerate() {
+        for (n, page) in (0..).zip(self.pages()) {
             if shared {
                 page.share();
                 continue;

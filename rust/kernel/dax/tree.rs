@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bindings,
-    error::{code::ENOMEM, Error},
+    error::{code::ENOMEM, Error, Result},
 };
 use core::{
     ffi::c_void,
@@ -182,6 +182,22 @@ impl<'a> Walk<'a> {
         unsafe { bindings::xas_nomem(&mut self.state, gfp) }
     }
 
+    /// Gets the memory that it takes to [split](Tree::split) a huge entry. Sleeps. C:
+    /// `xas_split_alloc()`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[doc(alias = "xas_split_alloc")]
+    pub fn prepare_split(&mut self, into: Entry) -> Result {
+        self.reset();
+        let (order, gfp) = (Size::Huge.order(), bindings::GFP_KERNEL);
+        let word = into.into_word() as *mut c_void;
+        // SAFETY: By the invariant the state is valid; the array is not locked.
+        unsafe { bindings::xas_split_alloc(&mut self.state, word, order, gfp) };
+        self.error().map_or(Ok(()), Err)
+    }
+
     /// Wakes who waits for the entry here. C: `dax_wake_entry()`.
     #[inline]
     pub fn wake(&self, entry: Entry, whom: Wake) {
@@ -342,6 +358,15 @@ impl Tree<'_, '_> {
                 .store(entry.into_word(), Ordering::Release);
         }
         old
+    }
+
+    /// Puts `into` into every place of the huge entry here, which was [prepared
+    /// for](Walk::prepare_split). Marks stay. C: `xas_split()`.
+    #[doc(alias = "xas_split")]
+    pub fn split(&mut self, into: Entry) {
+        let word = into.into_word() as *mut c_void;
+        // SAFETY: A valid state, the array locked; an entry keeps the invariant of the mapping.
+        unsafe { bindings::xas_split(&mut self.walk.state, word, Size::Huge.order()) };
     }
 
     /// Whether the entry here has the mark. C: `xas_get_mark()`.

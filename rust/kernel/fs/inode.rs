@@ -93,6 +93,17 @@ impl Inode {
         unsafe { (*(*self.as_raw()).i_sb).s_dev }
     }
 
+    /// The same as its two parts. C: `MAJOR()`, `MINOR()`.
+    pub fn device_numbers(&self) -> (u32, u32) {
+        device_numbers(self.device())
+    }
+
+    /// The number of the inode in its filesystem. C: `i_ino`.
+    pub fn number(&self) -> usize {
+        // SAFETY: By the invariant the field is there.
+        unsafe { (*self.as_raw()).i_ino as usize }
+    }
+
     /// What tells filesystems on one device that come after each other apart, unless they are of
     /// one type.
     #[inline]
@@ -116,4 +127,11 @@ impl Inode {
             unsafe { bindings::dax_assert_inode_locked(self.as_raw(), write) };
         }
     }
+}
+
+/// The two parts of a device number. C: `MAJOR()`, `MINOR()`.
+#[doc(alias = "MAJOR")]
+#[doc(alias = "MINOR")]
+pub const fn device_numbers(device: u32) -> (u32, u32) {
+    (device >> 20, device & 0xf_ffff)
 }
