@@ -236,27 +236,26 @@ impl Line {
 
 /// All filesystems that had faults.
 pub fn lines() -> impl Iterator<Item = Line> {
-    (0..)
-        .zip(&PLACES)
-        .filter_map(|(number, place): (usize, _)| {
-            let key = place.key.load(Ordering::Acquire);
-            if key == 0 {
-                return None;
-            }
-            let mut name = [0; 16];
-            for (to, from) in name.chunks_exact_mut(8).zip(&place.name) {
-                to.copy_from_slice(&from.load(Ordering::Relaxed).to_ne_bytes());
-            }
-            let first = number.wrapping_mul(COUNTS);
-            Some(Line {
-                // CAST: The upper half.
-                device: (key >> 32) as u32,
-                name,
-                counts: core::array::from_fn(|column| {
-                    let index = first.wrapping_add(column);
-                    // SAFETY: An element of the array.
-                    unsafe { bindings::dax_fault_counts_sum(index as _) as u64 }
-                }),
-            })
+    (0..FILESYSTEMS).filter_map(|number| {
+        let place = PLACES.get(number)?;
+        let key = place.key.load(Ordering::Acquire);
+        if key == 0 {
+            return None;
+        }
+        let mut name = [0; 16];
+        for (to, from) in name.chunks_exact_mut(8).zip(&place.name) {
+            to.copy_from_slice(&from.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        let first = number.wrapping_mul(COUNTS);
+        Some(Line {
+            // CAST: The upper half.
+            device: (key >> 32) as u32,
+            name,
+            counts: core::array::from_fn(|column| {
+                let index = first.wrapping_add(column);
+                // SAFETY: An element of the array.
+                unsafe { bindings::dax_fault_counts_sum(index as _) as u64 }
+            }),
         })
+    })
 }

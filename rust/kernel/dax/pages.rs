@@ -127,15 +127,19 @@ impl Page {
 }
 
 impl Entry {
-    /// The frames, if it is memory of the device.
+    /// The pages, if it is memory of the device, and their places in it.
     #[inline]
-    fn pages(self) -> impl Iterator<Item = Page> {
+    fn pages(self) -> impl Iterator<Item = (usize, Page)> {
         let (first, count) = match self.pfn() {
             Some(pfn) => (pfn.nr(), self.size().pages()),
             None => (0, 0),
         };
-        // SAFETY: By the invariant of an entry its frames have pages that stay.
-        (0..count).map(move |n| unsafe { Page::from_pfn(Pfn::new(first.wrapping_add(n))) })
+        (0..count).map(move |n| {
+            // SAFETY: By the invariant of an entry its frames have pages that stay.
+            (n, unsafe {
+                Page::from_pfn(Pfn::new(first.wrapping_add(n)))
+            })
+        })
     }
 
     /// Its pages belong to the mapping from now on; `index` is that of the first. C:
@@ -143,7 +147,7 @@ impl Entry {
     #[inline]
     pub fn associate(self, tree: &Tree<'_, '_>, index: usize, shared: bool) {
         let owner = tree.mapping().as_raw();
-        for (n, page) in (0..).zip(self.pages()) {
+        for (n, page) in self.pages() {
             if shared {
                 page.share();
                 continue;
@@ -161,7 +165,7 @@ impl Entry {
     #[inline]
     pub fn disassociate(self, mapping: &Mapping, truncated: bool) {
         let owner = mapping.as_raw();
-        for page in self.pages() {
+        for (_, page) in self.pages() {
             if truncated && page.is_busy() {
                 crate::warn_once!("fs_dax: a page of a file is truncated while somebody uses it");
             }
@@ -181,12 +185,14 @@ impl Entry {
     /// The first of its pages that somebody has besides the mapping. C: `dax_busy_page()`.
     #[inline]
     pub fn busy_page(self) -> Option<Page> {
-        self.pages().find(|page| page.is_busy())
+        self.pages()
+            .map(|(_, page)| page)
+            .find(|page| page.is_busy())
     }
 
     /// Its first page, if it is memory of the device.
     #[inline]
     pub fn first_page(self) -> Option<Page> {
-        self.pages().next()
+        self.pages().next().map(|(_, page)| page)
     }
 }
