@@ -75,6 +75,23 @@ impl Size {
 /// The lowest bit is set. Unless it is empty or zero, the frames are memory of a device with
 /// `struct page`s, which stay as long as the entry is in a mapping: the filesystem has the device,
 /// and truncates its mappings before it lets it go.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{dax::entry::{Entry, Size}, mm::pfn::Pfn};
+///
+/// let hole = Entry::zero(Pfn::new(0x1234), Size::Huge);
+/// assert!(hole.is_zero() && !hole.is_empty() && !hole.is_locked());
+/// assert!(hole.locked().is_locked() && hole.locked().unlocked() == hole);
+/// assert_eq!(hole.size(), Size::Huge);
+/// // The page of zeroes is no memory of the file's.
+/// assert!(hole.pfn().is_none() && hole.part(0).is_none());
+/// // The word of C: a number, 2 MiB, zeroes.
+/// assert_eq!(hole.into_word(), 0x1234 << 5 | 0b01101);
+/// assert_eq!(Entry::empty(Size::Page).into_word(), 0b10001);
+/// assert_eq!(Size::Huge.align(0x3ff), 0x200);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Entry(usize);
