@@ -28,10 +28,8 @@ use core::ptr::{null_mut, NonNull};
 use kernel::{
     bindings,
     dax::{
-        entry::{page_of, Entry, Size},
-        folio::Folio,
+        entry::{page_of, Size},
         mapping::Mapping,
-        pages::Page,
         reader::Device,
         wait,
     },
@@ -409,7 +407,7 @@ pub unsafe extern "C" fn dax_delete_mapping_entry(
 ) -> c_int {
     // SAFETY: The caller's promise.
     let mapping = unsafe { Mapping::from_raw(mapping) };
-    let removed = invalidate::remove(mapping, index as usize, invalidate::When::Truncated);
+    let removed = invalidate::remove(mapping, index, invalidate::When::Truncated);
     if !removed {
         kernel::warn_once!("fs_dax: an entry is gone before it was truncated");
     }
@@ -428,92 +426,5 @@ pub unsafe extern "C" fn dax_invalidate_mapping_entry_sync(
 ) -> c_int {
     // SAFETY: The caller's promise.
     let mapping = unsafe { Mapping::from_raw(mapping) };
-    c_int::from(invalidate::remove(
-        mapping,
-        index as usize,
-        invalidate::When::Clean,
-    ))
-}
-
-/// Locks the entry of a folio. Sleeps. Returns a cookie for `dax_unlock_folio()`, or 0.
-///
-/// # Safety
-///
-/// `folio` is of a page map that the caller has a reference to.
-#[export]
-pub unsafe extern "C" fn dax_lock_folio(folio: *mut bindings::folio) -> bindings::dax_entry_t {
-    // SAFETY: The caller's promise.
-    let folio = NonNull::new(folio).map(|folio| unsafe { Folio::from_raw(folio) });
-    folio.map_or(0, failure::lock_folio) as bindings::dax_entry_t
-}
-
-/// Unlocks the entry of a folio.
-///
-/// # Safety
-///
-/// `dax_lock_folio()` has given `cookie`, which is not 0, for `folio`.
-#[export]
-pub unsafe extern "C" fn dax_unlock_folio(
-    folio: *mut bindings::folio,
-    cookie: bindings::dax_entry_t,
-) {
-    let Some(folio) = NonNull::new(folio) else {
-        return;
-    };
-    if cookie as usize == failure::NOT_NEEDED {
-        return;
-    }
-    // SAFETY: The caller's promise: a locked entry keeps its mapping.
-    unsafe {
-        let folio = Folio::from_raw(folio);
-        if let Some(mapping) = folio.locked_owner() {
-            failure::unlock(mapping, folio.index(), Entry::from_cookie(cookie as usize));
-        }
-    }
-}
-
-/// Locks the entry of a file's page, and writes to `page` which page of the device that is. Sleeps.
-/// Returns a cookie for `dax_unlock_mapping_entry()`, or 0.
-///
-/// # Safety
-///
-/// `mapping` is valid, and `page` is valid for writes.
-#[export]
-pub unsafe extern "C" fn dax_lock_mapping_entry(
-    mapping: *mut bindings::address_space,
-    index: c_ulong,
-    page: *mut *mut bindings::page,
-) -> bindings::dax_entry_t {
-    // SAFETY: The caller's promise.
-    let mapping = unsafe { Mapping::from_raw(mapping) };
-    let (cookie, first) = failure::lock_index(mapping, index as usize);
-    if let Some(first) = first {
-        // SAFETY: The caller's promise.
-        unsafe { page.write(Page::as_raw(first)) };
-    }
-    cookie as bindings::dax_entry_t
-}
-
-/// Unlocks the entry of a file's page.
-///
-/// # Safety
-///
-/// `dax_lock_mapping_entry()` has given `cookie`, which is not 0, for the same page.
-#[export]
-pub unsafe extern "C" fn dax_unlock_mapping_entry(
-    mapping: *mut bindings::address_space,
-    index: c_ulong,
-    cookie: bindings::dax_entry_t,
-) {
-    if cookie as usize == failure::NOT_NEEDED {
-        return;
-    }
-    // SAFETY: The caller's promise.
-    let (mapping, entry) = unsafe {
-        (
-            Mapping::from_raw(mapping),
-            Entry::from_cookie(cookie as usize),
-        )
-    };
-    failure::unlock(mapping, index as usize, entry);
+    c_int::from(invalidate::remove(mapping, index, invalidate::When::Clean))
 }

@@ -92,9 +92,9 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
         let (Size::Huge, Some(ours)) = (huge.size(), part(index)) else {
             return Ok(());
         };
-        self.walk.prepare_split(ours)?;
+        self.walk.prepare_split(ours.locked())?;
         let mut tree = self.walk.lock();
-        tree.split(ours.locked());
+        tree.split();
         for page in (first..).take(huge.size().pages()) {
             tree.set(page);
             if let (Some(entry), true) = (part(page), page != index) {

@@ -125,7 +125,7 @@ fn hash(device: u32) -> usize {
 #[inline(always)]
 fn key_of(inode: &Inode) -> u64 {
     // Types are words in memory that is never the same for two.
-    u64::from(inode.device()) << 32 | (inode.filesystem_id() as u64 & 0xffff_ffff)
+    (u64::from(inode.device()) << 32) | (inode.filesystem_id() as u64 & 0xffff_ffff)
 }
 
 /// Counts an event of a filesystem. Any context.

@@ -88,7 +88,7 @@ impl Size {
 /// // The page of zeroes is no memory of the file's.
 /// assert!(hole.pfn().is_none() && hole.part(0).is_none());
 /// // The word of C: a number, 2 MiB, zeroes.
-/// assert_eq!(hole.into_word(), 0x1234 << 5 | 0b01101);
+/// assert_eq!(hole.into_word(), (0x1234 << 5) | 0b01101);
 /// assert_eq!(Entry::empty(Size::Page).into_word(), 0b10001);
 /// assert_eq!(Size::Huge.align(0x3ff), 0x200);
 /// ```
@@ -110,7 +110,7 @@ impl Entry {
             Size::Page => 0,
             Size::Huge => Self::HUGE,
         };
-        Self(pfn.nr() << Self::SHIFT | huge | flags | Self::VALUE)
+        Self((pfn.nr() << Self::SHIFT) | huge | flags | Self::VALUE)
     }
 
     /// Nothing yet.

@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
     /// The page, in the file, that it is at.
     #[inline]
     pub fn index(&self) -> usize {
-        self.state.xa_index as usize
+        self.state.xa_index
     }
 
     /// Forgets all but the index. C: `xas_reset()`.
@@ -182,8 +182,8 @@ impl<'a> Walk<'a> {
         unsafe { bindings::xas_nomem(&mut self.state, gfp) }
     }
 
-    /// Gets the memory that it takes to [split](Tree::split) a huge entry. Sleeps. C:
-    /// `xas_split_alloc()`.
+    /// Gets the memory that it takes to [split](Tree::split) a huge entry, with `into` in every place
+    /// of it. Sleeps. C: `xas_split_alloc()`.
     ///
     /// # Errors
     ///
@@ -360,12 +360,16 @@ impl Tree<'_, '_> {
         old
     }
 
-    /// Puts `into` into every place of the huge entry here, which was [prepared
-    /// for](Walk::prepare_split). Marks stay. C: `xas_split()`.
+    /// Puts what it was [prepared for](Walk::prepare_split) into every place of the huge entry here.
+    /// Marks stay. C: `xas_split()`.
     #[doc(alias = "xas_split")]
-    pub fn split(&mut self, into: Entry) {
-        let word = into.into_word() as *mut c_void;
-        // SAFETY: A valid state, the array locked; an entry keeps the invariant of the mapping.
+    pub fn split(&mut self) {
+        if self.walk.state.xa_alloc.is_null() {
+            return;
+        }
+        // What is in the nodes is there already; this only has to be a number, as an entry is.
+        let word = Entry::empty(Size::Page).into_word() as *mut c_void;
+        // SAFETY: A valid state, the array locked, and nodes to split into.
         unsafe { bindings::xas_split(&mut self.walk.state, word, Size::Huge.order()) };
     }
 

@@ -101,7 +101,7 @@ impl Inode {
     /// The number of the inode in its filesystem. C: `i_ino`.
     pub fn number(&self) -> usize {
         // SAFETY: By the invariant the field is there.
-        unsafe { (*self.as_raw()).i_ino as usize }
+        unsafe { (*self.as_raw()).i_ino }
     }
 
     /// What tells filesystems on one device that come after each other apart, unless they are of

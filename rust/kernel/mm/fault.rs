@@ -154,14 +154,14 @@ impl<'a> Fault<'a> {
     #[inline]
     pub fn address(&self) -> usize {
         // SAFETY: By the invariant the field is there.
-        unsafe { (*self.as_raw()).__bindgen_anon_1.address as usize }
+        unsafe { (*self.as_raw()).__bindgen_anon_1.address }
     }
 
     /// The page of the file that is there.
     #[inline]
     pub fn index(&self) -> usize {
         // SAFETY: By the invariant the field is there.
-        unsafe { (*self.as_raw()).__bindgen_anon_1.pgoff as usize }
+        unsafe { (*self.as_raw()).__bindgen_anon_1.pgoff }
     }
 
     /// Whether it was a store. C: `FAULT_FLAG_WRITE`.
@@ -183,7 +183,7 @@ impl<'a> Fault<'a> {
     pub fn vma_range(&self) -> (usize, usize) {
         // SAFETY: By the invariant the VMA is valid.
         let range = unsafe { (*self.vma()).__bindgen_anon_1.__bindgen_anon_1 };
-        (range.vm_start as usize, range.vm_end as usize)
+        (range.vm_start, range.vm_end)
     }
 
     #[inline]
