@@ -5,7 +5,6 @@
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
 use crate::{bindings, types::Opaque};
-use core::ptr::addr_of;
 
 /// Where data comes from or goes to, and how much of it there still is. C: `struct iov_iter`.
 ///
@@ -37,13 +36,14 @@ impl IovIter {
     #[doc(alias = "iov_iter_count")]
     #[inline]
     pub fn count(&self) -> usize {
-        // SAFETY: By the invariant the iterator is valid.
+        // SAFETY: By the invariant the iterator is valid, and every kind has a count.
         unsafe {
-            addr_of!((*self.0.get()).__bindgen_anon_1)
-                .cast::<bindings::iov_iter__bindgen_ty_1__bindgen_ty_1>()
-                .read()
+            (*self.0.get())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .as_ref()
+                .count
         }
-        .count
     }
 
     /// Whether it is data that is written to a file. C: `iov_iter_rw() == WRITE`.
