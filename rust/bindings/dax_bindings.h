@@ -41,11 +41,9 @@
 #include <linux/wait_bit.h>
 #include <linux/writeback.h>
 #include <linux/xarray.h>
-#ifdef CONFIG_RUST_FS_DAX
 #include <linux/fs_dax_glue.h>
 #include <trace/events/fs_dax.h>
 #include <trace/events/fs_dax_fallback.h>
-#endif
 
 #if IS_ENABLED(CONFIG_LIBNVDIMM)
 #include <linux/libnvdimm.h>
