@@ -4,8 +4,8 @@
 //! the Rust one.
 //!
 //! A test of the wrong kernel proves nothing, so this is asked before every
-//! run, and more than one witness is heard: the kernel's configuration, for the
-//! registry also what it shows in debugfs, and which symbols the kernel and its
+//! run, and more than one witness is heard: the kernel's configuration, what the
+//! registry and fs/dax show in debugfs, and which symbols the kernel and its
 //! modules have.
 //! Witnesses that disagree are an error, not a vote.
 
@@ -157,11 +157,7 @@ fn from_debugfs(source: &'static str) -> Result<Evidence> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => ("absent".into(), Language::C),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
-    Ok(Evidence {
-        source,
-        saw,
-        says,
-    })
+    Ok(Evidence { source, saw, says })
 }
 
 /// The symbols of vmlinux.
