@@ -6,7 +6,7 @@
 //! reference wakes him; but `folio_put()` does not ask what it puts, and the futex code and
 //! `access_remote_vm()` put the pages that GUP gave them with it. Then nobody wakes the one who waits.
 //!
-//! To ask there would cost every user of every folio. Here it costs only who waits: `fs/dax.c` says
+//! To ask there would cost every user of every folio. Here it costs only who waits: fs/dax says
 //! which page is about to be waited for, and as long as it is busy a worker looks at it now and then.
 //!
 //! ```text

@@ -16,18 +16,22 @@
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/device.h>
+#include <linux/fs.h>
 #include <linux/init.h>
 #include <linux/io.h>
+#include <linux/iomap.h>
 #include <linux/ioport.h>
 #include <linux/kstrtox.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap_registry.h>
+#include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
 #include <linux/pfn_t.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
+#include <linux/rmap.h>
 #include <linux/secretmem.h>
 #include <linux/seq_file.h>
 #include <linux/set_memory.h>
@@ -35,7 +39,11 @@
 #include <linux/sysfs.h>
 #include <linux/uio.h>
 #include <linux/wait_bit.h>
+#include <linux/writeback.h>
 #include <linux/xarray.h>
+#include <linux/fs_dax_glue.h>
+#include <trace/events/fs_dax.h>
+#include <trace/events/fs_dax_fallback.h>
 
 #if IS_ENABLED(CONFIG_LIBNVDIMM)
 #include <linux/libnvdimm.h>
@@ -54,6 +62,12 @@ const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
 const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_ZONES_PGSHIFT = ZONES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
+const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_DIRTY = PAGECACHE_TAG_DIRTY;
+const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_TOWRITE = PAGECACHE_TAG_TOWRITE;
+const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;
+const unsigned long RUST_CONST_HELPER__PAGE_PSE = _PAGE_PSE;
+const unsigned long RUST_CONST_HELPER__PAGE_DEVMAP = _PAGE_DEVMAP;
+const unsigned long RUST_CONST_HELPER__PAGE_KNL_ERRATUM_MASK = _PAGE_KNL_ERRATUM_MASK;
 #ifdef CONFIG_BLOCK
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;

@@ -20,6 +20,32 @@
 #[macro_export]
 macro_rules! late_initcall {
     ($name:ident, $function:path) => {
+        $crate::initcall!("7", $name, $function);
+    };
+}
+
+/// Calls a function once, before the first filesystem is mounted. C: `fs_initcall()`.
+///
+/// # Examples
+///
+/// ```ignore
+/// fn start() {
+///     pr_info!("no filesystem yet\n");
+/// }
+/// kernel::fs_initcall!(fsdax_start, start);
+/// ```
+#[macro_export]
+macro_rules! fs_initcall {
+    ($name:ident, $function:path) => {
+        $crate::initcall!("5", $name, $function);
+    };
+}
+
+/// The same for any level.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! initcall {
+    ($level:literal, $name:ident, $function:path) => {
         /// Called by the boot code, once.
         #[doc(hidden)]
         #[no_mangle]
@@ -31,7 +57,7 @@ macro_rules! late_initcall {
 
         // A 32-bit offset from where it stands, as `include/linux/init.h` writes it.
         ::core::arch::global_asm!(
-            ".section \".initcall7.init\", \"a\"",
+            ::core::concat!(".section \".initcall", $level, ".init\", \"a\""),
             ".long {function} - .",
             ".previous",
             function = sym $name,

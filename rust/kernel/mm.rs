@@ -11,6 +11,8 @@
 
 #[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
 pub mod device_memory;
+#[cfg(CONFIG_RUST_FS_DAX)]
+pub mod fault;
 #[cfg(CONFIG_RUST_X86_GUP)]
 pub mod folio;
 #[cfg(CONFIG_RUST_X86_GUP)]

@@ -111,6 +111,13 @@ impl Access {
         self.pfn
     }
 
+    /// The address of the first.
+    #[cfg(CONFIG_RUST_FS_DAX)]
+    #[inline]
+    pub(crate) const fn address(&self) -> *mut c_void {
+        self.address
+    }
+
     /// No more than `pages` of them.
     #[inline]
     #[must_use]

@@ -4,8 +4,8 @@
 //! the Rust one.
 //!
 //! A test of the wrong kernel proves nothing, so this is asked before every
-//! run, and more than one witness is heard: the kernel's configuration, for the
-//! registry also what it shows in debugfs, and which symbols the kernel and its
+//! run, and more than one witness is heard: the kernel's configuration, what the
+//! registry and fs/dax show in debugfs, and which symbols the kernel and its
 //! modules have.
 //! Witnesses that disagree are an error, not a vote.
 
@@ -86,11 +86,10 @@ impl Live {
         text
     }
 
-    /// Whether the kernel is the expected one: a Rust kernel of this project has
-    /// all in Rust that there is in Rust, and a C kernel must have nothing.
+    /// Whether the kernel is the expected one: all in Rust, or nothing.
     pub fn mismatch(&self, expect: Language) -> Option<String> {
         let wrong: Vec<&str> = match expect {
-            Language::Rust => vec![&self.registry, &self.pmem_driver, &self.gup],
+            Language::Rust => self.pieces().to_vec(),
             Language::C => self.pieces().to_vec(),
         }
         .into_iter()
@@ -142,10 +141,10 @@ fn from_config(config: &str, option: &str) -> Evidence {
     }
 }
 
-/// `/sys/kernel/debug/dev_pagemap/implementation`: made by the Rust registry
-/// only.
-fn from_debugfs() -> Result<Evidence> {
-    let path = system::debugfs()?.join("dev_pagemap/implementation");
+/// `implementation` in a folder of debugfs, which the Rust code alone makes:
+/// `dev_pagemap` for the registry, `fs_dax`.
+fn from_debugfs(source: &'static str) -> Result<Evidence> {
+    let path = system::debugfs()?.join(source.trim_start_matches("debugfs "));
     let (saw, says) = match fs::read_to_string(&path) {
         Ok(text) if text.lines().next() == Some("rust") => {
             ("first line is rust".into(), Language::Rust)
@@ -158,11 +157,7 @@ fn from_debugfs() -> Result<Evidence> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => ("absent".into(), Language::C),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
-    Ok(Evidence {
-        source: "debugfs dev_pagemap/implementation",
-        saw,
-        says,
-    })
+    Ok(Evidence { source, saw, says })
 }
 
 /// The symbols of vmlinux.
@@ -226,6 +221,11 @@ impl Symbols {
             .map(Some)
     }
 
+    fn fs_dax(&self) -> Result<Evidence> {
+        let (c, rust) = ("wake_exceptional_entry_func", "dax_glue_pte_fault");
+        self.witness("dax_iomap_fault", Some(c), Some(rust), "CONFIG_FS_DAX")
+    }
+
     fn gup(&self) -> Result<Evidence> {
         // A debug kernel has the C walk too, to compare with.
         let rust = "gup_fast_walk";
@@ -243,7 +243,7 @@ pub fn ask() -> Result<Live> {
             "registry",
             vec![
                 from_config(&config, "CONFIG_RUST_DEV_PAGEMAP"),
-                from_debugfs()?,
+                from_debugfs("debugfs dev_pagemap/implementation")?,
                 symbols.registry()?,
             ],
         )?,
@@ -254,7 +254,14 @@ pub fn ask() -> Result<Live> {
                 .chain(symbols.pmem_driver()?)
                 .collect(),
         )?,
-        fs_dax: piece("fs/dax", vec![from_config(&config, "CONFIG_RUST_FS_DAX")])?,
+        fs_dax: piece(
+            "fs/dax",
+            vec![
+                from_config(&config, "CONFIG_RUST_FS_DAX"),
+                from_debugfs("debugfs fs_dax/implementation")?,
+                symbols.fs_dax()?,
+            ],
+        )?,
         gup: piece(
             "GUP",
             vec![from_config(&config, "CONFIG_RUST_X86_GUP"), symbols.gup()?],

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Faults of 2 MiB, and why they fall back to pages.
+
+use crate::{access, copy, insert, lock, lock::LockedEntry, lock::Refused, pte::need_sync};
+use kernel::{
+    dax::{
+        counts::{count, Event, Reason},
+        entry::{byte_of, Size},
+        reader::Reader,
+        trace,
+        tree::Walk,
+    },
+    iomap::{Extents, Flags, Kind, Operations},
+    mm::{
+        fault::{Answer, Fault, Pmd},
+        pfn_t::PfnT,
+    },
+    page::PAGE_SIZE,
+};
+
+const SIZE: Size = Size::Huge;
+
+/// Deals with the fault. Sleeps.
+///
+/// `sync` is where the frame goes if the filesystem has to write metadata first.
+pub(crate) fn handle(
+    fault: &mut Fault<'_>,
+    sync: Option<&mut PfnT>,
+    operations: &Operations,
+) -> Answer {
+    let inode = fault.mapping().inode();
+    // CAST: Sizes are not negative. OVERFLOW: Nor larger than `i64` can count.
+    let pages = (inode.size() as usize).wrapping_add(PAGE_SIZE - 1) / PAGE_SIZE;
+    trace::pmd_fault(inode, fault, pages);
+    let answer = match locked_fault(fault, sync, operations, pages) {
+        Ok(answer) => {
+            if answer != Answer::NONE && !answer.is_error() {
+                count(inode, Event::Huge);
+            } else if answer == Answer::OOM {
+                fall_back(fault, Reason::NoMemory);
+            }
+            answer
+        }
+        Err(reason) => {
+            fall_back(fault, reason);
+            fault.split();
+            Answer::FALLBACK
+        }
+    };
+    trace::pmd_fault_done(inode, fault, pages, answer);
+    answer
+}
+
+/// Says why.
+#[cold]
+fn fall_back(fault: &Fault<'_>, reason: Reason) {
+    let inode = fault.mapping().inode();
+    count(inode, Event::Fallback(reason));
+    trace::fault_fallback(inode, fault, reason);
+}
+
+/// Whether the mapping and the file let the fault be huge: these cost nothing to find out.
+fn check(fault: &Fault<'_>, pages: usize) -> Result<(), Reason> {
+    let (address, index) = (fault.address(), fault.index());
+    let first = address & !(SIZE.bytes() - 1);
+    let (start, end) = fault.vma_range();
+    if fault.is_write() && !fault.is_shared() {
+        return Err(Reason::Cow);
+    }
+    if first < start {
+        return Err(Reason::VmaStart);
+    }
+    // OVERFLOW: There is kernel memory behind that of programs.
+    if first.wrapping_add(SIZE.bytes()) > end {
+        return Err(Reason::VmaEnd);
+    }
+    // A huge page of the page table has to be one of the file.
+    if index & SIZE.colour() != (address / PAGE_SIZE) & SIZE.colour() {
+        return Err(Reason::Offset);
+    }
+    if index | SIZE.colour() >= pages {
+        return Err(Reason::Eof);
+    }
+    Ok(())
+}
+
+fn locked_fault(
+    fault: &mut Fault<'_>,
+    mut sync: Option<&mut PfnT>,
+    operations: &Operations,
+    pages: usize,
+) -> Result<Answer, Reason> {
+    let mapping = fault.mapping();
+    let index = SIZE.align(fault.index());
+    // The filesystem's lock keeps truncate out, so this stays true.
+    if index >= pages {
+        return Ok(Answer::SIGBUS);
+    }
+    check(fault, pages)?;
+    let flags = Flags::DAX
+        .and(Flags::FAULT)
+        .and_if(fault.is_write(), Flags::WRITE);
+
+    let mut walk = Walk::new(mapping, index, SIZE);
+    let mut locked = match lock::grab(&mut walk, SIZE) {
+        Ok(locked) => locked,
+        Err(Refused::Conflict) => return Err(Reason::Conflict),
+        Err(refused) => return Ok(refused.answer()),
+    };
+    // A fault of a page by another task was faster.
+    if fault.pmd() == Pmd::Table {
+        return Ok(Answer::NONE);
+    }
+
+    let length = SIZE.bytes() as u64;
+    let mut extents = Extents::new(mapping.inode(), byte_of(index), length, flags, operations);
+    let mut answer = Err(Reason::Other);
+    while let Ok(true) = extents.next() {
+        answer = if extents.length() < length {
+            Err(Reason::Short)
+        } else {
+            map_huge(fault, &extents, &mut locked, sync.as_deref_mut())
+        };
+        if answer.is_ok() {
+            extents.processed(Ok(length));
+        }
+    }
+    answer
+}
+
+/// Maps the 2 MiB that the extent has.
+fn map_huge(
+    fault: &mut Fault<'_>,
+    extents: &Extents<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+    sync: Option<&mut PfnT>,
+) -> Result<Answer, Reason> {
+    let (map, write) = (extents.map(), extents.is_write());
+    if !write && map.kind().is_zeroes() {
+        return map_hole(fault, extents, locked);
+    }
+    if map.kind() != Kind::Mapped && !map.is_shared() {
+        kernel::warn_once!("fs_dax: the filesystem has no memory for a fault");
+        return Err(Reason::Other);
+    }
+
+    let position = byte_of(locked.index());
+    let reader = Reader::new();
+    let direct = access::for_entry(&reader, map, position, SIZE).map_err(access::Unfit::reason)?;
+    insert::frames(locked, fault, extents, &direct, SIZE);
+    if write && map.is_shared() {
+        let copied = copy::around(
+            &reader,
+            position,
+            SIZE.bytes(),
+            SIZE.bytes(),
+            extents.source(),
+            &direct,
+        );
+        if let Err(error) = copied {
+            return Ok(Answer::from_error(error));
+        }
+    }
+    if insert::is_synchronous(fault, extents) {
+        return Ok(need_sync(sync, direct.pfn()));
+    }
+    match fault.insert(&direct, SIZE, write) {
+        Answer::FALLBACK => Err(Reason::Other),
+        answer => Ok(answer),
+    }
+}
+
+/// Maps the huge page of zeroes, read-only.
+fn map_hole(
+    fault: &mut Fault<'_>,
+    extents: &Extents<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+) -> Result<Answer, Reason> {
+    let inode = locked.mapping().inode();
+    let Some(zero) = fault.huge_zero() else {
+        trace::pmd_load_hole_fallback(inode, fault, None, locked.entry());
+        return Err(Reason::NoZeroPage);
+    };
+    insert::zero(locked, fault, extents, zero.pfn(), SIZE);
+    if !fault.insert_huge_zero(zero) {
+        trace::pmd_load_hole_fallback(inode, fault, Some(zero), locked.entry());
+        return Err(Reason::Conflict);
+    }
+    trace::pmd_load_hole(inode, fault, Some(zero), locked.entry());
+    Ok(Answer::NOPAGE)
+}

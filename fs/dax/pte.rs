@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Faults of a page.
+
+use crate::{access, copy, insert, lock, lock::LockedEntry};
+use kernel::{
+    dax::{
+        counts::{count, Event},
+        entry::{byte_of, Size},
+        reader::Reader,
+        trace,
+        tree::Walk,
+        Mode,
+    },
+    error::{code::EIO, Result},
+    iomap::{Extents, Flags, Kind, Operations},
+    mm::{
+        fault::{Answer, Fault, Pmd},
+        pfn_t::{PfnFlags, PfnT},
+    },
+    page::PAGE_SIZE,
+};
+
+/// Deals with the fault. Sleeps.
+///
+/// `sync` is where the frame goes if the filesystem has to write metadata first; `result` what the
+/// filesystem has said, if it was asked.
+pub(crate) fn handle(
+    fault: &mut Fault<'_>,
+    sync: Option<&mut PfnT>,
+    result: &mut Option<Result>,
+    operations: &Operations,
+) -> Answer {
+    let inode = fault.mapping().inode();
+    trace::pte_fault(inode, fault);
+    let answer = locked_fault(fault, sync, result, operations);
+    if answer != Answer::NONE && !answer.is_error() {
+        count(inode, Event::Page);
+    }
+    trace::pte_fault_done(inode, fault, answer);
+    answer
+}
+
+fn locked_fault(
+    fault: &mut Fault<'_>,
+    mut sync: Option<&mut PfnT>,
+    result: &mut Option<Result>,
+    operations: &Operations,
+) -> Answer {
+    let mapping = fault.mapping();
+    let inode = mapping.inode();
+    let position = byte_of(fault.index());
+    // The filesystem's lock keeps truncate out, so this stays true.
+    if position >= inode.size() {
+        return Answer::SIGBUS;
+    }
+    let write = fault.is_write() && !fault.has_cow_page();
+    let flags = Flags::DAX.and(Flags::FAULT).and_if(write, Flags::WRITE);
+
+    let mut walk = Walk::new(mapping, fault.index(), Size::Page);
+    let mut locked = match lock::grab(&mut walk, Size::Page) {
+        Ok(locked) => locked,
+        Err(refused) => return refused.answer(),
+    };
+    // A huge fault of another task was faster.
+    if matches!(fault.pmd(), Pmd::Huge | Pmd::Device) {
+        return Answer::NOPAGE;
+    }
+
+    let mut extents = Extents::new(inode, position, PAGE_SIZE as u64, flags, operations);
+    let mut answer = Answer::NONE;
+    let ended = loop {
+        match extents.next() {
+            Ok(true) => (),
+            ended => break ended.map(drop),
+        }
+        if extents.length() < PAGE_SIZE as u64 {
+            kernel::warn_once!("fs_dax: the filesystem has less than a page for a fault");
+            extents.processed(Err(EIO));
+            continue;
+        }
+        answer = map_page(fault, &extents, &mut locked, sync.as_deref_mut());
+        if answer != Answer::SIGBUS && extents.map().is_new() {
+            fault.count_major();
+            answer = answer | Answer::MAJOR;
+        }
+        if !answer.is_error() {
+            extents.processed(Ok(PAGE_SIZE as u64));
+        }
+    };
+    *result = Some(ended);
+    match ended {
+        Err(error) if answer == Answer::NONE => Answer::from_error(error),
+        _ => answer,
+    }
+}
+
+/// Maps the page that the extent has.
+fn map_page(
+    fault: &mut Fault<'_>,
+    extents: &Extents<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+    sync: Option<&mut PfnT>,
+) -> Answer {
+    if fault.has_cow_page() {
+        return fill_private_page(fault, extents);
+    }
+    let (map, write) = (extents.map(), extents.is_write());
+    if !write && map.kind().is_zeroes() {
+        return map_hole(fault, extents, locked);
+    }
+    if map.kind() != Kind::Mapped && !map.is_shared() {
+        kernel::warn_once!("fs_dax: the filesystem has no memory for a fault");
+        return Answer::SIGBUS;
+    }
+
+    let position = byte_of(locked.index());
+    let reader = Reader::new();
+    let direct = match access::for_entry(&reader, map, position, Size::Page) {
+        Ok(direct) => direct,
+        Err(unfit) => return Answer::from_error(unfit.error()),
+    };
+    if map.is_shared() && locked.split().is_err() {
+        return Answer::OOM;
+    }
+    insert::frames(locked, fault, extents, &direct, Size::Page);
+    if write && map.is_shared() {
+        let copied = copy::around(
+            &reader,
+            position,
+            PAGE_SIZE,
+            PAGE_SIZE,
+            extents.source(),
+            &direct,
+        );
+        if let Err(error) = copied {
+            return Answer::from_error(error);
+        }
+    }
+    if insert::is_synchronous(fault, extents) {
+        return need_sync(sync, direct.pfn());
+    }
+    fault.insert(&direct, Size::Page, write)
+}
+
+/// The page table entry has to wait for the filesystem, which has to come back with the frame.
+pub(crate) fn need_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> Answer {
+    let Some(sync) = sync else {
+        kernel::warn_once!("fs_dax: a synchronous fault of a filesystem that knows of none");
+        return Answer::SIGBUS;
+    };
+    *sync = pfn;
+    Answer::NEEDDSYNC
+}
+
+/// Maps the page of zeroes, read-only: reading a hole does not allocate blocks.
+fn map_hole(
+    fault: &mut Fault<'_>,
+    extents: &Extents<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+) -> Answer {
+    let pfn = fault.zero_frame();
+    insert::zero(locked, fault, extents, pfn, Size::Page);
+    let answer = fault.insert_page(PfnT::new(pfn, PfnFlags::NONE), false);
+    trace::load_hole(extents.inode(), fault, answer);
+    answer
+}
+
+/// Fills the private page of a store to a private mapping.
+fn fill_private_page(fault: &mut Fault<'_>, extents: &Extents<'_>) -> Answer {
+    let filled = match extents.map().kind() {
+        kind if kind.is_zeroes() => {
+            fault.clear_cow_page();
+            Ok(())
+        }
+        Kind::Mapped => {
+            let reader = Reader::new();
+            reader
+                .access(extents.map(), extents.position(), PAGE_SIZE, Mode::Normal)
+                .and_then(|direct| fault.copy_to_cow_page(&direct))
+        }
+        _ => {
+            kernel::warn_once!("fs_dax: an extent without memory");
+            Err(EIO)
+        }
+    };
+    if let Err(error) = filled {
+        return Answer::from_error(error);
+    }
+    match fault.finish_cow_page() {
+        Answer::NONE => Answer::DONE_COW,
+        answer => answer,
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `read()` and `write()`: data is copied straight from and to the device.
+
+use crate::{copy, invalidate};
+use kernel::{
+    dax::{
+        entry::page_of,
+        reader::{as_block_error, offset_in_page, Direct, Reader, Way},
+        Mode,
+    },
+    error::{
+        code::{EFAULT, EHWPOISON, EINTR, EIO},
+        Result,
+    },
+    fs::kiocb::Kiocb,
+    iomap::{Extents, Flags, Kind, Operations},
+    iov_iter::IovIter,
+    page::PAGE_SIZE,
+    signal,
+};
+
+/// Copies as much as there is. Sleeps. Returns the number of bytes.
+///
+/// # Errors
+///
+/// `EINTR` if the task is being killed, `EIO` for bad memory, `EFAULT` if the process has no memory
+/// there, `ENXIO` if the device is dead; what the filesystem says.
+pub(crate) fn transfer(
+    iocb: &mut Kiocb,
+    data: &mut IovIter,
+    operations: &Operations,
+) -> Result<i64> {
+    let write = data.is_source();
+    let len = data.count();
+    if len == 0 {
+        return Ok(0);
+    }
+    let first = iocb.position();
+    let (last, ended) = {
+        let inode = iocb.inode();
+        inode.assert_locked(write);
+        let flags = Flags::DAX
+            .and_if(write, Flags::WRITE)
+            .and_if(iocb.is_nowait(), Flags::NOWAIT);
+        let mut extents = Extents::new(inode, first, len as u64, flags, operations);
+        let ended = loop {
+            match extents.next() {
+                Ok(true) => (),
+                ended => break ended,
+            }
+            let processed = transfer_extent(&extents, data);
+            extents.processed(processed);
+        };
+        (extents.position(), ended)
+    };
+    iocb.set_position(last);
+    match last.wrapping_sub(first) {
+        0 => ended.map(|_| 0),
+        done => Ok(done),
+    }
+}
+
+/// Copies what is in an extent. An error counts only if nothing was copied before.
+fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
+    let (map, inode) = (extents.map(), extents.inode());
+    let write = data.is_source();
+    let first = extents.position();
+    // CAST: Files have no more bytes than `i64` can count, and extents end within.
+    let mut end = first.wrapping_add(extents.length() as i64);
+    if !write {
+        end = end.min(inode.size());
+        if first >= end {
+            return Ok(0);
+        }
+        if map.kind().is_zeroes() {
+            return Ok(data.zero(bytes(first, end)) as u64);
+        }
+    }
+    // What is written to has data already, or is a copy of what has.
+    if map.kind() != Kind::Mapped && !map.is_shared() {
+        kernel::warn_once!("fs_dax: an extent without memory");
+        return Err(EIO);
+    }
+    let cow = write && map.is_shared();
+    if map.is_new() || cow {
+        let mapping = inode.mapping();
+        let (from, to) = (page_of(first), page_of(end.wrapping_sub(1)));
+        // Who has the hole mapped, or what was shared, would not see the data. Entries that are
+        // dirty do not go: but these have a copy from now on.
+        if cow {
+            invalidate::clear_dirty(mapping, from, to);
+        }
+        mapping.invalidate(from, to);
+    }
+
+    let reader = Reader::new();
+    let mut position = first;
+    let mut result = Ok(());
+    while position < end {
+        if signal::is_fatal_pending() {
+            result = Err(EINTR);
+            break;
+        }
+        let wanted = bytes(position, end);
+        let (direct, way) = match access(&reader, extents, position, wanted, write) {
+            Ok(access) => access,
+            Err(error) => {
+                result = Err(as_block_error(error));
+                break;
+            }
+        };
+        let offset = offset_in_page(position);
+        let len = wanted.min(direct.bytes().saturating_sub(offset));
+        if cow {
+            result = copy::around(&reader, position, len, PAGE_SIZE, extents.source(), &direct);
+            if result.is_err() {
+                break;
+            }
+        }
+        let copied = match direct.transfer(way, offset, len, data) {
+            Ok(copied) => copied,
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        };
+        // OVERFLOW: Not beyond `end`.
+        position = position.wrapping_add(copied as i64);
+        if copied == 0 {
+            result = Err(EFAULT);
+        }
+        if copied < len || len == 0 {
+            break;
+        }
+    }
+    match bytes(first, position) {
+        0 => result.map(|()| 0),
+        done => Ok(done as u64),
+    }
+}
+
+/// How many bytes there are from one position to another that is not before it.
+fn bytes(from: i64, to: i64) -> usize {
+    // CAST: Not negative.
+    to.wrapping_sub(from) as usize
+}
+
+/// Access to `len` bytes from `position` on, or fewer; for a write to bad memory, to write over it.
+fn access<'r>(
+    reader: &'r Reader,
+    extents: &Extents<'_>,
+    position: i64,
+    len: usize,
+    write: bool,
+) -> Result<(Direct<'r>, Way)> {
+    let map = extents.map();
+    let len = offset_in_page(position)
+        .saturating_add(len)
+        .checked_next_multiple_of(PAGE_SIZE)
+        .ok_or(EIO)?;
+    match reader.access(map, position, len, Mode::Normal) {
+        Ok(direct) if write => Ok((direct, Way::Write)),
+        Ok(direct) => Ok((direct, Way::Read)),
+        Err(error) if write && error == EHWPOISON => {
+            let direct = reader.access(map, position, len, Mode::Recovery)?;
+            Ok((direct, Way::Recover))
+        }
+        Err(error) => Err(error),
+    }
+}

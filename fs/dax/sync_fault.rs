@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The second half of a synchronous fault: metadata is durable, and the page table entry may be
+//! there.
+
+use crate::lock::{self, LockedEntry, Unlocked};
+use kernel::{
+    dax::{
+        entry::Size,
+        trace,
+        tree::{Mark, Walk},
+        wait::Wake,
+    },
+    mm::{
+        fault::{Answer, Fault},
+        pfn_t::PfnT,
+    },
+};
+
+/// Makes the file's metadata durable, and maps the frame for writing. Sleeps.
+pub(crate) fn finish(fault: &mut Fault<'_>, size: Size, pfn: PfnT) -> Answer {
+    if fault.sync(size).is_err() {
+        return Answer::SIGBUS;
+    }
+    let mapping = fault.mapping();
+    let mut walk = Walk::new(mapping, fault.index(), size);
+    let mut tree = walk.lock();
+    let entry = match lock::find_unlocked(&mut tree, size) {
+        Unlocked::Entry(entry) if size == Size::Huge || entry.size() == Size::Page => entry,
+        // Somebody has split it meanwhile, or taken it out. The program comes again.
+        other => {
+            if let Unlocked::Entry(entry) = other {
+                lock::put(&tree, entry, Wake::Next);
+            }
+            drop(tree);
+            trace::insert_pfn_mkwrite_no_entry(mapping.inode(), fault, Answer::NOPAGE);
+            return Answer::NOPAGE;
+        }
+    };
+    tree.mark(Mark::Dirty);
+    tree.replace(entry.locked());
+    drop(tree);
+
+    let locked = LockedEntry::new(&mut walk, entry);
+    let answer = match size {
+        Size::Page => fault.insert_page(pfn, true),
+        Size::Huge => fault.insert_huge(pfn, true),
+    };
+    drop(locked);
+    trace::insert_pfn_mkwrite(mapping.inode(), fault, answer);
+    answer
+}

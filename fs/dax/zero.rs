@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Zeroing a range of a file.
+
+use crate::copy;
+use kernel::{
+    dax::{
+        entry::page_of,
+        reader::{as_block_error, offset_in_page, Reader},
+        Mode,
+    },
+    error::Result,
+    fs::inode::Inode,
+    iomap::{Extents, Flags, Operations},
+    page::PAGE_SIZE,
+};
+
+/// Fills `len` bytes from `position` on with zeroes, where there are blocks with data. Sleeps.
+/// `zeroed` becomes `true` if there were.
+///
+/// # Errors
+///
+/// `EIO` for bad memory; those of the device and the filesystem.
+pub(crate) fn range(
+    inode: &Inode,
+    position: i64,
+    len: u64,
+    zeroed: &mut bool,
+    operations: &Operations,
+) -> Result {
+    let flags = Flags::DAX.and(Flags::ZERO);
+    let mut extents = Extents::new(inode, position, len, flags, operations);
+    while extents.next()? {
+        let processed = extent(&extents, zeroed);
+        extents.processed(processed);
+    }
+    Ok(())
+}
+
+/// The same from `position` to the end of its block.
+pub(crate) fn block_from(
+    inode: &Inode,
+    position: i64,
+    zeroed: &mut bool,
+    operations: &Operations,
+) -> Result {
+    let block = 1u64.checked_shl(inode.block_bits()).unwrap_or(0);
+    // OVERFLOW: A power of two, or 0, which has no blocks.
+    let offset = position as u64 & block.wrapping_sub(1);
+    if offset == 0 || block == 0 {
+        return Ok(());
+    }
+    range(
+        inode,
+        position,
+        block.wrapping_sub(offset),
+        zeroed,
+        operations,
+    )
+}
+
+fn extent(extents: &Extents<'_>, zeroed: &mut bool) -> Result<u64> {
+    let (map, source) = (extents.map(), extents.source());
+    let length = extents.length();
+    if source.kind().is_zeroes() {
+        return Ok(length);
+    }
+    let first = extents.position();
+    // CAST: Files have no more bytes than `i64` can count, and extents end within.
+    let end = first.wrapping_add(length as i64);
+    if map.is_shared() {
+        // The blocks will be others.
+        let last = page_of(end.wrapping_sub(1));
+        extents.inode().mapping().invalidate(page_of(first), last);
+    }
+    let mut position = first;
+    while position < end {
+        let offset = offset_in_page(position);
+        // OVERFLOW: An offset is less than a page, and `position` is less than `end`.
+        let left = end.wrapping_sub(position) as u64;
+        let len = left.min((PAGE_SIZE - offset) as u64) as usize;
+        let reader = Reader::new();
+        if len == PAGE_SIZE {
+            reader.zero_page(map, position)?;
+        } else {
+            let direct = reader
+                .access(map, position, PAGE_SIZE, Mode::Normal)
+                .map_err(as_block_error)?;
+            direct.zero(offset, len)?;
+            if map.is_shared() {
+                copy::around(&reader, position, len, PAGE_SIZE, source, &direct)?;
+            }
+            direct.flush(offset, len)?;
+        }
+        position = position.wrapping_add(len as i64);
+    }
+    *zeroed = true;
+    Ok(length)
+}

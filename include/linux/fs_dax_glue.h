@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef _LINUX_FS_DAX_GLUE_H
+#define _LINUX_FS_DAX_GLUE_H
+
+/*
+ * What fs/dax_glue.c does for fs/fsdax.rs: tracepoints, which only a C macro can
+ * define and fire. And the prototype of what only the Rust code has.
+ */
+
+#include <linux/mm_types.h>
+#include <linux/percpu-defs.h>
+#include <linux/types.h>
+
+struct folio;
+struct inode;
+struct vm_fault;
+
+/*
+ * Why a fault did not get a huge page. The order is that of the columns in
+ * /sys/kernel/debug/fs_dax/faults.
+ */
+enum dax_fallback_reason {
+	DAX_FALLBACK_COW,
+	DAX_FALLBACK_VMA_START,
+	DAX_FALLBACK_VMA_END,
+	DAX_FALLBACK_OFFSET,
+	DAX_FALLBACK_EOF,
+	DAX_FALLBACK_SHORT,
+	DAX_FALLBACK_DEVICE,
+	DAX_FALLBACK_NO_MEMMAP,
+	DAX_FALLBACK_CONFLICT,
+	DAX_FALLBACK_NO_ZERO_PAGE,
+	DAX_FALLBACK_NO_MEMORY,
+	DAX_FALLBACK_OTHER,
+	DAX_FALLBACK_REASONS
+};
+
+/* Faults of each size, then fallbacks by reason: for each filesystem. */
+enum {
+	DAX_FAULT_COUNTS = 2 + DAX_FALLBACK_REASONS,
+	DAX_FAULT_FILESYSTEMS = 32,
+};
+
+DECLARE_PER_CPU(unsigned long,
+		dax_fault_counts[DAX_FAULT_FILESYSTEMS * DAX_FAULT_COUNTS]);
+unsigned long dax_fault_counts_sum(unsigned int index);
+void dax_fault_counts_clear(unsigned int first, unsigned int nr);
+
+void dax_glue_pmd_fault(struct inode *inode, struct vm_fault *vmf,
+			pgoff_t max_pgoff);
+void dax_glue_pmd_fault_done(struct inode *inode, struct vm_fault *vmf,
+			     pgoff_t max_pgoff, int result);
+void dax_glue_pmd_load_hole(struct inode *inode, struct vm_fault *vmf,
+			    struct folio *zero_folio, void *entry);
+void dax_glue_pmd_load_hole_fallback(struct inode *inode, struct vm_fault *vmf,
+				     struct folio *zero_folio, void *entry);
+void dax_glue_pte_fault(struct inode *inode, struct vm_fault *vmf);
+void dax_glue_pte_fault_done(struct inode *inode, struct vm_fault *vmf,
+			     int result);
+void dax_glue_load_hole(struct inode *inode, struct vm_fault *vmf, int result);
+void dax_glue_insert_pfn_mkwrite(struct inode *inode, struct vm_fault *vmf,
+				 int result);
+void dax_glue_insert_pfn_mkwrite_no_entry(struct inode *inode,
+					  struct vm_fault *vmf, int result);
+void dax_glue_writeback_range(struct inode *inode, pgoff_t start, pgoff_t end);
+void dax_glue_writeback_range_done(struct inode *inode, pgoff_t start,
+				   pgoff_t end);
+void dax_glue_writeback_one(struct inode *inode, pgoff_t start, pgoff_t len);
+void dax_glue_fault_fallback(struct inode *inode, struct vm_fault *vmf,
+			     unsigned int reason);
+
+/* fs/fsdax.rs: waits until nobody but the mapping has a page of an inode. */
+void dax_break_layout_final(struct inode *inode);
+
+#endif

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which file a page of a device belongs to.
+//!
+//! Memory failure starts with a page, and nothing keeps the page's file but RCU. Once the entries
+//! of the mapping are locked, and the page still belongs to it, the mapping cannot go: who frees an
+//! inode locks them after the last entry is gone.
+
+use super::{
+    entry::{Entry, Size},
+    mapping::Mapping,
+    tree::Walk,
+};
+use crate::{bindings, sync::rcu};
+use core::{
+    marker::PhantomData,
+    ptr::{addr_of, eq, NonNull},
+};
+
+/// A folio of a DAX device.
+///
+/// # Invariants
+///
+/// The folio is initialised, consists of one page, and stays for `'a`.
+#[derive(Clone, Copy)]
+pub struct Folio<'a>(NonNull<bindings::folio>, PhantomData<&'a ()>);
+
+impl<'a> Folio<'a> {
+    /// The folio that C code has at `ptr`.
+    ///
+    /// # Safety
+    ///
+    /// It is as the type's invariant says.
+    #[inline]
+    pub unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(ptr, PhantomData)
+    }
+
+    fn fields(self) -> *mut bindings::page {
+        self.0.as_ptr().cast()
+    }
+
+    fn mapping(self) -> *mut bindings::address_space {
+        // SAFETY: By the invariant the field is there; read once, for it may change.
+        unsafe {
+            addr_of!((*self.fields()).__bindgen_anon_1.__bindgen_anon_1.mapping).read_volatile()
+        }
+    }
+
+    /// The page of the file that it is, if it is one of a file.
+    pub fn index(self) -> usize {
+        // SAFETY: By the invariant the field is there; read once, for it may change.
+        unsafe {
+            addr_of!(
+                (*self.fields())
+                    .__bindgen_anon_1
+                    .__bindgen_anon_1
+                    .__bindgen_anon_2
+            )
+            .cast::<usize>()
+            .read_volatile()
+        }
+    }
+
+    /// The file that it belongs to, while the caller has locked its entry. `None` if it belongs to
+    /// nobody, to several files, or to a device.
+    ///
+    /// # Safety
+    ///
+    /// He has, if it is of a file; and has it locked for `'m`.
+    pub unsafe fn locked_owner<'m>(self) -> Option<&'m Mapping> {
+        // SAFETY: By the caller's promise it stays.
+        match unsafe { self.owner() } {
+            Found::File(mapping) => Some(mapping),
+            Found::Nobody | Found::Device => None,
+        }
+    }
+
+    /// Who it belongs to at this moment.
+    ///
+    /// # Safety
+    ///
+    /// If that is a file, its mapping is not freed during `'m`.
+    unsafe fn owner<'m>(self) -> Found<'m> {
+        let mapping = self.mapping();
+        // A page that files share has no address there.
+        if mapping.is_null() || mapping as usize & bindings::PAGE_MAPPING_FLAGS as usize != 0 {
+            return Found::Nobody;
+        }
+        // SAFETY: By the caller's promise it stays.
+        if unsafe { addr_of!((*mapping).host).read_volatile() }.is_null() {
+            return Found::Nobody;
+        }
+        // SAFETY: As above, and it has an inode.
+        let mapping = unsafe { Mapping::from_raw(mapping) };
+        match mapping.inode() {
+            inode if !inode.is_dax() => Found::Nobody,
+            inode if inode.is_char_device() => Found::Device,
+            _ => Found::File(mapping),
+        }
+    }
+
+    /// Locks its entry, unless somebody else has: then this waits until he has not, and the caller
+    /// tries again, for the page may belong to another file then. Sleeps.
+    pub fn try_lock(self) -> Locking {
+        let guard = rcu::read_lock();
+        // SAFETY: Inodes are freed a grace period after their last entry has gone, and the page was
+        // of the mapping inside the section. Later the lock of the entries keeps it.
+        let mapping = match unsafe { self.owner() } {
+            Found::Nobody => return Locking::Nothing,
+            // A reference to the page map keeps its inode.
+            Found::Device => return Locking::NotNeeded,
+            Found::File(mapping) => mapping,
+        };
+        let mut walk = Walk::new(mapping, 0, Size::Page);
+        let mut tree = walk.lock();
+        if !eq(self.mapping(), mapping.as_raw()) {
+            return Locking::Again;
+        }
+        tree.set(self.index());
+        let Some(entry) = tree.load().entry() else {
+            return Locking::Nothing;
+        };
+        if entry.is_locked() {
+            // The lock of the entries keeps the mapping until it is dropped in there.
+            drop(guard);
+            tree.wait_and_leave(entry);
+            return Locking::Again;
+        }
+        tree.replace(entry.locked());
+        Locking::Locked(entry)
+    }
+}
+
+/// Who a folio belongs to.
+enum Found<'m> {
+    /// Nobody, or files that share it.
+    Nobody,
+    /// A device: it is used without a filesystem.
+    Device,
+    /// A file.
+    File(&'m Mapping),
+}
+
+/// What became of locking a folio's entry.
+pub enum Locking {
+    /// It belongs to no file, or to several.
+    Nothing,
+    /// It belongs to a device, and stays.
+    NotNeeded,
+    /// It was locked; this is what it was.
+    Locked(Entry),
+    /// Somebody else had it locked, or the page changes hands.
+    Again,
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pages behind an entry.
+//!
+//! Each page of the device that a file has an entry for says which file that is, and where: memory
+//! failure asks. A page that several files share cannot say that; it counts its entries instead.
+//!
+//! The count of references of a page is not changed by an entry, nor by a mapping: it is 1 for a
+//! page that nobody has pinned.
+
+use super::{entry::Entry, mapping::Mapping, tree::Tree};
+use crate::{bindings, mm::pfn::Pfn};
+use core::{
+    ptr::{addr_of_mut, null_mut, NonNull},
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
+};
+
+/// The mapping of a page that files share. C: `PAGE_MAPPING_DAX_SHARED`.
+const SHARED: *mut bindings::address_space =
+    bindings::PAGE_MAPPING_ANON as usize as *mut bindings::address_space;
+
+/// A page of a device that a filesystem uses.
+///
+/// # Invariants
+///
+/// The page is initialised and stays while a mapping has an entry for it.
+#[derive(Clone, Copy)]
+pub struct Page(NonNull<bindings::page>);
+
+impl Page {
+    /// C: `pfn_to_page()`.
+    ///
+    /// # Safety
+    ///
+    /// The frame has a page as the type's invariant says.
+    #[inline]
+    unsafe fn from_pfn(pfn: Pfn) -> Self {
+        // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which
+        // is written once, early at boot.
+        let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;
+        // SAFETY: By the caller's promise the array has this element; so it is not null either.
+        Self(unsafe { NonNull::new_unchecked(memmap.wrapping_add(pfn.nr())) })
+    }
+
+    /// What C code takes.
+    #[inline]
+    pub fn as_raw(self) -> *mut bindings::page {
+        self.0.as_ptr()
+    }
+
+    #[inline]
+    fn mapping(&self) -> &AtomicPtr<bindings::address_space> {
+        // SAFETY: By the invariant the field is there; a word that is changed as a whole.
+        unsafe {
+            AtomicPtr::from_ptr(addr_of_mut!(
+                (*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1.mapping
+            ))
+        }
+    }
+
+    /// Its index in the file, or how many entries share it.
+    #[inline]
+    fn index(&self) -> &AtomicUsize {
+        // SAFETY: As above.
+        unsafe {
+            AtomicUsize::from_ptr(
+                addr_of_mut!(
+                    (*self.as_raw())
+                        .__bindgen_anon_1
+                        .__bindgen_anon_1
+                        .__bindgen_anon_2
+                )
+                .cast(),
+            )
+        }
+    }
+
+    /// Whether somebody has it besides the mapping. C: `page_ref_count() > 1`.
+    #[inline]
+    pub fn is_busy(self) -> bool {
+        // SAFETY: As above; `_refcount` is an `atomic_t`.
+        let count =
+            unsafe { AtomicI32::from_ptr(addr_of_mut!((*self.as_raw())._refcount.counter)) };
+        count.load(Ordering::Relaxed) > 1
+    }
+
+    /// Sleeps, for a second at most, until nobody has it besides the mapping. No signal ends that.
+    ///
+    /// Not every way to put a page wakes who waits for it; so the caller looks again.
+    pub fn wait_idle(self) {
+        #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+        self.announce_wait();
+        // SAFETY: By the invariant the page is there.
+        unsafe { bindings::dax_wait_page_idle(self.as_raw()) };
+    }
+
+    /// Says that somebody is about to wait until the page is idle. Any context.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    #[inline]
+    pub fn announce_wait(self) {
+        // SAFETY: By the invariant the page is there, and it is one of a page map.
+        unsafe { bindings::dax_page_awaited(self.as_raw()) };
+    }
+
+    /// Another entry shares it.
+    ///
+    /// Files that share a page have locks of their own, so that the count is atomic. (It is not in
+    /// C.)
+    #[inline]
+    fn share(self) {
+        let mapping = self.mapping().load(Ordering::Relaxed);
+        if mapping != SHARED {
+            // It was the page of one file so far, which counts.
+            if !mapping.is_null() {
+                self.index().store(1, Ordering::Relaxed);
+            }
+            self.mapping().store(SHARED, Ordering::Relaxed);
+        }
+        self.index().fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An entry does not share it any more. Returns whether others do.
+    #[inline]
+    fn unshare(self) -> bool {
+        self.index().fetch_sub(1, Ordering::Relaxed) > 1
+    }
+}
+
+impl Entry {
+    /// The pages, if it is memory of the device, and their places in it.
+    #[inline]
+    fn pages(self) -> impl Iterator<Item = (usize, Page)> {
+        let (first, count) = match self.pfn() {
+            Some(pfn) => (pfn.nr(), self.size().pages()),
+            None => (0, 0),
+        };
+        (0..count).map(move |n| {
+            // SAFETY: By the invariant of an entry its frames have pages that stay.
+            (n, unsafe {
+                Page::from_pfn(Pfn::new(first.wrapping_add(n)))
+            })
+        })
+    }
+
+    /// Its pages belong to the mapping from now on; `index` is that of the first. C:
+    /// `dax_associate_entry()`.
+    #[inline]
+    pub fn associate(self, tree: &Tree<'_, '_>, index: usize, shared: bool) {
+        let owner = tree.mapping().as_raw();
+        for (n, page) in self.pages() {
+            if shared {
+                page.share();
+                continue;
+            }
+            if !page.mapping().load(Ordering::Relaxed).is_null() {
+                crate::warn_once!("fs_dax: a page of two files that do not share it");
+            }
+            page.mapping().store(owner, Ordering::Relaxed);
+            page.index().store(index.wrapping_add(n), Ordering::Relaxed);
+        }
+    }
+
+    /// Its pages do not belong to the mapping any more, which is because the file loses them if
+    /// `truncated`. C: `dax_disassociate_entry()`.
+    #[inline]
+    pub fn disassociate(self, mapping: &Mapping, truncated: bool) {
+        let owner = mapping.as_raw();
+        for (_, page) in self.pages() {
+            if truncated && page.is_busy() {
+                crate::warn_once!("fs_dax: a page of a file is truncated while somebody uses it");
+            }
+            let of = page.mapping().load(Ordering::Relaxed);
+            if of == SHARED {
+                if page.unshare() {
+                    continue;
+                }
+            } else if !of.is_null() && of != owner {
+                crate::warn_once!("fs_dax: a page of another file is removed from this");
+            }
+            page.mapping().store(null_mut(), Ordering::Relaxed);
+            page.index().store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The first of its pages that somebody has besides the mapping. C: `dax_busy_page()`.
+    #[inline]
+    pub fn busy_page(self) -> Option<Page> {
+        self.pages()
+            .map(|(_, page)| page)
+            .find(|page| page.is_busy())
+    }
+
+    /// Its first page, if it is memory of the device.
+    #[inline]
+    pub fn first_page(self) -> Option<Page> {
+        self.pages().next().map(|(_, page)| page)
+    }
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files and what is below them.
+
+pub mod inode;
+pub mod kiocb;

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page faults, as whoever has the memory sees them.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
+
+use super::{pfn::Pfn, pfn_t::PfnT};
+use crate::{
+    bindings,
+    dax::{
+        entry::{byte_of, Size},
+        mapping::Mapping,
+        reader::Direct,
+    },
+    error::{
+        code::{EHWPOISON, ENOMEM},
+        to_result, Error, Result,
+    },
+};
+use core::{
+    marker::PhantomData,
+    ops::BitOr,
+    ptr::{addr_of, NonNull},
+};
+
+/// What becomes of a fault. C: `vm_fault_t`.
+#[doc(alias = "vm_fault_t")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Answer(bindings::vm_fault_t);
+
+impl Answer {
+    /// Nothing to say. What was to be done is done by somebody else, or will be asked again.
+    pub const NONE: Self = Self(0);
+    /// The page table entry is there. C: `VM_FAULT_NOPAGE`.
+    pub const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
+    /// To be tried with small pages. C: `VM_FAULT_FALLBACK`.
+    pub const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+    /// No memory. C: `VM_FAULT_OOM`.
+    pub const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);
+    /// There is nothing, or it cannot be read. C: `VM_FAULT_SIGBUS`.
+    pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+    /// It was there only after I/O. C: `VM_FAULT_MAJOR`.
+    pub const MAJOR: Self = Self(bindings::vm_fault_reason_VM_FAULT_MAJOR);
+    /// The memory is bad. C: `VM_FAULT_HWPOISON`.
+    pub const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
+    /// The private page was filled. C: `VM_FAULT_DONE_COW`.
+    pub const DONE_COW: Self = Self(bindings::vm_fault_reason_VM_FAULT_DONE_COW);
+    /// Metadata has to be written before the page table entry may be there. C:
+    /// `VM_FAULT_NEEDDSYNC`.
+    pub const NEEDDSYNC: Self = Self(bindings::vm_fault_reason_VM_FAULT_NEEDDSYNC);
+
+    /// C: `VM_FAULT_ERROR`.
+    const ERROR: Self = Self(
+        bindings::vm_fault_reason_VM_FAULT_OOM
+            | bindings::vm_fault_reason_VM_FAULT_SIGBUS
+            | bindings::vm_fault_reason_VM_FAULT_SIGSEGV
+            | bindings::vm_fault_reason_VM_FAULT_HWPOISON
+            | bindings::vm_fault_reason_VM_FAULT_HWPOISON_LARGE
+            | bindings::vm_fault_reason_VM_FAULT_FALLBACK,
+    );
+
+    /// What an error becomes. C: `vmf_error()`.
+    #[doc(alias = "vmf_error")]
+    #[inline]
+    pub fn from_error(error: Error) -> Self {
+        if error == ENOMEM {
+            Self::OOM
+        } else if error == EHWPOISON {
+            Self::HWPOISON
+        } else {
+            Self::SIGBUS
+        }
+    }
+
+    /// Whether it was not dealt with. C: `VM_FAULT_ERROR`.
+    #[doc(alias = "VM_FAULT_ERROR")]
+    #[inline]
+    pub const fn is_error(self) -> bool {
+        self.0 & Self::ERROR.0 != 0
+    }
+
+    /// What C takes.
+    #[inline]
+    pub const fn as_raw(self) -> bindings::vm_fault_t {
+        self.0
+    }
+}
+
+impl BitOr for Answer {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What an entry of a page middle directory maps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pmd {
+    /// Nothing.
+    None,
+    /// Small pages, through a table; or one that is being moved.
+    Table,
+    /// A huge page of anonymous memory, of a page cache, or of zeroes.
+    Huge,
+    /// A huge page of a device.
+    Device,
+}
+
+/// A page fault of a file's mapping that is being dealt with. C: `struct vm_fault`.
+///
+/// # Invariants
+///
+/// It is valid for `'a` and nobody else uses it; the VMA is kept, and has a file whose mapping is as
+/// [`Mapping`] wants it.
+#[doc(alias = "vm_fault")]
+pub struct Fault<'a>(NonNull<bindings::vm_fault>, PhantomData<&'a mut ()>);
+
+impl<'a> Fault<'a> {
+    /// The fault that C code has at `ptr`.
+    ///
+    /// # Safety
+    ///
+    /// It is as the type's invariant says.
+    #[inline]
+    pub unsafe fn from_raw(ptr: NonNull<bindings::vm_fault>) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(ptr, PhantomData)
+    }
+
+    /// What C code takes.
+    #[inline]
+    pub fn as_raw(&self) -> *mut bindings::vm_fault {
+        self.0.as_ptr()
+    }
+
+    #[inline]
+    fn vma(&self) -> *mut bindings::vm_area_struct {
+        // SAFETY: By the invariant the field is there.
+        unsafe { (*self.as_raw()).__bindgen_anon_1.vma }
+    }
+
+    /// The mapping of the file.
+    #[inline]
+    pub fn mapping(&self) -> &'a Mapping {
+        // SAFETY: By the invariant the VMA has a file, which has a mapping, which stays.
+        unsafe { Mapping::from_raw((*(*self.vma()).vm_file).f_mapping) }
+    }
+
+    /// The address that was accessed, rounded down to a page.
+    #[inline]
+    pub fn address(&self) -> usize {
+        // SAFETY: By the invariant the field is there.
+        unsafe { (*self.as_raw()).__bindgen_anon_1.address }
+    }
+
+    /// The page of the file that is there.
+    #[inline]
+    pub fn index(&self) -> usize {
+        // SAFETY: By the invariant the field is there.
+        unsafe { (*self.as_raw()).__bindgen_anon_1.pgoff }
+    }
+
+    /// Whether it was a store. C: `FAULT_FLAG_WRITE`.
+    #[inline]
+    pub fn is_write(&self) -> bool {
+        // SAFETY: By the invariant the field is there.
+        unsafe { (*self.as_raw()).flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0 }
+    }
+
+    /// Whether a private page is to be filled. C: `cow_page`.
+    #[inline]
+    pub fn has_cow_page(&self) -> bool {
+        // SAFETY: By the invariant the field is there.
+        unsafe { !(*self.as_raw()).cow_page.is_null() }
+    }
+
+    /// The address of the first byte of the mapping, and that behind the last.
+    #[inline]
+    pub fn vma_range(&self) -> (usize, usize) {
+        // SAFETY: By the invariant the VMA is valid.
+        let range = unsafe { (*self.vma()).__bindgen_anon_1.__bindgen_anon_1 };
+        (range.vm_start, range.vm_end)
+    }
+
+    #[inline]
+    fn vma_flags(&self) -> usize {
+        // SAFETY: By the invariant the VMA is valid; both members of the union are the same word.
+        unsafe {
+            addr_of!((*self.vma()).__bindgen_anon_2)
+                .cast::<usize>()
+                .read_volatile()
+        }
+    }
+
+    /// Whether stores go to the file. C: `VM_SHARED`.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.vma_flags() & bindings::VM_SHARED as usize != 0
+    }
+
+    /// Whether a store may be flushed by the program alone: `MAP_SYNC`. C: `VM_SYNC`.
+    #[inline]
+    pub fn is_sync(&self) -> bool {
+        self.vma_flags() & bindings::VM_SYNC as usize != 0
+    }
+
+    /// What the entry of the page middle directory maps at this moment. C: `pmd_none()`,
+    /// `pmd_trans_huge()`, `pmd_devmap()`.
+    #[doc(alias = "pmd_trans_huge")]
+    #[doc(alias = "pmd_devmap")]
+    #[inline]
+    pub fn pmd(&self) -> Pmd {
+        const HUGE: u64 = bindings::_PAGE_PSE as u64;
+        const DEVICE: u64 = bindings::_PAGE_DEVMAP as u64;
+        // Some CPUs set these by mistake. C: `_PAGE_KNL_ERRATUM_MASK`.
+        const ERRATUM: u64 = bindings::_PAGE_KNL_ERRATUM_MASK as u64;
+
+        // SAFETY: By the invariant the entry is there; read once, for it may change.
+        let word = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() } as u64;
+        if word & !ERRATUM == 0 {
+            Pmd::None
+        } else if word & DEVICE != 0 {
+            Pmd::Device
+        } else if word & HUGE != 0 {
+            Pmd::Huge
+        } else {
+            Pmd::Table
+        }
+    }
+
+    /// Maps the page at the address to the frame, for writing if `write`. May sleep. C:
+    /// `vmf_insert_mixed()`, `vmf_insert_mixed_mkwrite()`.
+    #[doc(alias = "vmf_insert_mixed")]
+    #[doc(alias = "vmf_insert_mixed_mkwrite")]
+    #[inline]
+    pub fn insert_page(&mut self, pfn: PfnT, write: bool) -> Answer {
+        let (vma, address, pfn) = (self.vma(), self.address() as _, pfn.into_raw());
+        // SAFETY: By the invariant the VMA is valid.
+        Answer(unsafe {
+            if write {
+                bindings::vmf_insert_mixed_mkwrite(vma, address, pfn)
+            } else {
+                bindings::vmf_insert_mixed(vma, address, pfn)
+            }
+        })
+    }
+
+    /// Maps the 2 MiB that the address is in to the frames from `pfn` on. May sleep. C:
+    /// `vmf_insert_pfn_pmd()`.
+    #[doc(alias = "vmf_insert_pfn_pmd")]
+    #[inline]
+    pub fn insert_huge(&mut self, pfn: PfnT, write: bool) -> Answer {
+        // SAFETY: By the invariant the fault is valid.
+        Answer(unsafe { bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn.into_raw(), write) })
+    }
+
+    /// Maps the page or 2 MiB at the address. Only the frames that the caller has access to are
+    /// mapped: their device is not killed meanwhile.
+    #[inline(always)]
+    pub fn insert(&mut self, direct: &Direct<'_>, size: Size, write: bool) -> Answer {
+        match size {
+            Size::Page => self.insert_page(direct.pfn(), write),
+            Size::Huge => self.insert_huge(direct.pfn(), write),
+        }
+    }
+
+    /// The page of zeroes at the address. C: `my_zero_pfn()`.
+    #[doc(alias = "my_zero_pfn")]
+    #[inline]
+    pub fn zero_frame(&self) -> Pfn {
+        // SAFETY: No preconditions.
+        Pfn::new(unsafe { bindings::my_zero_pfn(self.address() as _) } as usize)
+    }
+
+    /// The huge page of zeroes, which stays as long as the process has memory. Sleeps. `None` if
+    /// there is no memory for one. C: `mm_get_huge_zero_folio()`.
+    #[doc(alias = "mm_get_huge_zero_folio")]
+    #[inline]
+    pub fn huge_zero(&self) -> Option<HugeZero> {
+        // SAFETY: By the invariant the VMA has an address space.
+        let folio = unsafe { bindings::mm_get_huge_zero_folio((*self.vma()).vm_mm) };
+        NonNull::new(folio).map(HugeZero)
+    }
+
+    /// Maps the 2 MiB that the address is in to the huge page of zeroes, read-only. Returns `false`
+    /// if something was mapped there.
+    #[inline]
+    pub fn insert_huge_zero(&mut self, zero: HugeZero) -> bool {
+        // SAFETY: By the invariant the fault is valid, and the page stays with the process.
+        unsafe { bindings::dax_map_huge_zero(self.as_raw(), zero.0.as_ptr()) }
+    }
+
+    /// A huge page that is mapped here is mapped by small ones from now on, and the fallback is
+    /// counted among the events of the system. C: `split_huge_pmd()`.
+    #[doc(alias = "split_huge_pmd")]
+    #[inline]
+    pub fn split(&mut self) {
+        // SAFETY: By the invariant the fault is valid.
+        unsafe { bindings::dax_split_pmd(self.as_raw()) };
+    }
+
+    /// Fills the private page with zeroes. C: `clear_user_highpage()`.
+    #[doc(alias = "clear_user_highpage")]
+    #[inline]
+    pub fn clear_cow_page(&mut self) {
+        if self.has_cow_page() {
+            // SAFETY: The fault has such a page.
+            unsafe { bindings::dax_clear_cow_page(self.as_raw()) };
+        }
+    }
+
+    /// Fills the private page with the data of a page of the device. C: `copy_user_page()`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no access to a page.
+    #[doc(alias = "copy_user_page")]
+    #[inline]
+    pub fn copy_to_cow_page(&mut self, from: &Direct<'_>) -> Result {
+        let from = from.page_address()?;
+        if self.has_cow_page() {
+            // SAFETY: The fault has such a page, and the other is mapped for the kernel.
+            unsafe { bindings::dax_copy_to_cow_page(self.as_raw(), from) };
+        }
+        Ok(())
+    }
+
+    /// Maps the private page, which was filled. May sleep. C: `finish_fault()`.
+    #[doc(alias = "finish_fault")]
+    #[inline]
+    pub fn finish_cow_page(&mut self) -> Answer {
+        // SAFETY: By the invariant the fault is valid.
+        Answer(unsafe { bindings::dax_finish_cow_page(self.as_raw()) })
+    }
+
+    /// Counts a fault that needed blocks to be allocated. C: `count_vm_event(PGMAJFAULT)`.
+    #[cold]
+    pub fn count_major(&self) {
+        // SAFETY: By the invariant the VMA has an address space.
+        unsafe { bindings::dax_count_major_fault((*self.vma()).vm_mm) };
+    }
+
+    /// Makes the metadata durable that the data of this entry needs. Sleeps. C:
+    /// `vfs_fsync_range()`.
+    ///
+    /// # Errors
+    ///
+    /// The filesystem's.
+    #[doc(alias = "vfs_fsync_range")]
+    #[inline]
+    pub fn sync(&self, size: Size) -> Result {
+        let first = byte_of(self.index());
+        // OVERFLOW: A file has no more bytes.
+        let last = first.wrapping_add(size.bytes() as i64).wrapping_sub(1);
+        // SAFETY: By the invariant the VMA has a file.
+        to_result(unsafe { bindings::vfs_fsync_range((*self.vma()).vm_file, first, last, 1) })
+    }
+}
+
+/// The huge page of zeroes.
+#[derive(Clone, Copy)]
+pub struct HugeZero(NonNull<bindings::folio>);
+
+impl HugeZero {
+    /// Its first frame.
+    #[inline]
+    pub fn pfn(self) -> Pfn {
+        // SAFETY: A folio begins with its first page, which is valid.
+        Pfn::new(unsafe { bindings::page_to_pfn(self.0.as_ptr().cast()) } as usize)
+    }
+
+    /// What C takes, for none as well.
+    #[inline]
+    pub fn as_raw(this: Option<Self>) -> *mut bindings::folio {
+        this.map_or(core::ptr::null_mut(), |this| this.0.as_ptr())
+    }
+}
