@@ -193,6 +193,7 @@ impl Check<'_> {
         tally: &mut Tally,
     ) -> Result<()> {
         options.copy.push(program::build(self.paths)?);
+        options.copy.push(program::build_daxstat(self.paths)?);
         let language = match self.variant() {
             Variant::Rust | Variant::Debug => "rust",
             Variant::C | Variant::Cdebug => "c",

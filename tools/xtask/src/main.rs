@@ -105,8 +105,10 @@ fn dispatch(verb: Verb) -> Result<u8> {
             return Ok(exit_status(outcome.status()));
         }
         Verb::Shell(args) => {
-            let options = GuestOptions::from_args(&args, options::TIMEOUT)?;
+            let mut options = GuestOptions::from_args(&args, options::TIMEOUT)?;
             let (built, image) = guest::prepare(&paths, args.variant)?;
+            // Whoever looks around wants it at hand.
+            options.copy.push(program::build_daxstat(&paths)?);
             return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
         }
         Verb::Build { variant } => {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The program that runs inside the guest, `tools/testing/guest`, built here
-//! and copied in. Debian 12's C library is the older of the two, and the guest
-//! is Debian 13, so it runs there wherever it was built. And the plugin that
-//! runs inside QEMU, `tools/testing/tcg-plugin`.
+//! The programs that run inside the guest, `tools/testing/guest` and
+//! `tools/daxstat`, built here and copied in. Debian 12's C library is the older
+//! of the two, and the guest is Debian 13, so they run there wherever they were
+//! built. And the plugin that runs inside QEMU, `tools/testing/tcg-plugin`.
 
 use std::path::PathBuf;
 
@@ -21,6 +21,11 @@ pub const NAME: &str = "guest-test";
 /// Builds it and says where it is.
 pub fn build(paths: &Paths) -> Result<PathBuf> {
     build_package(paths, NAME, NAME)
+}
+
+/// Builds daxstat, which lies beside it in the guest, and says where it is.
+pub fn build_daxstat(paths: &Paths) -> Result<PathBuf> {
+    build_package(paths, "daxstat", "daxstat")
 }
 
 /// Builds the plugin for QEMU and says where it is.

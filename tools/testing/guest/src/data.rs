@@ -9,15 +9,41 @@ use sha2::{Digest, Sha256};
 /// Fills `buf` from `seed` (xorshift64*). Equal seeds give equal bytes on
 /// every machine and every kernel.
 pub fn fill(seed: u64, buf: &mut [u8]) {
-    // The state must not be zero; the constant is 2^64 divided by the golden
-    // ratio, which spreads neighbouring seeds.
-    let mut x = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut x = spread(seed);
     for chunk in buf.chunks_mut(8) {
         x ^= x >> 12;
         x ^= x << 25;
         x ^= x >> 27;
         let word = x.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes();
         chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+}
+
+/// A state from a seed. It must not be zero; the constant is 2^64 divided by
+/// the golden ratio, which spreads neighbouring seeds.
+fn spread(seed: u64) -> u64 {
+    seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
+}
+
+/// Numbers that are the same in every run.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(spread(seed))
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// At least 0 and less than `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
     }
 }
 
@@ -55,6 +81,10 @@ fn hex(digest: &[u8]) -> String {
 pub fn first_difference(want: &[u8], got: &[u8]) -> Option<String> {
     if want.len() != got.len() {
         return Some(format!("{} bytes wanted, {} came", want.len(), got.len()));
+    }
+    // The common case at the speed of memcmp().
+    if want == got {
+        return None;
     }
     let at = want.iter().zip(got).position(|(a, b)| a != b)?;
     let wrong = want.iter().zip(got).filter(|(a, b)| a != b).count();

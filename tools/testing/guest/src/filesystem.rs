@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -14,31 +15,63 @@ use crate::mapping::open_rw;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Has faults of 4 KiB only, and no fallocate().
+    Ext2,
     Ext4,
     Xfs,
+    /// Files may share blocks, and the filesystem knows whose a block is.
+    XfsReflink,
 }
 
 impl Kind {
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Ext2 => "ext2",
             Kind::Ext4 => "ext4",
             Kind::Xfs => "xfs",
+            Kind::XfsReflink => "xfs-reflink",
         }
     }
 
-    /// Both are told of a 2 MiB stripe: then the allocator places big files
-    /// so that 2 MiB mappings are possible.
+    /// As mount(8) knows it.
+    fn driver(self) -> &'static str {
+        match self {
+            Kind::Ext2 => "ext2",
+            Kind::Ext4 => "ext4",
+            Kind::Xfs | Kind::XfsReflink => "xfs",
+        }
+    }
+
+    /// Those that can map 2 MiB are told of a 2 MiB stripe: then the allocator
+    /// places big files so that such mappings are possible.
     fn mkfs(self) -> &'static str {
         match self {
+            Kind::Ext2 => "mkfs.ext2 -q -F -b 4096",
             Kind::Ext4 => "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512",
             Kind::Xfs => "mkfs.xfs -q -f -m reflink=0 -d su=2m,sw=1,agcount=2",
+            Kind::XfsReflink => "mkfs.xfs -q -f -m reflink=1,rmapbt=1 -d su=2m,sw=1,agcount=2",
         }
+    }
+
+    /// The filesystem's own check, changing nothing.
+    pub fn check(self, device: &Path) -> Result<()> {
+        let program = match self {
+            Kind::Ext2 | Kind::Ext4 => "e2fsck -fn",
+            Kind::Xfs | Kind::XfsReflink => "xfs_repair -n",
+        };
+        Cmd::new(program)
+            .arg(device)
+            .limit_secs(120)
+            .ok()
+            .context("the filesystem is damaged")?;
+        Ok(())
     }
 }
 
 /// A mounted filesystem; dropping it unmounts.
 pub struct DaxMount {
     dir: PathBuf,
+    kind: Kind,
     mounted: bool,
 }
 
@@ -50,19 +83,33 @@ impl DaxMount {
     }
 
     pub fn mount(kind: Kind, device: &Path, dir: &Path) -> Result<Self> {
-        if kind == Kind::Xfs {
-            Cmd::new("modprobe xfs").ok()?;
+        Self::mount_with(kind, device, dir, "dax")
+    }
+
+    /// Mounts what is there, with options of the caller's.
+    pub fn mount_with(kind: Kind, device: &Path, dir: &Path, options: &str) -> Result<Self> {
+        // ext4 is built in.
+        if kind != Kind::Ext4 {
+            Cmd::new("modprobe").arg(kind.driver()).ok()?;
         }
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Cmd::new("mount -o dax -t")
-            .arg(kind.name())
+        Cmd::new("mount -o")
+            .arg(options)
+            .arg("-t")
+            .arg(kind.driver())
             .arg(device)
             .arg(dir)
             .ok()?;
         Ok(Self {
             dir: dir.to_path_buf(),
+            kind,
             mounted: true,
         })
+    }
+
+    /// The mount point.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -74,8 +121,11 @@ impl DaxMount {
         let path = self.path(name);
         File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let file = open_rw(&path, false)?;
-        fallocate(&file, 0, 0, len)
-            .with_context(|| format!("cannot allocate {len} bytes for {}", path.display()))?;
+        match self.kind {
+            Kind::Ext2 => write_zeros(&file, len),
+            _ => fallocate(&file, 0, 0, len),
+        }
+        .with_context(|| format!("cannot allocate {len} bytes for {}", path.display()))?;
         Ok(file)
     }
 
@@ -94,6 +144,18 @@ impl Drop for DaxMount {
             }
         }
     }
+}
+
+/// Gives blocks to a file where fallocate(2) cannot.
+fn write_zeros(file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let piece = (len - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..piece as usize], at)?;
+        at += piece;
+    }
+    Ok(())
 }
 
 /// fallocate(2).

@@ -266,6 +266,28 @@ impl Mapping {
         answer(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
     }
 
+    /// Takes a part away and maps it anew at once, of `file` at the same
+    /// offset.
+    pub fn renew(&self, file: &File, at: usize, len: usize) -> io::Result<()> {
+        self.check(at, len);
+        // SAFETY: replaces a part of this object's own range, to which no
+        // reference exists.
+        let addr = unsafe {
+            libc::mmap(
+                (self.addr + at) as *mut libc::c_void,
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                at as libc::off_t,
+            )
+        };
+        match addr {
+            libc::MAP_FAILED => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Maps a part again that was unmapped: of `file` at the same offset, or new memory. Fails if
     /// something else is there meanwhile.
     pub fn mend(&self, file: Option<&File>, at: usize, len: usize) -> io::Result<()> {

@@ -61,13 +61,18 @@ pub struct FaultTrace {
 
 impl FaultTrace {
     pub fn start() -> Result<Self> {
+        Self::of(&["dax_pmd_fault_done", "dax_pte_fault_done"])
+    }
+
+    /// With other events of fs/dax.
+    pub fn of(events: &[&str]) -> Result<Self> {
         let root = system::tracefs()?;
         let dir = root.join(format!("instances/guest-test-{}", std::process::id()));
         fs::create_dir(&dir)
             .with_context(|| format!("cannot make the trace instance {}", dir.display()))?;
         let trace = Self { dir };
         trace.set("buffer_size_kb", "8192")?;
-        for event in ["dax_pmd_fault_done", "dax_pte_fault_done"] {
+        for event in events {
             trace.set(&format!("events/fs_dax/{event}/enable"), "1")?;
         }
         Ok(trace)
@@ -81,12 +86,17 @@ impl FaultTrace {
 
     /// The counts since the start or the last call; the buffer is emptied.
     pub fn take(&self) -> Result<FaultCounts> {
+        Ok(FaultCounts::parse(&self.take_text()?))
+    }
+
+    /// The same as the kernel tells it, a line for each event.
+    pub fn take_text(&self) -> Result<String> {
         self.require_no_overrun()?;
         let path = self.dir.join("trace");
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         self.set("trace", "")?;
-        Ok(FaultCounts::parse(&text))
+        Ok(text)
     }
 
     /// Lost events would make the counts too small without a word.

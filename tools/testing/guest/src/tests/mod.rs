@@ -6,6 +6,7 @@
 mod direct_io;
 pub mod external;
 mod fork;
+mod fsdax;
 mod gup;
 mod lifecycle;
 pub mod nfit;
@@ -90,6 +91,33 @@ const ESSENTIAL: &[&str] = &[
     "truncate::slow-disk::ext4",
     "truncate::futex::ext4",
     "truncate::race::ext4",
+    "fsdax::size::ext4-dev-acpi",
+    "fsdax::views::xfs-mem-acpi",
+    "fsdax::truncate::ext2-dev-acpi",
+    "fsdax::fallocate::ext4-mem-e820",
+    "fsdax::sync::clean::ext4-dev-acpi",
+    "fsdax::sync::down::xfs-mem-acpi",
+    "fsdax::inode::ext4-dev-acpi",
+    "fsdax::clone::store-large::xfs-reflink-dev-e820",
+    "fsdax::clone::dedupe::xfs-reflink-dev-e820",
+    "fsdax::full::device::xfs-mem-acpi",
+    "fsdax::fsx::ext4-dev-acpi",
+    "fsdax::race::punch::ext4-dev-acpi",
+    "fsdax::race::punch::xfs-mem-acpi",
+    "fsdax::race::truncate::xfs-mem-acpi",
+    "fsdax::race::sync::ext4-dev-acpi",
+    "fsdax::race::unmap::ext4-dev-acpi",
+    "fsdax::race::direct::xfs-mem-acpi",
+    "fsdax::race::reclaim::ext4-mem-e820",
+    "fsdax::race::clone::xfs-reflink-dev-e820",
+    "fsdax::poison::shared::ext4-dev-acpi",
+    "fsdax::poison::clone",
+    "fsdax::idle::differs_unmapped_truncate_ext4",
+    "fsdax::idle::differs_removed_xfs",
+    "fsdax::idle::differs_unmounted_ext4",
+    "fsdax::idle::differs_written_back_ext4",
+    "fsdax::reasons::ext4-dev-acpi",
+    "fsdax::daxstat::table",
     "teardown::lookup-race::devdax-2M-dev-acpi",
     "teardown::sigbus::devdax-2M-dev-acpi",
     "suite::dax-pmd",
@@ -119,6 +147,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(fork::tests());
     tests.extend(gup::tests());
     tests.extend(truncate::tests());
+    tests.extend(fsdax::tests());
     tests.extend(teardown::tests());
     tests.extend(external::tests());
     tests.extend(nfit::tests());

@@ -53,22 +53,6 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A sequence that is the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-
 /// A namespace with a block device; dropping it destroys it.
 pub struct Made {
     pub info: Info,

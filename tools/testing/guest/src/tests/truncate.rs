@@ -96,19 +96,19 @@ enum DropPages {
 }
 
 /// Runs `work` in a thread and tells when it ends.
-struct Background {
+pub struct Background {
     done: mpsc::Receiver<Result<()>>,
 }
 
 impl Background {
-    fn start(work: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+    pub fn start(work: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
         let (tx, done) = mpsc::channel();
         // Not joined: when it hangs, the process ends anyway.
         thread::spawn(move || tx.send(work()));
         Self { done }
     }
 
-    fn must_wait(&self, what: &str) -> Result<()> {
+    pub fn must_wait(&self, what: &str) -> Result<()> {
         match self.done.recv_timeout(WATCH) {
             Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
             Ok(Ok(())) => bail!("{what} did not wait: the pages were still held"),
@@ -117,7 +117,7 @@ impl Background {
         }
     }
 
-    fn must_end(&self, what: &str) -> Result<Duration> {
+    pub fn must_end(&self, what: &str) -> Result<Duration> {
         let start = Instant::now();
         match self.done.recv_timeout(patient(WAKE)) {
             Ok(result) => result.map(|()| start.elapsed()),
@@ -130,7 +130,7 @@ impl Background {
 }
 
 /// Frees the file's first 2 MiB one way or the other.
-fn free_blocks(file: &File, punch: bool) -> Result<()> {
+pub fn free_blocks(file: &File, punch: bool) -> Result<()> {
     if punch {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         fallocate(file, mode, 0, 2 * MIB).context("punching a hole")
@@ -314,21 +314,7 @@ fn race(kind: Kind) -> Result<String> {
     if let Some(mount) = mount {
         mount.unmount()?;
     }
-    check(kind, &device)?;
+    kind.check(&device)?;
     namespace.destroy()?;
     Ok(format!("{rounds} rounds, {good} reads, {refused} EFAULT"))
-}
-
-/// The filesystem's own check, changing nothing.
-fn check(kind: Kind, device: &Path) -> Result<()> {
-    let program = match kind {
-        Kind::Ext4 => "e2fsck -fn",
-        Kind::Xfs => "xfs_repair -n",
-    };
-    Cmd::new(program)
-        .arg(device)
-        .limit_secs(120)
-        .ok()
-        .context("the filesystem is damaged")?;
-    Ok(())
 }

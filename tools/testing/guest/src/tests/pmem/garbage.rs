@@ -9,9 +9,9 @@ use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{Made, Random, SIZE};
+use super::{Made, SIZE};
 use crate::command::Cmd;
-use crate::data;
+use crate::data::{self, Random};
 use crate::mapping::open_rw;
 use crate::ndctl::{namespace, regions, Bus};
 use crate::system;
@@ -116,7 +116,7 @@ fn info_block() -> Result<String> {
         sealed == good && good.starts_with(b"NVDIMM_PFN_INFO\0"),
         "there is no info block, or its checksum is another"
     );
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random::new(0);
     let (mut refused, mut taken) = (0, 0);
     for round in 0..rounds {
         let mut block = good.clone();

@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{Made, Random};
-use crate::data;
+use super::Made;
+use crate::data::{self, Random};
 use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
 use crate::system;
 use crate::tests::Test;
@@ -86,7 +86,7 @@ fn odd(arguments: &str) -> Result<String> {
     buffered.write_all_at(&model, AT)?;
     buffered.sync_all()?;
     let memory = Mapping::anonymous(LEN + PAGE)?;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0);
     let mut ops = 0;
     for round in 0..60 {
         // Any byte to any byte, through the page cache.

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the blocks of a file lie: FS_IOC_FIEMAP.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use anyhow::{bail, Context, Result};
+
+use crate::ranges::Extent;
+
+/// _IOWR('f', 11, struct fiemap).
+const FS_IOC_FIEMAP: u64 = 0xc020_660b;
+/// Write back first, so that what is told is so.
+const FLAG_SYNC: u32 = 1;
+const LAST: u32 = 0x1;
+const UNKNOWN: u32 = 0x2;
+const DELALLOC: u32 = 0x4;
+const NOT_ALIGNED: u32 = 0x100;
+const DATA_INLINE: u32 = 0x200;
+const SHARED: u32 = 0x2000;
+/// How many extents are asked for at once.
+const BATCH: usize = 512;
+
+/// struct fiemap_extent.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Raw {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved64: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+/// struct fiemap, with room.
+#[repr(C)]
+struct Request {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [Raw; BATCH],
+}
+
+impl From<&Raw> for Extent {
+    fn from(raw: &Raw) -> Self {
+        Extent {
+            logical: raw.logical,
+            physical: raw.physical,
+            length: raw.length,
+            shared: raw.flags & SHARED != 0,
+            unplaced: raw.flags & (UNKNOWN | DELALLOC | NOT_ALIGNED | DATA_INLINE) != 0,
+        }
+    }
+}
+
+/// All extents, in the file's order.
+pub fn extents(file: &File) -> Result<Vec<Extent>> {
+    let mut all: Vec<Extent> = Vec::new();
+    let mut start = 0;
+    loop {
+        let mut request = Box::new(Request {
+            start,
+            length: u64::MAX - start,
+            flags: FLAG_SYNC,
+            mapped: 0,
+            count: BATCH as u32,
+            reserved: 0,
+            extents: [Raw::default(); BATCH],
+        });
+        // SAFETY: the request is laid out as the kernel wants it, has room for
+        // as many extents as it says, and outlives the call.
+        let rc = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &mut *request) };
+        if rc != 0 {
+            let e = io::Error::last_os_error();
+            return match e.raw_os_error() {
+                Some(libc::EOPNOTSUPP | libc::ENOTTY) => {
+                    bail!("the filesystem does not tell where its blocks are (FIEMAP)")
+                }
+                _ => Err(e).context("FS_IOC_FIEMAP"),
+            };
+        }
+        let got = &request.extents[..BATCH.min(request.mapped as usize)];
+        all.extend(got.iter().map(Extent::from));
+        let Some(last) = got.last().filter(|raw| raw.flags & LAST == 0) else {
+            return Ok(all);
+        };
+        let next = last.logical.saturating_add(last.length);
+        if next <= start {
+            bail!("the filesystem tells the same extents again and again");
+        }
+        start = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_is_the_kernels() {
+        assert_eq!(size_of::<Raw>(), 56);
+        assert_eq!(std::mem::offset_of!(Request, extents), 32);
+        assert_eq!(std::mem::offset_of!(Raw, flags), 40);
+    }
+
+    #[test]
+    fn flags() {
+        let raw = Raw {
+            flags: SHARED | LAST,
+            ..Raw::default()
+        };
+        assert!(Extent::from(&raw).shared && !Extent::from(&raw).unplaced);
+        let raw = Raw {
+            flags: DATA_INLINE,
+            ..Raw::default()
+        };
+        assert!(Extent::from(&raw).unplaced);
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a file is: its filesystem, the device, and where that begins in memory.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+
+/// The device that a filesystem is on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Device {
+    /// `pmem0`, `pmem0p1`.
+    pub name: String,
+    /// The physical address of its first byte; None where several devices are
+    /// put together.
+    pub start: Option<u64>,
+    /// Of that, what the partition table adds.
+    pub partition: u64,
+}
+
+/// Whether statx(2) says that the file is DAX.
+pub fn is_dax(file: &File) -> Result<bool> {
+    let mut about = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the empty path means the descriptor; `about` outlives the call.
+    let rc = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_BASIC_STATS,
+            about.as_mut_ptr(),
+        )
+    };
+    if rc != 0 {
+        return Err(io::Error::last_os_error()).context("statx");
+    }
+    // SAFETY: all zeroes is a value of it, and statx succeeded.
+    let about = unsafe { about.assume_init() };
+    Ok(about.stx_attributes & libc::STATX_ATTR_DAX as u64 != 0)
+}
+
+/// The filesystem's type, from /proc/self/mountinfo, by the device's number.
+pub fn fstype(device: &str) -> Result<String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
+    type_in(&text, device).with_context(|| format!("nothing is mounted from {device}"))
+}
+
+fn type_in(mountinfo: &str, device: &str) -> Option<String> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let number = left.split(' ').nth(2)?;
+        (number == device).then(|| right.split(' ').next().map(str::to_string))?
+    })
+}
+
+impl Device {
+    /// By its number, `259:0`.
+    pub fn find(number: &str) -> Result<Self> {
+        Self::below(Path::new("/sys"), number)
+    }
+
+    /// The same in another place than /sys, for the tests.
+    fn below(sys: &Path, number: &str) -> Result<Self> {
+        let link = sys.join("dev/block").join(number);
+        let dir = fs::canonicalize(&link)
+            .with_context(|| format!("{number} is no block device: no {}", link.display()))?;
+        let name = dir
+            .file_name()
+            .and_then(|n| n.to_str())
+            .context("a device without a name")?
+            .to_string();
+        let (disk, partition) = match dir.join("partition").exists() {
+            true => {
+                let sectors = number_in(&dir.join("start"))?;
+                let parent = dir.parent().map(PathBuf::from);
+                (parent.context("a partition without a disk")?, sectors * 512)
+            }
+            false => (dir, 0),
+        };
+        // A namespace of persistent memory, or what claims it.
+        let below = disk.join("device");
+        if !below.exists() {
+            return Ok(Self {
+                name,
+                start: None,
+                partition,
+            });
+        }
+        let resource = below.join("resource");
+        ensure!(
+            resource.exists(),
+            "{name} is not persistent memory: no {}",
+            resource.display()
+        );
+        Ok(Self {
+            name,
+            start: Some(number_in(&resource)? + partition),
+            partition,
+        })
+    }
+}
+
+/// Decimal or hexadecimal, as sysfs has them.
+fn number_in(path: &Path) -> Result<u64> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("only root may read {}: run daxstat by sudo", path.display())
+        }
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let text = text.trim();
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+    .with_context(|| format!("{} holds no number: {text:?}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A disk with a partition, and a dm device, as sysfs shows them. Removed
+    /// when dropped.
+    struct Sysfs(PathBuf);
+
+    impl Sysfs {
+        fn new(name: &str) -> Result<Self> {
+            let this = Self(std::env::temp_dir().join(format!("{name}-{}", std::process::id())));
+            let root = &this.0;
+            fs::create_dir_all(root.join("dev/block"))?;
+            let disk = root.join("devices/pfn0.0/block/pmem0");
+            fs::create_dir_all(disk.join("pmem0p1"))?;
+            fs::create_dir_all(root.join("devices/virtual/dm-0"))?;
+            fs::write(root.join("devices/pfn0.0/resource"), "0x140200000\n")?;
+            symlink("../..", disk.join("device"))?;
+            fs::write(disk.join("pmem0p1/partition"), "1\n")?;
+            fs::write(disk.join("pmem0p1/start"), "4096\n")?;
+            for (number, dir) in [
+                ("259:0", disk.clone()),
+                ("259:1", disk.join("pmem0p1")),
+                ("253:0", root.join("devices/virtual/dm-0")),
+            ] {
+                symlink(dir, root.join("dev/block").join(number))?;
+            }
+            Ok(this)
+        }
+    }
+
+    impl Drop for Sysfs {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn disks_and_partitions() -> Result<()> {
+        let sysfs = Sysfs::new("daxstat-place")?;
+        let disk = Device::below(&sysfs.0, "259:0")?;
+        assert_eq!(
+            (disk.name.as_str(), disk.start),
+            ("pmem0", Some(0x1_4020_0000))
+        );
+        let part = Device::below(&sysfs.0, "259:1")?;
+        assert_eq!((part.name.as_str(), part.partition), ("pmem0p1", 2 << 20));
+        assert_eq!(part.start, Some(0x1_4040_0000));
+        assert_eq!(Device::below(&sysfs.0, "253:0")?.start, None);
+        assert!(Device::below(&sysfs.0, "8:0").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn types_of_filesystems() {
+        let text = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                    40 22 259:0 / /mnt/a rw,noatime shared:1 - xfs /dev/pmem0 rw,dax\n";
+        assert_eq!(type_in(text, "259:0").as_deref(), Some("xfs"));
+        assert_eq!(type_in(text, "8:0"), None);
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fs/dax: files whose pages are the device's own.
+//!
+//! What is asked here of fs/dax is what any program may ask of it, so the tests
+//! are the same on C and on Rust. Where C is known to be wrong, the name of the
+//! test begins with `differs_`, and it must fail there. What only the Rust code
+//! has, the reasons why a fault was not of 2 MiB, is skipped on C.
+
+mod clone;
+mod daxstat;
+mod fsx;
+mod full;
+mod idle;
+mod inode;
+mod model;
+mod poison;
+mod race;
+mod reasons;
+mod resize;
+mod size;
+mod sync;
+mod views;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use anyhow::{ensure, Context, Result};
+
+use super::{want, Test};
+use crate::filesystem::{DaxMount, Kind};
+use crate::live::{self, Language};
+use crate::mapping::{open_rw, Mapping};
+use crate::memory::HUGE;
+use crate::ndctl::{Bus, Map, Mode, Namespace, Want, MIB};
+use crate::process::spawn;
+use crate::skip::Skip;
+use crate::target::mount_point;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = size::tests();
+    tests.extend(views::tests());
+    tests.extend(resize::tests());
+    tests.extend(sync::tests());
+    tests.extend(inode::tests());
+    tests.extend(clone::tests());
+    tests.extend(full::tests());
+    tests.extend(fsx::tests());
+    tests.extend(race::tests());
+    tests.extend(poison::tests());
+    tests.extend(idle::tests());
+    tests.extend(reasons::tests());
+    tests.extend(daxstat::tests());
+    tests
+}
+
+/// A filesystem and what is below it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    kind: Kind,
+    want: Want,
+}
+
+const fn place(kind: Kind, map: Map, bus: Bus) -> Place {
+    Place {
+        kind,
+        want: want(Mode::Fsdax, 2 * MIB, map, bus),
+    }
+}
+
+const EXT2: Place = place(Kind::Ext2, Map::Dev, Bus::Acpi);
+const EXT4: Place = place(Kind::Ext4, Map::Dev, Bus::Acpi);
+const XFS: Place = place(Kind::Xfs, Map::Mem, Bus::Acpi);
+const EXT4_E820: Place = place(Kind::Ext4, Map::Mem, Bus::E820);
+const REFLINK: Place = place(Kind::XfsReflink, Map::Dev, Bus::E820);
+
+/// Each filesystem, each bus and each place of the struct pages. A test takes
+/// the ones in which it may go another way; together they have all.
+const EVERY: [Place; 5] = [EXT2, EXT4, XFS, EXT4_E820, REFLINK];
+
+impl Place {
+    /// As used in test names: `ext4-dev-acpi`.
+    fn name(&self) -> String {
+        let bus = match self.want.bus {
+            Bus::Acpi => "acpi",
+            Bus::E820 => "e820",
+        };
+        format!("{}-{}-{bus}", self.kind.name(), self.want.map.name())
+    }
+}
+
+/// A test per place.
+fn per_place(
+    places: &[Place],
+    name: &str,
+    limit_secs: u64,
+    doc: &'static str,
+    run: fn(&Place) -> Result<String>,
+) -> Vec<Test> {
+    let test = |place: &Place| {
+        let (name, place) = (format!("fsdax::{name}::{}", place.name()), *place);
+        Test::new(name, limit_secs, doc, move || run(&place))
+    };
+    places.iter().map(test).collect()
+}
+
+/// A fresh filesystem on a namespace of its own, mounted. Fields are dropped
+/// in this order.
+struct Ground {
+    mount: DaxMount,
+    namespace: Namespace,
+    kind: Kind,
+}
+
+impl Ground {
+    fn create(place: &Place) -> Result<Self> {
+        let namespace = Namespace::create(&place.want)?;
+        let mount = DaxMount::create(place.kind, &namespace.node()?, &mount_point())?;
+        Ok(Self {
+            mount,
+            namespace,
+            kind: place.kind,
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.mount.path(name)
+    }
+
+    fn open(&self, name: &str) -> Result<File> {
+        open_rw(&self.path(name), false)
+    }
+
+    /// A new file, all of it a hole.
+    fn sparse(&self, name: &str, len: u64) -> Result<File> {
+        let path = self.path(name);
+        File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let file = self.open(name)?;
+        file.set_len(len).context("ftruncate")?;
+        Ok(file)
+    }
+
+    /// A new file with these bytes. If it is large, it lies where huge pages
+    /// can be: allocators align what is a multiple of their stripe.
+    fn written(&self, name: &str, bytes: &[u8]) -> Result<File> {
+        let len = bytes.len() as u64;
+        let room = match bytes.len() >= HUGE {
+            true => len.next_multiple_of(HUGE as u64),
+            false => len,
+        };
+        let file = match self.kind {
+            Kind::Ext2 => self.sparse(name, 0)?,
+            _ => self.mount.file(name, room)?,
+        };
+        file.write_all_at(bytes, 0)
+            .and_then(|()| file.set_len(len))
+            .with_context(|| format!("cannot write {name}"))?;
+        file.sync_all()
+            .with_context(|| format!("cannot sync {name}"))?;
+        Ok(file)
+    }
+
+    /// syncfs(2).
+    fn sync(&self) -> Result<()> {
+        let dir = File::open(self.mount.dir()).context("cannot open the mount point")?;
+        // SAFETY: takes no pointers.
+        match unsafe { libc::syncfs(dir.as_raw_fd()) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()).context("syncfs"),
+        }
+    }
+
+    /// Unmounts and mounts again, which leaves nothing of a file but what is
+    /// on the device.
+    fn remount(self, options: &str) -> Result<Self> {
+        let Self {
+            mount,
+            namespace,
+            kind,
+        } = self;
+        mount.unmount()?;
+        let mount = DaxMount::mount_with(kind, &namespace.node()?, &mount_point(), options)?;
+        Ok(Self {
+            mount,
+            namespace,
+            kind,
+        })
+    }
+
+    /// Unmounts, checks the filesystem and destroys the namespace.
+    fn finish(self) -> Result<()> {
+        let node = self.namespace.node()?;
+        self.mount.unmount()?;
+        self.kind.check(&node)?;
+        self.namespace.destroy()
+    }
+}
+
+/// A shared mapping of the file's start that 2 MiB pages fit into.
+fn large(file: &File, len: usize) -> Result<Mapping> {
+    Mapping::shared(file, 0, len, HUGE)
+}
+
+/// The same that gets 4 KiB pages only.
+fn small(file: &File, len: usize) -> Result<Mapping> {
+    let map = large(file, len)?;
+    map.advise(0, len, libc::MADV_NOHUGEPAGE)
+        .context("MADV_NOHUGEPAGE")?;
+    Ok(map)
+}
+
+/// The signal that a child dies of by this, if it does.
+fn signal_of(work: impl FnOnce()) -> Result<Option<i32>> {
+    let mut child = spawn(|| {
+        work();
+        Ok(())
+    })?;
+    child.wait_signal(20, "the child that touches memory")
+}
+
+/// An error unless a load at `at` raises SIGBUS.
+fn require_sigbus(map: &Mapping, at: usize, what: &str) -> Result<()> {
+    let got = signal_of(|| {
+        map.peek(at);
+    })?;
+    ensure!(
+        got == Some(libc::SIGBUS),
+        "a load {what} ends in {got:?} instead of SIGBUS"
+    );
+    Ok(())
+}
+
+/// Skips a test on the fs/dax in C, and tells why.
+fn require_rust(why: &str) -> Result<()> {
+    match live::ask()?.fs_dax.implementation {
+        Language::C => Err(Skip(format!("fs/dax is in C, {why}")).into()),
+        Language::Rust => Ok(()),
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Thousands of operations on a mapped file, in an order that is random and
+//! the same in every run, each of them checked against a model.
+//!
+//! A failure tells the seed and the last operations, which is all that is
+//! needed to see it again.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context, Result};
+
+use super::model::{Model, View};
+use super::{per_place, Ground, Place, EVERY};
+use crate::data::{self, Random};
+use crate::filesystem::Kind;
+use crate::mapping::PAGE;
+use crate::memory::HUGE;
+use crate::tests::Test;
+
+const MOST: usize = 3 * HUGE;
+/// All bytes are looked at so often.
+const CHECK: usize = 100;
+const OPERATIONS: usize = 1000;
+const SEEDS: [u64; 2] = [1, 2];
+/// How many operations a failure tells.
+const TOLD: usize = 12;
+
+pub fn tests() -> Vec<Test> {
+    per_place(
+        &EVERY,
+        "fsx",
+        240,
+        "after some order of stores, writes, truncations, holes and the like a file has other bytes than it should, \
+         seen by one of the mappings or by read()",
+        |place| SEEDS.iter().map(|seed| run(place, *seed)).collect(),
+    )
+}
+
+/// One operation, with all that it needs to be done again.
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Write {
+        at: usize,
+        len: usize,
+        seed: u64,
+    },
+    Store {
+        view: View,
+        at: usize,
+        len: usize,
+        seed: u64,
+    },
+    Read {
+        at: usize,
+        len: usize,
+    },
+    Load {
+        view: View,
+        at: usize,
+        len: usize,
+    },
+    Resize {
+        len: usize,
+    },
+    Punch {
+        at: usize,
+        len: usize,
+    },
+    Zero {
+        at: usize,
+        len: usize,
+    },
+    Allocate {
+        at: usize,
+        len: usize,
+    },
+    Collapse {
+        at: usize,
+        len: usize,
+    },
+    Insert {
+        at: usize,
+        len: usize,
+    },
+    Sync {
+        metadata: bool,
+    },
+    Msync {
+        view: View,
+        at: usize,
+        len: usize,
+    },
+    Zap {
+        view: View,
+    },
+    Remap,
+}
+
+impl Op {
+    /// One that can be done on a file of `len` bytes.
+    fn draw(random: &mut Random, len: usize, most: usize, kind: Kind) -> Self {
+        let view = match random.below(2) {
+            0 => View::Large,
+            _ => View::Small,
+        };
+        let seed = random.below(1 << 30) as u64;
+        let full = kind != Kind::Ext2;
+        // Inside of the file; where there is none, the file gets some bytes.
+        let inside = (len > 0).then(|| piece(random, len));
+        let (at, count) = piece(random, most);
+        let (page, pages) = (at / PAGE * PAGE, count.next_multiple_of(PAGE));
+        match (random.below(20), inside) {
+            (0..=2, _) => Op::Write {
+                at,
+                len: count,
+                seed,
+            },
+            (3..=6, Some((at, len))) => Op::Store {
+                view,
+                at,
+                len,
+                seed,
+            },
+            (7..=8, Some((at, len))) => Op::Read { at, len },
+            (9..=11, Some((at, len))) => Op::Load { view, at, len },
+            (12, _) => Op::Resize { len: at },
+            (13, _) if full => Op::Punch { at, len: count },
+            (14, _) if full => Op::Zero { at, len: count },
+            (15, _) if full => Op::Allocate { at, len: count },
+            (16, Some(_)) if full && page + pages < len => Op::Collapse {
+                at: page,
+                len: pages,
+            },
+            (17, Some(_)) if full && page < len && len + pages <= most => Op::Insert {
+                at: page,
+                len: pages,
+            },
+            (18, Some((at, count))) => {
+                let start = at / PAGE * PAGE;
+                let len = (at + count).next_multiple_of(PAGE) - start;
+                Op::Msync {
+                    view,
+                    at: start,
+                    len,
+                }
+            }
+            (19, _) => match random.below(4) {
+                0 => Op::Remap,
+                1 => Op::Zap { view },
+                n => Op::Sync { metadata: n == 2 },
+            },
+            _ => Op::Write {
+                at,
+                len: count,
+                seed,
+            },
+        }
+    }
+
+    fn perform(self, model: &mut Model) -> Result<()> {
+        match self {
+            Op::Write { at, len, seed } => model.write(at, &data::bytes(seed, len)),
+            Op::Store {
+                view,
+                at,
+                len,
+                seed,
+            } => {
+                model.store(view, at, &data::bytes(seed, len));
+                Ok(())
+            }
+            Op::Read { at, len } => model.read(at, len),
+            Op::Load { view, at, len } => model.load(view, at, len),
+            Op::Resize { len } => model.resize(len),
+            Op::Punch { at, len } => model.punch(at, len),
+            Op::Zero { at, len } => model.zero(at, len),
+            Op::Allocate { at, len } => model.allocate(at, len),
+            Op::Collapse { at, len } => model.collapse(at, len),
+            Op::Insert { at, len } => model.insert(at, len),
+            Op::Sync { metadata } => model.sync(metadata),
+            Op::Msync { view, at, len } => model.msync(view, at, len),
+            Op::Zap { view } => model.zap(view),
+            Op::Remap => model.remap(),
+        }
+    }
+}
+
+/// Where and how much, of `whole` bytes: a few bytes, a few pages, or many.
+fn piece(random: &mut Random, whole: usize) -> (usize, usize) {
+    let longest = [200, 5 * PAGE, 40 * PAGE, HUGE][random.below(4)].min(whole);
+    let len = 1 + random.below(longest);
+    let at = random.below(whole - len + 1);
+    // Often at a boundary, where the cases are.
+    match random.below(4) {
+        0 => (at / PAGE * PAGE, len),
+        1 if at >= HUGE => (at / HUGE * HUGE, len),
+        _ => (at, len),
+    }
+}
+
+fn run(place: &Place, seed: u64) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let mut model = Model::new(ground.sparse("fsx", 0)?, MOST)?;
+    let mut random = Random::new(seed);
+    let mut last = VecDeque::new();
+    for n in 0..OPERATIONS {
+        let op = Op::draw(&mut random, model.len(), model.most(), place.kind);
+        last.push_back(op);
+        if last.len() > TOLD {
+            last.pop_front();
+        }
+        op.perform(&mut model)
+            .and_then(|()| match n % CHECK {
+                0 => model.check(),
+                _ => Ok(()),
+            })
+            .with_context(|| format!("seed {seed}, operation {n}; the last were {last:?}"))?;
+    }
+    model.check()?;
+    let want = model.into_bytes();
+    let ground = ground.remount("dax")?;
+    let got = std::fs::read(ground.path("fsx"))?;
+    if let Some(diff) = data::first_difference(&want, &got) {
+        anyhow::bail!("seed {seed}, the file after mounting anew: {diff}");
+    }
+    ground.finish()?;
+    Ok(format!("{OPERATIONS} operations from seed {seed}. "))
+}

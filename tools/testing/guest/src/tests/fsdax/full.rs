@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A hole that cannot be filled, because the filesystem is full or the user has
+//! used up the quota: the store is a SIGBUS, and nothing else breaks.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{chown, FileExt};
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::clone::free_blocks;
+use super::{large, per_place, signal_of, Ground, Place, EXT2, EXT4, XFS};
+use crate::command::Cmd;
+use crate::data;
+use crate::filesystem::{fallocate, Kind};
+use crate::mapping::{open_rw, pread_once, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::tests::Test;
+
+const LEN: usize = 2 * HUGE;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_place(
+        // The regions of e820 are large and cannot be divided.
+        &[EXT2, EXT4, XFS],
+        "full::device",
+        120,
+        "a store to a hole of a full filesystem is not a SIGBUS, damages other bytes, or blocks are lost for good",
+        device,
+    );
+    tests.extend(per_place(
+        &[XFS],
+        "full::quota",
+        60,
+        "a store to a hole goes through although the user has no quota left, or the user loses quota by it",
+        quota,
+    ));
+    tests
+}
+
+fn is_full(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(libc::ENOSPC)
+}
+
+/// Takes every block that there is.
+fn fill(ground: &Ground) -> Result<()> {
+    let file = ground.sparse("filler", 0)?;
+    let mut piece = 256 << 20;
+    let mut at = 0;
+    let zeros = vec![0; 1 << 20];
+    while piece >= PAGE {
+        let taken = match ground.kind {
+            Kind::Ext2 => file.write_all_at(&zeros[..piece.min(zeros.len())], at),
+            _ => fallocate(&file, 0, at, piece as u64),
+        };
+        match taken {
+            Ok(()) if ground.kind == Kind::Ext2 => at += piece.min(zeros.len()) as u64,
+            Ok(()) => at += piece as u64,
+            Err(e) if is_full(&e) => {
+                // What a write could take is in the file.
+                at = file
+                    .metadata()
+                    .context("fstat")?
+                    .len()
+                    .next_multiple_of(PAGE as u64);
+                piece /= 2;
+            }
+            Err(e) => return Err(e).context("filling the filesystem"),
+        }
+    }
+    Ok(())
+}
+
+/// Zeros by the kernel, which tells how far it came where a store of our own
+/// would be a SIGBUS.
+fn push(map: &Mapping, at: usize) -> Result<usize> {
+    let zeros = open_rw(Path::new("/dev/zero"), false)?;
+    match pread_once(&zeros, map, at, map.len() - at, 0) {
+        Ok(n) => Ok(n),
+        Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Ok(0),
+        Err(e) => Err(e).context("reading zeros into holes"),
+    }
+}
+
+/// A store to the hole at `at` must be refused.
+fn require_refused(map: &Mapping, at: usize, what: &str) -> Result<()> {
+    let got = signal_of(|| map.poke(at, 1))?;
+    ensure!(
+        got == Some(libc::SIGBUS),
+        "a store to a hole of {what} ends in {got:?} instead of SIGBUS"
+    );
+    Ok(())
+}
+
+fn device(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let bytes = data::bytes(1, LEN);
+    let written = ground.written("written", &bytes)?;
+    let hole = ground.sparse("hole", LEN as u64)?;
+    let (map, holes) = (large(&written, LEN)?, large(&hole, LEN)?);
+    ensure!(holes.peek(0) == 0, "a hole is not zero");
+    let free = free_blocks(&ground)?;
+    fill(&ground)?;
+    ensure!(
+        free_blocks(&ground)? < (HUGE / PAGE) as u64,
+        "the filesystem is not full: {} blocks",
+        free_blocks(&ground)?
+    );
+    // What a filesystem keeps back for itself may fill some holes.
+    let filled = push(&holes, 0)?;
+    ensure!(
+        filled < LEN,
+        "every hole of a full filesystem could be filled"
+    );
+    require_refused(&holes, LEN - PAGE, "a full filesystem, read before")?;
+    holes.require(0, &vec![0; LEN], "the hole")?;
+    // Blocks that are there can be stored to all the same.
+    map.write(PAGE, &bytes[..PAGE]);
+    map.write(PAGE, &bytes[PAGE..2 * PAGE]);
+    map.require(0, &bytes, "a file of the full filesystem")?;
+    match hole.write_all_at(&[1; PAGE], (LEN - PAGE) as u64) {
+        Err(e) if is_full(&e) => {}
+        other => anyhow::bail!("a write to a hole gives {other:?} instead of ENOSPC"),
+    }
+
+    fs::remove_file(ground.path("filler")).context("cannot remove the filler")?;
+    // ext4 gives blocks back when its journal is done.
+    ground.sync()?;
+    holes.write(0, &bytes);
+    holes.require(0, &bytes, "the hole, filled when there was room")?;
+    hole.set_len(0).context("ftruncate")?;
+    ground.sync()?;
+    let now = free_blocks(&ground)?;
+    ensure!(
+        now.abs_diff(free) <= 64,
+        "{free} blocks were free before, {now} are free now"
+    );
+    drop((map, holes, written, hole));
+    ground.finish()?;
+    Ok(format!("{} holes filled from reserves", filled / PAGE))
+}
+
+fn quota(place: &Place) -> Result<String> {
+    const USER: u32 = 12345;
+    let ground = Ground::create(place)?.remount("dax,uquota")?;
+    Cmd::new("xfs_quota -x -c")
+        .arg(format!("limit -u bhard=3m {USER}"))
+        .arg(ground.mount.dir())
+        .ok()?;
+    let file = ground.sparse("theirs", LEN as u64)?;
+    chown(ground.path("theirs"), Some(USER), None).context("chown")?;
+    let map = large(&file, LEN)?;
+    map.poke(0, 1);
+    // Not enough is left for 2 MiB, but it is for some pages.
+    let filled = push(&map, HUGE)?;
+    ensure!(
+        (PAGE..HUGE).contains(&filled),
+        "a user with 1 MiB of quota left could fill {filled:#x} bytes of holes"
+    );
+    require_refused(&map, LEN - PAGE, "a user without quota")?;
+    let report = Cmd::new("xfs_quota -x -c")
+        .arg("report -u -n -b")
+        .arg(ground.mount.dir())
+        .ok()?
+        .stdout;
+    let name = format!("#{USER}");
+    let used: u64 = report
+        .lines()
+        .find_map(|l| {
+            l.strip_prefix(&name)?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .with_context(|| format!("xfs_quota does not know user {USER}: {report}"))?;
+    ensure!(
+        (2048..=3072).contains(&used),
+        "the user has {used} KiB with a limit of 3072"
+    );
+    file.set_len(0).context("ftruncate")?;
+    file.set_len(LEN as u64).context("ftruncate")?;
+    map.write(HUGE, &data::bytes(1, HUGE));
+    drop((map, file));
+    ground.finish()?;
+    Ok(format!("{used} KiB of 3072"))
+}

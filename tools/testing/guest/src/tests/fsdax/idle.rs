@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks are freed only when nobody holds their pages.
+//!
+//! 6.12's fs/dax in C forgets that in three places, which mainline mended
+//! later: when nobody has the file mapped any more, when the entry is locked at
+//! the moment (by a writeback), and when the file is removed or its filesystem
+//! unmounted. There it also warns that it frees a page in use, so on C the tests
+//! announce that, and must fail.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail, ensure, Context, Result};
+
+use super::sync::sync_file_range;
+use super::{large, Ground, Place, EXT4, XFS};
+use crate::data::{self, Random};
+use crate::filesystem::{fallocate, Kind};
+use crate::live::{self, Language};
+use crate::mapping::{open_rw, pread_once, vmsplice, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::process::pipe;
+use crate::system;
+use crate::tests::truncate::{free_blocks, Background};
+use crate::tests::Test;
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 2 * HUGE;
+/// A pipe of the default size holds as many pages.
+const PAGES: usize = 16;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for place in [EXT4, XFS] {
+        let name = place.kind.name();
+        // One way for each: they are the same in fs/dax.
+        let punch = place.kind == Kind::Xfs;
+        tests.push(Test::new(
+            format!(
+                "fsdax::idle::differs_unmapped_{}_{name}",
+                if punch { "punch" } else { "truncate" }
+            ),
+            60,
+            "blocks of a file are freed while a pipe holds their pages, because nobody has the file mapped",
+            move || unmapped(&place, punch),
+        ));
+        tests.push(Test::new(
+            format!("fsdax::idle::differs_removed_{name}"),
+            60,
+            "the blocks of a removed file are freed while a pipe holds their pages",
+            move || removed(&place),
+        ));
+        tests.push(Test::new(
+            format!("fsdax::idle::differs_unmounted_{name}"),
+            60,
+            "a filesystem is unmounted and its device is free for others while a pipe holds pages of it",
+            move || unmounted(&place),
+        ));
+        tests.push(Test::new(
+            format!("fsdax::idle::differs_written_back_{name}"),
+            120,
+            "blocks are freed while a pipe holds their pages, because a writeback has the entry locked when ftruncate \
+             looks",
+            move || written_back(&place),
+        ));
+    }
+    tests
+}
+
+/// On C, tells the harness about the warning that will come; dropped, that it
+/// should have come.
+struct Announced(bool);
+
+/// In the first line of the warning.
+const WARNING: &str = "at fs/dax.c:";
+
+impl Announced {
+    fn new() -> Result<Self> {
+        let c = live::ask()?.fs_dax.implementation == Language::C;
+        if c {
+            // It warns once per boot otherwise.
+            let path = system::debugfs()?.join("clear_warn_once");
+            fs::write(path, "1").context("clear_warn_once")?;
+            say(&format!("rust-dax-expect: {WARNING}"))?;
+        }
+        Ok(Self(c))
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if self.0 {
+            if let Err(e) = say(&format!("rust-dax-expect-end: {WARNING}")) {
+                eprintln!("clean-up: {e:#}");
+            }
+        }
+    }
+}
+
+fn say(text: &str) -> Result<()> {
+    File::options()
+        .write(true)
+        .open("/dev/kmsg")
+        .and_then(|mut log| log.write_all(format!("<4>{text}\n").as_bytes()))
+        .context("cannot write to the kernel's log")
+}
+
+/// Pages of a file in a pipe, and what they hold.
+struct Held {
+    pipe: Option<(File, File)>,
+    bytes: Vec<u8>,
+}
+
+impl Held {
+    /// From the middle of the file's first huge page on.
+    fn take(map: &Mapping, seed: u64) -> Result<Self> {
+        let bytes = data::bytes(seed, PAGES * PAGE);
+        map.write(HUGE / 2, &bytes);
+        let (reader, writer) = pipe()?;
+        vmsplice(map, HUGE / 2, bytes.len(), &writer)?;
+        Ok(Self {
+            pipe: Some((reader, writer)),
+            bytes,
+        })
+    }
+
+    /// Reads the pipe, which gives the pages back. They must be as they were.
+    fn give_back(&mut self) -> Result<()> {
+        let Some((mut reader, _writer)) = self.pipe.take() else {
+            return Ok(());
+        };
+        let mut got = vec![0; self.bytes.len()];
+        reader.read_exact(&mut got).context("reading the pipe")?;
+        match data::first_difference(&self.bytes, &got) {
+            None => Ok(()),
+            Some(diff) => bail!("the pages in the pipe: {diff}"),
+        }
+    }
+}
+
+/// `work` may not end before the pages are given back, and must end then.
+fn must_wait(
+    held: &mut Held,
+    what: &'static str,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<Duration> {
+    let operation = Background::start(work);
+    let waited = operation.must_wait(what);
+    // Whatever came of it, the pages go now.
+    let whole = held.give_back();
+    waited?;
+    whole?;
+    let took = operation.must_end(what)?;
+    require_unpinned(what)?;
+    Ok(took)
+}
+
+fn unmapped(place: &Place, punch: bool) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let _warning = Announced::new()?;
+    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let map = large(&file, LEN)?;
+    let mut held = Held::take(&map, 2)?;
+    drop(map);
+    let theirs = file.try_clone().context("dup")?;
+    let took = must_wait(&mut held, "freeing the blocks of a file", move || {
+        free_blocks(&theirs, punch)
+    })?;
+    drop(file);
+    ground.finish()?;
+    Ok(format!("woken after {} ms", took.as_millis()))
+}
+
+fn removed(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let _warning = Announced::new()?;
+    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let map = large(&file, LEN)?;
+    let mut held = Held::take(&map, 3)?;
+    drop((map, file));
+    let path = ground.path("data");
+    let took = must_wait(&mut held, "removing a file", move || {
+        fs::remove_file(path).context("unlink")
+    })?;
+    ground.finish()?;
+    Ok(format!("woken after {} ms", took.as_millis()))
+}
+
+fn unmounted(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let _warning = Announced::new()?;
+    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let map = large(&file, LEN)?;
+    let mut held = Held::take(&map, 4)?;
+    file.sync_all().context("fsync")?;
+    drop((map, file));
+    let Ground {
+        mount, namespace, ..
+    } = ground;
+    let took = must_wait(&mut held, "unmounting", move || mount.unmount())?;
+    namespace.destroy()?;
+    Ok(format!("woken after {} ms", took.as_millis()))
+}
+
+/// A writeback has the entry locked while it flushes 2 MiB, and ftruncate comes
+/// by to look for pages in use. Which of them is first is chance, so it is done
+/// again and again, with the entry nearly always under writeback.
+fn written_back(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let warning = Announced::new()?;
+    // On C it happens after some rounds, which ends the test.
+    let long = Duration::from_secs(if warning.0 { 40 } else { 3 });
+    let file = ground.mount.file("data", HUGE as u64)?;
+    let map = Arc::new(large(&file, HUGE)?);
+    let mut random = Random::new(46);
+    let start = Instant::now();
+    let mut rounds = 0;
+    while start.elapsed() < long {
+        rounds += 1;
+        fallocate(&file, 0, 0, HUGE as u64).context("fallocate")?;
+        let mut held = Held::take(&map, rounds)?;
+        let writing = Writeback::start(&file, &map)?;
+        thread::sleep(Duration::from_micros(random.below(3000) as u64));
+        let theirs = file.try_clone().context("dup")?;
+        let freed = Arc::new(AtomicBool::new(false));
+        let done = freed.clone();
+        let cutting = Background::start(move || {
+            let cut = free_blocks(&theirs, false);
+            done.store(true, Ordering::SeqCst);
+            cut
+        });
+        thread::sleep(Duration::from_millis(20));
+        let early = freed.load(Ordering::SeqCst);
+        writing.stop()?;
+        let whole = held.give_back();
+        cutting.must_end("ftruncate during writeback")?;
+        whole?;
+        ensure!(
+            !early,
+            "round {rounds}: the blocks were freed while a pipe held their pages"
+        );
+    }
+    drop((map, file));
+    ground.finish()?;
+    Ok(format!("{rounds} rounds"))
+}
+
+/// Two threads: one makes the first page dirty, one has it written back.
+struct Writeback {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Writeback {
+    fn start(file: &File, map: &Arc<Mapping>) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, file) = (stop.clone(), file.try_clone().context("dup")?);
+        let syncing = thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                sync_file_range(&file).context("sync_file_range")?;
+            }
+            Ok(())
+        });
+        let (told, map) = (stop.clone(), map.clone());
+        let zeros = open_rw(Path::new("/dev/zero"), false)?;
+        let storing = thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                // By the kernel: it may be behind the end of the file by now.
+                match pread_once(&zeros, &map, 0, 1, 0) {
+                    Err(e) if e.raw_os_error() != Some(libc::EFAULT) => {
+                        return Err(e).context("storing a byte");
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        });
+        Ok(Self {
+            stop,
+            threads: vec![syncing, storing],
+        })
+    }
+
+    fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which files are DAX: by the flag of the inode, which new files get from
+//! their directory, and by the mount option, which overrules it.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::sync::refuses;
+use super::{large, per_place, Ground, Place, EXT4, XFS};
+use crate::data;
+use crate::mapping::{open_rw, Mapping};
+use crate::memory::HUGE;
+use crate::tests::Test;
+
+/// Of linux/fs.h.
+const FS_XFLAG_DAX: u32 = 0x8000;
+const FSGETXATTR: u64 = 0x801c_581f;
+const FSSETXATTR: u64 = 0x401c_5820;
+
+pub fn tests() -> Vec<Test> {
+    per_place(
+        &[EXT4, XFS],
+        "inode",
+        90,
+        "a file is DAX that should not be or the other way round, by its flag, its directory's or the mount option; \
+         or bytes are lost when that changes",
+        flags,
+    )
+}
+
+/// struct fsxattr.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    flags: u32,
+    rest: [u32; 4],
+    padding: [u8; 8],
+}
+
+impl Attributes {
+    fn exchange(&mut self, file: &File, request: u64) -> io::Result<()> {
+        // SAFETY: the structure is the one that both requests are about.
+        match unsafe { libc::ioctl(file.as_raw_fd(), request, self) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Sets or clears the flag of a file or directory.
+fn mark(path: &Path, dax: bool) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut attributes = Attributes::default();
+    attributes
+        .exchange(&file, FSGETXATTR)
+        .context("FS_IOC_FSGETXATTR")?;
+    match dax {
+        true => attributes.flags |= FS_XFLAG_DAX,
+        false => attributes.flags &= !FS_XFLAG_DAX,
+    }
+    attributes
+        .exchange(&file, FSSETXATTR)
+        .context("FS_IOC_FSSETXATTR")
+}
+
+/// What statx(2) says.
+fn says_dax(file: &File) -> Result<bool> {
+    let mut about = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the empty path means the descriptor; `about` outlives the call.
+    let rc = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_BASIC_STATS,
+            about.as_mut_ptr(),
+        )
+    };
+    ensure!(rc == 0, "statx: {}", io::Error::last_os_error());
+    // SAFETY: statx filled it, and all zeroes was a value of it before.
+    let about = unsafe { about.assume_init() };
+    let bit = libc::STATX_ATTR_DAX as u64;
+    ensure!(
+        about.stx_attributes_mask & bit != 0,
+        "statx does not know STATX_ATTR_DAX"
+    );
+    Ok(about.stx_attributes & bit != 0)
+}
+
+/// What it says and whether a synchronous mapping is granted must be the same.
+fn require(path: &Path, dax: bool, what: &str) -> Result<()> {
+    let file = open_rw(path, false)?;
+    let says = says_dax(&file)?;
+    ensure!(
+        says == dax,
+        "{what}: statx says that the file is {}DAX",
+        if says { "" } else { "not " }
+    );
+    if !dax {
+        return refuses(&file).context(what.to_string());
+    }
+    let flags = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    Mapping::with(&file, 0, HUGE, HUGE, prot, flags)
+        .map(drop)
+        .with_context(|| format!("{what}: MAP_SYNC"))
+}
+
+/// Lets go of the inode, so that the flag counts when it comes back.
+fn forget() -> Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")
+}
+
+fn flags(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?.remount("dax=inode")?;
+    let bytes = data::bytes(1, HUGE);
+    drop(ground.written("plain", &bytes)?);
+    require(&ground.path("plain"), false, "a file without the flag")?;
+
+    // Inherited from the directory.
+    let dir = ground.path("dir");
+    fs::create_dir(&dir).context("mkdir")?;
+    mark(&dir, true)?;
+    fs::create_dir(dir.join("below")).context("mkdir")?;
+    for name in ["dir/new", "dir/below/new"] {
+        drop(ground.written(name, &bytes)?);
+        require(
+            &ground.path(name),
+            true,
+            "a file of a directory with the flag",
+        )?;
+    }
+
+    // Changed, with the bytes kept: written by one way, read by the other.
+    let path = ground.path("plain");
+    for (round, dax) in [true, false, true, false].into_iter().enumerate() {
+        mark(&path, dax)?;
+        forget()?;
+        require(&path, dax, "a file whose flag was changed")?;
+        let file = open_rw(&path, false)?;
+        let map = large(&file, HUGE)?;
+        let at = round * 5000;
+        map.require(at, &bytes[at..], "a file whose flag was changed")?;
+        map.write(at, &data::bytes(round as u64 + 2, 5000));
+        let mut got = vec![0; 5000];
+        file.read_exact_at(&mut got, at as u64).context("read")?;
+        ensure!(
+            got == data::bytes(round as u64 + 2, 5000),
+            "read() does not see a store, with the flag {dax}"
+        );
+    }
+    drop(ground.open("plain")?);
+
+    let ground = ground.remount("dax=never")?;
+    require(&ground.path("dir/new"), false, "dax=never and the flag")?;
+    let ground = ground.remount("dax=always")?;
+    require(&ground.path("plain"), true, "dax=always without the flag")?;
+    let file = ground.open("plain")?;
+    let mut want = bytes.clone();
+    for round in 0..4 {
+        data::fill(round as u64 + 2, &mut want[round * 5000..][..5000]);
+    }
+    large(&file, HUGE)?.require(0, &want, "the file at last")?;
+    drop(file);
+    ground.finish()?;
+    Ok(String::new())
+}

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults of both sizes against everything that takes pages away.
+//!
+//! Each racer has one byte of every page for itself, stores numbers there and
+//! reads them back. A byte that was stored stays, unless the race takes blocks
+//! away: then it may become zero, and once it has been seen as zero, the old
+//! number must never come back. The kernel does the loads and stores for us
+//! (read() into a mapping, write() from it), so that a page that is not there is
+//! EFAULT instead of a signal.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{anyhow, bail, ensure, Context, Result};
+
+use super::{
+    large, per_place, require_rust, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS,
+};
+use crate::data::{self, Random};
+use crate::filesystem::fallocate;
+use crate::mapping::{open_rw, pread_once, pwrite_once, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::tests::Test;
+
+const LEN: usize = 3 * HUGE;
+const LONG: Duration = Duration::from_millis(1500);
+/// Beyond these, racers do not go: so many pages are enough to meet.
+const PLACES: usize = 24;
+
+/// Name, places, what a failure means, and the race.
+type Case = (
+    &'static str,
+    &'static [Place],
+    &'static str,
+    fn(&Place) -> Result<String>,
+);
+
+pub fn tests() -> Vec<Test> {
+    let cases: [Case; 7] = [
+        (
+            "race::punch",
+            &[EXT4, XFS],
+            "faults of 4 KiB and 2 MiB on one range, which is punched meanwhile, hang, lose a store or bring back \
+             old bytes",
+            punch,
+        ),
+        (
+            "race::truncate",
+            &[EXT2, XFS],
+            "faults on a file that becomes shorter and longer hang, lose a store or bring back old bytes",
+            truncate,
+        ),
+        (
+            "race::sync",
+            &[EXT4, XFS],
+            "a store during fsync is lost: it is neither written back nor still dirty",
+            sync,
+        ),
+        (
+            "race::unmap",
+            &[EXT4],
+            "faults on a mapping of which parts are unmapped, mapped and zapped hang or show other bytes",
+            unmap,
+        ),
+        (
+            "race::direct",
+            &[XFS],
+            "write() and read() beside faults on the same 2 MiB lose bytes of one of them",
+            direct,
+        ),
+        (
+            "race::reclaim",
+            &[EXT4_E820],
+            "files whose inodes are reclaimed while others are mapped lose bytes, or the reclaim hangs",
+            reclaim,
+        ),
+        (
+            "race::clone",
+            &[REFLINK],
+            "a store to a file whose blocks become shared at that moment goes to the other file, or is lost",
+            clone,
+        ),
+    ];
+    cases
+        .into_iter()
+        .flat_map(|(name, places, doc, run)| per_place(places, name, 120, doc, run))
+        .collect()
+}
+
+/// Threads that do one thing again and again.
+#[derive(Default)]
+struct Race {
+    stop: Arc<AtomicBool>,
+    threads: Vec<(&'static str, JoinHandle<Result<u64>>)>,
+}
+
+impl Race {
+    fn add(
+        &mut self,
+        name: &'static str,
+        mut work: impl FnMut(&mut Random) -> Result<()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        let mut random = Random::new(self.threads.len() as u64);
+        let thread = thread::spawn(move || {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                if let Err(e) = work(&mut random) {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(e);
+                }
+                count += 1;
+            }
+            Ok(count)
+        });
+        self.threads.push((name, thread));
+    }
+
+    /// Lets them race, and tells how often each did its thing.
+    fn run(self) -> Result<String> {
+        thread::sleep(LONG);
+        self.stop.store(true, Ordering::Relaxed);
+        let mut counts = BTreeMap::<&str, u64>::new();
+        let mut result = Ok(());
+        for (name, thread) in self.threads {
+            match thread.join() {
+                Ok(Ok(count)) => *counts.entry(name).or_default() += count,
+                Ok(Err(e)) if result.is_ok() => result = Err(e.context(name)),
+                Ok(Err(_)) => {}
+                Err(_) => result = Err(anyhow!("{name}: a thread panicked")),
+            }
+        }
+        result?;
+        let told: Vec<String> = counts.iter().map(|(n, c)| format!("{c} {n}")).collect();
+        ensure!(
+            counts.values().all(|c| *c > 0),
+            "some of the racers never ran: {}",
+            told.join(", ")
+        );
+        Ok(told.join(", "))
+    }
+}
+
+/// What a race may do to a racer's bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocks {
+    Stay,
+    Go,
+}
+
+/// Stores and loads one byte of some pages.
+struct Racer {
+    map: Arc<Mapping>,
+    lane: usize,
+    blocks: Blocks,
+    /// 256 numbers to store from, and a place to load to.
+    numbers: File,
+    /// What each page's byte is, or zero.
+    expected: Vec<u8>,
+}
+
+impl Racer {
+    fn new(map: &Arc<Mapping>, lane: usize, blocks: Blocks) -> Result<Self> {
+        let name = format!("/dev/shm/guest-test-{}-{lane}", std::process::id());
+        let numbers = File::create(&name)
+            .and_then(|_| File::options().read(true).write(true).open(&name))
+            .with_context(|| format!("cannot create {name}"))?;
+        fs::remove_file(&name).context("cannot remove a file")?;
+        let all: Vec<u8> = (0..=255).collect();
+        numbers
+            .write_all_at(&all, 0)
+            .context("cannot write numbers")?;
+        Ok(Self {
+            map: map.clone(),
+            lane,
+            blocks,
+            numbers,
+            expected: vec![0; PLACES],
+        })
+    }
+
+    /// The `n`th of the places, all over the file.
+    fn at(&self, n: usize) -> usize {
+        // Neighbours, the first of a huge page, and some far away.
+        let page = match n % 4 {
+            0 => n / 4 * (LEN / PAGE) / (PLACES / 4),
+            r => n / 4 * (LEN / PAGE) / (PLACES / 4) + r * 7,
+        };
+        page * PAGE + self.lane
+    }
+
+    /// Whether the page was there.
+    fn there(result: io::Result<usize>) -> Result<bool> {
+        match result {
+            Ok(1) => Ok(true),
+            Ok(n) => bail!("{n} bytes were moved instead of one"),
+            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Ok(false),
+            Err(e) => Err(e).context("moving one byte"),
+        }
+    }
+
+    fn store(&mut self, n: usize, number: u8) -> Result<()> {
+        let stored = pread_once(&self.numbers, &self.map, self.at(n), 1, number.into());
+        if Self::there(stored)? {
+            self.expected[n] = number;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, n: usize) -> Result<()> {
+        const TO: u64 = 300;
+        let loaded = pwrite_once(&self.numbers, &self.map, self.at(n), 1, TO);
+        if !Self::there(loaded)? {
+            return Ok(());
+        }
+        let mut got = [0];
+        self.numbers
+            .read_exact_at(&mut got, TO)
+            .context("cannot read a number")?;
+        match (got[0], self.blocks) {
+            (got, _) if got == self.expected[n] => Ok(()),
+            (0, Blocks::Go) => {
+                self.expected[n] = 0;
+                Ok(())
+            }
+            (got, _) => bail!(
+                "page {:#x} has {got} where {} was stored",
+                self.at(n) / PAGE,
+                self.expected[n]
+            ),
+        }
+    }
+
+    fn step(&mut self, random: &mut Random) -> Result<()> {
+        let n = random.below(PLACES);
+        match random.below(2) {
+            0 => self.store(n, 1 + random.below(255) as u8),
+            _ => self.load(n),
+        }
+    }
+}
+
+/// A racer on each of the mappings.
+fn racers(race: &mut Race, maps: &[Arc<Mapping>], blocks: Blocks) -> Result<()> {
+    for (lane, map) in maps.iter().enumerate() {
+        let mut racer = Racer::new(map, lane * 100, blocks)?;
+        race.add("loads and stores", move |random| racer.step(random));
+    }
+    Ok(())
+}
+
+/// Huge and small pages of one file, twice.
+fn four(file: &File) -> Result<Vec<Arc<Mapping>>> {
+    let wide = Arc::new(large(file, LEN)?);
+    let narrow = Arc::new(small(file, LEN)?);
+    let another = Arc::new(large(file, LEN)?);
+    Ok(vec![wide.clone(), narrow, another, wide])
+}
+
+fn dup(file: &File) -> Result<File> {
+    file.try_clone().context("dup")
+}
+
+fn punch(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let file = ground.sparse("data", LEN as u64)?;
+    let mut race = Race::default();
+    racers(&mut race, &four(&file)?, Blocks::Go)?;
+    let theirs = dup(&file)?;
+    race.add("holes", move |random| {
+        let (at, len) = match random.below(3) {
+            0 => (random.below(LEN / HUGE) * HUGE, HUGE),
+            1 => (random.below(LEN / PAGE) * PAGE, PAGE),
+            _ => (0, LEN),
+        };
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        fallocate(&theirs, mode, at as u64, len as u64).context("punching a hole")?;
+        thread::sleep(Duration::from_millis(2));
+        Ok(())
+    });
+    let told = race.run()?;
+    drop(file);
+    ground.finish()?;
+    Ok(told)
+}
+
+fn truncate(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let file = ground.sparse("data", LEN as u64)?;
+    let mut race = Race::default();
+    racers(&mut race, &four(&file)?, Blocks::Go)?;
+    let theirs = dup(&file)?;
+    race.add("truncations", move |random| {
+        let len = match random.below(3) {
+            0 => random.below(LEN / HUGE) * HUGE,
+            1 => random.below(LEN),
+            _ => 0,
+        };
+        theirs.set_len(len as u64).context("ftruncate")?;
+        thread::sleep(Duration::from_millis(1));
+        theirs.set_len(LEN as u64).context("ftruncate")?;
+        thread::sleep(Duration::from_millis(3));
+        Ok(())
+    });
+    let told = race.run()?;
+    drop(file);
+    ground.finish()?;
+    Ok(told)
+}
+
+/// What the mappings show at the end must be on the device.
+fn sync(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let file = ground.sparse("data", LEN as u64)?;
+    let maps = four(&file)?;
+    let mut race = Race::default();
+    racers(&mut race, &maps, Blocks::Stay)?;
+    let theirs = dup(&file)?;
+    race.add("fsyncs", move |random| {
+        match random.below(2) {
+            0 => theirs.sync_all(),
+            _ => theirs.sync_data(),
+        }
+        .context("fsync")
+    });
+    let told = race.run()?;
+    let mut want = vec![0; LEN];
+    maps[0].read(0, &mut want);
+    drop((maps, file));
+    let ground = ground.remount("dax")?;
+    let got = fs::read(ground.path("data")).context("read")?;
+    if let Some(diff) = data::first_difference(&want, &got) {
+        bail!("the file after mounting anew: {diff}");
+    }
+    ground.finish()?;
+    Ok(told)
+}
+
+fn unmap(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let file = ground.sparse("data", LEN as u64)?;
+    let maps = four(&file)?;
+    let mut race = Race::default();
+    racers(&mut race, &maps, Blocks::Stay)?;
+    for map in [maps[0].clone(), maps[1].clone()] {
+        let theirs = dup(&file)?;
+        race.add("unmappings", move |random| {
+            let (at, len) = match random.below(2) {
+                0 => (random.below(LEN / HUGE) * HUGE, HUGE),
+                _ => (random.below(LEN / PAGE) * PAGE, PAGE),
+            };
+            if random.below(2) == 0 {
+                return map
+                    .advise(at, len, libc::MADV_DONTNEED)
+                    .context("MADV_DONTNEED");
+            }
+            map.renew(&theirs, at, len).context("mmap")
+        });
+    }
+    let told = race.run()?;
+    drop((maps, file));
+    ground.finish()?;
+    Ok(told)
+}
+
+/// Some pages are written and read by system calls, others are the racers'.
+fn direct(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let file = ground.sparse("data", LEN as u64)?;
+    let maps = four(&file)?;
+    let mut race = Race::default();
+    racers(&mut race, &maps, Blocks::Stay)?;
+    for (lane, direct) in [false, true].into_iter().enumerate() {
+        let theirs = open_rw(&ground.path("data"), direct)?;
+        let (map, memory) = (maps[0].clone(), Mapping::anonymous(PAGE)?);
+        race.add("writes and reads", move |random| {
+            // The racers' pages are 0, 7, 14 and 21 behind a multiple of 256.
+            let at = (random.below(LEN / HUGE) * 512 + 30 + 8 * random.below(8) + lane) * PAGE;
+            let bytes = data::bytes(random.below(1 << 20) as u64, PAGE);
+            memory.write(0, &bytes);
+            let n = pwrite_once(&theirs, &memory, 0, PAGE, at as u64).context("write")?;
+            ensure!(n == PAGE, "a short write of {n} bytes");
+            map.require(at, &bytes, "the mapping after write()")?;
+            memory.write(0, &[0; PAGE]);
+            let n = pread_once(&theirs, &memory, 0, PAGE, at as u64).context("read")?;
+            ensure!(n == PAGE, "a short read of {n} bytes");
+            memory.require(0, &bytes, "read() after write()")
+        });
+    }
+    let told = race.run()?;
+    drop((maps, file));
+    ground.finish()?;
+    Ok(told)
+}
+
+/// Files that come and go, each with bytes that its name tells.
+fn reclaim(place: &Place) -> Result<String> {
+    const FILES: usize = 24;
+    const SIZE: usize = 5 * PAGE;
+    let ground = Ground::create(place)?;
+    let path = |n: usize| ground.path(&format!("file-{n}"));
+    for n in 0..FILES {
+        let mut bytes = data::bytes(n as u64, SIZE);
+        bytes[..FILES].fill(0);
+        drop(ground.written(&format!("file-{n}"), &bytes)?);
+    }
+    let mut race = Race::default();
+    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(path).collect());
+    for lane in 0..2 {
+        let paths = paths.clone();
+        let mut last = [0u8; FILES];
+        race.add("files mapped", move |random| {
+            let n = random.below(FILES);
+            let file = open_rw(&paths[n], false)?;
+            let map = large(&file, SIZE)?;
+            drop(file);
+            map.require(FILES, &data::bytes(n as u64, SIZE)[FILES..], "a file")?;
+            ensure!(
+                map.peek(lane) == last[n],
+                "a file has {} where {} was stored",
+                map.peek(lane),
+                last[n]
+            );
+            last[n] = random.below(256) as u8;
+            map.poke(lane, last[n]);
+            Ok(())
+        });
+    }
+    race.add("reclaims", move |_| {
+        fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")?;
+        thread::sleep(Duration::from_millis(3));
+        Ok(())
+    });
+    let told = race.run()?;
+    ground.finish()?;
+    Ok(told)
+}
+
+/// One file is cloned to another all the time, which is stored to as well.
+fn clone(place: &Place) -> Result<String> {
+    require_rust(super::clone::MISCOUNTS)?;
+    let ground = Ground::create(place)?;
+    let file = ground.written("first", &vec![0; LEN])?;
+    let second = ground.sparse("second", 0)?;
+    let maps = four(&file)?;
+    let mut race = Race::default();
+    racers(&mut race, &maps, Blocks::Stay)?;
+    let from = dup(&file)?;
+    race.add("clones", move |random| {
+        super::clone::clone(&from, &second)?;
+        let map = large(&second, LEN)?;
+        for _ in 0..4 {
+            map.poke(random.below(LEN), 0xee);
+        }
+        Ok(())
+    });
+    let told = race.run()?;
+    drop((maps, file));
+    ground.finish()?;
+    Ok(told)
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a fault was not of 2 MiB: each reason is provoked, and must be counted
+//! and told by the tracepoint, and no other.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{large, per_place, require_rust, small, Ground, Place, EXT2, EXT4, REFLINK};
+use crate::data;
+use crate::filesystem::fallocate;
+use crate::mapping::{Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::system;
+use crate::tests::Test;
+use crate::trace::FaultTrace;
+
+const LEN: usize = 2 * HUGE;
+const EVENT: &str = "dax_fault_fallback";
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_place(
+        &[EXT4, REFLINK],
+        "reasons",
+        90,
+        "a fault falls back to 4 KiB and no reason is counted or traced, or a wrong one, or for another file",
+        reasons,
+    );
+    tests.extend(per_place(
+        &[EXT2],
+        "reasons",
+        60,
+        "the faults of a filesystem that has none of 2 MiB are not counted, or as if they had been tried",
+        only_counted,
+    ));
+    tests
+}
+
+/// The counters of one filesystem, by the names in the first line.
+struct Counters(Vec<(String, u64)>);
+
+impl Counters {
+    fn read(device: u64) -> Result<Self> {
+        let text = system::read(system::debugfs()?.join("fs_dax/faults"))?;
+        let name = format!("{}:{}", libc::major(device), libc::minor(device));
+        // Before its first fault a filesystem has no line.
+        Ok(Self::parse(&text, &name).unwrap_or(Self(Vec::new())))
+    }
+
+    fn parse(text: &str, device: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let names: Vec<&str> = lines
+            .next()?
+            .strip_prefix('#')?
+            .split_whitespace()
+            .collect();
+        let row = lines
+            .map(|l| l.split_whitespace().collect::<Vec<_>>())
+            .find(|row| row.first() == Some(&device))?;
+        let named = names.iter().zip(row).skip(2);
+        named
+            .map(|(name, count)| Some((name.to_string(), count.parse().ok()?)))
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
+    /// What is not zero since `before`.
+    fn since(&self, before: &Self) -> Vec<(String, u64)> {
+        let old = |name: &str| {
+            before
+                .0
+                .iter()
+                .find(|(n, _)| n == name)
+                .map_or(0, |(_, c)| *c)
+        };
+        self.0
+            .iter()
+            .map(|(name, count)| (name.clone(), count.saturating_sub(old(name))))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+/// One filesystem, its counters and the trace.
+struct Books {
+    device: u64,
+    trace: FaultTrace,
+}
+
+impl Books {
+    /// The counters may still be those of a filesystem that was on the device
+    /// before, so one fault makes them this one's.
+    fn open(ground: &Ground) -> Result<Self> {
+        let first = ground.written("first", &[0; PAGE])?;
+        small(&first, PAGE)?.peek(0);
+        let device = std::fs::metadata(ground.mount.dir()).context("stat")?.dev();
+        Ok(Self {
+            device,
+            trace: FaultTrace::of(&[EVENT])?,
+        })
+    }
+
+    /// `touch` makes a fault that falls back for `reason`: once, or again when
+    /// the kernel retries it.
+    fn require(&self, reason: &str, file: &File, touch: impl FnOnce()) -> Result<()> {
+        let before = Counters::read(self.device)?;
+        self.trace.take_text()?;
+        touch();
+        let counted = Counters::read(self.device)?.since(&before);
+        let fallbacks: Vec<_> = counted
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "4K" | "2M"))
+            .collect();
+        let [(name, count)] = fallbacks[..] else {
+            bail!("a fallback for {reason} was provoked, {counted:?} were counted");
+        };
+        ensure!(
+            name == reason,
+            "a fallback for {reason} was provoked, {counted:?} were counted"
+        );
+        let text = self.trace.take_text()?;
+        let ino = format!("ino {:#x}", file.metadata().context("fstat")?.ino());
+        let told: Vec<&str> = text.lines().filter(|l| l.contains(EVENT)).collect();
+        let reason = format!("reason {reason}");
+        let right = |line: &&str| line.trim_end().ends_with(&reason) && line.contains(&ino);
+        ensure!(
+            told.len() as u64 == *count && told.iter().all(right),
+            "{count} times {EVENT} of {ino} for {reason:?} was expected, these came: {told:?}"
+        );
+        Ok(())
+    }
+}
+
+fn reasons(place: &Place) -> Result<String> {
+    require_rust("which tells no reasons")?;
+    let ground = Ground::create(place)?;
+    let books = Books::open(&ground)?;
+    by_mapping(&ground, &books)?;
+    by_file(&ground, &books)?;
+    drop(books);
+    ground.finish()?;
+    Ok(String::new())
+}
+
+/// The file is fine, the mapping is not.
+fn by_mapping(ground: &Ground, books: &Books) -> Result<()> {
+    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let map = Mapping::with(&file, 0, LEN, HUGE, prot, libc::MAP_PRIVATE)?;
+    books.require("cow", &file, || map.poke(0, 1))?;
+    // An address that matches the offset, in a mapping that begins too late.
+    let late = Mapping::reserve(LEN, HUGE)?;
+    let at = 5 * PAGE;
+    late.renew(&file, at, LEN - at).context("mmap")?;
+    books.require("vma-start", &file, || late.poke(at, 1))?;
+    let early = large(&file, HUGE - PAGE)?;
+    books.require("vma-end", &file, || early.poke(0, 1))?;
+    let across = Mapping::shared(&file, PAGE as u64, HUGE, HUGE)?;
+    books.require("offset", &file, || across.poke(0, 1))?;
+    // Four stores have left entries of 4 KiB in the first 2 MiB.
+    let map = large(&file, LEN)?;
+    books.require("conflict", &file, || {
+        map.peek(9 * PAGE);
+    })?;
+    let before = Counters::read(books.device)?;
+    map.poke(HUGE, 1);
+    small(&file, LEN)?.poke(HUGE, 2);
+    let counted = Counters::read(books.device)?.since(&before);
+    ensure!(
+        counted == [("4K".to_string(), 1), ("2M".to_string(), 1)],
+        "a fault of each size was made, {counted:?} were counted"
+    );
+    Ok(())
+}
+
+/// The mapping is fine, the file is not.
+fn by_file(ground: &Ground, books: &Books) -> Result<()> {
+    let file = ground.written("end", &data::bytes(2, HUGE + 3 * PAGE))?;
+    let map = large(&file, LEN)?;
+    books.require("eof", &file, || map.poke(HUGE, 1))?;
+    let file = ground.sparse("short", LEN as u64)?;
+    file.write_all_at(&[1; PAGE], 3 * PAGE as u64)
+        .context("writing one page")?;
+    file.sync_all().context("fsync")?;
+    let map = large(&file, LEN)?;
+    books.require("short", &file, || {
+        map.peek(3 * PAGE);
+    })?;
+    let file = misaligned(ground, "device", LEN)?;
+    let map = large(&file, LEN)?;
+    books.require("device", &file, || map.poke(0, 1))
+}
+
+/// A file of one extent, which is long enough for huge pages but lies one page
+/// beside where it should. It has not been written: that might divide it.
+pub fn misaligned(ground: &Ground, name: &str, len: usize) -> Result<File> {
+    let file = ground.mount.file(name, (len + 2 * HUGE) as u64)?;
+    let page = PAGE as u64;
+    // The first 2 MiB are often an extent of their own.
+    let most = HUGE as u64 + page;
+    fallocate(&file, libc::FALLOC_FL_COLLAPSE_RANGE, 0, most).context("collapsing")?;
+    file.set_len(len as u64).context("ftruncate")?;
+    file.sync_all().context("fsync")?;
+    Ok(file)
+}
+
+fn only_counted(place: &Place) -> Result<String> {
+    require_rust("which tells no reasons")?;
+    let ground = Ground::create(place)?;
+    let books = Books::open(&ground)?;
+    let file = ground.written("data", &data::bytes(1, HUGE))?;
+    let map = large(&file, HUGE)?;
+    map.poke(0, 1);
+    let before = Counters::read(books.device)?;
+    map.poke(PAGE, 1);
+    let counted = Counters::read(books.device)?.since(&before);
+    ensure!(
+        counted == [("4K".to_string(), 1)],
+        "one fault of 4 KiB was made, {counted:?} were counted"
+    );
+    drop((map, file, books));
+    ground.finish()?;
+    Ok(String::new())
+}
+
+#[cfg(test)]
+mod checks {
+    use super::*;
+
+    #[test]
+    fn counters_by_name() {
+        let text = "# device fstype 4K 2M cow new\n259:0 ext4 5 2 0 1\n259:1 xfs 1 1 1 1\n";
+        let parse = |text: &str| Counters::parse(text, "259:0");
+        let (old, new) = (parse(text), parse(&text.replace("5 2 0 1", "5 3 0 4")));
+        let since = old.zip(new).map(|(old, new)| new.since(&old));
+        assert_eq!(since, Some(vec![("2M".into(), 1), ("new".into(), 3)]));
+        assert!(Counters::parse(text, "259:2").is_none());
+    }
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How large the pages are that a fault maps, as the tracepoints tell: 2 MiB
+//! where the file and the mapping allow it, 4 KiB where another mapping of the
+//! file was there first with those.
+
+use anyhow::{ensure, Result};
+
+use super::{large, per_place, small, Ground, Place, EXT2, EXT4, REFLINK};
+use crate::data;
+use crate::mapping::{Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::tests::Test;
+use crate::trace::{FaultCounts, FaultTrace};
+
+const LEN: usize = 4 * HUGE;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_place(
+        &[EXT4, REFLINK],
+        "size",
+        90,
+        "a fault that could map 2 MiB maps 4 KiB or is taken twice, a hole is given blocks when it is only read, \
+         or entries of 4 KiB and 2 MiB of one range show different bytes",
+        sizes,
+    );
+    tests.extend(per_place(
+        &[EXT2],
+        "size",
+        60,
+        "a filesystem without huge faults gets one, or its pages are not those of the file",
+        only_small,
+    ));
+    tests
+}
+
+/// Expected faults: of 2 MiB, of 4 KiB, and whether some of 2 MiB fell back. How
+/// often those were tried is the caller's business: where a filesystem cannot
+/// serve a fault under the lock of the VMA, all of it is done twice.
+fn require(trace: &FaultTrace, pmd: u64, pte: u64, fallback: bool, what: &str) -> Result<()> {
+    let got = trace.take()?;
+    let want = FaultCounts {
+        pmd,
+        pte,
+        other: 0,
+        ..got
+    };
+    ensure!(
+        got == want && (got.pmd_fallback > 0) == fallback,
+        "{what}: {pmd} faults of 2 MiB, {pte} of 4 KiB{} were expected, {got:?} came",
+        if fallback { " by falling back" } else { "" }
+    );
+    Ok(())
+}
+
+fn touch(map: &Mapping, step: usize, write: bool) {
+    for at in (0..map.len()).step_by(step) {
+        match write {
+            true => map.poke(at, at as u8 | 1),
+            false => {
+                map.peek(at);
+            }
+        }
+    }
+}
+
+fn sizes(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let trace = FaultTrace::start()?;
+    blocks(&ground, &trace)?;
+    holes(&ground, &trace)?;
+    small_first(&ground, &trace)?;
+    large_first(&ground, &trace)?;
+    edges(&ground, &trace)?;
+    private(&ground, &trace)?;
+    drop(trace);
+    ground.finish()?;
+    Ok(String::new())
+}
+
+/// Allocated blocks: one fault per 2 MiB, and one more when a page that was
+/// read is written.
+fn blocks(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+    let file = ground.written("blocks", &data::bytes(1, LEN))?;
+    trace.take()?;
+    let map = large(&file, LEN)?;
+    touch(&map, PAGE, false);
+    require(trace, 4, 0, false, "loads from 8 MiB of blocks")?;
+    touch(&map, PAGE, true);
+    require(trace, 4, 0, false, "stores to what was only loaded from")?;
+    touch(&map, PAGE, true);
+    require(trace, 0, 0, false, "stores to what was stored to")?;
+    let other = large(&file, LEN)?;
+    touch(&other, PAGE, true);
+    require(trace, 4, 0, false, "stores to a second mapping")?;
+    let fresh = ground.mount.file("unwritten", LEN as u64)?;
+    let map = large(&fresh, LEN)?;
+    touch(&map, HUGE, true);
+    require(
+        trace,
+        4,
+        0,
+        false,
+        "stores to blocks that nobody has written",
+    )?;
+    map.require(1, &[0; HUGE - 1], "the rest of a page that was new")
+}
+
+/// A hole that is read is the huge zero page and stays a hole; written, it
+/// becomes blocks, in every mapping.
+fn holes(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+    let file = ground.sparse("holes", LEN as u64)?;
+    let (map, other) = (large(&file, LEN)?, large(&file, LEN)?);
+    touch(&map, PAGE, false);
+    touch(&other, HUGE, false);
+    require(trace, 8, 0, false, "loads from a hole through two mappings")?;
+    ensure!(
+        blocks_of(&file)? == 0,
+        "loads from a hole allocated {} sectors",
+        blocks_of(&file)?
+    );
+    map.poke(HUGE + 17, 0x5a);
+    require(trace, 1, 0, false, "a store to a hole that was read")?;
+    ensure!(
+        other.peek(HUGE + 17) == 0x5a,
+        "the other mapping still shows the huge zero page"
+    );
+    require(trace, 1, 0, false, "the other mapping's load")?;
+    other.require(HUGE + 18, &[0; HUGE - 18], "the rest of the new page")?;
+    let sectors = blocks_of(&file)?;
+    ensure!(
+        sectors * 512 >= HUGE as u64 && sectors * 512 < 2 * HUGE as u64,
+        "a store to one of four holes of 2 MiB allocated {sectors} sectors"
+    );
+    Ok(())
+}
+
+/// An entry of 4 KiB is in the way of one of 2 MiB.
+fn small_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+    let file = ground.written("small-first", &data::bytes(2, LEN))?;
+    let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
+    trace.take()?;
+    narrow.poke(5 * PAGE, 7);
+    require(
+        trace,
+        0,
+        1,
+        false,
+        "a store to a mapping without huge pages",
+    )?;
+    ensure!(
+        wide.peek(5 * PAGE) == 7,
+        "the store is not in the other mapping"
+    );
+    require(trace, 0, 1, true, "a load beside an entry of 4 KiB")?;
+    wide.poke(9 * PAGE, 8);
+    require(trace, 0, 1, false, "a store below a table of 4 KiB pages")?;
+    ensure!(
+        wide.peek(HUGE) == narrow.peek(HUGE),
+        "two mappings show different bytes"
+    );
+    require(
+        trace,
+        1,
+        1,
+        false,
+        "the next 2 MiB, where nothing is in the way",
+    )
+}
+
+/// Beside an entry of 2 MiB: a store of 4 KiB into blocks uses that entry, one
+/// into the huge zero page must take it apart, in every mapping.
+fn large_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+    let file = ground.written("large-first", &data::bytes(3, LEN))?;
+    let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
+    trace.take()?;
+    wide.poke(0, 1);
+    narrow.poke(3 * PAGE, 9);
+    require(
+        trace,
+        1,
+        1,
+        false,
+        "stores of both sizes into the same 2 MiB",
+    )?;
+    ensure!(
+        wide.peek(3 * PAGE) == 9,
+        "a store is not in the huge mapping"
+    );
+    require(
+        trace,
+        0,
+        0,
+        false,
+        "a load from the huge mapping, which stays",
+    )?;
+
+    let file = ground.sparse("large-zero", LEN as u64)?;
+    let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
+    ensure!(wide.peek(3 * PAGE) == 0, "a hole is not zero");
+    require(trace, 1, 0, false, "a load from a hole")?;
+    narrow.poke(3 * PAGE, 9);
+    require(
+        trace,
+        0,
+        1,
+        false,
+        "a store into the huge zero page's range",
+    )?;
+    ensure!(
+        wide.peek(3 * PAGE) == 9,
+        "the huge zero page is still mapped where a page was stored to"
+    );
+    require(
+        trace,
+        0,
+        1,
+        true,
+        "a load where the huge zero page was taken apart",
+    )?;
+    wide.require(4 * PAGE, &[0; 64 * PAGE], "the rest of the hole")
+}
+
+/// A mapping that does not cover the range, lies across it, or whose file ends
+/// inside of it.
+fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+    let file = ground.written("edges", &data::bytes(4, LEN))?;
+    trace.take()?;
+    let shifted = Mapping::shared(&file, PAGE as u64, HUGE, HUGE)?;
+    touch(&shifted, HUGE, true);
+    require(
+        trace,
+        0,
+        1,
+        true,
+        "an address that lies across the file's 2 MiB",
+    )?;
+    let late = Mapping::shared(&file, HUGE as u64 - PAGE as u64, 2 * PAGE, PAGE)?;
+    touch(&late, PAGE, true);
+    let got = trace.take()?;
+    ensure!(
+        got.pmd == 0 && got.pte == 2,
+        "two pages of a mapping of two pages: {got:?}"
+    );
+    let end = HUGE + 3 * PAGE;
+    let file = ground.written("end", &data::bytes(5, end - 100))?;
+    trace.take()?;
+    let map = large(&file, 2 * HUGE)?;
+    map.poke(0, 1);
+    map.poke(HUGE, 1);
+    require(
+        trace,
+        1,
+        1,
+        true,
+        "a file that ends inside its second 2 MiB",
+    )?;
+    super::require_sigbus(&map, end, "behind the end of the file")
+}
+
+/// A private mapping may be read in 2 MiB pages, and is copied in 4 KiB.
+fn private(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+    let bytes = data::bytes(6, HUGE);
+    let file = ground.written("private", &bytes)?;
+    trace.take()?;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let map = Mapping::with(&file, 0, HUGE, HUGE, prot, libc::MAP_PRIVATE)?;
+    touch(&map, PAGE, false);
+    require(trace, 1, 0, false, "loads from a private mapping")?;
+    map.poke(PAGE, !bytes[PAGE]);
+    let got = trace.take()?;
+    ensure!(
+        got.pmd == 0 && got.pte == 0 && got.other == 1,
+        "one page of a private mapping should have been copied: {got:?}"
+    );
+    large(&file, HUGE)?.require(0, &bytes, "the file below a private mapping")?;
+    map.require(
+        2 * PAGE,
+        &bytes[2 * PAGE..],
+        "the rest of a private mapping",
+    )
+}
+
+fn blocks_of(file: &std::fs::File) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(file.metadata()?.blocks())
+}
+
+fn only_small(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let trace = FaultTrace::start()?;
+    let bytes = data::bytes(7, HUGE);
+    let blocks = ground.written("blocks", &bytes)?;
+    trace.take()?;
+    let mapped = large(&blocks, HUGE)?;
+    mapped.require(0, &bytes, "a mapping")?;
+    require(&trace, 0, 512, false, "loads from 2 MiB of blocks")?;
+    touch(&mapped, PAGE, true);
+    require(&trace, 0, 512, false, "stores to what was only loaded from")?;
+    let file = ground.sparse("holes", HUGE as u64)?;
+    let map = large(&file, HUGE)?;
+    map.require(0, &[0; HUGE], "a hole")?;
+    ensure!(blocks_of(&file)? == 0, "loads from a hole allocated blocks");
+    map.poke(PAGE, 1);
+    require(&trace, 0, 513, false, "loads from a hole, and a store")?;
+    drop((map, file, mapped, blocks, trace));
+    ground.finish()?;
+    Ok(String::new())
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fsync(), msync() and MAP_SYNC: what was stored is on the device, and what is
+//! on the device is clean, so that the next store is noticed.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{large, per_place, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
+use crate::data;
+use crate::mapping::{open_rw, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::tests::Test;
+use crate::trace::FaultTrace;
+
+const LEN: usize = 4 * HUGE;
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const SYNC: i32 = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_place(
+        &[EXT2, EXT4, REFLINK],
+        "sync::clean",
+        90,
+        "fsync or msync leaves a page writable, so that the next store to it is never written back; or takes pages \
+         away that it was not asked for",
+        clean,
+    );
+    tests.extend(per_place(
+        &[XFS, EXT4_E820],
+        "sync::down",
+        90,
+        "after MAP_SYNC and a store, or a store and msync, the filesystem goes down without a word, and the bytes or \
+         their blocks are gone when it is mounted again",
+        down,
+    ));
+    tests.extend(per_place(
+        &[EXT2],
+        "sync::refused",
+        60,
+        "a mapping is promised to be synchronous by a filesystem that cannot be",
+        refused,
+    ));
+    tests
+}
+
+/// One store into each unit, and how many faults that took.
+fn faults(trace: &FaultTrace, map: &Mapping, step: usize) -> Result<u64> {
+    trace.take()?;
+    for at in (0..map.len()).step_by(step) {
+        map.poke(at, map.peek(at).wrapping_add(1));
+    }
+    let got = trace.take()?;
+    ensure!(
+        got.other == 0 && got.pmd_fallback == 0,
+        "stores to what is mapped: {got:?}"
+    );
+    Ok(got.pmd + got.pte)
+}
+
+fn clean(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let trace = FaultTrace::start()?;
+    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let huge = ground.kind != crate::filesystem::Kind::Ext2;
+    let wide: (Mapping, usize) = (large(&file, LEN)?, if huge { HUGE } else { PAGE });
+    // Small pages in another file: of this one, the entries are large.
+    let other = ground.written("small", &data::bytes(2, 64 * PAGE))?;
+    let narrow = (small(&other, 64 * PAGE)?, PAGE);
+    for ((map, step), file) in [(&wide, &file), (&narrow, &other)] {
+        let (step, all) = (*step, (map.len() / step) as u64);
+        for at in (0..map.len()).step_by(step) {
+            map.poke(at, 1);
+        }
+        for (what, sync) in WAYS {
+            ensure!(
+                faults(&trace, map, step)? == 0,
+                "stores to dirty pages are faults, before {what}"
+            );
+            sync(file, map).context(what)?;
+            let got = faults(&trace, map, step)?;
+            ensure!(got == all, "{got} of {all} pages were clean after {what}");
+        }
+        // A part of it.
+        let part = 2 * step.max(HUGE / 32);
+        msync(map, 0, part).context("msync of a part")?;
+        let got = faults(&trace, map, step)?;
+        let want = (part / step) as u64;
+        ensure!(
+            got == want,
+            "{got} pages were clean after msync of {want} of them"
+        );
+    }
+    // A huge page is cleaned as a whole, by whatever part of it.
+    if huge {
+        let (map, _) = &wide;
+        msync(map, HUGE + 5 * PAGE, PAGE).context("msync of a part of a huge page")?;
+        let got = faults(&trace, map, HUGE)?;
+        ensure!(got == 1, "{got} huge pages were clean after msync of 4 KiB");
+        // And in every mapping, of either size.
+        let second = small(&file, HUGE)?;
+        for at in (0..HUGE).step_by(PAGE) {
+            second.poke(at, 2);
+        }
+        file.sync_all().context("fsync")?;
+        let got = faults(&trace, &second, PAGE)?;
+        ensure!(
+            got == 512,
+            "{got} of 512 small pages of a second mapping were clean after fsync"
+        );
+    }
+    drop(trace);
+    drop((wide, narrow, file, other));
+    ground.finish()?;
+    Ok(String::new())
+}
+
+type Sync = fn(&File, &Mapping) -> io::Result<()>;
+
+/// What must leave every page of a file clean.
+const WAYS: [(&str, Sync); 4] = [
+    ("fsync", |file, _| file.sync_all()),
+    ("fdatasync", |file, _| file.sync_data()),
+    ("msync", |_, map| msync(map, 0, map.len())),
+    ("sync_file_range", |file, _| sync_file_range(file)),
+];
+
+fn msync(map: &Mapping, at: usize, len: usize) -> io::Result<()> {
+    assert!(at + len <= map.len());
+    let from = (map.addr() + at) as *mut libc::c_void;
+    // SAFETY: inside of the mapping, whose bytes it does not change.
+    match unsafe { libc::msync(from, len, libc::MS_SYNC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Writes back and nothing else: no journal.
+pub fn sync_file_range(file: &File) -> io::Result<()> {
+    let how = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: takes no pointers.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, how) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn synchronous(file: &File, len: usize) -> Result<Mapping> {
+    Mapping::with(file, 0, len, HUGE, READ_WRITE, SYNC).context("MAP_SYNC")
+}
+
+/// Whether MAP_SYNC is refused as it should.
+pub fn refuses(file: &File) -> Result<()> {
+    match synchronous(file, PAGE) {
+        Ok(_) => bail!("MAP_SYNC was granted"),
+        Err(e) => {
+            let errno = e
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::raw_os_error);
+            ensure!(
+                errno == Some(libc::EOPNOTSUPP),
+                "MAP_SYNC was refused by {e:#} instead of EOPNOTSUPP"
+            );
+            Ok(())
+        }
+    }
+}
+
+fn refused(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let file = ground.written("data", &data::bytes(1, PAGE))?;
+    refuses(&file).context("ext2")?;
+    drop(file);
+    ground.finish()?;
+    let cached = tempfile("/var/tmp")?;
+    refuses(&cached).context("a file in the page cache")?;
+    let shared = tempfile("/dev/shm")?;
+    refuses(&shared).context("shared memory")?;
+    Ok(String::new())
+}
+
+/// A file without a name, with one page.
+fn tempfile(dir: &str) -> Result<File> {
+    let path = std::path::Path::new(dir).join(format!("guest-test-{}", std::process::id()));
+    let file = File::create(&path)
+        .and_then(|_| File::options().read(true).write(true).open(&path))
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    std::fs::remove_file(&path).context("cannot remove a file")?;
+    file.set_len(PAGE as u64).context("ftruncate")?;
+    Ok(file)
+}
+
+/// Ends the filesystem as a power failure does: neither bytes nor log are
+/// written any more.
+fn go_down(ground: &Ground) -> Result<()> {
+    /// _IOR('X', 125, __u32), of xfs first and of ext4 as well.
+    const GO_DOWN: u64 = 0x8004_587d;
+    const NO_LOG_FLUSH: u32 = 2;
+    let dir = File::open(ground.mount.dir()).context("cannot open the mount point")?;
+    // SAFETY: reads the number, which outlives the call.
+    match unsafe { libc::ioctl(dir.as_raw_fd(), GO_DOWN, &NO_LOG_FLUSH) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).context("the filesystem cannot be shut down"),
+    }
+}
+
+/// Where the stores go: allocated huge and small pages, and holes.
+fn down(place: &Place) -> Result<String> {
+    const LEN: usize = 4 * HUGE;
+    let ground = Ground::create(place)?;
+    let trace = FaultTrace::start()?;
+    drop(ground.mount.file("blocks", LEN as u64)?);
+    drop(ground.sparse("holes", LEN as u64)?);
+    drop(ground.sparse("msync", LEN as u64)?);
+    ground.sync()?;
+    trace.take()?;
+    let places = [5, HUGE - 20, 2 * HUGE + 3 * PAGE, LEN - 100];
+    let bytes = data::bytes(7, 100);
+    for name in ["blocks", "holes"] {
+        let file = ground.open(name)?;
+        let map = synchronous(&file, LEN)?;
+        for at in places {
+            map.write(at, &bytes);
+        }
+        let got = trace.take()?;
+        ensure!(
+            got.pmd + got.pte >= 4 && got.other == 0,
+            "stores to {name} through MAP_SYNC: {got:?}"
+        );
+        map.require(places[2], &bytes, "MAP_SYNC")?;
+    }
+    let file = ground.open("msync")?;
+    let map = large(&file, LEN)?;
+    for at in places {
+        map.write(at, &bytes);
+        let page = at / PAGE * PAGE;
+        msync(&map, page, (at + 100).next_multiple_of(PAGE) - page).context("msync")?;
+    }
+    go_down(&ground)?;
+    drop((map, file, trace));
+    let ground = ground.remount("dax")?;
+    for name in ["blocks", "holes", "msync"] {
+        let file = open_rw(&ground.path(name), false)?;
+        for at in places {
+            let mut got = vec![0; 100];
+            file.read_exact_at(&mut got, at as u64)
+                .with_context(|| format!("reading {name}"))?;
+            if let Some(diff) = data::first_difference(&bytes, &got) {
+                bail!("{name} at {at:#x}, after the filesystem went down: {diff}");
+            }
+        }
+    }
+    ground.finish()?;
+    Ok(String::new())
+}

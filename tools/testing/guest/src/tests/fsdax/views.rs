@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One file seen in every way that a program can see it: they must agree.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{large, per_place, small, Ground, Place, EXT2, EXT4_E820, XFS};
+use crate::data;
+use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::process::spawn;
+use crate::tests::Test;
+use crate::vmstat::require_unpinned;
+
+/// Not a multiple of a page.
+const LEN: usize = 2 * HUGE + 5 * PAGE + 123;
+const WHOLE: usize = 2 * HUGE + 6 * PAGE;
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+pub fn tests() -> Vec<Test> {
+    per_place(
+        &[EXT2, XFS, EXT4_E820],
+        "views",
+        120,
+        "a sparse file has other bytes through one kind of mapping, after fork, mremap, mprotect, madvise or mlock, \
+         or through read() and write(), than through another",
+        views,
+    )
+}
+
+/// A file with written pieces and holes of many sizes, and what is in it.
+fn patchwork(ground: &Ground) -> Result<(File, Vec<u8>)> {
+    let file = ground.sparse("data", LEN as u64)?;
+    let mut model = vec![0; LEN];
+    let pieces = [
+        (3, 100),
+        (2 * PAGE, PAGE),
+        (9 * PAGE + 7, 5 * PAGE),
+        (HUGE - 3 * PAGE, 6 * PAGE + 11),
+        (2 * HUGE - 1, 2),
+        (LEN - 1000, 1000),
+    ];
+    for (seed, (at, len)) in pieces.into_iter().enumerate() {
+        let bytes = data::bytes(seed as u64 + 10, len);
+        file.write_all_at(&bytes, at as u64)
+            .context("writing a piece of a sparse file")?;
+        model[at..at + len].copy_from_slice(&bytes);
+    }
+    Ok((file, model))
+}
+
+/// Through read(2), which is not the page tables.
+fn require_file(file: &File, model: &[u8], what: &str) -> Result<()> {
+    let mut got = vec![0; model.len()];
+    file.read_exact_at(&mut got, 0)
+        .with_context(|| format!("reading the file after {what}"))?;
+    match data::first_difference(model, &got) {
+        None => Ok(()),
+        Some(diff) => bail!("read() after {what}: {diff}"),
+    }
+}
+
+/// Stores through `map`, and expects them in the file.
+fn store(map: &Mapping, file: &File, model: &mut [u8], seed: u64, what: &str) -> Result<()> {
+    // In a written page, in a hole, over the boundary of a huge page, and at
+    // the end.
+    for (n, at) in [2 * PAGE + 50, 300 * PAGE, HUGE - 70, LEN - 140]
+        .into_iter()
+        .enumerate()
+    {
+        let bytes = data::bytes(seed * 8 + n as u64, 140);
+        map.write(at, &bytes);
+        model[at..at + 140].copy_from_slice(&bytes);
+    }
+    require_file(file, model, what)
+}
+
+fn views(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let (file, mut model) = patchwork(&ground)?;
+    require_file(&file, &model, "writing pieces")?;
+    shared(&file, &mut model)?;
+    advised(&file, &mut model)?;
+    locked(&file, &mut model)?;
+    private(&file, &model)?;
+    direct(&ground, &file, &mut model)?;
+    drop(file);
+    let ground = ground.remount("dax")?;
+    let file = ground.open("data")?;
+    require_file(&file, &model, "mounting anew")?;
+    drop(file);
+    require_unpinned("all of this")?;
+    ground.finish()?;
+    Ok(String::new())
+}
+
+/// Mappings of either page size, a child's, a moved one, and one that becomes
+/// writable only later.
+fn shared(file: &File, model: &mut [u8]) -> Result<()> {
+    let (wide, narrow) = (large(file, WHOLE)?, small(file, WHOLE)?);
+    for (map, what) in [(&wide, "huge pages"), (&narrow, "small pages")] {
+        map.require(0, model, what)?;
+    }
+    narrow.require(LEN, &[0; WHOLE - LEN], "what is behind the end of the file")?;
+    store(&narrow, file, model, 1, "stores to small pages")?;
+    wide.require(0, model, "huge pages after stores to small ones")?;
+    store(&wide, file, model, 2, "stores to huge pages")?;
+
+    let child = spawn(|| {
+        wide.require(0, model, "the child's view")?;
+        let mut theirs = model.to_vec();
+        store(&wide, file, &mut theirs, 3, "the child's stores")
+    })?;
+    child.join(30, "a child with the mapping")?;
+    let mut after = model.to_vec();
+    for (n, at) in [2 * PAGE + 50, 300 * PAGE, HUGE - 70, LEN - 140]
+        .into_iter()
+        .enumerate()
+    {
+        data::fill(3 * 8 + n as u64, &mut after[at..at + 140]);
+    }
+    model.copy_from_slice(&after);
+    narrow.require(0, model, "the parent's view of the child's stores")?;
+
+    let moved = wide.move_to(Mapping::reserve(WHOLE, HUGE)?)?;
+    moved.require(0, model, "a mapping that was moved")?;
+    store(&moved, file, model, 4, "stores to a mapping that was moved")?;
+
+    let read_only = Mapping::with(file, 0, WHOLE, HUGE, libc::PROT_READ, libc::MAP_SHARED)?;
+    read_only.require(0, model, "a mapping to be read only")?;
+    let killed = super::signal_of(|| read_only.poke(0, 1))?;
+    ensure!(
+        killed == Some(libc::SIGSEGV),
+        "a store to a mapping to be read ends in {killed:?} instead of SIGSEGV"
+    );
+    read_only
+        .protect(0, WHOLE, READ_WRITE)
+        .context("mprotect to write")?;
+    store(&read_only, file, model, 5, "mprotect and stores")?;
+    read_only
+        .protect(0, WHOLE, libc::PROT_NONE)
+        .context("mprotect to nothing")?;
+    read_only
+        .protect(0, WHOLE, libc::PROT_READ)
+        .context("mprotect to read")?;
+    read_only.require(0, model, "a mapping that was closed and opened")
+}
+
+/// Advice changes when pages are mapped, never which.
+fn advised(file: &File, model: &mut [u8]) -> Result<()> {
+    let map = large(file, WHOLE)?;
+    for (seed, (advice, what)) in [
+        (libc::MADV_POPULATE_READ, "MADV_POPULATE_READ"),
+        (libc::MADV_DONTNEED, "MADV_DONTNEED"),
+        (libc::MADV_POPULATE_WRITE, "MADV_POPULATE_WRITE"),
+        (libc::MADV_WILLNEED, "MADV_WILLNEED"),
+        (libc::MADV_SEQUENTIAL, "MADV_SEQUENTIAL"),
+        (libc::MADV_COLD, "MADV_COLD"),
+        (libc::MADV_PAGEOUT, "MADV_PAGEOUT"),
+        (libc::MADV_DONTNEED, "MADV_DONTNEED"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        map.advise(0, WHOLE, advice).context(what)?;
+        map.require(0, model, what)?;
+        store(&map, file, model, 20 + seed as u64, what)?;
+    }
+    // A part of a huge page.
+    map.advise(17 * PAGE, 3 * PAGE, libc::MADV_DONTNEED)
+        .context("MADV_DONTNEED of three pages")?;
+    map.require(0, model, "MADV_DONTNEED of three pages")?;
+    map.advise(HUGE, HUGE, libc::MADV_REMOVE)
+        .or_else(|e| match e.raw_os_error() {
+            // ext2 cannot punch holes.
+            Some(libc::EOPNOTSUPP) => file.write_all_at(&vec![0; HUGE], HUGE as u64),
+            _ => Err(e),
+        })
+        .context("MADV_REMOVE")?;
+    model[HUGE..2 * HUGE].fill(0);
+    map.require(0, model, "MADV_REMOVE")?;
+    require_file(file, model, "MADV_REMOVE")
+}
+
+fn locked(file: &File, model: &mut [u8]) -> Result<()> {
+    let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+    let map = Mapping::with(file, 0, WHOLE, HUGE, READ_WRITE, flags)?;
+    map.require(0, model, "MAP_POPULATE")?;
+    let range = (map.addr() as *const libc::c_void, WHOLE);
+    // SAFETY: the range is the mapping's own.
+    ensure!(
+        unsafe { libc::mlock(range.0, range.1) } == 0,
+        "mlock: {}",
+        std::io::Error::last_os_error()
+    );
+    map.require(0, model, "mlock")?;
+    store(&map, file, model, 40, "mlock")?;
+    // SAFETY: as above.
+    ensure!(
+        unsafe { libc::munlock(range.0, range.1) } == 0,
+        "munlock: {}",
+        std::io::Error::last_os_error()
+    );
+    map.require(0, model, "munlock")
+}
+
+/// A private mapping: what is stored there is nobody else's.
+fn private(file: &File, model: &[u8]) -> Result<()> {
+    let map = Mapping::with(file, 0, WHOLE, HUGE, READ_WRITE, libc::MAP_PRIVATE)?;
+    map.require(0, model, "a private mapping")?;
+    let mut mine = model.to_vec();
+    // Written pages, holes of 4 KiB and the range of a huge page.
+    for at in [2 * PAGE, 200 * PAGE, HUGE + 8 * PAGE, 2 * HUGE + PAGE] {
+        let bytes = data::bytes(at as u64, PAGE + 9);
+        map.write(at, &bytes);
+        mine[at..at + PAGE + 9].copy_from_slice(&bytes);
+    }
+    map.require(0, &mine, "a private mapping after stores")?;
+    require_file(file, model, "stores to a private mapping")?;
+    let child = spawn(|| {
+        map.require(0, &mine, "the child's private mapping")?;
+        map.write(0, &[1; PAGE]);
+        Ok(())
+    })?;
+    child.join(30, "a child with a private mapping")?;
+    map.require(0, &mine, "a private mapping after the child's stores")?;
+    require_file(file, model, "the child's stores to a private mapping")?;
+    map.advise(0, WHOLE, libc::MADV_DONTNEED)
+        .context("MADV_DONTNEED")?;
+    map.require(0, model, "a private mapping that was given up")
+}
+
+/// write() and read() of the file, also with O_DIRECT, and from and into a
+/// mapping of the same file.
+fn direct(ground: &Ground, file: &File, model: &mut [u8]) -> Result<()> {
+    let map = large(file, WHOLE)?;
+    map.require(0, model, "a mapping before write()")?;
+    let plain = Mapping::anonymous(64 * PAGE)?;
+    for (seed, (flag, at)) in [(false, 700 * PAGE + 5), (true, 40 * PAGE)]
+        .into_iter()
+        .enumerate()
+    {
+        let open = open_rw(&ground.path("data"), flag)?;
+        let bytes = data::bytes(60 + seed as u64, 64 * PAGE);
+        plain.write(0, &bytes);
+        pwrite_all(&open, &plain, 0, 64 * PAGE, at as u64, 24 * PAGE)?;
+        model[at..at + 64 * PAGE].copy_from_slice(&bytes);
+        map.require(0, model, "a mapping after write()")?;
+        plain.write(0, &[0; 64 * PAGE]);
+        pread_all(&open, &plain, 0, 64 * PAGE, at as u64, 64 * PAGE)?;
+        plain.require(0, &bytes, "read()")?;
+    }
+    // From one place of the file to another, without memory between.
+    pwrite_all(
+        file,
+        &map,
+        40 * PAGE,
+        64 * PAGE,
+        600 * PAGE as u64,
+        64 * PAGE,
+    )?;
+    model.copy_within(40 * PAGE..104 * PAGE, 600 * PAGE);
+    map.require(0, model, "write() from a mapping of the same file")?;
+    pread_all(
+        file,
+        &map,
+        800 * PAGE,
+        64 * PAGE,
+        40 * PAGE as u64,
+        64 * PAGE,
+    )?;
+    model.copy_within(40 * PAGE..104 * PAGE, 800 * PAGE);
+    map.require(0, model, "read() into a mapping of the same file")?;
+    require_file(file, model, "read() and write() between mappings")
+}
