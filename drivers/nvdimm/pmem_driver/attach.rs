@@ -26,7 +26,7 @@ pub(crate) struct Plan {
 pub(crate) fn plan_pages(namespace: &Namespace<'_>, pfn: &Pfn<'_>) -> Result<Plan> {
     let mut pages = Blueprint::new()?;
     let enabled = namespace.enable()?;
-    let block = pfn.set_up(&enabled, &mut pages)?;
+    let block = pfn.set_up(enabled, &mut pages)?;
     Ok(Plan {
         pages: Some(pages),
         data_offset: block.data_offset,

@@ -280,31 +280,41 @@ impl Pfn<'_> {
     /// Reads the info block, or writes a new one, and plans the pages that it asks for. Sleeps. C:
     /// `nvdimm_setup_pfn()`.
     ///
+    /// The namespace is enabled no more after it.
+    ///
     /// # Errors
     ///
     /// `ENODEV` if it was not set up; `EINVAL`, `ENXIO` and others for an info block that cannot be
     /// used.
     #[doc(alias = "nvdimm_setup_pfn")]
     #[inline]
-    pub fn set_up(&self, _enabled: &Enabled<'_>, blueprint: &mut Blueprint) -> Result<InfoBlock> {
+    pub fn set_up(&self, enabled: Enabled<'_>, blueprint: &mut Blueprint) -> Result<InfoBlock> {
         #[cfg(CONFIG_ND_CLAIM)]
         {
             // SAFETY: By the invariant the device is valid and bound, and its namespace is enabled;
-            // the page map is ours and not mapped. Afterwards there is an info block.
-            unsafe {
-                to_result(bindings::nvdimm_setup_pfn(
-                    self.pfn.as_ptr(),
-                    blueprint.as_raw(),
-                ))?;
-                let block = addr_of!((*self.pfn.as_ptr()).pfn_sb).read();
-                Ok(InfoBlock {
-                    data_offset: u64::from_le(addr_of!((*block).dataoff).read_unaligned()),
-                })
+            // the page map is ours and not mapped.
+            let result = to_result(unsafe {
+                bindings::nvdimm_setup_pfn(self.pfn.as_ptr(), blueprint.as_raw())
+            });
+            if let Err(error) = result {
+                // C disables the namespace on its way, and may fail before it is enabled again. What
+                // is left goes when the device is not bound.
+                core::mem::forget(enabled);
+                return Err(error);
             }
+            drop(enabled);
+            // SAFETY: By the invariant the device is valid, and now there is an info block.
+            let data_offset = unsafe {
+                let block = addr_of!((*self.pfn.as_ptr()).pfn_sb).read();
+                addr_of!((*block).dataoff).read_unaligned()
+            };
+            Ok(InfoBlock {
+                data_offset: u64::from_le(data_offset),
+            })
         }
         #[cfg(not(CONFIG_ND_CLAIM))]
         {
-            let _ = (self.pfn, blueprint);
+            let _ = (self.pfn, enabled, blueprint);
             Err(crate::error::code::ENXIO)
         }
     }

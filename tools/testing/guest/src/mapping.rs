@@ -269,40 +269,28 @@ impl Mapping {
     /// Takes a part away and maps it anew at once, of `file` at the same
     /// offset.
     pub fn renew(&self, file: &File, at: usize, len: usize) -> io::Result<()> {
-        self.check(at, len);
-        // SAFETY: replaces a part of this object's own range, to which no
-        // reference exists.
-        let addr = unsafe {
-            libc::mmap(
-                (self.addr + at) as *mut libc::c_void,
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_FIXED,
-                file.as_raw_fd(),
-                at as libc::off_t,
-            )
-        };
-        match addr {
-            libc::MAP_FAILED => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
+        self.place(Some(file), at, len, libc::MAP_FIXED)
     }
 
     /// Maps a part again that was unmapped: of `file` at the same offset, or new memory. Fails if
     /// something else is there meanwhile.
     pub fn mend(&self, file: Option<&File>, at: usize, len: usize) -> io::Result<()> {
+        self.place(file, at, len, libc::MAP_FIXED_NOREPLACE)
+    }
+
+    fn place(&self, file: Option<&File>, at: usize, len: usize, fixed: i32) -> io::Result<()> {
         self.check(at, len);
         let (flags, fd, offset) = match file {
             Some(file) => (libc::MAP_SHARED, file.as_raw_fd(), at as libc::off_t),
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         };
-        // SAFETY: inside this object's own range, and replaces nothing.
+        // SAFETY: inside this object's own range, to which no reference exists.
         let addr = unsafe {
             libc::mmap(
                 (self.addr + at) as *mut libc::c_void,
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                flags | libc::MAP_FIXED_NOREPLACE,
+                flags | fixed,
                 fd,
                 offset,
             )
