@@ -9,7 +9,10 @@
 //! page that nobody has pinned.
 
 use super::{entry::Entry, mapping::Mapping, tree::Tree};
-use crate::{bindings, mm::pfn::Pfn};
+use crate::{
+    bindings,
+    mm::{folio::pfn_to_page, pfn::Pfn},
+};
 use core::{
     ptr::{addr_of_mut, null_mut, NonNull},
     sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
@@ -35,11 +38,9 @@ impl Page {
     /// The frame has a page as the type's invariant says.
     #[inline]
     unsafe fn from_pfn(pfn: Pfn) -> Self {
-        // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which
-        // is written once, early at boot.
-        let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;
-        // SAFETY: By the caller's promise the array has this element; so it is not null either.
-        Self(unsafe { NonNull::new_unchecked(memmap.wrapping_add(pfn.nr())) })
+        // INVARIANT: The caller's promise.
+        // SAFETY: The caller's promise.
+        Self(unsafe { pfn_to_page(pfn) })
     }
 
     /// What C code takes.
