@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{bail, Context, Result};
 
 use crate::data;
 
@@ -146,7 +146,7 @@ impl Mapping {
         self.len
     }
 
-    fn check(&self, at: usize, len: usize) {
+    pub fn check(&self, at: usize, len: usize) {
         assert!(
             at.checked_add(len).is_some_and(|end| end <= self.len),
             "access to {at:#x}+{len:#x} in a mapping of {:#x} bytes",
@@ -264,6 +264,14 @@ impl Mapping {
         self.check(at, len);
         // SAFETY: inside this object's own range.
         answer(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
+    }
+
+    /// msync(2), until it is done.
+    pub fn sync(&self, at: usize, len: usize) -> io::Result<()> {
+        self.check(at, len);
+        let from = (self.addr + at) as *mut libc::c_void;
+        // SAFETY: inside this object's own range, whose bytes it does not change.
+        answer(unsafe { libc::msync(from, len, libc::MS_SYNC) })
     }
 
     /// Takes a part away and maps it anew at once, of `file` at the same
@@ -447,24 +455,6 @@ pub fn pwrite_all(
             }
         }
     }
-    Ok(())
-}
-
-/// Puts `len` bytes of a mapping from `at` on into a pipe, by reference.
-pub fn vmsplice(map: &Mapping, at: usize, len: usize, pipe: &File) -> Result<()> {
-    map.check(at, len);
-    let vector = libc::iovec {
-        iov_base: (map.addr() + at) as *mut libc::c_void,
-        iov_len: len,
-    };
-    // SAFETY: the vector describes a part of `map`, and the pages behind it
-    // are referenced by the kernel itself.
-    let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
-    ensure!(
-        n == len as isize,
-        "vmsplice of {len} bytes gave {n}: {}",
-        io::Error::last_os_error()
-    );
     Ok(())
 }
 

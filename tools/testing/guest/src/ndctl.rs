@@ -138,6 +138,36 @@ pub fn namespaces(filter: &str) -> Result<Vec<Info>> {
     Ok(all.into_iter().filter(|n| n.size > 0).collect())
 }
 
+/// `ndctl create-namespace` with these arguments.
+pub fn create(arguments: &str) -> Result<Info> {
+    let out = Cmd::new("ndctl create-namespace")
+        .arg_words(arguments)
+        .limit_secs(180)
+        .ok()?;
+    parse_list::<Info>(&out.stdout)?
+        .into_iter()
+        .next()
+        .context("ndctl create-namespace said nothing about what it made")
+}
+
+/// The first region with so much room; a [`Skip`] error when there is none. The
+/// first of the NVDIMMs' begins at a 1 GiB boundary, later ones need not.
+pub fn region_with(bus: Bus, size: u64) -> Result<Region> {
+    regions(bus.provider())?
+        .into_iter()
+        .find(|r| r.available_size >= size)
+        .ok_or_else(|| no_room(bus, size))
+}
+
+fn no_room(bus: Bus, size: u64) -> anyhow::Error {
+    Skip(format!(
+        "{} has no {} MiB to give",
+        bus.provider(),
+        size / MIB
+    ))
+    .into()
+}
+
 pub fn namespace(dev: &str) -> Result<Option<Info>> {
     Ok(namespaces(&format!("-n {dev}"))?.into_iter().next())
 }
@@ -253,17 +283,8 @@ impl Namespace {
 
     /// The same with a size of the caller's.
     pub fn create_sized(want: &Want, size: u64) -> Result<Self> {
-        let out = Cmd::new("ndctl create-namespace")
-            .arg_words(&want.flags())
-            .arg_words(&Self::place(want, size)?)
-            .limit_secs(180)
-            .ok()?;
-        let info = parse_list::<Info>(&out.stdout)?
-            .into_iter()
-            .next()
-            .context("ndctl create-namespace said nothing about what it made")?;
         let namespace = Self {
-            info,
+            info: create(&format!("{} {}", want.flags(), Self::place(want, size)?))?,
             bus: want.bus,
             gone: false,
         };
@@ -274,21 +295,15 @@ impl Namespace {
 
     /// Where it can go, as arguments.
     fn place(want: &Want, size: u64) -> Result<String> {
-        let provider = want.bus.provider();
         match want.bus {
-            // The first region begins at a 1 GiB boundary, later ones need
-            // not.
-            Bus::Acpi => regions(provider)?
-                .iter()
-                .find(|r| r.available_size >= size)
-                .map(|r| format!("-r {} -s {size}", r.dev)),
+            Bus::Acpi => Ok(format!("-r {} -s {size}", region_with(want.bus, size)?.dev)),
             Bus::E820 => namespaces("-b e820")?
                 .iter()
                 .filter(|n| n.size >= size)
                 .min_by_key(|n| n.size)
-                .map(|n| format!("-f -e {}", n.dev)),
+                .map(|n| format!("-f -e {}", n.dev))
+                .ok_or_else(|| no_room(want.bus, size)),
         }
-        .ok_or_else(|| Skip(format!("{provider} has no {} MiB to give", size / MIB)).into())
     }
 
     fn require(&self, want: &Want) -> Result<()> {

@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 
 use crate::command::{patient, whereabouts};
+use crate::mapping::Mapping;
 
 /// A forked child; dropping it kills and reaps it.
 pub struct Child {
@@ -174,6 +175,24 @@ pub fn pipe() -> Result<(File, File)> {
     }
     // SAFETY: both are fresh and owned here.
     Ok(unsafe { (File::from_raw_fd(fds[0]), File::from_raw_fd(fds[1])) })
+}
+
+/// Puts `len` bytes of a mapping from `at` on into a pipe, by reference.
+pub fn vmsplice(map: &Mapping, at: usize, len: usize, pipe: &File) -> Result<()> {
+    map.check(at, len);
+    let vector = libc::iovec {
+        iov_base: (map.addr() + at) as *mut libc::c_void,
+        iov_len: len,
+    };
+    // SAFETY: the vector describes a part of `map`, and the pages behind it
+    // are referenced by the kernel itself.
+    let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
+    ensure!(
+        n == len as isize,
+        "vmsplice of {len} bytes gave {n}: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
 }
 
 #[cfg(test)]

@@ -18,13 +18,20 @@ use anyhow::{ensure, Context, Result};
 
 use super::Test;
 use crate::command::Cmd;
-use crate::ndctl::{namespace, parse_list, regions, Bus, Info, MIB};
-use crate::skip::Skip;
+use crate::ndctl::{self, namespace, region_with, Bus, Info, MIB};
 use crate::system;
 
 /// Where the driver is in sysfs.
 const DRIVER: &str = "/sys/bus/nd/drivers/nd_pmem";
 const SIZE: u64 = 256 * MIB;
+
+/// Each kind of disk: a name for tests, and arguments of ndctl.
+const DISKS: [(&str, &str); 4] = [
+    ("raw", "-m raw"),
+    ("fsdax-mem", "-m fsdax -M mem"),
+    ("fsdax-dev", "-m fsdax -M dev"),
+    ("sector", "-m sector"),
+];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -61,40 +68,22 @@ pub struct Made {
 impl Made {
     /// As `ndctl create-namespace` makes it with these arguments, on an NVDIMM.
     pub fn new(arguments: &str) -> Result<Self> {
-        let provider = Bus::Acpi.provider();
-        let region = regions(provider)?
-            .into_iter()
-            .find(|r| r.available_size >= SIZE)
-            .ok_or_else(|| Skip(format!("{provider} has no {} MiB to give", SIZE / MIB)))?;
+        let region = region_with(Bus::Acpi, SIZE)?;
         Self::ndctl(&format!("-r {} -s {SIZE} {arguments}", region.dev))
     }
 
     /// The same, with all of the arguments.
     pub fn ndctl(arguments: &str) -> Result<Self> {
-        let out = Cmd::new("ndctl create-namespace")
-            .arg_words(arguments)
-            .limit_secs(180)
-            .ok()?;
-        let info = parse_list::<Info>(&out.stdout)?
-            .into_iter()
-            .next()
-            .context("ndctl said nothing about the namespace")?;
-        let made = Self { info };
+        let made = Self {
+            info: ndctl::create(arguments)?,
+        };
         system::wait_for_node(&made.info.node()?)?;
         Ok(made)
     }
 
     /// Makes something else of it.
     pub fn turn_into(&mut self, arguments: &str) -> Result<()> {
-        let out = Cmd::new("ndctl create-namespace -f -e")
-            .arg(&self.info.dev)
-            .arg_words(arguments)
-            .limit_secs(180)
-            .ok()?;
-        self.info = parse_list::<Info>(&out.stdout)?
-            .into_iter()
-            .next()
-            .context("ndctl said nothing about the namespace")?;
+        self.info = ndctl::create(&format!("-f -e {} {arguments}", self.info.dev))?;
         system::wait_for_node(&self.info.node()?)
     }
 

@@ -8,7 +8,6 @@
 //! brings them up and compares.
 
 use std::fs::{self, File};
-use std::io;
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -20,8 +19,7 @@ use crate::command::Cmd;
 use crate::data;
 use crate::filesystem::{DaxMount, Kind};
 use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{namespaces, parse_list, regions, Bus, Info, MIB};
-use crate::skip::Skip;
+use crate::ndctl::{self, namespaces, region_with, Bus, MIB};
 use crate::system;
 
 const SIZE: u64 = 256 * MIB;
@@ -97,19 +95,12 @@ fn label(name: &str) -> String {
 }
 
 fn write(name: &str, arguments: &str, way: Way, bytes: &[u8]) -> Result<String> {
-    let region = regions(Bus::Acpi.provider())?
-        .into_iter()
-        .find(|r| r.available_size >= SIZE)
-        .ok_or_else(|| Skip("no room on the NVDIMMs".into()))?;
-    let out = Cmd::new("ndctl create-namespace")
-        .arg_words(arguments)
-        .arg_words(&format!("-r {} -s {SIZE} -n {}", region.dev, label(name)))
-        .limit_secs(180)
-        .ok()?;
-    let info = parse_list::<Info>(&out.stdout)?
-        .into_iter()
-        .next()
-        .context("ndctl said nothing about the namespace")?;
+    let region = region_with(Bus::Acpi, SIZE)?;
+    let info = ndctl::create(&format!(
+        "{arguments} -r {} -s {SIZE} -n {}",
+        region.dev,
+        label(name)
+    ))?;
     let node = info.node()?;
     system::wait_for_node(&node)?;
     match way {
@@ -124,7 +115,7 @@ fn write(name: &str, arguments: &str, way: Way, bytes: &[u8]) -> Result<String> 
             let map = map(&file, way)?;
             map.write(0, bytes);
             if way == Way::File {
-                sync(&map)?;
+                map.sync(0, LEN).context("msync")?;
                 file.sync_all()?;
             }
             // It stays mounted until the machine is reset.
@@ -148,15 +139,6 @@ fn map(file: &File, way: Way) -> Result<Mapping> {
         libc::PROT_READ | libc::PROT_WRITE,
         flags,
     )
-}
-
-fn sync(map: &Mapping) -> Result<()> {
-    // SAFETY: the range is a mapping of our own.
-    let rc = unsafe { libc::msync(map.addr() as *mut libc::c_void, map.len(), libc::MS_SYNC) };
-    match rc {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()).context("msync"),
-    }
 }
 
 fn compare(name: &str, mode: &str, way: Way, bytes: &[u8]) -> Result<String> {

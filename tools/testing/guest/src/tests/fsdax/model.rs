@@ -173,13 +173,8 @@ impl Model {
     /// msync(2) of whole pages.
     pub fn msync(&self, view: View, at: usize, len: usize) -> Result<()> {
         let map = self.map(view);
-        assert!(at % PAGE == 0 && at + len <= map.len());
-        // SAFETY: inside of the mapping, whose bytes it does not change.
-        let rc = unsafe { libc::msync((map.addr() + at) as *mut libc::c_void, len, libc::MS_SYNC) };
-        match rc {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()).context("msync"),
-        }
+        assert!(at % PAGE == 0);
+        map.sync(at, len).context("msync")
     }
 
     /// Takes the pages away from one mapping, which gets them back by faults.

@@ -87,7 +87,7 @@ fn clean(place: &Place) -> Result<String> {
         }
         // A part of it.
         let part = 2 * step.max(HUGE / 32);
-        msync(map, 0, part).context("msync of a part")?;
+        map.sync(0, part).context("msync of a part")?;
         let got = faults(&trace, map, step)?;
         let want = (part / step) as u64;
         ensure!(
@@ -98,7 +98,8 @@ fn clean(place: &Place) -> Result<String> {
     // A huge page is cleaned as a whole, by whatever part of it.
     if huge {
         let (map, _) = &wide;
-        msync(map, HUGE + 5 * PAGE, PAGE).context("msync of a part of a huge page")?;
+        map.sync(HUGE + 5 * PAGE, PAGE)
+            .context("msync of a part of a huge page")?;
         let got = faults(&trace, map, HUGE)?;
         ensure!(got == 1, "{got} huge pages were clean after msync of 4 KiB");
         // And in every mapping, of either size.
@@ -125,19 +126,9 @@ type Sync = fn(&File, &Mapping) -> io::Result<()>;
 const WAYS: [(&str, Sync); 4] = [
     ("fsync", |file, _| file.sync_all()),
     ("fdatasync", |file, _| file.sync_data()),
-    ("msync", |_, map| msync(map, 0, map.len())),
+    ("msync", |_, map| map.sync(0, map.len())),
     ("sync_file_range", |file, _| sync_file_range(file)),
 ];
-
-fn msync(map: &Mapping, at: usize, len: usize) -> io::Result<()> {
-    assert!(at + len <= map.len());
-    let from = (map.addr() + at) as *mut libc::c_void;
-    // SAFETY: inside of the mapping, whose bytes it does not change.
-    match unsafe { libc::msync(from, len, libc::MS_SYNC) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
 
 /// Writes back and nothing else: no journal.
 pub fn sync_file_range(file: &File) -> io::Result<()> {
@@ -240,7 +231,8 @@ fn down(place: &Place) -> Result<String> {
     for at in places {
         map.write(at, &bytes);
         let page = at / PAGE * PAGE;
-        msync(&map, page, (at + 100).next_multiple_of(PAGE) - page).context("msync")?;
+        map.sync(page, (at + 100).next_multiple_of(PAGE) - page)
+            .context("msync")?;
     }
     go_down(&ground)?;
     drop((map, file, trace));

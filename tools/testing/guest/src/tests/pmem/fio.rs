@@ -5,19 +5,13 @@
 
 use anyhow::Result;
 
-use super::Made;
+use super::{Made, DISKS};
 use crate::command::Cmd;
 use crate::system;
 use crate::tests::Test;
 
 pub fn tests() -> Vec<Test> {
-    [
-        ("raw", "-m raw"),
-        ("fsdax-mem", "-m fsdax -M mem"),
-        ("fsdax-dev", "-m fsdax -M dev"),
-        ("sector", "-m sector"),
-    ]
-    .into_iter()
+    DISKS.into_iter()
     .map(|(name, arguments)| {
         Test::new(
             format!("pmem::fio::{name}"),

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{Made, DRIVER};
+use super::{Made, DISKS, DRIVER};
 use crate::data;
 use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping};
 use crate::runner;
@@ -21,13 +21,7 @@ const LEN: usize = 1 << 20;
 const AT: u64 = 32 << 20;
 
 pub fn tests() -> Vec<Test> {
-    [
-        ("raw", "-m raw"),
-        ("fsdax-mem", "-m fsdax -M mem"),
-        ("fsdax-dev", "-m fsdax -M dev"),
-        ("sector", "-m sector"),
-    ]
-    .into_iter()
+    DISKS.into_iter()
     .map(|(name, arguments)| {
         Test::new(
             format!("pmem::rebind::{name}"),

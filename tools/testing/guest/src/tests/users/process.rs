@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::data;
-use crate::mapping::{vmsplice, Mapping, PAGE};
+use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::Want;
-use crate::process::{pipe, spawn, Gate};
+use crate::process::{pipe, spawn, vmsplice, Gate};
 use crate::target::Target;
 use crate::tests::{one_of_each, per_kind, Test};
 use crate::vmstat::require_unpinned;
