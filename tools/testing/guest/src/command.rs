@@ -25,6 +25,9 @@ use anyhow::{bail, Context, Result};
 /// kernel is many times slower.
 static PATIENCE: AtomicU32 = AtomicU32::new(3);
 pub const DEBUG_KERNEL: u32 = 10;
+/// Under icount, time leaps to the next timer whenever the CPU waits for the
+/// host: a busy host makes hours of it. The host's own limit holds there.
+pub const INSTRUCTION_CLOCK: u32 = 100;
 
 /// Sets it, once, before anything is waited for.
 pub fn set_patience(factor: u32) {

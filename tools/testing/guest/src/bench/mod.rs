@@ -28,6 +28,7 @@ use clap::{Args, Subcommand};
 use regex::Regex;
 use serde::Serialize;
 
+use crate::command;
 use crate::filesystem::unmount_devices;
 use crate::live;
 use crate::mapping::{Mapping, PAGE};
@@ -268,11 +269,15 @@ fn list(filter: &Regex, quick: bool) -> Result<()> {
 fn run(choice: &Choice, wall: bool) -> Result<()> {
     system::load_modules()?;
     let live = live::ask()?;
+    let exact = clock::is_exact();
+    if exact {
+        command::set_patience(command::INSTRUCTION_CLOCK);
+    }
     Line::Begin {
         kernel: &live.kernel,
         live: &live,
         quick: choice.quick,
-        exact: clock::is_exact(),
+        exact,
     }
     .print()?;
     let before = ndctl::namespaces("")?;
