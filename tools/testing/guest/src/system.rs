@@ -3,7 +3,8 @@
 //! Small facts of the running system: pseudo filesystems, modules, iomem,
 //! device nodes.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +42,15 @@ pub fn read(path: impl AsRef<Path>) -> Result<String> {
     fs::read_to_string(path)
         .map(|s| s.trim().to_string())
         .with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Puts a line into the kernel's log, as a warning.
+pub fn log(line: &str) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .open("/dev/kmsg")
+        .and_then(|mut log| log.write_all(format!("<4>{line}\n").as_bytes()))
+        .context("cannot write to the kernel's log")
 }
 
 /// Reads a number, decimal or 0x-hexadecimal.

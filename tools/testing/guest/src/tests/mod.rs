@@ -28,6 +28,8 @@ pub struct Test {
     pub name: String,
     pub doc: &'static str,
     pub limit_secs: u64,
+    /// What a warning says that the test may bring about and that is no fault.
+    pub may_warn: Option<&'static str>,
     pub run: Box<dyn Fn() -> Result<String>>,
 }
 
@@ -46,8 +48,15 @@ impl Test {
             name: name.into(),
             doc,
             limit_secs,
+            may_warn: None,
             run: Box::new(run),
         }
+    }
+
+    /// Lets the kernel warn once, in words that hold these.
+    fn may_warn(mut self, words: &'static str) -> Self {
+        self.may_warn = Some(words);
+        self
     }
 }
 

@@ -9,7 +9,7 @@
 //! announce that, and must fail.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Announced {
             // It warns once per boot otherwise.
             let path = system::debugfs()?.join("clear_warn_once");
             fs::write(path, "1").context("clear_warn_once")?;
-            say(&format!("rust-dax-expect: {WARNING}"))?;
+            system::log(&format!("rust-dax-expect: {WARNING}"))?;
         }
         Ok(Self(c))
     }
@@ -96,19 +96,11 @@ impl Announced {
 impl Drop for Announced {
     fn drop(&mut self) {
         if self.0 {
-            if let Err(e) = say(&format!("rust-dax-expect-end: {WARNING}")) {
+            if let Err(e) = system::log(&format!("rust-dax-expect-end: {WARNING}")) {
                 eprintln!("clean-up: {e:#}");
             }
         }
     }
-}
-
-fn say(text: &str) -> Result<()> {
-    File::options()
-        .write(true)
-        .open("/dev/kmsg")
-        .and_then(|mut log| log.write_all(format!("<4>{text}\n").as_bytes()))
-        .context("cannot write to the kernel's log")
 }
 
 /// Pages of a file in a pipe, and what they hold.
