@@ -8,6 +8,7 @@
 //! has, the reasons why a fault was not of 2 MiB, is skipped on C.
 
 mod clone;
+pub mod crash;
 mod daxstat;
 mod fsx;
 mod full;

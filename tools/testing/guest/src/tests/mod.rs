@@ -6,7 +6,7 @@
 mod direct_io;
 pub mod external;
 mod fork;
-mod fsdax;
+pub mod fsdax;
 mod gup;
 mod lifecycle;
 pub mod nfit;
