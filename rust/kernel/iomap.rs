@@ -16,7 +16,7 @@
 
 use crate::{
     bindings,
-    error::{to_result, Result},
+    error::{Error, Result},
     fs::inode::Inode,
     page::{PAGE_MASK, PAGE_SHIFT},
     types::Opaque,
@@ -102,16 +102,16 @@ impl<'a> Extents<'a> {
         flags: Flags,
         operations: &'a Operations,
     ) -> Self {
+        // Zeroed in place: as the rest of a structure expression it would be copied, word by word.
+        // SAFETY: Zeroes are a value of integers and pointers: no extent yet.
+        let mut raw: bindings::iomap_iter = unsafe { core::mem::zeroed() };
+        raw.inode = inode.as_raw();
+        raw.pos = position;
+        raw.len = len;
+        raw.flags = flags.0;
         // INVARIANT: Not begun.
         Self {
-            raw: bindings::iomap_iter {
-                inode: inode.as_raw(),
-                pos: position,
-                len,
-                flags: flags.0,
-                // SAFETY: Zeroes are a value of integers and pointers: no extent yet.
-                ..unsafe { core::mem::zeroed() }
-            },
+            raw,
             operations,
             _inode: PhantomData,
         }
@@ -129,7 +129,10 @@ impl<'a> Extents<'a> {
     pub fn next(&mut self) -> Result<bool> {
         // SAFETY: By the invariant all is valid.
         let found = unsafe { bindings::iomap_iter(&mut self.raw, self.operations.0.get()) };
-        to_result(found)?;
+        // The likely answers without a call.
+        if found < 0 {
+            return Err(Error::from_errno(found));
+        }
         Ok(found > 0)
     }
 
