@@ -11,6 +11,7 @@ mod data;
 mod filesystem;
 mod flush;
 mod gup;
+mod inject;
 mod live;
 mod main_job;
 mod mapping;
