@@ -105,21 +105,14 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(kind: Kind, way: Way, place: usize, seed: u64) -> Self {
+    /// Each boot writes other bytes.
+    pub fn new(kind: Kind, way: Way, place: usize, boot: u32, seed: u64) -> Self {
+        let mut random = Random::new(seed ^ (u64::from(boot) << 32) ^ place as u64);
         Self {
             kind,
             way,
             place,
-            seed,
-        }
-    }
-
-    /// Each boot writes other bytes.
-    pub fn in_boot(self, boot: u32) -> Self {
-        let mut random = Random::new(self.seed ^ (u64::from(boot) << 32) ^ self.place as u64);
-        Self {
             seed: random.next(),
-            ..self
         }
     }
 
@@ -359,7 +352,7 @@ mod checks {
     #[test]
     fn records_do_not_overlap() {
         for way in Way::ALL {
-            let lane = Lane::new(Kind::Ext4, way, 3, 1).in_boot(2);
+            let lane = Lane::new(Kind::Ext4, way, 3, 2, 1);
             for round in 0..20 {
                 let mut plan = lane.plan(round);
                 assert_eq!(plan.len() as u64, RECORDS);
@@ -373,11 +366,7 @@ mod checks {
 
     #[test]
     fn boots_and_lanes_differ() {
-        let seed = |place, boot| {
-            Lane::new(Kind::Ext4, Way::Msync, place, 1)
-                .in_boot(boot)
-                .seed
-        };
+        let seed = |place, boot| Lane::new(Kind::Ext4, Way::Msync, place, boot, 1).seed;
         assert_ne!(seed(0, 0), seed(1, 0));
         assert_ne!(seed(0, 0), seed(0, 1));
     }
