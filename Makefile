@@ -6,14 +6,14 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check abi bench conform guest shell build lint doc
+VERBS := run check crash abi bench conform guest shell build lint doc
 
 # A variable reaches the harness by the environment, as it was written: CMD may
 # hold any text of a shell, and no shell but the guest's reads it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT \
-	     ROWS QUICK GUP OUT SUITES FRESH KERNEL_SOURCE YES
+	     ROWS QUICK GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
 override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
@@ -41,6 +41,8 @@ help:
 #:   run      build the Rust kernel, boot it, and do direct I/O into a file
 #:            mapped with 2 MiB DAX pages; prints a report
 #:   check    formatting, lints, host tests, and all tests in the guest
+#:   crash    kill the guest while it writes to DAX files, boot again and look at
+#:            what is left, ten times (check does it a few times)
 #:   abi      compare the interfaces of the C and the Rust kernel: symbols, structs,
 #:            modules, sysfs, trace events, errnos; fails on what is not meant
 #:   bench    measure the C and the Rust kernel side by side: instructions per
@@ -73,6 +75,7 @@ help:
 #:   OUT=folder   where bench puts its results (bench in the cache)
 #:   SUITES='mm stress'  of conform: which of stress, mm, nfit, ndctl, pmdk
 #:   FRESH=1      of conform: run again what there are results of
+#:   FAILURES=10  how often crash kills the guest; SEED=1 for other data and moments
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking
 #:   RUST_DAX_CACHE=folder  where everything is built (~/.cache/rust-dax)

@@ -128,18 +128,18 @@ impl Page {
 }
 
 impl Entry {
-    /// The pages, if it is memory of the device, and their places in it.
-    #[inline]
-    fn pages(self) -> impl Iterator<Item = (usize, Page)> {
+    /// The pages, if it is memory of the device, in order.
+    #[inline(always)]
+    fn pages(self) -> impl Iterator<Item = Page> {
         let (first, count) = match self.pfn() {
-            Some(pfn) => (pfn.nr(), self.size().pages()),
-            None => (0, 0),
+            // SAFETY: By the invariant of an entry its frames have pages that stay.
+            Some(pfn) => (unsafe { Page::from_pfn(pfn) }.as_raw(), self.size().pages()),
+            None => (null_mut(), 0),
         };
         (0..count).map(move |n| {
-            // SAFETY: By the invariant of an entry its frames have pages that stay.
-            (n, unsafe {
-                Page::from_pfn(Pfn::new(first.wrapping_add(n)))
-            })
+            // INVARIANT: As that of the first.
+            // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP), which has them all.
+            Page(unsafe { NonNull::new_unchecked(first.wrapping_add(n)) })
         })
     }
 
@@ -148,7 +148,7 @@ impl Entry {
     #[inline]
     pub fn associate(self, tree: &Tree<'_, '_>, index: usize, shared: bool) {
         let owner = tree.mapping().as_raw();
-        for (n, page) in self.pages() {
+        for (n, page) in self.pages().enumerate() {
             if shared {
                 page.share();
                 continue;
@@ -166,16 +166,18 @@ impl Entry {
     #[inline]
     pub fn disassociate(self, mapping: &Mapping, truncated: bool) {
         let owner = mapping.as_raw();
-        for (_, page) in self.pages() {
+        for page in self.pages() {
             if truncated && page.is_busy() {
                 crate::warn_once!("fs_dax: a page of a file is truncated while somebody uses it");
             }
             let of = page.mapping().load(Ordering::Relaxed);
-            if of == SHARED {
+            if of == owner {
+                // Nearly always.
+            } else if of == SHARED {
                 if page.unshare() {
                     continue;
                 }
-            } else if !of.is_null() && of != owner {
+            } else if !of.is_null() {
                 crate::warn_once!("fs_dax: a page of another file is removed from this");
             }
             page.mapping().store(null_mut(), Ordering::Relaxed);
@@ -185,15 +187,20 @@ impl Entry {
 
     /// The first of its pages that somebody has besides the mapping. C: `dax_busy_page()`.
     #[inline]
+    // `find()` would compare each page with null besides.
+    #[expect(clippy::manual_find)]
     pub fn busy_page(self) -> Option<Page> {
-        self.pages()
-            .map(|(_, page)| page)
-            .find(|page| page.is_busy())
+        for page in self.pages() {
+            if page.is_busy() {
+                return Some(page);
+            }
+        }
+        None
     }
 
     /// Its first page, if it is memory of the device.
     #[inline]
     pub fn first_page(self) -> Option<Page> {
-        self.pages().next().map(|(_, page)| page)
+        self.pages().next()
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{bail, ensure, Context, Result};
 use serde::Serialize;
 
 use crate::fiemap;
-use crate::place::{fstype, is_dax, Device};
+use crate::place::{data_device, fstype, is_dax, number, Device};
 use crate::ranges::{analyse, Layout, Range, Verdict, HUGE};
 
 /// As in the JSON.
@@ -61,8 +61,9 @@ impl Report {
                  by `xfs_io -c 'chattr +x'`, on persistent memory in mode fsdax"
             );
         }
-        let number = format!("{}:{}", libc::major(about.dev()), libc::minor(about.dev()));
-        let fstype = fstype(&number)?;
+        let filesystem = number(about.dev());
+        let fstype = fstype(&filesystem)?;
+        let number = data_device(&file, &filesystem)?;
         let device = Device::find(&number).with_context(|| format!("the device of {name}"))?;
         let extents = fiemap::extents(&file).with_context(|| format!("the blocks of {name}"))?;
         let layout = Layout {

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -54,6 +55,48 @@ fn type_in(mountinfo: &str, device: &str) -> Option<String> {
         let (left, right) = line.split_once(" - ")?;
         let number = left.split(' ').nth(2)?;
         (number == device).then(|| right.split(' ').next().map(str::to_string))?
+    })
+}
+
+/// The number of the device that has the file's data: that of its filesystem, or
+/// the realtime device of XFS, on which a file is by a flag.
+pub fn data_device(file: &File, filesystem: &str) -> Result<String> {
+    if fstype(filesystem)? != "xfs" || !is_realtime(file)? {
+        return Ok(filesystem.to_string());
+    }
+    let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
+    let path = realtime_in(&text, filesystem).context("no rtdev= among the mount options")?;
+    let about = fs::metadata(path).with_context(|| format!("cannot look at {path}"))?;
+    Ok(number(about.rdev()))
+}
+
+/// As in sysfs and mountinfo.
+pub fn number(device: u64) -> String {
+    format!("{}:{}", libc::major(device), libc::minor(device))
+}
+
+fn is_realtime(file: &File) -> Result<bool> {
+    /// Of linux/fs.h.
+    const FSGETXATTR: u64 = 0x801c_581f;
+    const FS_XFLAG_REALTIME: u32 = 1;
+    /// struct fsxattr; the flags come first.
+    #[repr(C)]
+    struct Attributes([u32; 7]);
+
+    let mut attributes = Attributes([0; 7]);
+    // SAFETY: the structure is the one that the request fills.
+    match unsafe { libc::ioctl(file.as_raw_fd(), FSGETXATTR, &mut attributes) } {
+        0 => Ok(attributes.0[0] & FS_XFLAG_REALTIME != 0),
+        _ => Err(io::Error::last_os_error()).context("FS_IOC_FSGETXATTR"),
+    }
+}
+
+fn realtime_in<'a>(mountinfo: &'a str, device: &str) -> Option<&'a str> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let options = right.split(' ').nth(2)?;
+        let rtdev = options.split(',').find_map(|o| o.strip_prefix("rtdev="));
+        (left.split(' ').nth(2)? == device).then_some(rtdev)?
     })
 }
 
@@ -181,5 +224,8 @@ mod tests {
                     40 22 259:0 / /mnt/a rw,noatime shared:1 - xfs /dev/pmem0 rw,dax\n";
         assert_eq!(type_in(text, "259:0").as_deref(), Some("xfs"));
         assert_eq!(type_in(text, "8:0"), None);
+        assert_eq!(realtime_in(text, "259:0"), None);
+        let text = text.replace("rw,dax", "rw,dax=always,rtdev=/dev/pmem1,noquota");
+        assert_eq!(realtime_in(&text, "259:0"), Some("/dev/pmem1"));
     }
 }

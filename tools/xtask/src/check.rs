@@ -3,21 +3,23 @@
 //! `make check`: every test of the project on one kernel.
 //!
 //! On the host: formatting, lints, documentation, the harness's own tests.
-//! Then four boots of the kernel. The first runs KUnit: what is built in runs
+//! Then the kernel is booted. The first boot runs KUnit: what is built in runs
 //! before the init, the suites in modules when they are loaded. Two have the
-//! same NVDIMMs: the second of them must find what the first wrote. The last
+//! same NVDIMMs: the second of them must find what the first wrote. So have the
+//! next, each of which but the last is killed while it writes. The last boot
 //! runs the guest tests, which include the suites of others. Each boot must also
 //! end without a report of the kernel, and on a debug kernel without a leak.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::Result;
 
 use crate::cli::GuestArgs;
+use crate::crash::{self, Failures};
 use crate::doc;
 use crate::guest;
+use crate::guest_lines::GuestLines;
 use crate::job::Modules;
 use crate::kbuild::Built;
 use crate::ktap::{self, TestResult, Verdict};
@@ -40,12 +42,6 @@ const GUEST_TESTS: Duration = Duration::from_secs(45 * 60);
 
 /// Begins a line about a KUnit module that could not be loaded.
 const MODULE: &str = "kunit-module: ";
-/// Begins a result of the guest tests.
-const RESULT: &str = "result: ";
-/// Begins their last line.
-const CLOSING: &str = "guest tests: ";
-/// How much of what a failed guest test printed is shown.
-const SHOWN: usize = 25;
 
 /// Runs everything and prints the count; the exit status.
 pub fn run(paths: &Paths, args: &GuestArgs) -> Result<i32> {
@@ -73,6 +69,7 @@ pub fn in_guest(
     };
     check.kunit(tally)?;
     check.reboot(tally)?;
+    crash::run(&check, &Failures::few(args.variant), tally)?;
     check.guest_tests(tally)
 }
 
@@ -119,19 +116,19 @@ fn cargo_tests(log: &str) -> Vec<TestResult> {
 }
 
 /// The parts that boot a kernel.
-struct Check<'a> {
-    paths: &'a Paths,
-    args: &'a GuestArgs,
-    built: &'a Built,
-    image: &'a Path,
+pub struct Check<'a> {
+    pub paths: &'a Paths,
+    pub args: &'a GuestArgs,
+    pub built: &'a Built,
+    pub image: &'a Path,
 }
 
 impl Check<'_> {
-    fn variant(&self) -> Variant {
+    pub fn variant(&self) -> Variant {
         self.built.variant
     }
 
-    fn options(&self, timeout: Duration) -> Result<GuestOptions> {
+    pub fn options(&self, timeout: Duration) -> Result<GuestOptions> {
         Ok(GuestOptions {
             kmemleak: self.variant().is_debug(),
             ..GuestOptions::from_args(self.args, slow(self.variant(), timeout))?
@@ -192,13 +189,7 @@ impl Check<'_> {
         verb: &str,
         tally: &mut Tally,
     ) -> Result<()> {
-        options.copy.push(program::build(self.paths)?);
-        options.copy.push(program::build_daxstat(self.paths)?);
-        let language = match self.variant() {
-            Variant::Rust | Variant::Debug => "rust",
-            Variant::C | Variant::Cdebug => "c",
-        };
-        let command = format!("./{} {verb} --expect {language}", program::NAME);
+        let command = self.command(&mut options, verb)?;
         let mut lines = GuestLines::new(self.variant());
         let outcome = guest::run_with(
             self.paths,
@@ -213,12 +204,23 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// The command that does `verb` in the guest, with the programs that it takes.
+    pub fn command(&self, options: &mut GuestOptions, verb: &str) -> Result<String> {
+        options.copy.push(program::build(self.paths)?);
+        options.copy.push(program::build_daxstat(self.paths)?);
+        let language = match self.variant() {
+            Variant::Rust | Variant::Debug => "rust",
+            Variant::C | Variant::Cdebug => "c",
+        };
+        Ok(format!("./{} {verb} --expect {language}", program::NAME))
+    }
+
     /// What must hold of every boot.
-    fn close(&self, boot: &str, outcome: &Outcome, tally: &mut Tally) {
+    pub fn close(&self, boot: &str, outcome: &Outcome, tally: &mut Tally) {
         let name = format!("{boot} boot: ");
         let ended = match outcome.end {
             // A test that failed has been counted.
-            End::Exited(_) => None,
+            End::Exited(_) | End::PowerFailed => None,
             End::TimedOut => Some(format!("stopped after {}", seconds(outcome.total))),
             End::Died => Some("the guest stopped without ending its command".into()),
             End::Interrupted => Some("interrupted".into()),
@@ -276,99 +278,6 @@ fn module_problems(output: &str) -> Vec<TestResult> {
         .collect()
 }
 
-/// One line of the guest tests.
-#[derive(Deserialize)]
-struct GuestResult {
-    name: String,
-    status: String,
-    #[serde(default)]
-    why: String,
-}
-
-/// Reads what the guest tests print while they print it.
-struct GuestLines {
-    variant: Variant,
-    partial: Vec<u8>,
-    /// What was printed since the last result.
-    said: Vec<String>,
-    closed: bool,
-}
-
-impl GuestLines {
-    fn new(variant: Variant) -> GuestLines {
-        GuestLines {
-            variant,
-            partial: Vec::new(),
-            said: Vec::new(),
-            closed: false,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8], tally: &mut Tally) {
-        self.partial.extend_from_slice(bytes);
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            self.line(String::from_utf8_lossy(&line).trim_end(), tally);
-        }
-    }
-
-    fn line(&mut self, line: &str, tally: &mut Tally) {
-        if line.starts_with(CLOSING) {
-            self.closed = true;
-        } else if let Some(json) = line.strip_prefix(RESULT) {
-            match parse_result(json) {
-                Ok(result) => {
-                    let result = judge(self.variant, result);
-                    if result.verdict == Verdict::Fail {
-                        let skip = self.said.len().saturating_sub(SHOWN);
-                        self.said
-                            .iter()
-                            .skip(skip)
-                            .for_each(|l| println!("     | {l}"));
-                    }
-                    tally.add("guest", &result);
-                }
-                Err(e) => tally.say("guest", line, Verdict::Fail, &format!("{e:#}")),
-            }
-            self.said.clear();
-        } else {
-            self.said.push(line.to_owned());
-        }
-    }
-
-    /// The output ended; without its last line the run was cut off.
-    fn finish(self, tally: &mut Tally) {
-        if !self.closed {
-            let skip = self.said.len().saturating_sub(SHOWN);
-            self.said
-                .iter()
-                .skip(skip)
-                .for_each(|l| println!("     | {l}"));
-            let why = "the guest tests ended before their last line";
-            tally.say("guest", "(all)", Verdict::Fail, why);
-        }
-    }
-}
-
-fn parse_result(json: &str) -> Result<TestResult> {
-    let r: GuestResult = serde_json::from_str(json).context("not a result")?;
-    let verdict = match r.status.as_str() {
-        "ok" => Verdict::Pass,
-        "skip" => Verdict::Skip,
-        _ => Verdict::Fail,
-    };
-    Ok(TestResult {
-        name: r.name,
-        verdict,
-        // What a test adds to a success is for its own output.
-        reason: if verdict == Verdict::Pass {
-            String::new()
-        } else {
-            r.why
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,37 +297,6 @@ mod tests {
                 ("d", Verdict::Skip)
             ]
         );
-    }
-
-    #[test]
-    fn results_of_the_guest_come_in_pieces() {
-        let mut tally = Tally::default();
-        let mut lines = GuestLines::new(Variant::Rust);
-        lines.take(b"kernel 6.12\nresult: {\"name\":\"a\",\"sta", &mut tally);
-        assert_eq!(tally, Tally::default());
-        lines.take(
-            b"tus\":\"ok\",\"why\":\"\",\"seconds\":0.1}\nresult: {\"name\":\"b\",",
-            &mut tally,
-        );
-        lines.take(
-            b"\"status\":\"skip\",\"why\":\"no\",\"seconds\":1.0}\nresult: nonsense\n",
-            &mut tally,
-        );
-        lines.take(b"guest tests: 1 passed\n", &mut tally);
-        lines.finish(&mut tally);
-        assert_eq!(tally.summary(), "1 passed, 1 failed, 1 skipped");
-    }
-
-    #[test]
-    fn a_run_that_is_cut_off_fails() {
-        let mut tally = Tally::default();
-        let mut lines = GuestLines::new(Variant::Rust);
-        lines.take(
-            b"result: {\"name\":\"a\",\"status\":\"ok\"}\nhalf",
-            &mut tally,
-        );
-        lines.finish(&mut tally);
-        assert_eq!(tally.summary(), "1 passed, 1 failed, 0 skipped");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub const VARIABLES: &[&str] = &[
     "YES",
     "SUITES",
     "FRESH",
+    "FAILURES",
+    "SEED",
 ];
 
 #[derive(Parser, Debug)]
@@ -49,6 +51,8 @@ pub enum Verb {
     Run(GuestArgs),
     /// Formatting, lints, documentation, host tests, and all tests in the guest.
     Check(GuestArgs),
+    /// Kill the guest while it writes to DAX files, and look what is left.
+    Crash(CrashArgs),
     /// Measure the C and the Rust kernel side by side.
     Bench(BenchArgs),
     /// Compare the interfaces of the C and the Rust kernel.
@@ -119,6 +123,19 @@ impl GuestArgs {
         }
         Ok(paths)
     }
+}
+
+/// How often the power fails.
+#[derive(Args, Clone, Debug)]
+pub struct CrashArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// How often.
+    #[arg(long, env = "FAILURES", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    pub failures: u32,
+    /// Other data, and other moments.
+    #[arg(long, env = "SEED", default_value = "1")]
+    pub seed: u64,
 }
 
 /// What is measured.

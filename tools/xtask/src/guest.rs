@@ -289,7 +289,8 @@ impl Running {
         let mut alarmed = options.allow_splat;
         let mut heard = self.started;
         let end = loop {
-            let open = match self.output.recv_timeout(TICK) {
+            let wait = options.power.left().map_or(TICK, |left| left.min(TICK));
+            let open = match self.output.recv_timeout(wait) {
                 Ok(bytes) => {
                     heard = Instant::now();
                     sink(&bytes);
@@ -298,6 +299,9 @@ impl Running {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             };
+            if options.power.left().is_some_and(|left| left.is_zero()) {
+                break Some(End::PowerFailed);
+            }
             self.poll()?;
             if !open {
                 break None;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The guest's image, the guest itself and the tests are the other half; see
-//! `rootfs`, `guest`, `check`, `abi`, `bench` and `conform`. Everything that is made
+//! `rootfs`, `guest`, `check`, `crash`, `abi`, `bench` and `conform`. Everything that is made
 //! goes to the cache
 //! folder (paths), one writer at a time (lock).
 
@@ -25,10 +25,12 @@ mod cli;
 mod command;
 mod conform;
 mod console;
+mod crash;
 mod diagnostics;
 mod doc;
 mod files;
 mod guest;
+mod guest_lines;
 mod host;
 mod job;
 mod kbuild;
@@ -93,6 +95,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
     match verb {
         Verb::Run(args) => return Ok(exit_status(run::run(&paths, &args)?)),
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
+        Verb::Crash(args) => return Ok(exit_status(crash::verb(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
         Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
         Verb::Conform(args) => return Ok(exit_status(conform::run(&paths, &args)?)),

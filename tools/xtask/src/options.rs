@@ -2,9 +2,11 @@
 
 //! What a caller can choose about a guest.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -13,6 +15,25 @@ use crate::job::Modules;
 
 /// How long a command may take when nobody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// When the guest's power fails: set by whoever reads what the guest says, in the
+/// middle of it. What the guest's CPUs have stored by then is in the files of its
+/// NVDIMMs, and nothing else of it is left.
+#[derive(Clone, Debug, Default)]
+pub struct PowerSwitch(Rc<Cell<Option<Instant>>>);
+
+impl PowerSwitch {
+    /// It fails so long from now.
+    pub fn fail_in(&self, time: Duration) {
+        self.0.set(Some(Instant::now() + time));
+    }
+
+    /// The time that is left, if it is to fail at all.
+    pub fn left(&self) -> Option<Duration> {
+        let at = self.0.get()?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+}
 
 /// The guest and what surrounds its command.
 #[derive(Clone, Debug)]
@@ -25,6 +46,8 @@ pub struct GuestOptions {
     /// Stop the guest, as after `timeout`, when its command says nothing for
     /// so long; the time until its first word counts too.
     pub silence: Option<Duration>,
+    /// Kills the guest when it is time.
+    pub power: PowerSwitch,
     /// One CPU, one instruction a nanosecond.
     pub icount: bool,
     /// Reports of the kernel do not change the exit status.
@@ -56,6 +79,7 @@ impl Default for GuestOptions {
             pmem_mib: 5120,
             timeout: TIMEOUT,
             silence: None,
+            power: PowerSwitch::default(),
             icount: false,
             allow_splat: false,
             extra_cmdline: Vec::new(),

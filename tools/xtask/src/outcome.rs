@@ -28,6 +28,8 @@ pub enum End {
     TimedOut,
     Died,
     Interrupted,
+    /// We have killed it, as we were asked to.
+    PowerFailed,
 }
 
 /// What came of a command in a guest.
@@ -66,6 +68,7 @@ impl Outcome {
         }
         match self.end {
             End::Exited(status) => status,
+            End::PowerFailed => 0,
             End::TimedOut => TIMED_OUT,
             End::Died => DIED,
             End::Interrupted => INTERRUPTED,
@@ -99,7 +102,7 @@ impl Outcome {
                 seconds(self.timeout)
             )),
             End::Died => text.push_str("the guest stopped without ending its command\n"),
-            End::Exited(_) | End::Interrupted => (),
+            End::Exited(_) | End::Interrupted | End::PowerFailed => (),
         }
         if let (End::Died, Some(note)) = (self.end, &self.note) {
             text.push_str(&format!("{note}\n"));

@@ -9,7 +9,9 @@ mod command;
 mod conform;
 mod data;
 mod filesystem;
+mod flush;
 mod gup;
+mod inject;
 mod live;
 mod main_job;
 mod mapping;
@@ -33,6 +35,7 @@ use clap::{Parser, Subcommand};
 use regex::Regex;
 
 use crate::live::Language;
+use crate::tests::fsdax::crash;
 use crate::tests::reboot::Boot;
 
 /// The kernel is not the one that was expected.
@@ -97,6 +100,15 @@ enum Verb {
         #[arg(long)]
         expect: Option<Language>,
         boot: Boot,
+    },
+    /// One of the boots of `make crash`: look at what the last failure of the power has left, and
+    /// write until it fails again.
+    Crash {
+        /// Refuse to run (exit status 3) unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        #[command(flatten)]
+        boot: crash::Boot,
     },
     /// Figures, for `make bench`.
     Bench {
@@ -180,6 +192,10 @@ fn work(verb: Verb) -> Result<ExitCode> {
         Verb::Reboot { expect, boot } => match refuse(&live::ask()?, expect) {
             Some(code) => Ok(code),
             None => Ok(status(runner::in_order(&tests::reboot::tests(boot))?)),
+        },
+        Verb::Crash { expect, boot } => match refuse(&live::ask()?, expect) {
+            Some(code) => Ok(code),
+            None => Ok(status(runner::in_order(&crash::tests(&boot))?)),
         },
         Verb::Bench { verb } => bench::main(verb),
         Verb::Conform {

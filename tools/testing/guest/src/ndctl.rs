@@ -168,6 +168,14 @@ fn no_room(bus: Bus, size: u64) -> anyhow::Error {
     .into()
 }
 
+/// The namespace on this bus that was given this name.
+pub fn named(bus: Bus, name: &str) -> Result<Info> {
+    namespaces(&format!("-b {}", bus.provider()))?
+        .into_iter()
+        .find(|info| info.name.as_deref() == Some(name))
+        .with_context(|| format!("no namespace is called {name}"))
+}
+
 pub fn namespace(dev: &str) -> Result<Option<Info>> {
     Ok(namespaces(&format!("-n {dev}"))?.into_iter().next())
 }

@@ -100,6 +100,15 @@ impl Child {
         }
     }
 
+    /// Whether it runs; an error if it has ended badly.
+    pub fn is_running(&mut self, what: &str) -> Result<bool> {
+        match self.poll()? {
+            None => Ok(true),
+            Some(0) => Ok(false),
+            Some(status) => bail!("{what}: the child ended with status {status:#x}"),
+        }
+    }
+
     /// Waits for a normal end.
     pub fn join(mut self, secs: u64, what: &str) -> Result<()> {
         match self.wait_signal(secs, what)? {

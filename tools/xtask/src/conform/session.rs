@@ -161,7 +161,7 @@ impl Session<'_> {
         let how = match outcome.end {
             End::Exited(_) | End::Interrupted => None,
             End::TimedOut => Some("nothing in the guest answered any more"),
-            End::Died => Some("the guest stopped"),
+            End::Died | End::PowerFailed => Some("the guest stopped"),
         };
         if let Some(how) = how {
             let how = match outcome.splats.last() {
@@ -173,7 +173,7 @@ impl Session<'_> {
         let told = watch.finish()?;
         match outcome.end {
             End::Exited(0) => Ok(Some(told.tests)),
-            End::Exited(NEW_BOOT) | End::Died | End::TimedOut => Ok(None),
+            End::Exited(NEW_BOOT) | End::Died | End::PowerFailed | End::TimedOut => Ok(None),
             End::Interrupted => {
                 bail!("interrupted; the same command goes on where it was")
             }

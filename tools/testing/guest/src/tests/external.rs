@@ -14,6 +14,7 @@ use crate::ndctl::{self, Bus, Map, Mode, MIB};
 use crate::skip::Skip;
 use crate::suites::{dax_pmd, tap, Ndctl, SKIPPED};
 use crate::target::Target;
+use crate::trace::FaultTrace;
 
 /// ndctl's own: name, limit in seconds.
 pub const NDCTL_TESTS: &[(&str, u64)] = &[
@@ -36,7 +37,7 @@ pub fn tests() -> Vec<Test> {
     let mut tests = vec![Test::new(
         "suite::dax-pmd",
         300,
-        "one of ndctl's O_DIRECT, fork, remap and poison cases on an fsdax file fails",
+        "one of ndctl's O_DIRECT, fork, remap and poison cases on an fsdax file fails, or is not done in pages of 2 MiB",
         pmd,
     )];
     for (name, limit) in NDCTL_TESTS {
@@ -139,12 +140,19 @@ fn pmd() -> Result<String> {
         return Err(Skip("the guest has no built ndctl".into()).into());
     }
     let target = Target::create(&want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi), 256 * MIB)?;
+    let trace = FaultTrace::start()?;
     if let Some(mount) = &target.mount {
         let result = dax_pmd(&mount.path("data"))?;
         ensure!(result.passed, "dax-pmd failed: {}", result.output);
     }
+    let faults = trace.take()?;
+    ensure!(
+        faults.pmd >= 10 && faults.pmd_fallback == 0,
+        "ten faults of 2 MiB at least were expected, and none that falls back: {faults:?}"
+    );
+    drop(trace);
     target.finish()?;
-    Ok("all cases".into())
+    Ok(format!("all cases, {} faults of 2 MiB", faults.pmd))
 }
 
 fn hmm(parameters: &str) -> Result<String> {

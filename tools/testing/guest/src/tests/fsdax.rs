@@ -8,7 +8,9 @@
 //! has, the reasons why a fault was not of 2 MiB, is skipped on C.
 
 mod clone;
+pub mod crash;
 mod daxstat;
+mod erofs;
 mod fsx;
 mod full;
 mod idle;
@@ -16,6 +18,7 @@ mod inode;
 mod model;
 mod poison;
 mod race;
+mod realtime;
 mod reasons;
 mod resize;
 mod size;
@@ -53,6 +56,8 @@ pub fn tests() -> Vec<Test> {
     tests.extend(idle::tests());
     tests.extend(reasons::tests());
     tests.extend(daxstat::tests());
+    tests.extend(realtime::tests());
+    tests.extend(erofs::tests());
     tests
 }
 

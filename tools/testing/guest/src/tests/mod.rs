@@ -6,7 +6,7 @@
 mod direct_io;
 pub mod external;
 mod fork;
-mod fsdax;
+pub mod fsdax;
 mod gup;
 mod lifecycle;
 pub mod nfit;
@@ -126,7 +126,10 @@ const ESSENTIAL: &[&str] = &[
     "fsdax::idle::differs_unmounted_ext4",
     "fsdax::idle::differs_written_back_ext4",
     "fsdax::reasons::ext4-dev-acpi",
+    "fsdax::reasons::memory::ext4-dev-acpi",
     "fsdax::daxstat::table",
+    "fsdax::realtime",
+    "fsdax::erofs::erofs-dev-acpi",
     "teardown::lookup-race::devdax-2M-dev-acpi",
     "teardown::sigbus::devdax-2M-dev-acpi",
     "suite::dax-pmd",

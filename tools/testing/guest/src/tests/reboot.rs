@@ -19,7 +19,7 @@ use crate::command::Cmd;
 use crate::data;
 use crate::filesystem::{DaxMount, Kind};
 use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{self, namespaces, region_with, Bus, MIB};
+use crate::ndctl::{self, region_with, Bus, MIB};
 use crate::system;
 
 const SIZE: u64 = 256 * MIB;
@@ -142,11 +142,7 @@ fn map(file: &File, way: Way) -> Result<Mapping> {
 }
 
 fn compare(name: &str, mode: &str, way: Way, bytes: &[u8]) -> Result<String> {
-    let all = namespaces(&format!("-b {}", Bus::Acpi.provider()))?;
-    let info = all
-        .into_iter()
-        .find(|info| info.name.as_deref() == Some(&label(name)))
-        .with_context(|| format!("no namespace is called {}", label(name)))?;
+    let info = ndctl::named(Bus::Acpi, &label(name))?;
     ensure!(
         info.enabled() && info.mode == mode,
         "{mode} was made, and the kernel has brought up {info:?}"

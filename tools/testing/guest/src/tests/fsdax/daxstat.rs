@@ -52,6 +52,7 @@ fn daxstat(arguments: &str) -> Result<Cmd> {
 
 #[derive(Deserialize)]
 struct FileReport {
+    device: String,
     ranges: Vec<Range>,
 }
 
@@ -63,13 +64,20 @@ struct Range {
     verdict: String,
 }
 
+fn report(path: &Path) -> Result<FileReport> {
+    let out = daxstat("--json --file")?.arg(path).ok()?;
+    serde_json::from_str(&out.stdout).with_context(|| format!("daxstat's JSON: {}", out.stdout))
+}
+
+/// The device by which it judges a file.
+pub fn device(path: &Path) -> Result<String> {
+    Ok(report(path)?.device)
+}
+
 /// What it says of each 2 MiB: whether it can be huge, and the word for why.
 fn said(path: &Path) -> Result<Vec<(bool, String)>> {
-    let out = daxstat("--json --file")?.arg(path).ok()?;
-    let report: FileReport = serde_json::from_str(&out.stdout)
-        .with_context(|| format!("daxstat's JSON: {}", out.stdout))?;
     let mut all = Vec::new();
-    for range in report.ranges {
+    for range in report(path)?.ranges {
         ensure!(
             range.offset == all.len() * HUGE,
             "a range begins at {:#x} instead of {:#x}",
@@ -83,7 +91,7 @@ fn said(path: &Path) -> Result<Vec<(bool, String)>> {
 }
 
 /// Compares what is said of a file with what stores to it do.
-fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str]) -> Result<()> {
+pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str]) -> Result<()> {
     let path = ground.path(name);
     let said = said(&path)?;
     let words: Vec<&str> = said.iter().map(|(_, word)| word.as_str()).collect();

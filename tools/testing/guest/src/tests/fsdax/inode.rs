@@ -70,6 +70,15 @@ fn mark(path: &Path, dax: bool) -> Result<()> {
         .context("FS_IOC_FSSETXATTR")
 }
 
+/// Whether the file has one of the flags that `chattr` of xfs_io changes.
+pub fn has_flag(file: &File, flag: u32) -> Result<bool> {
+    let mut attributes = Attributes::default();
+    attributes
+        .exchange(file, FSGETXATTR)
+        .context("FS_IOC_FSGETXATTR")?;
+    Ok(attributes.flags & flag != 0)
+}
+
 /// What statx(2) says.
 fn says_dax(file: &File) -> Result<bool> {
     let mut about = MaybeUninit::<libc::statx>::zeroed();

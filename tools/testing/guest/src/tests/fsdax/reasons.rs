@@ -8,9 +8,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{large, per_place, require_rust, small, Ground, Place, EXT2, EXT4, REFLINK};
+use super::sync::go_down;
+use super::{large, per_place, require_rust, signal_of, small, Ground, Place, EXT2, EXT4, REFLINK};
 use crate::data;
 use crate::filesystem::fallocate;
+use crate::inject::Failing;
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::system;
@@ -34,6 +36,21 @@ pub fn tests() -> Vec<Test> {
         60,
         "the faults of a filesystem that has none of 2 MiB are not counted, or as if they had been tried",
         only_counted,
+    ));
+    tests.extend(per_place(
+        &[REFLINK],
+        "reasons::down",
+        60,
+        "a fault that a filesystem refuses, because it is shut down, has another reason than \"other\", or none",
+        refused,
+    ));
+    tests.extend(per_place(
+        &[EXT4],
+        "reasons::memory",
+        60,
+        "a fault that finds no huge page of zeroes or no memory for its entry has another reason, or none; or the \
+         access fails instead of being repeated",
+        without_memory,
     ));
     tests
 }
@@ -204,6 +221,64 @@ pub fn misaligned(ground: &Ground, name: &str, len: usize) -> Result<File> {
     file.set_len(len as u64).context("ftruncate")?;
     file.sync_all().context("fsync")?;
     Ok(file)
+}
+
+/// The filesystem does not say where a file's blocks are.
+fn refused(place: &Place) -> Result<String> {
+    require_rust("which tells no reasons")?;
+    let ground = Ground::create(place)?;
+    let books = Books::open(&ground)?;
+    let file = ground.written("data", &data::bytes(3, LEN))?;
+    let map = large(&file, LEN)?;
+    map.peek(0);
+    go_down(&ground)?;
+    let mut got = Ok(None);
+    books.require("other", &file, || {
+        got = signal_of(|| {
+            // Rust's own handler has the access repeated.
+            // SAFETY: no handler at all.
+            unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+            map.peek(HUGE);
+        });
+    })?;
+    ensure!(
+        got? == Some(libc::SIGBUS),
+        "a load from a filesystem that is shut down is not a SIGBUS"
+    );
+    drop((map, file, books));
+    ground.remount("dax")?.finish()?;
+    Ok(String::new())
+}
+
+/// Allocations fail: that of the huge page of zeroes, which is freed before,
+/// and those of the mapping's array, which are done twice.
+fn without_memory(place: &Place) -> Result<String> {
+    require_rust("which tells no reasons")?;
+    drop(Failing::pages(9)?);
+    let ground = Ground::create(place)?;
+    let books = Books::open(&ground)?;
+    let hole = ground.sparse("hole", LEN as u64)?;
+    let map = large(&hole, LEN)?;
+    // Nobody has it any more, so the shrinker takes it.
+    std::fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
+    let failing = Failing::pages(9)?;
+    books.require("no-zero-page", &hole, || {
+        map.peek(0);
+    })?;
+    drop(failing);
+    let file = ground.written("data", &data::bytes(4, LEN))?;
+    let map = large(&file, LEN)?;
+    let mut failed = Ok(());
+    books.require("no-memory", &file, || {
+        failed = Failing::objects("radix_tree_node", 2).map(|failing| {
+            map.poke(0, 1);
+            drop(failing);
+        });
+    })?;
+    failed?;
+    drop((map, hole, file, books));
+    ground.finish()?;
+    Ok(String::new())
 }
 
 fn only_counted(place: &Place) -> Result<String> {

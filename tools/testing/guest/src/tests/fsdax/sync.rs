@@ -142,7 +142,7 @@ pub fn sync_file_range(file: &File) -> io::Result<()> {
     }
 }
 
-fn synchronous(file: &File, len: usize) -> Result<Mapping> {
+pub fn synchronous(file: &File, len: usize) -> Result<Mapping> {
     Mapping::with(file, 0, len, HUGE, READ_WRITE, SYNC).context("MAP_SYNC")
 }
 
@@ -189,7 +189,7 @@ fn tempfile(dir: &str) -> Result<File> {
 
 /// Ends the filesystem as a power failure does: neither bytes nor log are
 /// written any more.
-fn go_down(ground: &Ground) -> Result<()> {
+pub fn go_down(ground: &Ground) -> Result<()> {
     /// _IOR('X', 125, __u32), of xfs first and of ext4 as well.
     const GO_DOWN: u64 = 0x8004_587d;
     const NO_LOG_FLUSH: u32 = 2;

@@ -7,7 +7,7 @@
 //! Needs the fault injection of a debug kernel: `fail-nth` of a task counts the
 //! places in the kernel at which it may be told that there is no memory.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,9 +16,9 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::{Made, DRIVER};
 use crate::data;
+use crate::inject;
 use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping};
 use crate::runner;
-use crate::skip::Skip;
 use crate::system::{self, iomem, line_diff};
 use crate::tests::Test;
 use crate::vmstat::settled;
@@ -53,33 +53,16 @@ pub fn tests() -> Vec<Test> {
 
 /// What fails: allocations that may sleep as well, without a word about it.
 fn configure() -> Result<()> {
-    let debugfs = system::debugfs()?;
-    for (place, files) in [
-        (
-            "failslab",
-            &[("ignore-gfp-wait", "N"), ("verbose", "0")][..],
-        ),
-        (
-            "fail_page_alloc",
-            &[
-                ("ignore-gfp-wait", "N"),
-                ("ignore-gfp-highmem", "N"),
-                // A page for the tables of the direct map may not be missing: there the
-                // kernel dies (phys_pmd_init(), in C, whatever the driver is).
-                ("min-order", "1"),
-                ("verbose", "0"),
-            ],
-        ),
-    ] {
-        let folder = debugfs.join(place);
-        if !folder.exists() {
-            return Err(Skip("this kernel cannot let allocations fail".into()).into());
-        }
-        for (file, value) in files {
-            fs::write(folder.join(file), value).with_context(|| format!("{place}/{file}"))?;
-        }
-    }
-    Ok(())
+    inject::configure("failslab", &[("ignore-gfp-wait", "N"), ("verbose", "0")])?;
+    let pages = [
+        ("ignore-gfp-wait", "N"),
+        ("ignore-gfp-highmem", "N"),
+        // A page for the tables of the direct map may not be missing: there the
+        // kernel dies (phys_pmd_init(), in C, whatever the driver is).
+        ("min-order", "1"),
+        ("verbose", "0"),
+    ];
+    inject::configure("fail_page_alloc", &pages)
 }
 
 /// This thread's `fail-nth`.

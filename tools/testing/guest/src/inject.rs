@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocations that fail when a test wants them to. Needs the fault injection
+//! of a debug kernel.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::skip::Skip;
+use crate::system;
+
+/// Sets attributes of a kind of failure, `failslab` or `fail_page_alloc`; a
+/// [`Skip`] error on a kernel that has it not.
+pub fn configure(kind: &str, attributes: &[(&str, &str)]) -> Result<()> {
+    let folder = system::debugfs()?.join(kind);
+    if !folder.exists() {
+        return Err(Skip("this kernel cannot let allocations fail".into()).into());
+    }
+    for (file, value) in attributes {
+        fs::write(folder.join(file), value).with_context(|| format!("{kind}/{file}"))?;
+    }
+    Ok(())
+}
+
+/// The slab caches of which allocations may fail.
+fn cache(name: &str) -> PathBuf {
+    PathBuf::from("/sys/kernel/slab")
+        .join(name)
+        .join("failslab")
+}
+
+/// This thread's allocations of one kind fail as long as this is there.
+pub struct Failing {
+    kind: &'static str,
+    cache: Option<&'static str>,
+}
+
+impl Failing {
+    /// The next `times` objects of a slab cache; waiting for memory does not
+    /// help.
+    pub fn objects(cache: &'static str, times: u32) -> Result<Self> {
+        let attributes = [("cache-filter", "Y")];
+        let failing = Self::begin("failslab", Some(cache), &attributes, &times.to_string())?;
+        Ok(failing)
+    }
+
+    /// All pages of this order and larger.
+    pub fn pages(order: u32) -> Result<Self> {
+        let order = order.to_string();
+        let attributes = [("min-order", order.as_str()), ("ignore-gfp-highmem", "N")];
+        Self::begin("fail_page_alloc", None, &attributes, "-1")
+    }
+
+    fn begin(
+        kind: &'static str,
+        cache_name: Option<&'static str>,
+        attributes: &[(&str, &str)],
+        times: &str,
+    ) -> Result<Self> {
+        configure(kind, attributes)?;
+        let failing = Self {
+            kind,
+            cache: cache_name,
+        };
+        if let Some(name) = cache_name {
+            fs::write(cache(name), "1").with_context(|| format!("failslab of {name}"))?;
+        }
+        let common = [
+            ("ignore-gfp-wait", "N"),
+            ("task-filter", "Y"),
+            ("interval", "1"),
+            ("verbose", "0"),
+            ("times", times),
+            ("probability", "100"),
+        ];
+        configure(kind, &common)?;
+        this_thread(true)?;
+        Ok(failing)
+    }
+
+    fn end(&self) -> Result<()> {
+        this_thread(false)?;
+        let off = [("probability", "0"), ("task-filter", "N"), ("times", "1")];
+        configure(self.kind, &off)?;
+        match self.cache {
+            Some(name) => {
+                fs::write(cache(name), "0").with_context(|| format!("failslab of {name}"))?;
+                configure(self.kind, &[("cache-filter", "N")])
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether it is this thread whose allocations fail.
+fn this_thread(fail: bool) -> Result<()> {
+    let path = "/proc/thread-self/make-it-fail";
+    fs::write(path, if fail { "1" } else { "0" }).context(path)
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if let Err(e) = self.end() {
+            eprintln!("clean-up: {e:#}");
+        }
+    }
+}

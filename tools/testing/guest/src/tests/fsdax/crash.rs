@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The power fails, and what a program was told is durable is there.
+//!
+//! The host kills the machine, at points that nobody in it knows, while
+//! programs write to DAX files on NVDIMMs. The next boot has the same NVDIMMs:
+//! it lets the filesystems replay their journals, checks them, and looks for
+//! every record whose msync(), fsync(), ... had returned, or that was flushed
+//! through `MAP_SYNC`. Then it writes, too, until the power fails again.
+//!
+//! ```text
+//!  host     boot ------------> kill    boot ---------------------> kill   boot ...
+//!  guest     prepare, write ...         recover, write ...                 recover
+//! ```
+//!
+//! Which records were durable is in the [`log`], which is killed along with
+//! the rest; so nothing is taken for lost that was still on its way to the host.
+//! The host passes on what it had heard of, and the log may not be behind that.
+//!
+//! An emulated CPU stores to the NVDIMM's file at once, and so does a real one
+//! of which no cache is lost when the power goes. A cache line that nobody has
+//! written back is not seen here. What is: blocks, sizes and names that a program
+//! was told are durable, and that only the journal in memory knew.
+
+mod lane;
+mod log;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::open_rw;
+use crate::ndctl::{self, region_with, Bus, MIB};
+use crate::process::spawn;
+use crate::system;
+use crate::tests::Test;
+
+use lane::{Lane, Way};
+use log::Log;
+
+/// What the host says of this boot.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Boot {
+    /// How often the power has failed.
+    #[arg(long)]
+    failures: u32,
+    /// It does not fail any more: only look.
+    #[arg(long)]
+    last: bool,
+    /// Makes other bytes and other orders.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many records of each lane the host knew to be durable: "ext4/msync=5,…".
+    #[arg(long, default_value = "")]
+    heard: String,
+}
+
+/// The filesystems, with the sizes of their namespaces.
+const KINDS: [(Kind, u64); 2] = [(Kind::Ext4, 256 * MIB), (Kind::XfsReflink, 512 * MIB)];
+/// The namespace of the log.
+const LOG: &str = "crash-log";
+const LOG_SIZE: u64 = 32 * MIB;
+
+/// The tests of one boot, in order. The last one does not end, unless it fails.
+pub fn tests(boot: &Boot) -> Vec<Test> {
+    let mut tests = Vec::new();
+    if boot.failures == 0 {
+        tests.push(Test::new(
+            "fsdax::crash::prepare",
+            180,
+            "a namespace or filesystem cannot be made",
+            prepare,
+        ));
+    } else {
+        for (kind, _) in KINDS {
+            let boot = boot.clone();
+            tests.push(Test::new(
+                format!(
+                    "fsdax::crash::recover::{}::failure-{}",
+                    kind.name(),
+                    boot.failures
+                ),
+                300,
+                "after a power failure the filesystem cannot be mounted or is damaged, a record is gone that was \
+                 said to be durable, a file has bytes that nobody wrote to it, or one is there that was removed",
+                move || recover(kind, &boot),
+            ));
+        }
+    }
+    if !boot.last {
+        let boot = boot.clone();
+        tests.push(Test::new(
+            "fsdax::crash::write",
+            3600,
+            "a filesystem that has survived a power failure cannot be written to",
+            move || write(&boot),
+        ));
+    }
+    tests
+}
+
+fn label(kind: Kind) -> String {
+    format!("crash-{}", kind.name())
+}
+
+fn node(label: &str) -> Result<PathBuf> {
+    let node = ndctl::named(Bus::Acpi, label)?.node()?;
+    system::wait_for_node(&node)?;
+    Ok(node)
+}
+
+fn mount(kind: Kind) -> Result<DaxMount> {
+    let dir = PathBuf::from(format!("/mnt/{}", label(kind)));
+    DaxMount::mount(kind, &node(&label(kind))?, &dir)
+}
+
+/// What writes in a boot; the places in the log are the places here.
+///
+/// A journal is written for all at once. So in every other boot only those
+/// write whose blocks nobody but fs/dax has made durable: otherwise another's
+/// fsync() might have done it for them.
+fn lanes(boot: u32, seed: u64) -> Vec<Lane> {
+    let wanted = |kind, way| match way {
+        Way::MapSync => true,
+        Way::Clone => boot % 2 == 0 && kind == Kind::XfsReflink,
+        _ => boot % 2 == 0,
+    };
+    KINDS
+        .into_iter()
+        .flat_map(|(kind, _)| Way::ALL.map(|way| (kind, way)))
+        .filter(|(kind, way)| wanted(*kind, *way))
+        .enumerate()
+        .map(|(place, (kind, way))| Lane::new(kind, way, place, boot, seed))
+        .collect()
+}
+
+fn prepare() -> Result<String> {
+    let make = |arguments: &str, size, label: &str| {
+        let region = region_with(Bus::Acpi, size)?;
+        ndctl::create(&format!(
+            "{arguments} -r {} -s {size} -n {label}",
+            region.dev
+        ))
+    };
+    for (kind, size) in KINDS {
+        let info = make("-m fsdax -M dev", size, &label(kind))?;
+        system::wait_for_node(&info.node()?)?;
+        let dir = PathBuf::from(format!("/mnt/{}", label(kind)));
+        DaxMount::create(kind, &info.node()?, &dir)?.unmount()?;
+    }
+    make("-m devdax -M mem", LOG_SIZE, LOG)?;
+    Ok(String::new())
+}
+
+fn open_log() -> Result<Log> {
+    Log::open(&open_rw(&node(LOG)?, false)?)
+}
+
+fn recover(kind: Kind, boot: &Boot) -> Result<String> {
+    // The journal is replayed by the first mount; the check wants it empty.
+    mount(kind).context("after the power failure")?.unmount()?;
+    kind.check(&node(&label(kind))?)?;
+    let (log, heard) = (open_log()?, heard(&boot.heard)?);
+    let mount = mount(kind)?;
+    let mut found = Vec::new();
+    // What was written in the boot before.
+    let lanes = lanes(boot.failures - 1, boot.seed);
+    for lane in lanes.iter().filter(|lane| lane.kind == kind) {
+        let (part, name) = (log.part(lane.place), lane.name());
+        let durable = part.durable();
+        let known = heard.get(&name).copied().unwrap_or(0);
+        ensure!(
+            durable >= known,
+            "{name}: the host had heard of {known} records, the log has {durable}"
+        );
+        lane.compare(mount.dir(), &part)
+            .with_context(|| format!("{name}, {durable} records of which were durable"))?;
+        lane.remove_all(mount.dir())?;
+        found.push(format!("{} {durable}", lane.way.name()));
+    }
+    mount.unmount()?;
+    Ok(format!("durable records: {}", found.join(", ")))
+}
+
+/// "ext4/msync=5,ext4/direct=7"
+fn heard(text: &str) -> Result<HashMap<String, u64>> {
+    text.split(',')
+        .filter(|item| !item.is_empty())
+        .map(|item| {
+            let (name, count) = item.split_once('=').context("no = in what was heard")?;
+            Ok((name.to_string(), count.parse()?))
+        })
+        .collect()
+}
+
+/// Every lane in a process of its own, until the power fails.
+fn write(boot: &Boot) -> Result<String> {
+    let log = open_log()?;
+    let mounts = KINDS
+        .into_iter()
+        .map(|(kind, _)| mount(kind))
+        .collect::<Result<Vec<_>>>()?;
+    let mut children = Vec::new();
+    for lane in lanes(boot.failures, boot.seed) {
+        let part = log.part(lane.place);
+        part.begin();
+        let mount = KINDS
+            .iter()
+            .zip(&mounts)
+            .find_map(|((kind, _), mount)| (*kind == lane.kind).then_some(mount))
+            .context("a lane without a filesystem")?;
+        let child = spawn(|| lane.write(mount.dir(), &part))?;
+        children.push((lane.name(), child));
+    }
+    println!("crash: {} lanes", children.len());
+    loop {
+        for (name, child) in &mut children {
+            ensure!(child.is_running(name)?, "{name} has ended by itself");
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[cfg(test)]
+mod checks {
+    use super::*;
+
+    #[test]
+    fn every_other_boot_is_quiet() {
+        assert_eq!(lanes(0, 1).len(), 11);
+        let quiet = lanes(1, 1);
+        assert_eq!(quiet.len(), KINDS.len());
+        assert!(quiet.iter().all(|lane| lane.way == Way::MapSync));
+    }
+
+    #[test]
+    fn what_the_host_had_heard() {
+        let heard = heard("ext4/msync=5,xfs/direct=0").ok();
+        assert_eq!(heard.as_ref().and_then(|h| h.get("ext4/msync")), Some(&5));
+        assert_eq!(heard.map(|h| h.len()), Some(2));
+        assert!(super::heard("").is_ok_and(|h| h.is_empty()));
+        assert!(super::heard("ext4/msync").is_err());
+    }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! EROFS, which is only read: its files are where the image has them, so that
+//! these can be put where huge pages can be, and where not.
+//!
+//! The image is made here. `mkfs.erofs` does not align files to 2 MiB.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+
+use super::{signal_of, Place, EXT4, EXT4_E820};
+use crate::command::Cmd;
+use crate::data;
+use crate::mapping::{open_rw, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::ndctl::Namespace;
+use crate::target::mount_point;
+use crate::tests::Test;
+use crate::trace::FaultTrace;
+
+const LEN: usize = 2 * HUGE;
+/// The files: name, first block, seed. One is aligned, one is a block beside.
+const FILES: [(&str, usize, u64); 2] = [("aligned", 512, 1), ("beside", 512 * 4 + 1, 2)];
+
+pub fn tests() -> Vec<Test> {
+    // Of the place only the namespace counts.
+    [EXT4, EXT4_E820]
+        .into_iter()
+        .map(|place| {
+            let name = place.name().replacen("ext4", "erofs", 1);
+            Test::new(
+                format!("fsdax::erofs::{name}"),
+                60,
+                "a file of an EROFS image has other bytes mapped than read, is not mapped in huge pages although it \
+                 is aligned, or can be stored to",
+                move || erofs(&place),
+            )
+        })
+        .collect()
+}
+
+/// Little-endian numbers at their places in a block.
+struct Block(Vec<u8>);
+
+impl Block {
+    fn new() -> Self {
+        Self(vec![0; PAGE])
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn u16(&mut self, at: usize, value: u16) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    fn u32(&mut self, at: usize, value: u32) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    fn u64(&mut self, at: usize, value: u64) {
+        self.put(at, &value.to_le_bytes());
+    }
+}
+
+/// An inode's number is its place in the metadata, in units of 32 bytes. An
+/// extended one has 64.
+fn nid(index: usize) -> usize {
+    2 * (index + 1)
+}
+
+/// struct erofs_inode_extended, plain: all of its data in blocks from `block` on.
+fn inode(to: &mut Block, index: usize, mode: u32, size: usize, block: usize) {
+    const EXTENDED_PLAIN: u16 = 1;
+    let at = nid(index) * 32;
+    to.u16(at, EXTENDED_PLAIN);
+    to.u16(at + 4, mode as u16);
+    to.u64(at + 8, size as u64);
+    to.u32(at + 16, block as u32);
+    to.u32(at + 20, index as u32 + 1);
+    to.u32(at + 44, 1);
+}
+
+/// Superblock, inodes and root directory, a block each; see fs/erofs/erofs_fs.h.
+fn metadata() -> [Vec<u8>; 3] {
+    const MAGIC: u32 = 0xe0f5_e1e2;
+    let mut head = Block::new();
+    head.u32(1024, MAGIC);
+    // Blocks of 4 KiB.
+    head.put(1024 + 12, &[12]);
+    head.u16(1024 + 14, nid(0) as u16);
+    head.u64(1024 + 16, 1 + FILES.len() as u64);
+    let end = FILES.map(|(_, block, _)| block + LEN / PAGE);
+    head.u32(1024 + 36, end.into_iter().max().unwrap_or_default() as u32);
+    // The inodes' block.
+    head.u32(1024 + 40, 1);
+
+    let mut inodes = Block::new();
+    let mut dir = Block::new();
+    // In the order of their names.
+    let entries: Vec<(&str, usize, u8)> = [(".", 0, 2), ("..", 0, 2)]
+        .into_iter()
+        .chain(
+            FILES
+                .iter()
+                .enumerate()
+                .map(|(n, (name, ..))| (*name, n + 1, 1)),
+        )
+        .collect();
+    let mut name_at = entries.len() * 12;
+    for (n, (name, index, kind)) in entries.iter().enumerate() {
+        dir.u64(n * 12, nid(*index) as u64);
+        dir.u16(n * 12 + 8, name_at as u16);
+        dir.put(n * 12 + 10, &[*kind]);
+        dir.put(name_at, name.as_bytes());
+        name_at += name.len();
+    }
+    inode(&mut inodes, 0, libc::S_IFDIR | 0o755, name_at, 2);
+    for (n, (_, block, _)) in FILES.iter().enumerate() {
+        inode(&mut inodes, n + 1, libc::S_IFREG | 0o644, LEN, *block);
+    }
+    [head.0, inodes.0, dir.0]
+}
+
+/// Dropping it unmounts.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(device: &Path) -> Result<Self> {
+        Cmd::new("modprobe erofs").ok()?;
+        let dir = mount_point();
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Cmd::new("mount -t erofs -o ro,dax")
+            .arg(device)
+            .arg(&dir)
+            .ok()?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(e) = Cmd::new("umount").arg(&self.0).ok() {
+            eprintln!("clean-up: {e:#}");
+        }
+    }
+}
+
+fn erofs(place: &Place) -> Result<String> {
+    let namespace = Namespace::create(&place.want)?;
+    let disk = open_rw(&namespace.node()?, false)?;
+    for (n, block) in metadata().iter().enumerate() {
+        disk.write_all_at(block, (n * PAGE) as u64)?;
+    }
+    for (_, block, seed) in FILES {
+        disk.write_all_at(&data::bytes(seed, LEN), (block * PAGE) as u64)?;
+    }
+    disk.sync_all().context("fsync of the image")?;
+    drop(disk);
+
+    let mounted = Mounted::new(&namespace.node()?)?;
+    let trace = FaultTrace::start()?;
+    for (name, _, seed) in FILES {
+        let path = mounted.0.join(name);
+        let file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
+        look(&file, &data::bytes(seed, LEN), name == "aligned", &trace).context(name)?;
+    }
+    drop((trace, mounted));
+    namespace.destroy()?;
+    Ok(String::new())
+}
+
+fn look(file: &File, bytes: &[u8], huge: bool, trace: &FaultTrace) -> Result<()> {
+    let mut got = vec![0; LEN];
+    file.read_exact_at(&mut got, 0).context("read")?;
+    ensure!(got == bytes, "read() gives other bytes than the image has");
+    trace.take()?;
+    let map = Mapping::with(file, 0, LEN, HUGE, libc::PROT_READ, libc::MAP_SHARED)?;
+    map.require(0, bytes, "a mapping to be read")?;
+    let faults = trace.take()?;
+    let want = match huge {
+        true => (LEN / HUGE, 0),
+        false => (0, LEN / PAGE),
+    };
+    ensure!(
+        (faults.pmd as usize, faults.pte as usize, faults.other) == (want.0, want.1, 0),
+        "{want:?} faults of 2 MiB and of 4 KiB were expected, {faults:?} came"
+    );
+    ensure!(
+        map.protect(0, LEN, libc::PROT_READ | libc::PROT_WRITE)
+            .is_err(),
+        "a shared mapping of a file that is only read became writable"
+    );
+    let killed = signal_of(|| map.poke(0, 1))?;
+    ensure!(
+        killed == Some(libc::SIGSEGV),
+        "a store to it ends in {killed:?} instead of SIGSEGV"
+    );
+    // A private one can be stored to, and the file does not see it.
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    let own = Mapping::with(file, 0, LEN, HUGE, both, libc::MAP_PRIVATE)?;
+    own.require(0, bytes, "a private mapping")?;
+    own.write(HUGE - 100, &[7; 200]);
+    own.require(HUGE - 100, &[7; 200], "a private mapping, stored to")?;
+    map.require(0, bytes, "the file after stores to a private mapping")
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! XFS with its files' data on a second device, the realtime device, in extents
+//! of 2 MiB: what fs/dax is told of a file names another device than that of
+//! the filesystem.
+
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::inode::has_flag;
+use super::sync::{go_down, synchronous};
+use super::{daxstat, large, Ground, XFS};
+use crate::command::Cmd;
+use crate::data;
+use crate::filesystem::{DaxMount, Kind};
+use crate::memory::HUGE;
+use crate::ndctl::Namespace;
+use crate::target::mount_point;
+use crate::tests::Test;
+use crate::trace::FaultTrace;
+
+const LEN: usize = 4 * HUGE;
+/// Of linux/fs.h.
+const FS_XFLAG_REALTIME: u32 = 1;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "fsdax::realtime",
+        90,
+        "a file on the realtime device of XFS has other bytes mapped than read, loses synced ones when the \
+         filesystem goes down, or is not mapped in huge pages; or daxstat judges it by the wrong device",
+        realtime,
+    )]
+}
+
+fn mount(data: &Path, rt: &Path) -> Result<DaxMount> {
+    let options = format!("dax,rtdev={}", rt.display());
+    DaxMount::mount_with(Kind::Xfs, data, &mount_point(), &options)
+}
+
+fn realtime() -> Result<String> {
+    let namespace = Namespace::create(&XFS.want)?;
+    let rt = Namespace::create(&XFS.want)?;
+    let (node, rt_node) = (namespace.node()?, rt.node()?);
+    Cmd::new("mkfs.xfs -q -f -m reflink=0,rmapbt=0 -d rtinherit=1")
+        .arg("-r")
+        .arg(format!("rtdev={},extsize=2m", rt_node.display()))
+        .arg(&node)
+        .limit_secs(120)
+        .ok()?;
+    let ground = Ground {
+        mount: mount(&node, &rt_node)?,
+        namespace,
+        kind: Kind::Xfs,
+    };
+    let trace = FaultTrace::start()?;
+    let bytes = data::bytes(1, LEN);
+    let file = ground.written("data", &bytes)?;
+    ensure!(
+        has_flag(&file, FS_XFLAG_REALTIME)?,
+        "a file of a directory with rtinherit is not on the realtime device"
+    );
+    trace.take()?;
+    let map = large(&file, LEN)?;
+    map.require(0, &bytes, "a mapping")?;
+    let faults = trace.take()?;
+    ensure!(
+        (faults.pmd, faults.pte) == (4, 0),
+        "four faults of 2 MiB were expected, {faults:?} came"
+    );
+    let hole = ground.sparse("hole", LEN as u64)?;
+    let new = synchronous(&hole, LEN)?;
+    new.write(HUGE - 300, &bytes[..600]);
+    map.write(HUGE, &bytes[..HUGE]);
+    map.sync(HUGE, HUGE).context("msync")?;
+    daxstat::require(&ground, &trace, "data", &["huge"; 4])?;
+    let device = daxstat::device(&ground.path("data"))?;
+    ensure!(
+        rt_node.ends_with(&device),
+        "daxstat takes {device} for the file's device instead of {}",
+        rt_node.display()
+    );
+
+    go_down(&ground)?;
+    drop((map, new, file, hole, trace));
+    let Ground {
+        mount: old,
+        namespace,
+        ..
+    } = ground;
+    old.unmount()?;
+    let again = mount(&node, &rt_node)?;
+    let ground = Ground {
+        mount: again,
+        namespace,
+        kind: Kind::Xfs,
+    };
+    let map = large(&ground.open("data")?, LEN)?;
+    // daxstat's test has stored a byte to each 2 MiB.
+    map.require(HUGE + 1, &bytes[1..HUGE], "what was synced")?;
+    let new = large(&ground.open("hole")?, LEN)?;
+    new.require(HUGE - 300, &bytes[..600], "what went through MAP_SYNC")?;
+    new.require(0, &vec![0; HUGE - 300], "the hole around it")?;
+    drop((map, new));
+    let Ground {
+        mount, namespace, ..
+    } = ground;
+    mount.unmount()?;
+    Cmd::new("xfs_repair -n -r")
+        .arg(&rt_node)
+        .arg(&node)
+        .limit_secs(120)
+        .ok()
+        .context("the filesystem is damaged")?;
+    namespace.destroy()?;
+    rt.destroy()?;
+    Ok(String::new())
+}

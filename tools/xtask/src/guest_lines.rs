@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the guest tests print, read while they print it.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::ktap::{TestResult, Verdict};
+use crate::tally::{judge, Tally};
+use crate::variant::Variant;
+
+/// Begins a result of the guest tests.
+const RESULT: &str = "result: ";
+/// Begins their last line.
+const CLOSING: &str = "guest tests: ";
+/// How much of what a failed guest test printed is shown.
+const SHOWN: usize = 25;
+
+/// One line of the guest tests.
+#[derive(Deserialize)]
+struct GuestResult {
+    name: String,
+    status: String,
+    #[serde(default)]
+    why: String,
+}
+
+/// Reads what the guest tests print while they print it.
+pub struct GuestLines {
+    variant: Variant,
+    partial: Vec<u8>,
+    /// What was printed since the last result.
+    said: Vec<String>,
+    closed: bool,
+}
+
+impl GuestLines {
+    pub fn new(variant: Variant) -> GuestLines {
+        GuestLines {
+            variant,
+            partial: Vec::new(),
+            said: Vec::new(),
+            closed: false,
+        }
+    }
+
+    pub fn take(&mut self, bytes: &[u8], tally: &mut Tally) {
+        self.take_unless(bytes, tally, |_| false);
+    }
+
+    /// Lines that `other` takes are not for us.
+    pub fn take_unless(
+        &mut self,
+        bytes: &[u8],
+        tally: &mut Tally,
+        mut other: impl FnMut(&str) -> bool,
+    ) {
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if !other(line.trim_end()) {
+                self.line(line.trim_end(), tally);
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str, tally: &mut Tally) {
+        if line.starts_with(CLOSING) {
+            self.closed = true;
+        } else if let Some(json) = line.strip_prefix(RESULT) {
+            match parse_result(json) {
+                Ok(result) => {
+                    let result = judge(self.variant, result);
+                    if result.verdict == Verdict::Fail {
+                        let skip = self.said.len().saturating_sub(SHOWN);
+                        self.said
+                            .iter()
+                            .skip(skip)
+                            .for_each(|l| println!("     | {l}"));
+                    }
+                    tally.add("guest", &result);
+                }
+                Err(e) => tally.say("guest", line, Verdict::Fail, &format!("{e:#}")),
+            }
+            self.said.clear();
+        } else {
+            self.said.push(line.to_owned());
+        }
+    }
+
+    /// The output ended; without its last line the run was cut off.
+    pub fn finish(self, tally: &mut Tally) {
+        if !self.closed {
+            let skip = self.said.len().saturating_sub(SHOWN);
+            self.said
+                .iter()
+                .skip(skip)
+                .for_each(|l| println!("     | {l}"));
+            let why = "the guest tests ended before their last line";
+            tally.say("guest", "(all)", Verdict::Fail, why);
+        }
+    }
+}
+
+fn parse_result(json: &str) -> Result<TestResult> {
+    let r: GuestResult = serde_json::from_str(json).context("not a result")?;
+    let verdict = match r.status.as_str() {
+        "ok" => Verdict::Pass,
+        "skip" => Verdict::Skip,
+        _ => Verdict::Fail,
+    };
+    Ok(TestResult {
+        name: r.name,
+        verdict,
+        // What a test adds to a success is for its own output.
+        reason: if verdict == Verdict::Pass {
+            String::new()
+        } else {
+            r.why
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_the_guest_come_in_pieces() {
+        let mut tally = Tally::default();
+        let mut lines = GuestLines::new(Variant::Rust);
+        lines.take(b"kernel 6.12\nresult: {\"name\":\"a\",\"sta", &mut tally);
+        assert_eq!(tally, Tally::default());
+        lines.take(
+            b"tus\":\"ok\",\"why\":\"\",\"seconds\":0.1}\nresult: {\"name\":\"b\",",
+            &mut tally,
+        );
+        lines.take(
+            b"\"status\":\"skip\",\"why\":\"no\",\"seconds\":1.0}\nresult: nonsense\n",
+            &mut tally,
+        );
+        lines.take(b"guest tests: 1 passed\n", &mut tally);
+        lines.finish(&mut tally);
+        assert_eq!(tally.summary(), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_run_that_is_cut_off_fails() {
+        let mut tally = Tally::default();
+        let mut lines = GuestLines::new(Variant::Rust);
+        lines.take(
+            b"result: {\"name\":\"a\",\"status\":\"ok\"}\nhalf",
+            &mut tally,
+        );
+        lines.finish(&mut tally);
+        assert_eq!(tally.summary(), "1 passed, 1 failed, 0 skipped");
+    }
+}
