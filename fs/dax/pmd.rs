@@ -64,7 +64,7 @@ fn fall_back(fault: &Fault<'_>, reason: Reason) {
 fn check(fault: &Fault<'_>, pages: usize) -> Result<(), Reason> {
     let (address, index) = (fault.address(), fault.index());
     let first = address & !(SIZE.bytes() - 1);
-    let (start, end) = fault.vma_range();
+    let (start, end) = fault.vma().range();
     if fault.is_write() && !fault.is_shared() {
         return Err(Reason::Cow);
     }

@@ -12,15 +12,14 @@ use kernel::{
     error::code::{EINVAL, ENOMEM, ENXIO},
     ffi::c_void,
     mm::{
-        memory_hotplug::{
-            ram_overlap, range_allowed, Memory, Node, PageProt, RamOverlap, TrackedPfns,
-        },
+        memory_hotplug::{ram_overlap, range_allowed, Memory, Node, RamOverlap, TrackedPfns},
         pagemap::{
             life::{Live, Mapping, Unmapped},
             range::{MappedRange, RangeOf},
             registry::{Entry, InsertError},
             MemoryType, Pagemap,
         },
+        prot::PageProt,
     },
     prelude::*,
 };

@@ -19,7 +19,13 @@ pub mod folio;
 pub mod gup;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod memory_hotplug;
+#[cfg(CONFIG_RUST_FS_DAX)]
+pub mod page_table;
 #[cfg(CONFIG_ZONE_DEVICE)]
 pub mod pagemap;
 pub mod pfn;
 pub mod pfn_t;
+#[cfg(CONFIG_X86_64)]
+pub mod prot;
+#[cfg(CONFIG_RUST_FS_DAX)]
+pub mod vma;

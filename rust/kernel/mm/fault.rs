@@ -5,7 +5,12 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
 
-use super::{pfn::Pfn, pfn_t::PfnT};
+use super::{
+    page_table::{self, Entry},
+    pfn::Pfn,
+    pfn_t::PfnT,
+    vma::{Flags, Vma},
+};
 use crate::{
     bindings,
     dax::{
@@ -137,17 +142,18 @@ impl<'a> Fault<'a> {
         self.0.as_ptr()
     }
 
+    /// The area that the address is in.
     #[inline]
-    fn vma(&self) -> *mut bindings::vm_area_struct {
-        // SAFETY: By the invariant the field is there.
-        unsafe { (*self.as_raw()).__bindgen_anon_1.vma }
+    pub fn vma(&self) -> Vma<'a> {
+        // SAFETY: By the invariant the field is there, and the area is kept.
+        unsafe { Vma::from_raw((*self.as_raw()).__bindgen_anon_1.vma) }
     }
 
     /// The mapping of the file.
     #[inline]
     pub fn mapping(&self) -> &'a Mapping {
         // SAFETY: By the invariant the VMA has a file, which has a mapping, which stays.
-        unsafe { Mapping::from_raw((*(*self.vma()).vm_file).f_mapping) }
+        unsafe { Mapping::from_raw((*(*self.vma().as_raw()).vm_file).f_mapping) }
     }
 
     /// The address that was accessed, rounded down to a page.
@@ -178,34 +184,16 @@ impl<'a> Fault<'a> {
         unsafe { !(*self.as_raw()).cow_page.is_null() }
     }
 
-    /// The address of the first byte of the mapping, and that behind the last.
-    #[inline]
-    pub fn vma_range(&self) -> (usize, usize) {
-        // SAFETY: By the invariant the VMA is valid.
-        let range = unsafe { (*self.vma()).__bindgen_anon_1.__bindgen_anon_1 };
-        (range.vm_start, range.vm_end)
-    }
-
-    #[inline]
-    fn vma_flags(&self) -> usize {
-        // SAFETY: By the invariant the VMA is valid; both members of the union are the same word.
-        unsafe {
-            addr_of!((*self.vma()).__bindgen_anon_2)
-                .cast::<usize>()
-                .read_volatile()
-        }
-    }
-
     /// Whether stores go to the file. C: `VM_SHARED`.
     #[inline]
     pub fn is_shared(&self) -> bool {
-        self.vma_flags() & bindings::VM_SHARED as usize != 0
+        self.vma().flags().contains(Flags::SHARED)
     }
 
     /// Whether a store may be flushed by the program alone: `MAP_SYNC`. C: `VM_SYNC`.
     #[inline]
     pub fn is_sync(&self) -> bool {
-        self.vma_flags() & bindings::VM_SYNC as usize != 0
+        self.vma().flags().contains(Flags::SYNC)
     }
 
     /// What the entry of the page middle directory maps at this moment. C: `pmd_none()`,
@@ -214,18 +202,14 @@ impl<'a> Fault<'a> {
     #[doc(alias = "pmd_devmap")]
     #[inline]
     pub fn pmd(&self) -> Pmd {
-        const HUGE: u64 = bindings::_PAGE_PSE as u64;
-        const DEVICE: u64 = bindings::_PAGE_DEVMAP as u64;
-        // Some CPUs set these by mistake. C: `_PAGE_KNL_ERRATUM_MASK`.
-        const ERRATUM: u64 = bindings::_PAGE_KNL_ERRATUM_MASK as u64;
-
         // SAFETY: By the invariant the entry is there; read once, for it may change.
-        let word = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() } as u64;
-        if word & !ERRATUM == 0 {
+        let word = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
+        let entry = Entry::<page_table::Pmd>::new(word as u64);
+        if entry.is_none() {
             Pmd::None
-        } else if word & DEVICE != 0 {
+        } else if entry.is_device() {
             Pmd::Device
-        } else if word & HUGE != 0 {
+        } else if entry.is_large() {
             Pmd::Huge
         } else {
             Pmd::Table
@@ -238,7 +222,7 @@ impl<'a> Fault<'a> {
     #[doc(alias = "vmf_insert_mixed_mkwrite")]
     #[inline]
     pub fn insert_page(&mut self, pfn: PfnT, write: bool) -> Answer {
-        let (vma, address, pfn) = (self.vma(), self.address() as _, pfn.into_raw());
+        let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
         // SAFETY: By the invariant the VMA is valid.
         Answer(unsafe {
             if write {
@@ -282,7 +266,7 @@ impl<'a> Fault<'a> {
     #[inline]
     pub fn huge_zero(&self) -> Option<HugeZero> {
         // SAFETY: By the invariant the VMA has an address space.
-        let folio = unsafe { bindings::mm_get_huge_zero_folio((*self.vma()).vm_mm) };
+        let folio = unsafe { bindings::mm_get_huge_zero_folio((*self.vma().as_raw()).vm_mm) };
         NonNull::new(folio).map(HugeZero)
     }
 
@@ -341,7 +325,7 @@ impl<'a> Fault<'a> {
     #[cold]
     pub fn count_major(&self) {
         // SAFETY: By the invariant the VMA has an address space.
-        unsafe { bindings::dax_count_major_fault((*self.vma()).vm_mm) };
+        unsafe { bindings::dax_count_major_fault((*self.vma().as_raw()).vm_mm) };
     }
 
     /// Makes the metadata durable that the data of this entry needs. Sleeps. C:
@@ -357,7 +341,9 @@ impl<'a> Fault<'a> {
         // OVERFLOW: A file has no more bytes.
         let last = first.wrapping_add(size.bytes() as i64).wrapping_sub(1);
         // SAFETY: By the invariant the VMA has a file.
-        to_result(unsafe { bindings::vfs_fsync_range((*self.vma()).vm_file, first, last, 1) })
+        to_result(unsafe {
+            bindings::vfs_fsync_range((*self.vma().as_raw()).vm_file, first, last, 1)
+        })
     }
 }
 

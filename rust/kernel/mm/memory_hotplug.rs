@@ -17,6 +17,7 @@ use crate::{
     mm::{
         pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap},
         pfn::PhysRange,
+        prot::PageProt,
     },
 };
 use core::ptr::null_mut;
@@ -60,13 +61,9 @@ pub fn range_allowed(range: PhysRange, need_mapping: bool) -> bool {
     unsafe { bindings::mhp_range_allowed(range.start(), range.len(), need_mapping) }
 }
 
-/// How the linear mapping maps memory. C: `pgprot_t`.
-#[derive(Clone, Copy)]
-pub struct PageProt(bindings::pgprot_t);
-
 impl PageProt {
-    /// As C maps device memory of this type: FS DAX memory is never encrypted, a PCI BAR never
-    /// cached.
+    /// As C maps device memory of this type in the linear mapping: FS DAX memory is never
+    /// encrypted, a PCI BAR never cached.
     pub fn for_device(kind: Option<MemoryType>) -> Self {
         // SAFETY: Arithmetic on a constant.
         Self(unsafe {

@@ -12,7 +12,7 @@ use core::marker::PhantomData;
 use kernel::{
     bindings,
     irq::IrqsDisabled,
-    mm::{folio::MappedPage, pfn::Pfn},
+    mm::{folio::MappedPage, pfn::Pfn, prot},
     static_assert,
 };
 
@@ -68,18 +68,7 @@ impl Tables for UserTables<'_> {
 
     #[inline]
     fn address_mask(&self) -> u64 {
-        // The bits below the page size, and those above the longest physical address.
-        const PAGE_MASK: u64 = !0xfff;
-        #[cfg(CONFIG_DYNAMIC_PHYSICAL_MASK)]
-        {
-            // Memory encryption takes a bit of the address.
-            // SAFETY: Written early at boot only.
-            PAGE_MASK & unsafe { bindings::physical_mask }
-        }
-        #[cfg(not(CONFIG_DYNAMIC_PHYSICAL_MASK))]
-        {
-            PAGE_MASK & ((1 << 52) - 1)
-        }
+        prot::address_mask()
     }
 }
 

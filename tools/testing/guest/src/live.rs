@@ -226,6 +226,11 @@ impl Symbols {
         self.witness("dax_iomap_fault", Some(c), Some(rust), "CONFIG_FS_DAX")
     }
 
+    fn page_tables(&self) -> Result<Evidence> {
+        let c = "__vm_insert_mixed";
+        self.witness("vmf_insert_mixed", Some(c), None, "CONFIG_MMU")
+    }
+
     fn gup(&self) -> Result<Evidence> {
         // A debug kernel has the C walk too, to compare with.
         let rust = "gup_fast_walk";
@@ -260,6 +265,7 @@ pub fn ask() -> Result<Live> {
                 from_config(&config, "CONFIG_RUST_FS_DAX"),
                 from_debugfs("debugfs fs_dax/implementation")?,
                 symbols.fs_dax()?,
+                symbols.page_tables()?,
             ],
         )?,
         gup: piece(

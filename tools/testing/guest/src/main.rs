@@ -17,6 +17,7 @@ mod main_job;
 mod mapping;
 mod memory;
 mod ndctl;
+mod page_tables;
 mod process;
 mod runner;
 mod skip;

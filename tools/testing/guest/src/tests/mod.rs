@@ -3,6 +3,7 @@
 //! The guest tests, by subject. A name is `subject::case` or
 //! `subject::case::namespace`; a doc string says what a failure would mean.
 
+mod devmap;
 mod direct_io;
 pub mod external;
 mod fork;
@@ -89,6 +90,13 @@ const ESSENTIAL: &[&str] = &[
     "fork::pinned::devdax-2M-dev-acpi",
     "fork::private::fsdax-2M-dev-acpi",
     "mremap::devdax-2M-dev-acpi",
+    "devmap::load-store::fsdax-2M-mem-acpi",
+    "devmap::load-store::devdax-4K-mem-acpi",
+    "devmap::protect::devdax-2M-dev-acpi",
+    "devmap::together::fsdax-2M-mem-acpi",
+    "devmap::together::devdax-1G-mem-acpi",
+    "devmap::cache-mode::2M",
+    "devmap::differs_cache_mode_1G",
     "gup::cycle::thp",
     "gup::held::private-file",
     "gup::fork-before::thp",
@@ -157,6 +165,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(direct_io::tests());
     tests.extend(users::tests());
     tests.extend(fork::tests());
+    tests.extend(devmap::tests());
     tests.extend(gup::tests());
     tests.extend(truncate::tests());
     tests.extend(fsdax::tests());

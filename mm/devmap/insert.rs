@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Installing an entry, or opening the one that is there for stores.
+//!
+//! ```text
+//!                          nothing there        same frame         another frame
+//!   a load                 installed            stays              stays
+//!   a store                installed, dirty     dirty, writable    stays
+//! ```
+//!
+//! That something stays is no error: the program comes again, and the fault is dealt with anew. It
+//! happens when two threads were at it, or when the frame has changed since: a fault of a private
+//! mapping finds the copy there, one of a file that was written to a hole finds the page of zeroes
+//! until that is unmapped. A store that finds the frame of anything else is a bug of who asked.
+
+use crate::area;
+use kernel::mm::{
+    fault::Answer,
+    page_table::{Entry, Found, Frames, Leaf, Level, Occupied, Pmd, Pte, Pud, Slot, Upper},
+    pfn_t::PfnT,
+    prot::PageProt,
+    vma::{Flags, Vma},
+};
+
+/// Maps a page, for a store if `STORE`. May sleep.
+#[inline(always)]
+pub(crate) fn page<const STORE: bool>(vma: Vma<'_>, address: usize, frame: Frames) -> Answer {
+    let pfn = frame.first();
+    if !area::takes_page(vma, pfn, STORE) {
+        return Answer::SIGBUS;
+    }
+    let prot = vma.prot_for(pfn);
+    if !prot.may_map(pfn.pfn()) {
+        return Answer::SIGBUS;
+    }
+    match Slot::lock_page(vma, address) {
+        Err(error) => return Answer::from_error(error),
+        Ok(Found::Vacant(vacant)) => vacant.install(leaf(vma, frame, prot, STORE)),
+        Ok(Found::Occupied(occupied)) => stay(vma, occupied, pfn, STORE),
+    }
+    Answer::NOPAGE
+}
+
+/// Maps what the entry is for, for a store if `store`. Spins.
+#[inline(always)]
+pub(crate) fn large<L: Upper + Hole>(slot: Slot<'_, L>, frames: Frames, store: bool) -> Answer {
+    let (vma, pfn) = (slot.vma(), frames.first());
+    if !area::takes_large(vma, pfn) || !vma.contains(slot.address()) {
+        return Answer::SIGBUS;
+    }
+    // The cache mode takes long to find out, with a lock that all processes share. What is there
+    // already has one.
+    if !slot.peek().is_none() {
+        if let Found::Occupied(occupied) = slot.lock() {
+            stay(vma, occupied, pfn, store);
+            return Answer::NOPAGE;
+        }
+        // It went away before the lock was taken.
+    }
+    let prot = vma.prot_for(pfn);
+    match slot.lock() {
+        Found::Vacant(vacant) => vacant.install(leaf(vma, frames, prot, store)),
+        Found::Occupied(occupied) => stay(vma, occupied, pfn, store),
+    }
+    Answer::NOPAGE
+}
+
+/// A new entry.
+#[inline(always)]
+fn leaf<L: Level>(vma: Vma<'_>, frames: Frames, prot: PageProt, store: bool) -> Leaf<L> {
+    let leaf = Leaf::new(frames, prot);
+    match store {
+        true => leaf.stored_to(vma.flags().contains(Flags::WRITE)),
+        false => leaf,
+    }
+}
+
+/// What is there stays, and takes stores if this is one and the frame is the same.
+#[inline(always)]
+fn stay<L: Level + Hole>(vma: Vma<'_>, occupied: Occupied<'_, L>, pfn: PfnT, store: bool) {
+    if !store {
+        return;
+    }
+    let writable = vma.flags().contains(Flags::WRITE);
+    if let Err(other) = occupied.allow_stores(pfn.pfn(), writable) {
+        report(other.entry(), pfn);
+    }
+}
+
+/// A hole that has been filled is still mapped until who fills it has unmapped it. Anything else
+/// should not be there.
+#[cold]
+fn report<L: Hole>(entry: Entry<L>, pfn: PfnT) {
+    if !L::is_hole(entry) {
+        kernel::warn_once!("devmap: a store to {pfn:?} where there is {entry:?}");
+    }
+}
+
+/// A level at which holes of files are mapped, or not.
+pub(crate) trait Hole: Level {
+    /// Whether the entry maps zeroes that stand for a hole.
+    fn is_hole(entry: Entry<Self>) -> bool;
+}
+
+impl Hole for Pte {
+    fn is_hole(entry: Entry<Self>) -> bool {
+        area::is_zero_page(entry.pfn())
+    }
+}
+
+impl Hole for Pmd {
+    fn is_hole(entry: Entry<Self>) -> bool {
+        area::is_huge_zero_page(entry.pfn())
+    }
+}
+
+impl Hole for Pud {
+    /// There is no page of zeroes of that size.
+    fn is_hole(_entry: Entry<Self>) -> bool {
+        false
+    }
+}

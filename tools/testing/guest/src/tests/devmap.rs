@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Entries of device memory in page tables: how large, whether stores need a
+//! fault, how they are cached, and what they leave behind.
+//!
+//! device-dax asks for an entry that is writable at once where the mapping is;
+//! a filesystem wants to know of the first store, so that a load gets an entry
+//! that the store opens.
+
+mod cache_mode;
+
+use std::fs;
+use std::sync::Barrier;
+use std::thread;
+
+use anyhow::{ensure, Context, Result};
+
+use super::{per_kind, want, Test};
+use crate::mapping::{Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
+use crate::page_tables::{entry_at, Entry, Level};
+use crate::process::spawn;
+use crate::target::Target;
+use crate::vmstat::require_unpinned;
+
+/// Units of each mapping that are touched, if it has so many.
+const UNITS: usize = 4;
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+pub fn tests() -> Vec<Test> {
+    let kinds = [
+        want(Mode::Fsdax, 4 * KIB, Map::Dev, Bus::Acpi),
+        want(Mode::Fsdax, 2 * MIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+        want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+    ];
+    let mut tests = per_kind(
+        &kinds,
+        "devmap::load-store",
+        60,
+        "a load or store gets an entry of another size or other rights, faults once too often, or the process is \
+         charged for it",
+        load_store,
+    );
+    tests.extend(per_kind(
+        &kinds,
+        "devmap::protect",
+        60,
+        "an entry keeps a right that mprotect() took, does not get one back, or is lost when it moves",
+        protect,
+    ));
+    tests.extend(per_kind(
+        &kinds,
+        "devmap::together",
+        120,
+        "threads that fault on the same memory at once hang, lose a store, or leave an entry of another size or \
+         without the right to store",
+        together,
+    ));
+    tests.extend(cache_mode::tests());
+    tests
+}
+
+/// What is mapped, and the entries that it should get.
+struct Ground {
+    target: Target,
+    level: Level,
+    /// What an entry maps, in bytes.
+    unit: usize,
+    len: usize,
+}
+
+impl Ground {
+    fn create(want: &Want) -> Result<Self> {
+        // Of 1 GiB the device has only two.
+        let (level, len) = match want.align {
+            GIB => (Level::Pud, GIB as usize),
+            align if align == 2 * MIB => (Level::Pmd, UNITS * HUGE),
+            _ => (Level::Pte, UNITS * PAGE),
+        };
+        Ok(Self {
+            target: Target::create(want, len as u64)?,
+            level,
+            unit: want.align as usize,
+            len,
+        })
+    }
+
+    /// Maps it, so that no entry is larger than asked for.
+    fn map(&self, prot: i32) -> Result<Mapping> {
+        let map = self.target.map_with(self.len, prot, libc::MAP_SHARED)?;
+        if self.level == Level::Pte && self.target.is_fsdax() {
+            map.advise(0, self.len, libc::MADV_NOHUGEPAGE)
+                .context("MADV_NOHUGEPAGE")?;
+        }
+        Ok(map)
+    }
+
+    /// The first byte of each entry.
+    fn units(&self) -> impl Iterator<Item = usize> {
+        (0..self.len).step_by(self.unit)
+    }
+
+    fn require(&self, map: &Mapping, writable: bool, what: &str) -> Result<()> {
+        let want = Some(Entry {
+            level: self.level,
+            writable,
+            uncached: false,
+        });
+        for at in self.units() {
+            let found = entry_at(map.addr() + at)?;
+            ensure!(
+                found == want,
+                "{what} there is {found:?} at {at:#x} instead of {want:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel has counted for this process, in KiB.
+#[derive(Debug, Clone, Copy)]
+struct Charged {
+    resident: u64,
+    tables: u64,
+}
+
+impl Charged {
+    fn read() -> Result<Self> {
+        let text = fs::read_to_string("/proc/self/status").context("cannot read status")?;
+        let field = |name: &str| -> Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
+                .with_context(|| format!("/proc/self/status has no {name}"))
+        };
+        Ok(Self {
+            resident: field("RssFile:")? + field("RssShmem:")?,
+            tables: field("VmPTE:")?,
+        })
+    }
+}
+
+/// Faults of this thread that read nothing from a disk.
+fn faults() -> Result<i64> {
+    // SAFETY: all zeroes is a value of this structure, and it outlives the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let rc = libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        ensure!(rc == 0, "getrusage failed");
+        usage
+    };
+    Ok(usage.ru_minflt + usage.ru_majflt)
+}
+
+/// Only a fault matters, not the byte.
+fn load(map: &Mapping, at: usize) {
+    map.peek(at);
+}
+
+/// How many faults there are while `work` is done.
+fn faults_of(work: impl FnOnce()) -> Result<i64> {
+    let before = faults()?;
+    work();
+    Ok(faults()? - before)
+}
+
+fn load_store(want: &Want) -> Result<String> {
+    let ground = Ground::create(want)?;
+    let fsdax = ground.target.is_fsdax();
+    let units = ground.units().count() as i64;
+    // The first faults of a kind need tables, and memory of the program.
+    ground.map(READ_WRITE)?.prefault_write(ground.unit);
+    let before = Charged::read()?;
+
+    let map = ground.map(READ_WRITE)?;
+    let loads = faults_of(|| ground.units().for_each(|at| load(&map, at)))?;
+    ground.require(&map, !fsdax, "after loads")?;
+    let stores = || faults_of(|| ground.units().for_each(|at| map.poke(at, 1)));
+    let (first, second) = (stores()?, stores()?);
+    ground.require(&map, true, "after stores")?;
+    let during = Charged::read()?;
+    let expected = if fsdax { units } else { 0 };
+    ensure!(
+        loads == units && first == expected && second == 0,
+        "{loads} faults for loads, {first} for first stores and {second} for others, in {units} entries"
+    );
+    ensure!(
+        during.resident.abs_diff(before.resident) < 1024,
+        "the process is charged for device memory: {before:?}, then {during:?}"
+    );
+
+    // A store first.
+    let other = ground.map(READ_WRITE)?;
+    let stores = faults_of(|| ground.units().for_each(|at| other.poke(at + 1, 2)))?;
+    ground.require(&other, true, "after stores alone")?;
+    ensure!(stores == units, "{stores} faults in {units} entries");
+    for at in ground.units() {
+        map.require(at, &[1, 2], "stores through two mappings")?;
+    }
+
+    // Entries that nobody has unmapped when the process ends.
+    let child = spawn(|| {
+        ground.units().for_each(|at| map.poke(at + 2, 3));
+        ground.require(&map, true, "in a child")
+    })?;
+    child.join(30, "a child with entries")?;
+    drop((map, other));
+    let after = Charged::read()?;
+    ensure!(
+        after.tables <= before.tables + 8 && after.resident.abs_diff(before.resident) < 1024,
+        "something stays charged: {before:?}, then {after:?}"
+    );
+    require_unpinned("loads and stores")?;
+    ground.target.finish()?;
+    Ok(format!("{loads} loads, {first} stores that needed a fault"))
+}
+
+fn protect(want: &Want) -> Result<String> {
+    let ground = Ground::create(want)?;
+    let fsdax = ground.target.is_fsdax();
+    let map = ground.map(libc::PROT_READ)?;
+    ground.units().for_each(|at| load(&map, at));
+    ground.require(&map, false, "in a mapping to be read")?;
+    let allow = |prot| map.protect(0, ground.len, prot).context("mprotect");
+    allow(READ_WRITE)?;
+    ground.units().for_each(|at| map.poke(at, 7));
+    ground.require(&map, true, "after mprotect() and stores")?;
+    allow(libc::PROT_READ)?;
+    ground.require(&map, false, "after mprotect() to read")?;
+    allow(libc::PROT_NONE)?;
+    allow(READ_WRITE)?;
+    let stores = faults_of(|| ground.units().for_each(|at| map.poke(at, 8)))?;
+    ensure!(
+        fsdax || stores == 0,
+        "device memory is told of {stores} stores"
+    );
+    ground.require(&map, true, "after mprotect() to nothing and back")?;
+
+    let moved = map.move_to(ground.target.reserve(ground.len)?)?;
+    for at in ground.units() {
+        moved.require(at, &[8], "what was moved")?;
+        moved.poke(at, 9);
+    }
+    ground.require(&moved, true, "after the mapping was moved")?;
+    drop(moved);
+    ground.target.finish()?;
+    Ok(String::new())
+}
+
+/// Half of the threads load, half store, each a byte of its own, in the same order.
+fn together(want: &Want) -> Result<String> {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 60;
+
+    let ground = Ground::create(want)?;
+    for round in 0..ROUNDS {
+        let map = ground.map(READ_WRITE)?;
+        let start = Barrier::new(THREADS);
+        let value = round as u8;
+        thread::scope(|scope| {
+            for n in 0..THREADS {
+                let (map, ground, start) = (&map, &ground, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    ground.units().for_each(|at| match n % 2 {
+                        0 => load(map, at + n),
+                        _ => map.poke(at + n, value),
+                    });
+                });
+            }
+        });
+        for at in ground.units() {
+            map.require(at + 1, &[value], "the store of a thread")?;
+            map.require(at + 3, &[value], "the store of another thread")?;
+        }
+        if round % 16 == 0 {
+            ground.require(&map, true, "after threads")?;
+        }
+    }
+    require_unpinned("threads")?;
+    ground.target.finish()?;
+    Ok(format!("{ROUNDS} rounds of {THREADS} threads"))
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is not to be cached: a range register of the processor says so,
+//! the kernel puts it on record when the device gets its pages, and whatever
+//! maps it to a program has to follow.
+//!
+//! The C code of 6.12 does not for entries of 1 GiB.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::{want, Level, Want, READ_WRITE};
+use crate::mapping::{open_rw, Mapping};
+use crate::ndctl::{Bus, Map, Mode, Namespace, GIB, KIB, MIB};
+use crate::page_tables::{entry_at, Entry};
+use crate::skip::Skip;
+use crate::system;
+use crate::tests::Test;
+
+const MTRR: &str = "/proc/mtrr";
+
+pub fn tests() -> Vec<Test> {
+    let test = |name: &str, align, level| {
+        let want = want(Mode::Devdax, align, Map::Mem, Bus::Acpi);
+        Test::new(
+            name,
+            60,
+            "memory that must not be cached is mapped to a program as if it could be: what a device or another \
+             processor sees is not what was stored",
+            move || uncached(&want, level),
+        )
+    };
+    vec![
+        test("devmap::cache-mode::4K", 4 * KIB, Level::Pte),
+        test("devmap::cache-mode::2M", 2 * MIB, Level::Pmd),
+        test("devmap::differs_cache_mode_1G", GIB, Level::Pud),
+    ]
+}
+
+/// A range register; dropped, it is free again.
+struct Uncached {
+    base: u64,
+}
+
+impl Uncached {
+    /// The first 2 MiB from `base` on, a multiple of that.
+    fn new(base: u64) -> Result<Self> {
+        if !Path::new(MTRR).exists() {
+            return Err(Skip("the processor has no range registers".into()).into());
+        }
+        fs::write(
+            MTRR,
+            format!("base={base:#x} size={:#x} type=uncachable", 2 * MIB),
+        )
+        .context("cannot take a range register")?;
+        Ok(Self { base })
+    }
+
+    fn register(&self) -> Result<String> {
+        let text = system::read(MTRR)?;
+        let base = format!("base=0x{:09x}", self.base);
+        text.lines()
+            .find(|line| line.contains(&base))
+            .and_then(|line| line.strip_prefix("reg")?.split_once(':'))
+            .map(|(number, _)| number.to_string())
+            .with_context(|| format!("{MTRR} has no {base}"))
+    }
+}
+
+impl Drop for Uncached {
+    fn drop(&mut self) {
+        let freed = self
+            .register()
+            .and_then(|n| fs::write(MTRR, format!("disable={n}")).context("cannot write"));
+        if let Err(e) = freed {
+            eprintln!("clean-up: {MTRR}: {e:#}");
+        }
+    }
+}
+
+fn uncached(want: &Want, level: Level) -> Result<String> {
+    let mut namespace = Namespace::create(want)?;
+    let node = namespace.node()?;
+    let name = node.file_name().context("a device has a name")?;
+    let base = system::read_u64(
+        Path::new("/sys/bus/dax/devices")
+            .join(name)
+            .join("resource"),
+    )?;
+    // The record is made when the device is enabled.
+    namespace.disable()?;
+    let register = Uncached::new(base)?;
+    namespace.enable()?;
+
+    let len = want.align as usize;
+    let file = open_rw(&namespace.node()?, false)?;
+    let map = Mapping::with(&file, 0, len, len, READ_WRITE, libc::MAP_SHARED)?;
+    let expected = Some(Entry {
+        level,
+        writable: true,
+        uncached: true,
+    });
+    map.peek(0);
+    let loaded = entry_at(map.addr())?;
+    map.poke(0, 0x5a);
+    let stored = entry_at(map.addr())?;
+    ensure!(
+        loaded == expected && stored == expected,
+        "a load gets {loaded:?}, a store leaves {stored:?}; {expected:?} was expected"
+    );
+    map.require(0, &[0x5a], "uncached memory")?;
+    drop(map);
+    drop(file);
+    namespace.disable()?;
+    drop(register);
+    namespace.enable()?;
+    namespace.destroy()?;
+    Ok(String::new())
+}
