@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h)
 
+use crate::{bindings, ffi::c_ulong};
 use core::marker::PhantomData;
 
 /// Evidence that interrupts are off on this CPU, for as long as `'irq` lasts.
@@ -30,5 +31,43 @@ impl IrqsDisabled<'_> {
     pub unsafe fn assume() -> Self {
         // INVARIANT: The caller's promise.
         Self(PhantomData)
+    }
+}
+
+/// Calls `f` with interrupts off on this CPU, and leaves them as they were. C: `local_irq_save()`.
+///
+/// Any context. `f` must not sleep.
+///
+/// # Examples
+///
+/// ```
+/// let sum = kernel::irq::with_disabled(|_irq| 1 + 1);
+/// assert_eq!(sum, 2);
+/// ```
+#[doc(alias = "local_irq_save")]
+#[inline(always)]
+pub fn with_disabled<T>(f: impl for<'irq> FnOnce(IrqsDisabled<'irq>) -> T) -> T {
+    let _restore = Restore::new();
+    // SAFETY: They are off until `_restore` is dropped. What `f` returns can borrow nothing from
+    // the value: it has to do with any lifetime.
+    f(unsafe { IrqsDisabled::assume() })
+}
+
+/// Interrupts are off. Dropped, it leaves them as they were.
+struct Restore(c_ulong, PhantomData<*mut ()>);
+
+impl Restore {
+    #[inline(always)]
+    fn new() -> Self {
+        // SAFETY: Allowed in any context.
+        Self(unsafe { bindings::local_irq_save() }, PhantomData)
+    }
+}
+
+impl Drop for Restore {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: What `new` was told, on the same CPU: the value is not `Send`.
+        unsafe { bindings::local_irq_restore(self.0) };
     }
 }

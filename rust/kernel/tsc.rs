@@ -6,7 +6,7 @@
 //! no-ops that the TCG plugin of `make bench` knows; the ones that `guest-test` executes in user
 //! space are the same. Anywhere else they do nothing.
 
-use crate::bindings;
+use crate::irq;
 use core::arch::{asm, x86_64::_rdtsc};
 
 /// What work cost, in ticks of the counter, and what it returned.
@@ -40,12 +40,7 @@ pub fn measure<T>(work: impl FnOnce() -> T) -> Measured<T> {
 /// Measures `work` with interrupts off on this CPU: it must not sleep.
 #[inline]
 pub fn measure_uninterrupted<T>(work: impl FnOnce() -> T) -> Measured<T> {
-    // SAFETY: Put back below, in the same function.
-    let flags = unsafe { bindings::local_irq_save() };
-    let measured = measure(work);
-    // SAFETY: What `local_irq_save` returned.
-    unsafe { bindings::local_irq_restore(flags) };
-    measured
+    irq::with_disabled(|_irq| measure(work))
 }
 
 #[inline]

@@ -5,7 +5,7 @@
 //! C calls in once per range of addresses, with interrupts off, and does what is left over in the
 //! slow path: a walk may end early at any entry, and never says why. What is safe to take, and how,
 //! is in `rust/kernel/mm/gup.rs`; how the tables are read in [`tables`] and [`walk`]; here is what
-//! is done with each leaf.
+//! is done with each leaf. The slow path is C's, but for its leaves of device memory: [`slow`].
 //!
 //! Device memory is taken a leaf at a time, ptes side by side as one: one lookup of its page map for
 //! as long as the walk stays inside that, one look at its type and range, one addition per folio. C
@@ -25,13 +25,18 @@ use kernel::{
     },
 };
 
+#[path = "gup/entry.rs"]
+mod entry;
+#[path = "gup/slow.rs"]
+mod slow;
 #[path = "gup/tables.rs"]
 mod tables;
 #[path = "gup/walk.rs"]
 mod walk;
 
+use entry::Access;
 use tables::UserTables;
-use walk::{Access, Kind, Leaf, Root, Visitor};
+use walk::{Kind, Leaf, Root, Visitor};
 
 const __LOG_PREFIX: &[u8] = b"gup\0";
 

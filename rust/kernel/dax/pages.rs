@@ -9,10 +9,7 @@
 //! page that nobody has pinned.
 
 use super::{entry::Entry, mapping::Mapping, tree::Tree};
-use crate::{
-    bindings,
-    mm::{folio::pfn_to_page, pfn::Pfn},
-};
+use crate::{bindings, mm::pfn::Pfn};
 use core::{
     ptr::{addr_of_mut, null_mut, NonNull},
     sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
@@ -40,7 +37,7 @@ impl Page {
     unsafe fn from_pfn(pfn: Pfn) -> Self {
         // INVARIANT: The caller's promise.
         // SAFETY: The caller's promise.
-        Self(unsafe { pfn_to_page(pfn) })
+        Self(unsafe { pfn.to_page() })
     }
 
     /// What C code takes.

@@ -25,20 +25,6 @@ use core::{
 const MAPPING_FLAGS: usize = bindings::PAGE_MAPPING_FLAGS as usize;
 const MAPPING_ANON: usize = bindings::PAGE_MAPPING_ANON as usize;
 
-/// The `struct page` of the frame `pfn`. Any context. C: `pfn_to_page()`.
-///
-/// # Safety
-///
-/// The frame has one.
-#[inline(always)]
-pub(crate) unsafe fn pfn_to_page(pfn: Pfn) -> NonNull<bindings::page> {
-    // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which is
-    // written once, early at boot.
-    let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;
-    // SAFETY: By the caller's promise the array has this element; so it is not null either.
-    unsafe { NonNull::new_unchecked(memmap.wrapping_add(pfn.nr())) }
-}
-
 /// A page that an entry of a page table pointed to when it was read.
 ///
 /// # Invariants
@@ -61,7 +47,7 @@ impl<'a> MappedPage<'a> {
     #[inline]
     pub unsafe fn from_pfn(pfn: Pfn, _irq: IrqsDisabled<'a>) -> Self {
         // SAFETY: The caller's promise.
-        let page = unsafe { pfn_to_page(pfn) };
+        let page = unsafe { pfn.to_page() };
         // INVARIANT: The caller's promise.
         Self(page, PhantomData)
     }

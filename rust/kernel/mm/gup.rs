@@ -17,6 +17,10 @@
 //! this entry took and nothing else, unless [`Grabbed::keep`] or [`DeviceRun::keep`] turns it into
 //! entries of the caller's array. So there is no undo to be forgotten.
 //!
+//! With the lock of the page table nothing changes, and step 3 is not needed. Then device memory is
+//! taken by step 2 alone, still with interrupts off, for that keeps the page map; and C writes the
+//! array ([`DeviceRun::hand_over`]).
+//!
 //! # What a reference is worth
 //!
 //! | | `FOLL_GET` | `FOLL_PIN` |
@@ -32,7 +36,7 @@ mod grab;
 mod put;
 mod statistics;
 
-pub use device::{DeviceRun, WalkedPagemap};
+pub use device::{DeviceRun, Refused, WalkedPagemap};
 pub use grab::Grabbed;
 pub use put::unpin;
 pub use statistics::PinStatistics;

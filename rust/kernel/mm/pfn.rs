@@ -16,6 +16,8 @@
 
 use crate::{bindings, page::PAGE_SHIFT};
 use core::fmt;
+#[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
+use core::ptr::NonNull;
 
 /// A page frame number: a physical address in pages.
 ///
@@ -74,6 +76,22 @@ impl Pfn {
             Some(nr) => Some(Self(nr)),
             None => None,
         }
+    }
+
+    /// Its `struct page`. Any context. C: `pfn_to_page()`.
+    ///
+    /// # Safety
+    ///
+    /// The frame has one.
+    #[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
+    #[doc(alias = "pfn_to_page")]
+    #[inline(always)]
+    pub(crate) unsafe fn to_page(self) -> NonNull<bindings::page> {
+        // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which
+        // is written once, early at boot.
+        let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;
+        // SAFETY: By the caller's promise the array has this element; so it is not null either.
+        unsafe { NonNull::new_unchecked(memmap.wrapping_add(self.nr())) }
     }
 }
 

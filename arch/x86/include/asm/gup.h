@@ -3,7 +3,8 @@
 #define _ASM_X86_GUP_H
 
 /*
- * The walk of get_user_pages_fast() in Rust, arch/x86/mm/gup.rs, for mm/gup.c.
+ * The walk of get_user_pages_fast() in Rust, arch/x86/mm/gup.rs, and the slow
+ * path's leaves of device memory, arch/x86/mm/gup/slow.rs, for mm/gup.c.
  */
 
 #include <linux/mm_types.h>
@@ -11,6 +12,28 @@
 /* Interrupts are off; pgd is that of the process that runs. */
 int gup_fast_walk(pgd_t *pgd, unsigned long start, unsigned long end,
 		  unsigned int flags, struct page **pages);
+
+/* Pages side by side that one call of the slow path takes. */
+struct gup_run {
+	/* How many the caller of GUP wants, from the address on. */
+	unsigned long wanted;
+	/*
+	 * How many were taken, if there is a page; how many are mapped, if it
+	 * is -EEXIST. Not touched by anything else than a devmap leaf.
+	 */
+	unsigned int taken;
+};
+
+/* As follow_page_mask(); the lock of the page table is held. */
+struct page *gup_follow_devmap_pte(struct vm_area_struct *vma,
+				   unsigned long addr, pte_t *pte,
+				   unsigned int flags, struct gup_run *run);
+struct page *gup_follow_devmap_pmd(struct vm_area_struct *vma,
+				   unsigned long addr, pmd_t *pmd,
+				   unsigned int flags, struct gup_run *run);
+struct page *gup_follow_devmap_pud(struct vm_area_struct *vma,
+				   unsigned long addr, pud_t *pud,
+				   unsigned int flags, struct gup_run *run);
 
 /* One pin of each page; entries may be NULL. */
 void gup_unpin_pages(struct page **pages, unsigned long npages);

@@ -7,7 +7,10 @@
 //! one sends an interrupt to the processors that may be walking, or waits for a grace period, and
 //! neither gets past this one. An entry, once read, can change at any time; a table cannot go away.
 
-use super::walk::{Entry, Kind, Leaf, Root, Slot, Table, Tables};
+use super::{
+    entry::Entry,
+    walk::{Kind, Leaf, Root, Slot, Table, Tables},
+};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
@@ -20,6 +23,9 @@ use kernel::{
 static_assert!(Entry::PRESENT == 1 << bindings::_PAGE_BIT_PRESENT);
 static_assert!(Entry::WRITE == 1 << bindings::_PAGE_BIT_RW);
 static_assert!(Entry::USER == 1 << bindings::_PAGE_BIT_USER);
+static_assert!(Entry::ACCESSED == 1 << bindings::_PAGE_BIT_ACCESSED);
+static_assert!(Entry::DIRTY == 1 << bindings::_PAGE_BIT_DIRTY);
+static_assert!(Entry::NO_RIGHTS == 1 << bindings::_PAGE_BIT_PROTNONE);
 static_assert!(Entry::LARGE == 1 << bindings::_PAGE_BIT_PSE);
 static_assert!(Entry::SPECIAL == 1 << bindings::_PAGE_BIT_SPECIAL);
 static_assert!(Entry::DEVMAP == 1 << bindings::_PAGE_BIT_DEVMAP);

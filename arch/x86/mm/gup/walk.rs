@@ -16,65 +16,9 @@
 //! [`Tables`], so that this file has nothing of the kernel in it: the tests of the host walk
 //! tables that they made up.
 //!
-//! C headers: [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h),
-//! [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h)
+//! C header: [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h)
 
-/// The entries of a table.
-const ENTRIES: u64 = 512;
-const PTE_SHIFT: u32 = 12;
-const PMD_SHIFT: u32 = 21;
-const PUD_SHIFT: u32 = 30;
-const P4D_SHIFT: u32 = 39;
-const PGD_SHIFT: u32 = 48;
-
-/// An entry of any level, as the processor reads it. C: `pgd_t` to `pte_t`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(transparent)]
-pub(crate) struct Entry(u64);
-
-impl Entry {
-    pub(crate) const PRESENT: u64 = 1 << 0;
-    pub(crate) const WRITE: u64 = 1 << 1;
-    pub(crate) const USER: u64 = 1 << 2;
-    /// In a pud or a pmd: a leaf. C: `_PAGE_PSE`.
-    pub(crate) const LARGE: u64 = 1 << 7;
-    /// There is no `struct page`, or it is not to be used. C: `_PAGE_SPECIAL`.
-    pub(crate) const SPECIAL: u64 = 1 << 9;
-    /// Device memory with a page map. C: `_PAGE_DEVMAP`.
-    pub(crate) const DEVMAP: u64 = 1 << 57;
-    /// The first of four bits. C: `_PAGE_PKEY_BIT0`.
-    pub(crate) const PKEY_SHIFT: u32 = 59;
-
-    /// The entry with these bits.
-    #[inline]
-    pub(crate) const fn new(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    #[inline]
-    const fn has(self, bit: u64) -> bool {
-        self.0 & bit != 0
-    }
-
-    /// Whether a leaf that the entry is can be written. C: `pte_write()`.
-    #[inline]
-    pub(crate) const fn is_writable(self) -> bool {
-        self.has(Self::WRITE)
-    }
-
-    /// The entry that maps the `n`-th page behind the one that a pte maps, and is the same in all
-    /// else.
-    #[inline]
-    const fn nth_page(self, n: usize) -> Self {
-        Self(self.0.wrapping_add((n as u64) << PTE_SHIFT))
-    }
-
-    #[inline]
-    const fn protection_key(self) -> u32 {
-        // CAST: Four bits.
-        ((self.0 >> Self::PKEY_SHIFT) & 0xf) as u32
-    }
-}
+use super::entry::{Access, Entry, ENTRIES, P4D_SHIFT, PGD_SHIFT, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
 
 /// A physical address at which a page table is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,37 +63,6 @@ pub(crate) trait Tables {
 
     /// The bits of an entry that are a physical address. C: `PTE_PFN_MASK`.
     fn address_mask(&self) -> u64;
-}
-
-/// What the walk asks of a leaf before it shows it to anybody. C: `pte_access_permitted()`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Access {
-    needed: u64,
-    denied: u32,
-}
-
-impl Access {
-    /// Access from user space: to write if `write`, to read else, with the rights that the
-    /// register PKRU of this thread gives to protection keys (two bits a key: no access, no
-    /// writing).
-    #[inline]
-    pub(crate) const fn user(write: bool, pkru: u32) -> Self {
-        let no_access = pkru & 0x5555_5555;
-        let no_write = pkru & 0xaaaa_aaaa;
-        let needed = Entry::PRESENT | Entry::USER;
-        let (needed, denied) = match write {
-            true => (needed | Entry::WRITE, no_access | (no_write >> 1)),
-            false => (needed, no_access),
-        };
-        Self { needed, denied }
-    }
-
-    /// Whether a leaf permits it.
-    #[inline]
-    pub(crate) const fn is_permitted(self, leaf: Entry) -> bool {
-        leaf.0 & self.needed == self.needed
-            && (self.denied == 0 || (self.denied >> (2 * leaf.protection_key())) & 1 == 0)
-    }
 }
 
 /// What a leaf maps. (A special one maps nothing that may be referred to, and ends the walk.)
@@ -323,8 +236,8 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
     /// The table that a present entry points to, if it is one.
     #[inline]
     fn table(&self, entry: Entry) -> Option<Table> {
-        (entry.0 & (Entry::PRESENT | Entry::LARGE) == Entry::PRESENT)
-            .then(|| Table(entry.0 & self.tables.address_mask()))
+        (entry.bits() & (Entry::PRESENT | Entry::LARGE) == Entry::PRESENT)
+            .then(|| Table(entry.bits() & self.tables.address_mask()))
     }
 
     /// The table of puds for `address`.
@@ -412,53 +325,26 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             entry,
             above: Some(above),
             kind,
-            pfn: self.pfn(entry),
+            pfn: entry.frame(0, PTE_SHIFT, self.tables.address_mask()),
             pages,
         };
         // Device memory has both bits here. One call for each kind, so that the compiler knows it in
         // what is inlined.
-        match entry.0 & (Entry::DEVMAP | Entry::SPECIAL) {
+        match entry.bits() & (Entry::DEVMAP | Entry::SPECIAL) {
             0 => self
                 .visitor
                 .visit(&leaf(Kind::Normal, 1))
                 .then_some((1, None)),
             Entry::SPECIAL => None,
             _ => {
-                let run = self.run(slot, entry, most);
+                let mask = self.tables.address_mask();
+                let tables = self.tables;
+                let run = entry.run(most, mask, move |n| tables.read(slot.nth(n)));
                 self.visitor
                     .visit(&leaf(Kind::Device, run.0))
                     .then_some(run)
             }
         }
-    }
-
-    /// How many ptes from this one on, `most` at most, are a run; and the entry behind, if it was
-    /// read.
-    #[inline(always)]
-    fn run(&self, slot: Slot, entry: Entry, most: usize) -> (usize, Option<Entry>) {
-        // Not further than to the last frame before a carry into bits that are no address.
-        let mask = self.tables.address_mask();
-        let counted = mask & !mask.wrapping_add(1 << PTE_SHIFT);
-        // CAST: At most 2^40.
-        let before_carry = ((!entry.0 & counted) >> PTE_SHIFT) as usize;
-        let most = most.min(before_carry + 1);
-        let mut pages = 1;
-        let mut behind = None;
-        while pages < most {
-            let next = self.tables.read(slot.nth(pages));
-            if next != entry.nth_page(pages) {
-                behind = Some(next);
-                break;
-            }
-            pages += 1;
-        }
-        (pages, behind)
-    }
-
-    /// The frame that a pte maps.
-    #[inline]
-    fn pfn(&self, entry: Entry) -> u64 {
-        (entry.0 & self.tables.address_mask()) >> PTE_SHIFT
     }
 
     /// A leaf of a pud or pmd, or nothing.
@@ -468,20 +354,17 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         if !entry.has(Entry::LARGE) || !self.access.is_permitted(entry) {
             return false;
         }
-        let inside = (1 << shift) - 1;
-        // The lowest bit of the address is used for something else in a leaf of these levels.
-        let phys = entry.0 & self.tables.address_mask() & !inside;
         let leaf = |kind| Leaf {
             tables: self.tables,
             slot,
             entry,
             above: None,
             kind,
-            pfn: (phys | (start & inside)) >> PTE_SHIFT,
+            pfn: entry.frame(start, shift, self.tables.address_mask()),
             // CAST: At most 2^18.
             pages: (end.wrapping_sub(start) >> PTE_SHIFT) as usize,
         };
-        match entry.0 & (Entry::DEVMAP | Entry::SPECIAL) {
+        match entry.bits() & (Entry::DEVMAP | Entry::SPECIAL) {
             0 => self.visitor.visit(&leaf(Kind::Normal)),
             Entry::DEVMAP => self.visitor.visit(&leaf(Kind::Device)),
             _ => false,

@@ -17,6 +17,10 @@ use super::{grab::refused_count, small_amount, PinStatistics, Request, Taken};
 use crate::mm::pagemap::registry;
 use crate::{
     bindings,
+    error::{
+        code::{EFAULT, ENOMEM, EOPNOTSUPP},
+        Error,
+    },
     irq::IrqsDisabled,
     mm::{
         folio::{MappedFolio, MappedPage},
@@ -71,6 +75,30 @@ impl<'irq> WalkedPagemap<'irq> {
     }
 }
 
+/// Why pages of a page map are not given out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// Of a filesystem, and for long: whoever truncates a file waits for its pages.
+    LongTerm,
+    /// Of a PCI device, and the caller did not say that he can deal with that.
+    PeerToPeer,
+    /// Of a type that nobody may pin.
+    Type,
+    /// The count of the first page is about to overflow, or has.
+    Count,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::LongTerm => EOPNOTSUPP,
+            Refused::PeerToPeer => Error::from_errno(-(bindings::EREMOTEIO as i32)),
+            Refused::Type => EFAULT,
+            Refused::Count => ENOMEM,
+        }
+    }
+}
+
 /// References to consecutive pages of a page map that were taken and not yet kept. Dropped, it
 /// gives them back.
 ///
@@ -104,13 +132,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             1 => 1,
             _ => pages.min(live.frames_from(pfn)),
         };
-        match live.memory_type()? {
-            // Whoever truncates a file waits for pins, which are for a moment only.
-            MemoryType::FsDax if PIN && request.is_longterm() => return None,
-            MemoryType::FsDax | MemoryType::Generic => {}
-            MemoryType::PciP2pdma if request.allows_p2pdma() && !request.is_longterm() => {}
-            _ => return None,
-        }
+        Self::allowed(live, request).ok()?;
         // INVARIANT: Just checked; nothing was taken yet.
         let mut run = Self {
             // SAFETY: The frame lies in a range of the page map, and `live` keeps that.
@@ -123,6 +145,56 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             _ => run.take_compound(pages),
         };
         all.then_some(run)
+    }
+
+    /// The same, or those before the first page that cannot be counted.
+    ///
+    /// # Errors
+    ///
+    /// Why not even the first can be had.
+    #[inline]
+    pub fn try_some(
+        live: &'a WalkedPagemap<'_>,
+        pfn: Pfn,
+        pages: usize,
+        request: Request,
+        irq: IrqsDisabled<'a>,
+    ) -> Result<Self, Refused> {
+        let live = live.pagemap();
+        let pages = match pages {
+            1 => 1,
+            _ => pages.min(live.frames_from(pfn)),
+        };
+        Self::allowed(live, request)?;
+        // INVARIANT: As in `try_new`.
+        let mut run = Self {
+            // SAFETY: As in `try_new`.
+            first: unsafe { MappedPage::from_pfn(pfn, irq) },
+            taken: 0,
+            _live: PhantomData,
+        };
+        // What was taken is in the value, all of it or not.
+        match live.vmemmap_shift() {
+            0 => run.take_single(pages),
+            _ => run.take_compound(pages),
+        };
+        match run.taken {
+            0 => Err(Refused::Count),
+            _ => Ok(run),
+        }
+    }
+
+    /// Whether pages of a page map may be taken in this way.
+    #[inline(always)]
+    fn allowed(live: &Pagemap, request: Request) -> Result<(), Refused> {
+        match live.memory_type().ok_or(Refused::Type)? {
+            // Whoever truncates a file waits for pins, which are for a moment only.
+            MemoryType::FsDax if PIN && request.is_longterm() => Err(Refused::LongTerm),
+            MemoryType::FsDax | MemoryType::Generic => Ok(()),
+            MemoryType::PciP2pdma if request.allows_p2pdma() && !request.is_longterm() => Ok(()),
+            MemoryType::PciP2pdma => Err(Refused::PeerToPeer),
+            _ => Err(Refused::Type),
+        }
     }
 
     /// How many pages it is.
@@ -142,7 +214,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         unsafe { self.first.add(n) }
     }
 
-    /// Takes `pages` single pages.
+    /// Takes `pages` single pages, or those before the first that cannot be counted. Whether it is
+    /// all.
     #[inline(always)]
     fn take_single(&mut self, pages: usize) -> bool {
         let amount = small_amount::<PIN>();
@@ -162,7 +235,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         true
     }
 
-    /// Takes `pages` pages of compound ones.
+    /// The same of compound pages.
     fn take_compound(&mut self, pages: usize) -> bool {
         while self.taken < pages {
             // SAFETY: Less than the number of pages.
@@ -189,14 +262,28 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         if !taken.has_room(self.taken) {
             return false;
         }
+        let (first, pages) = self.give_away(statistics);
+        // SAFETY: There is room. By the type's invariant there was a reference for each page, and
+        // it goes over to the caller of GUP.
+        unsafe { taken.push(first, pages) };
+        true
+    }
+
+    /// Hands the references to C, which writes down whose they are: the first page, and how many.
+    #[inline]
+    pub fn hand_over(self, statistics: &mut PinStatistics<'_>) -> (*mut bindings::page, usize) {
+        let (first, pages) = self.give_away(statistics);
+        (first.as_raw(), pages)
+    }
+
+    /// The references are somebody else's from now on.
+    #[inline(always)]
+    fn give_away(self, statistics: &mut PinStatistics<'_>) -> (MappedPage<'a>, usize) {
         let this = ManuallyDrop::new(self);
         if PIN {
             statistics.count(this.first, this.taken);
         }
-        // SAFETY: There is room. By the type's invariant there is a reference for each page, and
-        // it goes over to the caller of GUP.
-        unsafe { taken.push(this.first, this.taken) };
-        true
+        (this.first, this.taken)
     }
 
     #[cold]

@@ -2,9 +2,9 @@
 
 //! Tests of the page table walk of `get_user_pages_fast()`, on the host.
 //!
-//! The walk (`arch/x86/mm/gup/walk.rs`) reads its tables from behind a trait and has nothing of
-//! the kernel in it, so the very file that goes into the kernel is compiled here, once more, and
-//! walks tables that were made up:
+//! The walk (`arch/x86/mm/gup/walk.rs`, and `entry.rs` with what an entry means) reads its tables
+//! from behind a trait and has nothing of the kernel in it, so the very files that go into the
+//! kernel are compiled here, once more, and walk tables that were made up:
 //!
 //! ```text
 //!   memory    an array of words that is page tables, and a log of what was read
@@ -14,7 +14,7 @@
 //!   seen      what the walk showed, and how to compare it
 //! ```
 //!
-//! [`cases`](self) are written out by hand; [`random`](self) compares millions of walks with the
+//! [`cases`](self) and [`entries`](self) are written out by hand; [`random`](self) compares millions of walks with the
 //! model, with the arithmetic checked, and [`changing`](self) changes the tables meanwhile.
 //!
 //! `PAGETABLE_WORLDS` says how many worlds there are to be (the default takes some seconds), and
@@ -22,6 +22,8 @@
 
 #![cfg(test)]
 
+#[path = "../../../../arch/x86/mm/gup/entry.rs"]
+mod entry;
 // The kernel's oldest compiler has no `is_none_or()`.
 #[allow(clippy::unnecessary_map_or)]
 #[path = "../../../../arch/x86/mm/gup/walk.rs"]
@@ -34,4 +36,5 @@ mod seen;
 
 mod cases;
 mod changing;
+mod entries;
 mod random;

@@ -4,7 +4,8 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::walk::{Entry, Slot, Tables};
+use crate::entry::Entry;
+use crate::walk::{Slot, Tables};
 
 /// Words in a table.
 pub const WORDS: usize = 512;

@@ -2,9 +2,10 @@
 
 //! What the walk showed.
 
+use crate::entry::Access;
 use crate::memory::Memory;
 use crate::model::{self, Rights};
-use crate::walk::{self, Access, Kind, Leaf, Root, Table, Visitor};
+use crate::walk::{self, Kind, Leaf, Root, Table, Visitor};
 
 /// The bytes that the ptes of a table map.
 const TABLE: u64 = 2 << 20;

@@ -18,7 +18,8 @@ use crate::ndctl::{Want, MIB};
 use crate::target::Target;
 
 const UNIT: &str = "instructions/page";
-const HOWS: [How; 3] = [How::GupFast, How::PinFast, How::PinLongterm];
+/// By the device's own ways: the first two without the lock of the mm, the others with it.
+const HOWS: [How; 4] = [How::GupFast, How::PinFast, How::PinLongterm, How::Gup];
 
 /// Pages per call.
 const BATCHES: [u32; 3] = [512, 16, 1];
@@ -121,10 +122,13 @@ impl Case {
 }
 
 fn cases(mapping: &'static str) -> impl Iterator<Item = Case> {
-    // Long-term pins of a filesystem's pages are refused.
-    let hows = HOWS
-        .into_iter()
-        .filter(move |how| *how != How::PinLongterm || !mapping.starts_with("fsdax"));
+    let hows = HOWS.into_iter().filter(move |how| match how {
+        // Long-term pins of a filesystem's pages are refused.
+        How::PinLongterm => !mapping.starts_with("fsdax"),
+        // Of other memory the slow path is what it was.
+        How::Gup => mapping.contains("dax"),
+        _ => true,
+    });
     hows.flat_map(move |how| {
         [true, false].into_iter().flat_map(move |write| {
             BATCHES.into_iter().map(move |batch| Case {
@@ -214,8 +218,9 @@ mod tests {
     #[test]
     fn names_and_what_is_left_out() {
         let all = rows("fsdax-2m");
-        assert_eq!(all.len(), 2 * 2 * 3 * 3);
+        assert_eq!(all.len(), 3 * 2 * 3 * 3);
         assert_eq!(all[0].name, "gup/fsdax-2m/gup-fast/write/n=512/get");
+        assert_eq!(rows("devdax-4k").len(), 4 * 2 * 3 * 3);
         assert_eq!(rows("anon-4k").iter().filter(|r| r.quick).count(), 12);
     }
 }

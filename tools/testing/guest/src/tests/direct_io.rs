@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{mapped_kinds, one_of_each, per_kind, Test};
+use super::{each_size, mapped_kinds, per_kind, Test};
 use crate::data;
 use crate::mapping::{open_rw, pread_all, pread_once, pwrite_all, Mapping, PAGE};
 use crate::ndctl::Want;
@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
         both_ways,
     );
     tests.extend(per_kind(
-        &one_of_each(),
+        &each_size(),
         "process-vm",
         60,
         "process_vm_readv() or process_vm_writev() on another process's DAX mapping moves wrong bytes or \
@@ -119,7 +119,7 @@ fn read_only(target: &Target, disk: &File) -> Result<()> {
 }
 
 /// Copies between this process and `pid`; `write` says in which direction.
-fn cross_copy(
+pub fn cross_copy(
     pid: i32,
     local: &Mapping,
     remote: usize,

@@ -10,6 +10,8 @@ mod pkey;
 mod storm;
 mod undo;
 
+pub use storm::idle;
+
 use anyhow::Result;
 
 use super::Test;

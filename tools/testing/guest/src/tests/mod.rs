@@ -16,6 +16,7 @@ mod pmem;
 mod ranges;
 pub mod reboot;
 mod refuse;
+mod remote;
 mod teardown;
 mod truncate;
 mod users;
@@ -86,6 +87,11 @@ const ESSENTIAL: &[&str] = &[
     "users::ptrace::fsdax-2M-dev-acpi",
     "users::core-dump::fsdax-2M-dev-acpi",
     "users::futex::fsdax-2M-dev-acpi",
+    "remote::rights::fsdax-2M-dev-acpi",
+    "remote::rights::devdax-4K-mem-acpi",
+    "remote::populate::devdax-2M-dev-acpi",
+    "remote::teardown::devdax-2M-dev-acpi",
+    "remote::differs_dead_page_map",
     "fork::shared::devdax-2M-dev-acpi",
     "fork::pinned::devdax-2M-dev-acpi",
     "fork::private::fsdax-2M-dev-acpi",
@@ -101,6 +107,7 @@ const ESSENTIAL: &[&str] = &[
     "gup::held::private-file",
     "gup::fork-before::thp",
     "gup::storm::thp",
+    "gup::storm::fsdax-4K-dev-acpi",
     "gup::storm::devdax-2M-dev-acpi",
     "gup::undo::fsdax-2M-dev-acpi",
     "truncate::pipe-read-truncate::ext4",
@@ -164,6 +171,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(pins::tests());
     tests.extend(direct_io::tests());
     tests.extend(users::tests());
+    tests.extend(remote::tests());
     tests.extend(fork::tests());
     tests.extend(devmap::tests());
     tests.extend(gup::tests());
@@ -218,6 +226,18 @@ fn mapped_kinds() -> Vec<Want> {
         want(Devdax, GIB, Mem, Acpi),
         want(Fsdax, 2 * MIB, Mem, E820),
         want(Devdax, 2 * MIB, Dev, E820),
+    ]
+}
+
+/// Each size of page table entries, of files and of devices.
+fn each_size() -> [Want; 5] {
+    use {Bus::*, Map::*, Mode::*};
+    [
+        want(Fsdax, 4 * KIB, Dev, Acpi),
+        want(Fsdax, 2 * MIB, Dev, Acpi),
+        want(Devdax, 4 * KIB, Mem, Acpi),
+        want(Devdax, 2 * MIB, Dev, Acpi),
+        want(Devdax, GIB, Mem, Acpi),
     ]
 }
 

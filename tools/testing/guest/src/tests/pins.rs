@@ -215,6 +215,8 @@ fn program(want: &Want) -> Result<String> {
         ("-u", "GUP_FAST"),
         ("-a", "PIN_FAST"),
         ("-L", "PIN_LONGTERM"),
+        ("-U", "GUP_BASIC"),
+        ("-b", "PIN_BASIC"),
     ] {
         if target.is_fsdax() && mode == "-L" {
             continue;

@@ -111,15 +111,24 @@ impl Made {
 
     /// The device that the driver is bound to: the namespace or what claims it.
     pub fn bound(&self) -> Result<String> {
-        let disk = self.info.blockdev.as_deref().context("no block device")?;
-        for entry in fs::read_dir(DRIVER).context("the driver is not in sysfs")? {
-            let entry = entry?;
-            if entry.path().join("block").join(disk).exists() {
-                return Ok(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        anyhow::bail!("no device of nd_pmem has the disk {disk}")
+        device_of(self.info.blockdev.as_deref().context("no block device")?)
     }
+}
+
+/// The device that the driver is bound to for a disk.
+pub fn device_of(disk: &str) -> Result<String> {
+    for entry in fs::read_dir(DRIVER).context("the driver is not in sysfs")? {
+        let entry = entry?;
+        if entry.path().join("block").join(disk).exists() {
+            return Ok(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    anyhow::bail!("no device of nd_pmem has the disk {disk}")
+}
+
+/// Writes the name of a device to a file of the driver: `bind`, `unbind`.
+pub fn bind(file: &str, device: &str) -> Result<()> {
+    fs::write(Path::new(DRIVER).join(file), device).with_context(|| format!("{file} {device}"))
 }
 
 impl Drop for Made {

@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The argument of this file needs a kernel that does not preempt itself.
-fn require_no_preemption() -> Result<()> {
+pub fn require_no_preemption() -> Result<()> {
     let config = system::kernel_config()?;
     let has = |option: &str| config.lines().any(|l| l == format!("{option}=y"));
     if has("CONFIG_PREEMPT") || has("CONFIG_PREEMPT_RT") || has("CONFIG_PREEMPT_DYNAMIC") {

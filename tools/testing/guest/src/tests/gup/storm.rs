@@ -3,19 +3,23 @@
 //! Pages taken and given back in all ways by some threads, while another one takes the mapping
 //! apart and puts it together again.
 //!
+//! Another process reads the mapping from outside meanwhile, if it is shared: that is the other way
+//! to take pages. `run --all` keeps each storm up for a minute.
+//!
 //! No thread touches the memory itself, so nobody meets a signal: GUP brings in what is missing.
 //! Half of the region may lose its bytes; the rest ([`Ground::kept`]) has to have them in the end.
 //! And in the end nobody has a reference any more: the books say so for pins, and for the others
 //! what cannot be done to a page that somebody refers to (collapsing it, freeing its block), or the
 //! counts themselves.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure, Context, Result};
 
+use super::super::direct_io::cross_copy;
 use super::super::{per_kind, want, Test};
 use super::per_memory;
 use crate::command::patient;
@@ -24,8 +28,10 @@ use crate::filesystem::fallocate;
 use crate::gup::{Counts, Device, How};
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::{Kind, Memory, HUGE};
-use crate::ndctl::{Bus, Map, Mode, Want, MIB};
-use crate::process::fork_once;
+use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
+use crate::process::{fork_once, spawn, Child};
+use crate::runner;
+use crate::system;
 use crate::target::Target;
 use crate::vmstat::require_unpinned;
 
@@ -42,7 +48,10 @@ pub fn tests() -> Vec<Test> {
         memory,
     );
     tests.extend(per_kind(
-        &[want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi)],
+        &[
+            want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
+            want(Mode::Fsdax, 4 * KIB, Map::Dev, Bus::Acpi),
+        ],
         "gup::storm",
         180,
         "a block of a file was freed under a reference or a reference of a walk was never dropped: punching \
@@ -50,9 +59,13 @@ pub fn tests() -> Vec<Test> {
         fsdax,
     ));
     tests.extend(per_kind(
-        &[want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi)],
+        &[
+            want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+            want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+            want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+        ],
         "gup::storm",
-        180,
+        300,
         "pages of a device are left with references after a storm, the namespace cannot be disabled and \
          enabled in between, or bytes change",
         devdax,
@@ -122,6 +135,46 @@ fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u
     Ok((whole, partly))
 }
 
+/// A process that reads this one's memory until it is told to stop.
+struct Outside {
+    child: Child,
+    /// Whether it is to stop, and how many reads it did.
+    told: Mapping,
+}
+
+impl Outside {
+    fn start(map: &Mapping) -> Result<Self> {
+        let told = Mapping::shared_memory(PAGE)?;
+        // SAFETY: a plain call.
+        let pid = unsafe { libc::getpid() };
+        let child = spawn(|| {
+            let buffer = Mapping::anonymous(map.len().min(LEN))?;
+            let mut draw = Draw(77 << 32);
+            let mut reads = 0u64;
+            while told.peek(0) == 0 {
+                let (at, len) = draw.part(0, buffer.len(), PAGE);
+                match cross_copy(pid, &buffer, map.addr() + at, len, false) {
+                    Ok(_) => reads += 1,
+                    // Where nothing is mapped, or without rights, at this moment.
+                    Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
+                    Err(e) => return Err(e).context("process_vm_readv"),
+                }
+            }
+            told.write(8, &reads.to_le_bytes());
+            Ok(())
+        })?;
+        Ok(Self { child, told })
+    }
+
+    fn stop(self) -> Result<u64> {
+        self.told.poke(0, 1);
+        self.child.join(30, "the process that reads from outside")?;
+        let mut reads = [0; 8];
+        self.told.read(8, &mut reads);
+        Ok(u64::from_le_bytes(reads))
+    }
+}
+
 /// One thing that is done to the mapping; the number chooses.
 pub type Disturbance = fn(&Ground<'_>, (usize, usize), &Mapping) -> Result<()>;
 
@@ -135,13 +188,21 @@ pub fn storm(
     // What is moved there needs a hole.
     aside.punch(0, aside.len()).context("munmap")?;
     let threads = thread::available_parallelism().map_or(2, |n| n.get().max(2));
+    let outside = match ground.file {
+        Some(_) => Some(Outside::start(ground.map)?),
+        None => None,
+    };
     let stop = AtomicBool::new(false);
     let (took, rounds) = thread::scope(|scope| {
         let takers: Vec<_> = (1..=threads as u64)
             .map(|seed| (seed, &stop))
             .map(|(seed, stop)| scope.spawn(move || take_all(ground, seed, stop)))
             .collect();
-        let end = Instant::now() + patient(Duration::from_secs(2));
+        let end = Instant::now()
+            + match runner::thorough() {
+                true => Duration::from_secs(60),
+                false => patient(Duration::from_secs(2)),
+            };
         let mut draw = Draw(0);
         let mut rounds = 0u64;
         let mut outcome = Ok(());
@@ -163,10 +224,14 @@ pub fn storm(
         }
         outcome.map(|()| (sum, rounds))
     })?;
+    let reads = match outside {
+        Some(outside) => outside.stop()?,
+        None => 0,
+    };
     require_unpinned("the storm")?;
     ensure!(took.0 > 0, "no call took the pages that it asked for");
     Ok(format!(
-        "{} calls took all and {} some pages, {rounds} disturbances",
+        "{} calls took all and {} some pages, {reads} reads from outside, {rounds} disturbances",
         took.0, took.1
     ))
 }
@@ -225,6 +290,14 @@ fn collapse(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Resu
     Ok(())
 }
 
+/// Splits folios of more than one page into pages, where nobody refers to them.
+fn split(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+    let path = system::debugfs()?.join("split_huge_pages");
+    let from = ground.map.addr() + at;
+    let what = format!("{},{from:#x},{:#x}", std::process::id(), from + len);
+    fs::write(path, what).context("split_huge_pages")
+}
+
 /// Frees blocks of the file and allocates them again.
 fn punch(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let file = ground.file.context("there is no file")?;
@@ -260,12 +333,12 @@ fn memory(kind: Kind) -> Result<String> {
     let said = match kind {
         Kind::Shmem => storm(
             &ground,
-            &[protect, zap, renew, carry, fork, populate, collapse],
+            &[protect, zap, renew, carry, fork, populate, split, collapse],
             &[punch, truncate],
         )?,
         Kind::Thp => storm(
             &ground,
-            &[protect, carry, fork, populate, collapse, collapse],
+            &[protect, carry, fork, populate, split, collapse, collapse],
             &[zap, renew],
         )?,
         _ => storm(&ground, &[protect, carry, fork, populate], &[zap, renew])?,
@@ -358,7 +431,8 @@ fn devdax(want: &Want) -> Result<String> {
     let mut said = Vec::new();
     for round in 0..2 {
         let file = open_rw(&namespace.node()?, false)?;
-        let map = Mapping::shared(&file, 0, LEN, HUGE)?;
+        let unit = want.align as usize;
+        let map = Mapping::shared(&file, 0, LEN.next_multiple_of(unit), unit.max(HUGE))?;
         if round == 0 {
             map.write(0, &bytes);
         }
@@ -366,8 +440,8 @@ fn devdax(want: &Want) -> Result<String> {
             map: &map,
             file: Some(&file),
             advice: None,
-            unit: want.align as usize,
-            kept: LEN,
+            unit,
+            kept: map.len(),
         };
         said.push(storm(
             &ground,
@@ -375,7 +449,7 @@ fn devdax(want: &Want) -> Result<String> {
             &[],
         )?);
         map.require(0, &bytes, "the device after the storm")?;
-        idle(&map, LEN, want.align as usize)?;
+        idle(&map, LEN, unit)?;
         drop(map);
         drop(file);
         namespace.disable()?;

@@ -2,14 +2,13 @@
 
 //! Binding and unbinding the driver, with I/O under way.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{Made, DISKS, DRIVER};
+use super::{bind, Made, DISKS};
 use crate::data;
 use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping};
 use crate::runner;
@@ -32,10 +31,6 @@ pub fn tests() -> Vec<Test> {
         )
     })
     .collect()
-}
-
-fn bind(file: &str, device: &str) -> Result<()> {
-    fs::write(Path::new(DRIVER).join(file), device).with_context(|| format!("{file} {device}"))
 }
 
 /// Bytes that the slab allocator has and does not give back.

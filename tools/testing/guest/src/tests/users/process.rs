@@ -12,15 +12,18 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::data;
 use crate::mapping::{Mapping, PAGE};
-use crate::ndctl::Want;
+use crate::ndctl::{Want, GIB};
 use crate::process::{pipe, spawn, vmsplice, Gate};
 use crate::target::Target;
-use crate::tests::{one_of_each, per_kind, Test};
+use crate::tests::{each_size, one_of_each, per_kind, Test};
 use crate::vmstat::require_unpinned;
 
 const LEN: usize = 4 << 20;
 
 pub fn tests() -> Vec<Test> {
+    // A core with a whole page of 1 GiB in it takes too long to write.
+    let mut small_sizes = each_size().to_vec();
+    small_sizes.retain(|want| want.align < GIB);
     let mut tests = per_kind(
         &one_of_each(),
         "users::vmsplice",
@@ -29,14 +32,14 @@ pub fn tests() -> Vec<Test> {
         spliced,
     );
     tests.extend(per_kind(
-        &one_of_each(),
+        &each_size(),
         "users::ptrace",
         60,
         "a debugger reads or writes other bytes than the process has in its DAX mapping",
         traced,
     ));
     tests.extend(per_kind(
-        &one_of_each(),
+        &small_sizes,
         "users::core-dump",
         120,
         "the core of a process lacks its DAX mapping though coredump_filter asks for it, or has other bytes",

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Another process's DAX mapping, and pages without references: what only the
+//! slow path of GUP does.
+//!
+//! The walk without locks is for the process that runs. Whoever reaches into
+//! another one (process_vm_readv(), /proc/PID/mem), and who wants pages to be
+//! there and nothing else (MADV_POPULATE_*, mlock()), goes the other way, which
+//! has arms of its own for device memory at each level of the page tables.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::direct_io::cross_copy;
+use super::gup::idle;
+use super::{each_size, per_kind, pmem, want, Test};
+use crate::command::patient;
+use crate::data;
+use crate::mapping::{open_rw, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, KIB};
+use crate::process::{spawn, Gate};
+use crate::system;
+use crate::target::Target;
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 2 * HUGE;
+
+pub fn tests() -> Vec<Test> {
+    let kinds = each_size();
+    let mut tests = per_kind(
+        &kinds,
+        "remote::rights",
+        120,
+        "another process's DAX mapping gives or takes other bytes than its owner sees; entries for reading are \
+         written to without the fault that makes them writable; a page without rights is read by somebody other \
+         than a debugger, or not by him; or an access does not end where the rights end",
+        rights,
+    );
+    tests.extend(per_kind(
+        &kinds,
+        "remote::populate",
+        120,
+        "MADV_POPULATE_READ, MADV_POPULATE_WRITE or mlock() of a DAX mapping fails, goes beyond its part, or \
+         leaves references",
+        populate,
+    ));
+    tests.extend(per_kind(
+        &[
+            want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+            want(Mode::Devdax, 2 << 20, Map::Dev, Bus::Acpi),
+            want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+        ],
+        "remote::teardown",
+        480,
+        "while a device is disabled, reads of another process's mapping of it fail otherwise than by EFAULT or \
+         EIO, give wrong bytes, never fail, or the disable hangs",
+        teardown,
+    ));
+    tests.push(Test::new(
+        "remote::differs_dead_page_map",
+        120,
+        "reading a 4 KiB mapping of a file whose device is gone does not fail with EFAULT, as it does for 2 MiB, \
+         but takes the fault again and again until the reader is killed",
+        dead_page_map,
+    ));
+    tests.push(Test::new(
+        "remote::differs_gigabyte_without_rights",
+        120,
+        "a debugger that reads a mapping of device-dax with pages of 1 GiB and PROT_NONE does not get its bytes, but \
+         takes a fault again and again until it is killed",
+        gigabyte_without_rights,
+    ));
+    tests
+}
+
+/// The owner of a mapping, in another process: it does one thing after the other
+/// when it is told to.
+struct Steps {
+    go: Gate,
+    done: Gate,
+}
+
+impl Steps {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            go: Gate::new()?,
+            done: Gate::new()?,
+        })
+    }
+
+    /// In the owner: the thing is done; waits for the next.
+    fn did(&self) -> Result<()> {
+        self.done.open()?;
+        self.go.pass()
+    }
+
+    /// Waits for the owner's first thing.
+    fn begin(&self) -> Result<()> {
+        self.done.pass()
+    }
+
+    /// Lets the owner do its next thing.
+    fn next(&self) -> Result<()> {
+        self.last()?;
+        self.done.pass()
+    }
+
+    /// Lets the owner end.
+    fn last(&self) -> Result<()> {
+        self.go.open()
+    }
+}
+
+/// An errno, or none.
+fn errno_of<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|e| e.raw_os_error())
+}
+
+fn rights(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let map = target.map(LEN)?;
+    let addr = map.addr();
+    let (first, second) = (data::bytes(201, LEN), data::bytes(202, LEN));
+    let unit = match target.is_fsdax() {
+        true => PAGE,
+        false => want.align as usize,
+    };
+    // Inside the second table of ptes where it can be; a large page is protected as a whole.
+    let border = match unit {
+        PAGE => HUGE + 5 * PAGE,
+        HUGE => HUGE,
+        _ => map.len(),
+    };
+    let steps = Steps::new()?;
+    let child = spawn(|| {
+        map.write(0, &first);
+        // New entries, for reading.
+        map.advise(0, map.len(), libc::MADV_DONTNEED)
+            .context("MADV_DONTNEED")?;
+        for at in (0..LEN).step_by(PAGE) {
+            map.peek(at);
+        }
+        steps.did()?;
+        map.require(0, &second, "what the other process wrote")?;
+        map.protect(0, map.len(), libc::PROT_NONE)
+            .context("mprotect")?;
+        steps.did()?;
+        map.protect(0, map.len(), libc::PROT_READ | libc::PROT_WRITE)
+            .context("mprotect")?;
+        map.require(0, &second, "the mapping with its rights back")?;
+        if border < map.len() {
+            map.protect(border, map.len() - border, libc::PROT_READ)
+                .context("mprotect")?;
+        }
+        steps.did()
+    })?;
+    let pid = child.pid();
+    let whole = map.len();
+    drop(map);
+    let buffer = Mapping::anonymous(LEN)?;
+    let memory = open_rw(format!("/proc/{pid}/mem").as_ref(), false)?;
+
+    steps.begin()?;
+    let n = cross_copy(pid, &buffer, addr, LEN, false).context("process_vm_readv")?;
+    ensure!(n == LEN, "process_vm_readv moved {n} of {LEN} bytes");
+    buffer.require(0, &first, "what was read")?;
+    buffer.write(0, &second);
+    let n = cross_copy(pid, &buffer, addr, LEN, true).context("process_vm_writev")?;
+    ensure!(n == LEN, "process_vm_writev moved {n} of {LEN} bytes");
+
+    steps.next()?;
+    for write in [false, true] {
+        let errno = errno_of(cross_copy(pid, &buffer, addr, LEN, write));
+        ensure!(
+            errno == Some(libc::EFAULT),
+            "a copy (write: {write}) of memory without rights gives {errno:?}, not EFAULT"
+        );
+    }
+    // A whole page of 1 GiB has a test of its own.
+    if want.align < GIB {
+        debugger_reads(&memory, addr, &second)?;
+    }
+    let errno = errno_of(memory.write_at(&first[..PAGE], addr as u64));
+    ensure!(
+        errno == Some(libc::EIO),
+        "/proc/PID/mem writes to a shared mapping without rights: {errno:?}, not EIO"
+    );
+
+    steps.next()?;
+    if border < whole {
+        buffer.write(0, &second);
+        let n = cross_copy(pid, &buffer, addr, LEN, true).context("process_vm_writev")?;
+        ensure!(
+            n == border.min(LEN),
+            "process_vm_writev moved {n} bytes of {LEN}, of which {border} can be written to"
+        );
+        let n = cross_copy(pid, &buffer, addr, LEN, false).context("process_vm_readv")?;
+        ensure!(n == LEN, "process_vm_readv moved {n} of {LEN} bytes");
+        buffer.require(0, &second, "what was read over the border")?;
+    }
+    steps.last()?;
+    child.join(20, "the owner of the mapping")?;
+    require_unpinned("the copies")?;
+    let map = target.map(LEN)?;
+    map.peek(0);
+    idle(&map, LEN, folio(want))?;
+    drop(map);
+    target.finish()?;
+    Ok(format!("{LEN} bytes, rights end at {border:#x}"))
+}
+
+/// A debugger reads memory to which its owner has no rights at the moment.
+fn debugger_reads(memory: &File, addr: usize, expected: &[u8]) -> Result<()> {
+    let mut got = vec![0; expected.len()];
+    memory
+        .read_exact_at(&mut got, addr as u64)
+        .context("/proc/PID/mem of memory without rights")?;
+    match data::first_difference(expected, &got) {
+        None => Ok(()),
+        Some(diff) => bail!("/proc/PID/mem of memory without rights: {diff}"),
+    }
+}
+
+/// In C there is no end to that: the entry is not present for the walk, and is for
+/// the fault.
+fn gigabyte_without_rights() -> Result<String> {
+    let want = want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi);
+    let target = Target::create(&want, LEN as u64)?;
+    let map = target.map(LEN)?;
+    let bytes = data::bytes(241, LEN);
+    let steps = Steps::new()?;
+    let owner = spawn(|| {
+        map.write(0, &bytes);
+        map.protect(0, map.len(), libc::PROT_NONE)
+            .context("mprotect")?;
+        steps.did()
+    })?;
+    steps.begin()?;
+    let pid = owner.pid();
+    let debugger = spawn(|| {
+        let memory = File::open(format!("/proc/{pid}/mem")).context("/proc/PID/mem")?;
+        debugger_reads(&memory, map.addr(), &bytes)
+    })?;
+    debugger.join(10, "reading 1 GiB without rights through /proc/PID/mem")?;
+    steps.last()?;
+    owner.join(20, "the owner of the mapping")?;
+    drop(map);
+    let map = target.map(LEN)?;
+    map.peek(0);
+    idle(&map, LEN, folio(&want))?;
+    drop(map);
+    target.finish()?;
+    Ok(format!("{LEN} bytes"))
+}
+
+/// The size of the folios of a namespace: those of fsdax are pages.
+fn folio(want: &Want) -> usize {
+    match want.mode {
+        Mode::Fsdax => PAGE,
+        Mode::Devdax => want.align as usize,
+    }
+}
+
+fn populate(want: &Want) -> Result<String> {
+    let target = Target::create(want, LEN as u64)?;
+    let bytes = data::bytes(211, LEN);
+    let map = target.map(LEN)?;
+    map.write(0, &bytes);
+    drop(map);
+    // The whole, and a part with odd ends; what is not there, what is, and what has to become
+    // writable.
+    for (at, len) in [(0, LEN), (3 * PAGE, HUGE + 2 * PAGE)] {
+        let map = target.map(LEN)?;
+        let advise = |advice, name| map.advise(at, len, advice).context(name);
+        for _ in 0..2 {
+            advise(libc::MADV_POPULATE_READ, "MADV_POPULATE_READ")?;
+        }
+        for _ in 0..2 {
+            advise(libc::MADV_POPULATE_WRITE, "MADV_POPULATE_WRITE")?;
+        }
+        map.require(0, &bytes, "the mapping after MADV_POPULATE_WRITE")?;
+        drop(map);
+        for touched in [false, true] {
+            let map = target.map(LEN)?;
+            if touched {
+                map.prefault_write(PAGE);
+            }
+            let from = (map.addr() + at) as *const libc::c_void;
+            // SAFETY: a part of the mapping, which it does not change.
+            let rc = unsafe { libc::mlock(from, len) };
+            ensure!(
+                rc == 0,
+                "mlock (touched: {touched}): {}",
+                io::Error::last_os_error()
+            );
+            map.require(0, &bytes, "the locked mapping")?;
+        }
+        // A read-only mapping, for writing: refused, and nothing is left.
+        let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
+        let errno = errno_of(map.advise(at, len, libc::MADV_POPULATE_WRITE));
+        ensure!(
+            errno == Some(libc::EINVAL),
+            "MADV_POPULATE_WRITE of a read-only mapping gives {errno:?}, not EINVAL"
+        );
+        map.advise(at, len, libc::MADV_POPULATE_READ)
+            .context("MADV_POPULATE_READ")?;
+        idle(&map, LEN, folio(want))?;
+    }
+    require_unpinned("populating")?;
+    target.finish()?;
+    Ok(String::new())
+}
+
+/// Single pages, because a page may not be held across the teardown: see
+/// `teardown.rs`.
+fn teardown(want: &Want) -> Result<String> {
+    const ROUNDS: u64 = 4;
+    super::teardown::require_no_preemption()?;
+    let mut namespace = Namespace::create(want)?;
+    let bytes = data::bytes(221, LEN);
+    let mut total = 0;
+    for round in 0..ROUNDS {
+        let node = namespace.node()?;
+        let counts = Mapping::shared_memory(PAGE)?;
+        let len = LEN.next_multiple_of(want.align as usize);
+        let space = Mapping::reserve(len, (want.align as usize).max(HUGE))?;
+        let (mapped, gone, reading) = (Gate::new()?, Gate::new()?, Gate::new()?);
+        let owner = spawn(|| {
+            let file = open_rw(&node, false)?;
+            space.renew(&file, 0, len).context("mmap")?;
+            space.write(0, &bytes);
+            drop(file);
+            mapped.open()?;
+            gone.pass()
+        })?;
+        mapped.pass()?;
+        let pid = owner.pid();
+        let reader = spawn(|| {
+            reading.open()?;
+            let (taken, refused) = read_until_gone(pid, space.addr(), &bytes)?;
+            counts.write(0, &taken.to_le_bytes());
+            counts.write(8, &refused.to_le_bytes());
+            Ok(())
+        })?;
+        reading.pass()?;
+        std::thread::sleep(Duration::from_millis(60 + 41 * round));
+        namespace.disable()?;
+        reader.join(60, "the reading process")?;
+        gone.open()?;
+        owner.join(20, "the owner of the mapping")?;
+        let word = |at| {
+            let mut word = [0; 8];
+            counts.read(at, &mut word);
+            u64::from_le_bytes(word)
+        };
+        ensure!(
+            word(0) > 0 && word(8) > 0,
+            "round {round} proves nothing: {} pages read, {} refused",
+            word(0),
+            word(8)
+        );
+        total += word(0);
+        require_unpinned("the reads")?;
+        namespace.enable()?;
+        let file = open_rw(&namespace.node()?, false)?;
+        let map = Mapping::shared(&file, 0, len, (want.align as usize).max(HUGE))?;
+        map.peek(0);
+        idle(&map, LEN, folio(want))?;
+    }
+    namespace.destroy()?;
+    Ok(format!("{ROUNDS} rounds, {total} pages read"))
+}
+
+/// Reads single pages in two ways, until so many in a row were refused that none
+/// is left. Returns how many were read, and how many not.
+fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
+    let (mut taken, mut refused, mut row) = (0, 0, 0);
+    let limit = Instant::now() + patient(Duration::from_secs(50));
+    let memory = File::open(format!("/proc/{pid}/mem")).context("/proc/PID/mem")?;
+    let buffer = Mapping::anonymous(PAGE)?;
+    let mut got = vec![0; PAGE];
+    let mut page = 0;
+    while row < 2 * LEN / PAGE {
+        ensure!(
+            Instant::now() < limit,
+            "pages could be read to the end of the wait, although the device was to be disabled"
+        );
+        page = (page + 7) % (LEN / PAGE);
+        let at = page * PAGE;
+        // Both directions' buffers are there: nothing sleeps while a page is held.
+        buffer.poke(0, 0);
+        let (read, gone) = match page % 2 {
+            0 => {
+                let read = cross_copy(pid, &buffer, addr + at, PAGE, false);
+                buffer.read(0, &mut got);
+                (read, libc::EFAULT)
+            }
+            _ => (memory.read_at(&mut got, (addr + at) as u64), libc::EIO),
+        };
+        match read {
+            Ok(PAGE) => {
+                if let Some(diff) = data::first_difference(&bytes[at..at + PAGE], &got) {
+                    bail!("the page at {at:#x}: {diff}");
+                }
+                (taken, row) = (taken + 1, 0);
+            }
+            Ok(n) => bail!("{n} bytes of a page were read"),
+            Err(e) if e.raw_os_error() == Some(gone) => (refused, row) = (refused + 1, row + 1),
+            Err(e) => return Err(e).context("reading a page during teardown"),
+        }
+    }
+    Ok((taken, refused))
+}
+
+/// A filesystem outlives its device, and so do entries for reading. The device
+/// comes back before they go, so that the kernel finds its pages when they do.
+fn dead_page_map() -> Result<String> {
+    const PAGES: usize = 16;
+    let want = want(Mode::Fsdax, 4 * KIB, Map::Mem, Bus::Acpi);
+    let target = Target::create(&want, LEN as u64)?;
+    let bytes = data::bytes(231, PAGES * PAGE);
+    let map = target.map(LEN)?;
+    map.write(0, &bytes);
+    target.file.sync_all().context("fsync")?;
+    let node = target.namespace.node()?;
+    let disk = node.file_name().context("no name")?.to_string_lossy();
+    let device = pmem::device_of(&disk)?;
+    let steps = Steps::new()?;
+    let owner = spawn(|| {
+        for at in (0..PAGES * PAGE).step_by(PAGE) {
+            map.peek(at);
+        }
+        steps.did()
+    })?;
+    steps.begin()?;
+    pmem::bind("unbind", &device)?;
+    let reader = spawn(|| {
+        let buffer = Mapping::anonymous(PAGES * PAGE)?;
+        let errno = errno_of(cross_copy(
+            owner.pid(),
+            &buffer,
+            map.addr(),
+            PAGES * PAGE,
+            false,
+        ));
+        ensure!(
+            errno == Some(libc::EFAULT),
+            "process_vm_readv() of pages whose device is gone gives {errno:?}, not EFAULT"
+        );
+        Ok(())
+    })?;
+    // A reader that is still at it is killed when it is dropped, and then the page tables go.
+    let outcome = reader.join(5, "process_vm_readv() of pages whose device is gone");
+    let back = pmem::bind("bind", &device).and_then(|()| system::wait_for_node(&node));
+    steps.last()?;
+    let end = owner.join(20, "the owner of the mapping");
+    back?;
+    outcome?;
+    end?;
+    drop(map);
+    require_unpinned("reading")?;
+    target.finish()?;
+    Ok(format!("{PAGES} pages"))
+}
