@@ -170,7 +170,7 @@ impl Locked {
         if flags & bindings::FOLL_TOUCH != 0 {
             self.touch(entry, write);
         }
-        let pages = self.pages(entry, run.wanted as usize);
+        let pages = self.pages(entry, run.wanted);
         if flags & (bindings::FOLL_GET | bindings::FOLL_PIN) == 0 {
             // CAST: At most 2^18.
             run.taken = pages as c_uint;

@@ -241,8 +241,8 @@ impl Frames {
 ///
 /// # Invariants
 ///
-/// It is a leaf, for [`Frames`] or for a part of them. Memory with a page map is marked as such; other frames are special, so that nobody
-/// looks for a `struct page` that keeps them.
+/// It is a leaf, for [`Frames`] or for a part of them. Memory with a page map is marked as such;
+/// other frames are special, so that nobody looks for a `struct page` that keeps them.
 ///
 /// # Examples
 ///

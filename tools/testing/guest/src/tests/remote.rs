@@ -62,11 +62,11 @@ pub fn tests() -> Vec<Test> {
         teardown,
     ));
     tests.push(Test::new(
-        "remote::differs_dead_page_map",
+        "remote::device-gone",
         120,
-        "reading a 4 KiB mapping of a file whose device is gone does not fail with EFAULT, as it does for 2 MiB, \
-         but takes the fault again and again until the reader is killed",
-        dead_page_map,
+        "reading a process's mapping of a file whose device is gone does not fail with EFAULT, but gives bytes, or \
+         takes the fault again and again until the reader is killed",
+        device_gone,
     ));
     tests.push(Test::new(
         "remote::differs_gigabyte_without_rights",
@@ -417,9 +417,9 @@ fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
     Ok((taken, refused))
 }
 
-/// A filesystem outlives its device, and so do entries for reading. The device
-/// comes back before they go, so that the kernel finds its pages when they do.
-fn dead_page_map() -> Result<String> {
+/// A filesystem outlives its device. The device comes back before the filesystem
+/// goes, so that the kernel finds the pages of its files then.
+fn device_gone() -> Result<String> {
     const PAGES: usize = 16;
     let want = want(Mode::Fsdax, 4 * KIB, Map::Mem, Bus::Acpi);
     let target = Target::create(&want, LEN as u64)?;
