@@ -146,9 +146,11 @@ fn pmd() -> Result<String> {
         ensure!(result.passed, "dax-pmd failed: {}", result.output);
     }
     let faults = trace.take()?;
+    // The last case touches a page that it has poisoned: with the lock of the
+    // area, and once more with that of the address space.
     ensure!(
-        faults.pmd >= 10 && faults.pmd_fallback == 0,
-        "ten faults of 2 MiB at least were expected, and none that falls back: {faults:?}"
+        faults.pmd >= 10 && faults.pmd_fallback <= 2,
+        "ten faults of 2 MiB at least were expected, and none that falls back but at the poison: {faults:?}"
     );
     drop(trace);
     target.finish()?;

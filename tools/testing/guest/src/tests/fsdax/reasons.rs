@@ -122,6 +122,8 @@ impl Books {
     /// `touch` makes a fault that falls back for `reason`: once, or again when
     /// the kernel retries it.
     fn require(&self, reason: &str, file: &File, touch: impl FnOnce()) -> Result<()> {
+        // `touch` may leave the file without attributes.
+        let ino = format!("ino {:#x}", file.metadata().context("fstat")?.ino());
         let before = Counters::read(self.device)?;
         self.trace.take_text()?;
         touch();
@@ -138,7 +140,6 @@ impl Books {
             "a fallback for {reason} was provoked, {counted:?} were counted"
         );
         let text = self.trace.take_text()?;
-        let ino = format!("ino {:#x}", file.metadata().context("fstat")?.ino());
         let told: Vec<&str> = text.lines().filter(|l| l.contains(EVENT)).collect();
         let reason = format!("reason {reason}");
         let right = |line: &&str| line.trim_end().ends_with(&reason) && line.contains(&ino);
@@ -231,14 +232,15 @@ fn refused(place: &Place) -> Result<String> {
     let file = ground.written("data", &data::bytes(3, LEN))?;
     let map = large(&file, LEN)?;
     map.peek(0);
-    go_down(&ground)?;
     let mut got = Ok(None);
     books.require("other", &file, || {
-        got = signal_of(|| {
-            // Rust's own handler has the access repeated.
-            // SAFETY: no handler at all.
-            unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
-            map.peek(HUGE);
+        got = go_down(&ground).and_then(|()| {
+            signal_of(|| {
+                // Rust's own handler has the access repeated.
+                // SAFETY: no handler at all.
+                unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+                map.peek(HUGE);
+            })
         });
     })?;
     ensure!(
