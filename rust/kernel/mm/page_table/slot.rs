@@ -173,7 +173,7 @@ impl<'a, L: Upper> Slot<'a, L> {
     #[inline]
     pub fn peek(self) -> Entry<L> {
         // SAFETY: By the invariant the entry is there; it is read once, as a whole.
-        Entry::new(unsafe { self.entry.read_volatile() })
+        Entry::new(unsafe { self.entry.as_ptr().read_volatile() })
     }
 
     /// Locks the table. Spins.
@@ -237,7 +237,7 @@ impl<L: Level> Locked<'_, L> {
         } else {
             // SAFETY: By the invariants of both types. Processors, which read it at any time, find
             // the one word or the other.
-            unsafe { slot.entry.write_volatile(entry.bits()) };
+            unsafe { slot.entry.as_ptr().write_volatile(entry.bits()) };
         }
     }
 }
@@ -262,7 +262,7 @@ impl<'a, L: Level> Found<'a, L> {
     #[inline]
     fn read(locked: Locked<'a, L>) -> Self {
         // SAFETY: By the invariant the entry is there. Processors may set bits at any time.
-        let entry = Entry::new(unsafe { locked.slot.entry.read_volatile() });
+        let entry = Entry::new(unsafe { locked.slot.entry.as_ptr().read_volatile() });
         match entry.is_none() {
             true => Self::Vacant(Vacant(locked)),
             false => Self::Occupied(Occupied { locked, entry }),
