@@ -326,7 +326,7 @@ impl Lane {
             }
         }
         if let Some(diff) = data::first_difference(&want, &got) {
-            bail!("{diff}; {durable} records of it are durable, of {plan:x?}");
+            bail!("{diff}; durable are {:x?}, in this order", &plan[..durable]);
         }
         large(&file, LEN)?.require(0, &want, "the same file, mapped")
     }
