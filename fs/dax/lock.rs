@@ -95,7 +95,7 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
         self.walk.prepare_split(ours.locked())?;
         let mut tree = self.walk.lock();
         tree.split();
-        for page in (first..).take(huge.size().pages()) {
+        for page in (0..huge.size().pages()).map(|n| first.wrapping_add(n)) {
             tree.set(page);
             if let (Some(entry), true) = (part(page), page != index) {
                 tree.replace(entry);

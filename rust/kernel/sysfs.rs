@@ -150,8 +150,13 @@ impl<D: DeviceData<T>, T: 'static, G: Group<T>> Tables<D, T, G> {
         buffer: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: The caller's promise.
-        let (data, text) = unsafe { (D::data(device), CStr::from_char_ptr(buffer)) };
+        // SAFETY: The caller's promise. What was written ends at its first zero, if it has one, else
+        // at the one that C put behind it: less than a page. (OVERFLOW, therefore.)
+        let (data, text) = unsafe {
+            let length = bindings::strlen(buffer).wrapping_add(1);
+            let bytes = core::slice::from_raw_parts(buffer.cast(), length);
+            (D::data(device), CStr::from_bytes_with_nul_unchecked(bytes))
+        };
         from_result(|| {
             G::File::store(data, text)?;
             Ok(len as isize)

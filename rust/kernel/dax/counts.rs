@@ -89,7 +89,7 @@ impl Event {
             Self::Page => 0,
             Self::Huge => 1,
             // OVERFLOW: A small number.
-            Self::Fallback(reason) => 2 + reason as usize,
+            Self::Fallback(reason) => (reason as usize).wrapping_add(2),
         }
     }
 }
@@ -204,7 +204,10 @@ impl Place {
         // SAFETY: The numbers of a place.
         unsafe { bindings::dax_fault_counts_clear(first as _, COUNTS as _) };
         let mut name = [0u8; 16];
-        for (to, from) in name.iter_mut().zip(inode.filesystem_name().as_bytes()) {
+        for (to, from) in name
+            .iter_mut()
+            .zip(inode.filesystem_name().as_bytes_with_nul())
+        {
             *to = *from;
         }
         for (to, from) in self.name.iter().zip(name.chunks_exact(8)) {

@@ -115,7 +115,16 @@ impl Inode {
     /// The name of the filesystem's type.
     pub fn filesystem_name(&self) -> &CStr {
         // SAFETY: By the invariant the filesystem stays, and its type has a name.
-        unsafe { CStr::from_char_ptr((*(*(*self.as_raw()).i_sb).s_type).name) }
+        let (name, len) = unsafe {
+            let name = (*(*(*self.as_raw()).i_sb).s_type).name;
+            (name, bindings::strlen(name))
+        };
+        // OVERFLOW: A string does not fill the memory.
+        // SAFETY: That many bytes, of which the last alone is zero; a type does not change its name.
+        unsafe {
+            let bytes = core::slice::from_raw_parts(name.cast(), len.wrapping_add(1));
+            CStr::from_bytes_with_nul_unchecked(bytes)
+        }
     }
 
     /// Reports if the inode is not locked as it has to be for reading or writing its data. C:

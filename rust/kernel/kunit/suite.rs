@@ -60,6 +60,7 @@ unsafe impl Sync for Suite {}
 
 impl Suite {
     /// A suite of the given name, which C keeps in 256 bytes.
+    #[inline]
     pub const fn new(name: &'static str, cases: *mut bindings::kunit_case) -> Self {
         let bytes = name.as_bytes();
         // SAFETY: All fields are integers, arrays of bytes, and pointers or functions that may be

@@ -97,13 +97,14 @@ unsafe fn descend(head: *const *mut c_void, index: usize) -> usize {
         // A tree without nodes has one entry, at 0.
         return if index == 0 { word } else { 0 };
     };
+    // OVERFLOW: A level's shift is less than the bits of an index.
     // SAFETY: A node is initialised before it can be reached, and its level does not change.
     let mut shift = unsafe { addr_of!((*node).shift).read() };
-    if index >> shift >= SLOTS {
+    if index.wrapping_shr(shift.into()) >= SLOTS {
         return 0;
     }
     loop {
-        let slot = (index >> shift) % SLOTS;
+        let slot = index.wrapping_shr(shift.into()) % SLOTS;
         // SAFETY: A slot of a node that is there.
         word = unsafe { slot_of(node, slot) };
         if let Some(first) = to_sibling(word) {

@@ -25,11 +25,11 @@ mod facts;
 mod intended;
 mod layout;
 mod modules;
-mod objects;
+pub mod objects;
 mod prototypes;
 mod report;
 mod running;
-mod symbols;
+pub mod symbols;
 
 use std::collections::BTreeMap;
 use std::fs;

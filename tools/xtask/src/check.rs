@@ -2,7 +2,8 @@
 
 //! `make check`: every test of the project on one kernel.
 //!
-//! On the host: formatting, lints, documentation, the harness's own tests.
+//! On the host: formatting, lints, documentation, the harness's own tests, and
+//! whether what was built could panic.
 //! Then the kernel is booted. The first boot runs KUnit: what is built in runs
 //! before the init, the suites in modules when they are loaded. Two have the
 //! same NVDIMMs: the second of them must find what the first wrote. So have the
@@ -27,6 +28,7 @@ use crate::leaks::Leaks;
 use crate::lint;
 use crate::options::{GuestOptions, TIMEOUT};
 use crate::outcome::{End, Outcome};
+use crate::panics;
 use crate::paths::Paths;
 use crate::program;
 use crate::progress::seconds;
@@ -48,6 +50,7 @@ pub fn run(paths: &Paths, args: &GuestArgs) -> Result<i32> {
     let mut tally = Tally::default();
     on_host(paths, &mut tally)?;
     let (built, image) = guest::prepare(paths, args.variant)?;
+    no_panics(paths, &built, &mut tally)?;
     in_guest(paths, args, &built, &image, &mut tally)?;
     println!("{}", tally.summary());
     Ok(i32::from(tally.failed > 0))
@@ -92,6 +95,18 @@ fn on_host(paths: &Paths, tally: &mut Tally) -> Result<()> {
     })?;
     let problem = doc::run(paths).err().map(|e| format!("{e:#}"));
     tally.require("lint", "kernel.rustdoc", problem);
+    Ok(())
+}
+
+/// That no function of ours has a way to a Rust panic. Checked where the compiler
+/// optimises for use: the debug kernel has assertions, and C no Rust.
+fn no_panics(paths: &Paths, built: &Built, tally: &mut Tally) -> Result<()> {
+    if built.variant != Variant::Rust {
+        return Ok(());
+    }
+    let places = panics::find(paths, &paths.build(built.variant))?;
+    let problem = (!places.is_empty()).then(|| places.join("; "));
+    tally.require("build", "no panics", problem);
     Ok(())
 }
 

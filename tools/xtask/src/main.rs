@@ -45,6 +45,7 @@ mod nfit;
 mod options;
 mod outcome;
 mod overlay;
+mod panics;
 mod patches;
 mod paths;
 mod program;

@@ -119,10 +119,11 @@ impl Entry {
         (pages, behind)
     }
 
+    /// The first of the two bits that PKRU has for the leaf's protection key: an even number below 32.
     #[inline]
-    const fn protection_key(self) -> u32 {
-        // CAST: Four bits.
-        ((self.0 >> Self::PKEY_SHIFT) & 0xf) as u32
+    const fn pkru_bit(self) -> u32 {
+        // CAST: Five bits.
+        (((self.0 >> Self::PKEY_SHIFT) & 0xf) << 1) as u32
     }
 }
 
@@ -153,6 +154,6 @@ impl Access {
     #[inline]
     pub(crate) const fn is_permitted(self, leaf: Entry) -> bool {
         leaf.0 & self.needed == self.needed
-            && (self.denied == 0 || (self.denied >> (2 * leaf.protection_key())) & 1 == 0)
+            && (self.denied == 0 || self.denied.wrapping_shr(leaf.pkru_bit()) & 1 == 0)
     }
 }

@@ -52,7 +52,7 @@ impl Slot {
     /// The `n`-th entry behind it, in the same table.
     #[inline]
     const fn nth(self, n: usize) -> Self {
-        Self(self.0.wrapping_add(8 * n as u64))
+        Self(self.0.wrapping_add((n as u64).wrapping_mul(8)))
     }
 }
 

@@ -293,10 +293,13 @@ impl<'a> Segment<'a> {
     /// It in parts of at most `size` bytes, with the offset of each.
     pub fn parts(self, size: usize) -> impl Iterator<Item = (usize, Segment<'a>)> {
         let size = size.max(1);
-        (0..self.len).step_by(size).map(move |offset| {
-            let len = size.min(self.len.wrapping_sub(offset));
-            // `offset` is less than `len`, so this is inside.
-            (offset, Self::new(self.start.wrapping_add(offset), len))
+        let mut next = 0;
+        core::iter::from_fn(move || {
+            let offset = next;
+            let len = size.min(self.len.checked_sub(offset)?);
+            // OVERFLOW: Not beyond `self.len`, so this is inside.
+            next = offset.wrapping_add(len);
+            (len != 0).then(|| (offset, Self::new(self.start.wrapping_add(offset), len)))
         })
     }
 }
