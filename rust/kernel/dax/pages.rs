@@ -184,10 +184,7 @@ impl Entry {
 
     /// The first of its pages that somebody has besides the mapping. C: `dax_busy_page()`.
     #[inline]
-    #[expect(
-        clippy::manual_find,
-        reason = "it compares each page with null besides"
-    )]
+    #[expect(clippy::manual_find, reason = "it compares with null besides")]
     pub fn busy_page(self) -> Option<Page> {
         for page in self.pages() {
             if page.is_busy() {
