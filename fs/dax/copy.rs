@@ -28,7 +28,7 @@ pub(crate) fn around(
     length: usize,
     size: usize,
     source: Map<'_>,
-    to: &Direct<'_>,
+    to: Direct<'_>,
 ) -> Result {
     // OVERFLOW: A power of two.
     let head = position as usize & size.wrapping_sub(1);

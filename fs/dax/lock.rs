@@ -143,6 +143,7 @@ pub(crate) enum Unlocked {
 /// Sleeps; the entries of the mapping are unlocked meanwhile.
 ///
 /// The caller locks what is found, or [puts](put) it.
+#[inline(always)]
 pub(crate) fn find_unlocked(tree: &mut Tree<'_, '_>, size: Size) -> Unlocked {
     loop {
         let entry = match tree.find_conflict() {

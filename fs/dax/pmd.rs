@@ -156,7 +156,7 @@ fn map_huge(
             SIZE.bytes(),
             SIZE.bytes(),
             extents.source(),
-            &direct,
+            direct,
         );
         if let Err(error) = copied {
             return Ok(Answer::from_error(error));

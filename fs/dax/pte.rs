@@ -131,7 +131,7 @@ fn map_page(
             PAGE_SIZE,
             PAGE_SIZE,
             extents.source(),
-            &direct,
+            direct,
         );
         if let Err(error) = copied {
             return Answer::from_error(error);

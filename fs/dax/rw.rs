@@ -16,7 +16,7 @@ use kernel::{
     fs::kiocb::Kiocb,
     iomap::{Extents, Flags, Kind, Operations},
     iov_iter::IovIter,
-    page::PAGE_SIZE,
+    page::{PAGE_MASK, PAGE_SIZE},
     signal,
 };
 
@@ -113,7 +113,7 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
         let offset = offset_in_page(position);
         let len = wanted.min(direct.bytes().saturating_sub(offset));
         if cow {
-            result = copy::around(&reader, position, len, PAGE_SIZE, extents.source(), &direct);
+            result = copy::around(&reader, position, len, PAGE_SIZE, extents.source(), direct);
             if result.is_err() {
                 break;
             }
@@ -127,10 +127,10 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
         };
         // OVERFLOW: Not beyond `end`.
         position = position.wrapping_add(copied as i64);
-        if copied == 0 {
-            result = Err(EFAULT);
-        }
         if copied < len || len == 0 {
+            if copied == 0 {
+                result = Err(EFAULT);
+            }
             break;
         }
     }
@@ -155,10 +155,11 @@ fn access<'r>(
     write: bool,
 ) -> Result<(Direct<'r>, Way)> {
     let map = extents.map();
+    // In whole pages, from the beginning of the first. OVERFLOW: A file ends before 2^63.
     let len = offset_in_page(position)
-        .saturating_add(len)
-        .checked_next_multiple_of(PAGE_SIZE)
-        .ok_or(EIO)?;
+        .wrapping_add(len)
+        .wrapping_add(PAGE_SIZE - 1)
+        & PAGE_MASK;
     match reader.access(map, position, len, Mode::Normal) {
         Ok(direct) if write => Ok((direct, Way::Write)),
         Ok(direct) => Ok((direct, Way::Read)),

@@ -88,7 +88,7 @@ fn extent(extents: &Extents<'_>, zeroed: &mut bool) -> Result<u64> {
                 .map_err(as_block_error)?;
             direct.zero(offset, len)?;
             if map.is_shared() {
-                copy::around(&reader, position, len, PAGE_SIZE, source, &direct)?;
+                copy::around(&reader, position, len, PAGE_SIZE, source, direct)?;
             }
             direct.flush(offset, len)?;
         }

@@ -164,6 +164,7 @@ impl Device<'_> {
 ///
 /// `access` is what `device` has answered for `at`, and the device is not killed during `'r`: the
 /// memory is mapped for the kernel, and not null.
+#[derive(Clone, Copy)]
 pub struct Direct<'r> {
     access: Access,
     at: PageOffset,

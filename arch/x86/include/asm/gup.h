@@ -13,27 +13,24 @@
 int gup_fast_walk(pgd_t *pgd, unsigned long start, unsigned long end,
 		  unsigned int flags, struct page **pages);
 
-/* Pages side by side that one call of the slow path takes. */
-struct gup_run {
-	/* How many the caller of GUP wants, from the address on. */
-	unsigned long wanted;
-	/*
-	 * How many were taken, if there is a page; how many are mapped, if it
-	 * is -EEXIST. Not touched by anything else than a devmap leaf.
-	 */
-	unsigned int taken;
-};
-
-/* As follow_page_mask(); the lock of the page table is held. */
+/*
+ * As follow_page_mask() for a leaf of device memory; the lock of the page table
+ * is held. What is wanted ends at end (exclusive). *more is how many pages were
+ * taken behind the one that is returned; or, with -EEXIST, how many are mapped
+ * there. It is 0 before, and stays so for every other answer.
+ */
 struct page *gup_follow_devmap_pte(struct vm_area_struct *vma,
 				   unsigned long addr, pte_t *pte,
-				   unsigned int flags, struct gup_run *run);
+				   unsigned int flags, unsigned long end,
+				   unsigned int *more);
 struct page *gup_follow_devmap_pmd(struct vm_area_struct *vma,
 				   unsigned long addr, pmd_t *pmd,
-				   unsigned int flags, struct gup_run *run);
+				   unsigned int flags, unsigned long end,
+				   unsigned int *more);
 struct page *gup_follow_devmap_pud(struct vm_area_struct *vma,
 				   unsigned long addr, pud_t *pud,
-				   unsigned int flags, struct gup_run *run);
+				   unsigned int flags, unsigned long end,
+				   unsigned int *more);
 
 /* One pin of each page; entries may be NULL. */
 void gup_unpin_pages(struct page **pages, unsigned long npages);

@@ -9,8 +9,8 @@
 //! | answer | C does |
 //! |---|---|
 //! | nothing | a page fault, and comes again |
-//! | a page, and how many from there on were taken | writes them down and goes on behind them |
-//! | `-EEXIST`, and how many there are | the same, if nobody wants references: they are mapped |
+//! | a page, and how many more were taken behind it | writes them down and goes on behind them |
+//! | `-EEXIST`, and how many more there are | the same, if nobody wants references: they are mapped |
 //! | another errno | ends |
 //!
 //! A leaf is taken at once, as far as the caller and the VMA go: ptes side by side as one, as the
@@ -37,6 +37,16 @@ use kernel::{
         prot,
     },
 };
+
+/// What there is at an address.
+enum Followed {
+    /// Nothing that can be had without a page fault.
+    Nothing,
+    /// The first page and how many were taken: at least 1.
+    Taken(*mut bindings::page, usize),
+    /// So many pages, which nobody wants references to: at least 1.
+    Mapped(usize),
+}
 
 /// An entry with `_PAGE_DEVMAP` of a page table whose lock is held, at an address that is followed.
 ///
@@ -77,7 +87,7 @@ impl Locked {
     /// the ptes behind it that go on with what it maps, in this VMA. At least 1.
     #[inline]
     fn pages(&self, entry: Entry, wanted: usize) -> usize {
-        if wanted == 1 {
+        if wanted <= 1 {
             return 1;
         }
         // One without rights is rare, and counts the other way round.
@@ -149,32 +159,30 @@ impl Locked {
     #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
     fn touch_huge(&self, _write: bool) {}
 
-    /// Takes what is wanted of the leaf, and says how much of it in `run`. Null if there has to be a
-    /// page fault first.
+    /// Takes of the leaf what is before `end`.
     ///
     /// # Errors
     ///
-    /// * `EEXIST` if no references are wanted: `run` says how many pages are mapped;
     /// * `EFAULT` if the page map is dying or gone;
     /// * why pages of this page map are [`Refused`](kernel::mm::gup::Refused);
     /// * `EINVAL` if `flags` want two kinds of references.
-    fn follow(&self, flags: u32, run: &mut bindings::gup_run) -> Result<*mut bindings::page> {
+    fn follow(&self, flags: u32, end: u64) -> Result<Followed> {
         let entry = self.entry();
         let write = flags & bindings::FOLL_WRITE != 0;
         // C looked at the entry without the lock, and may have done so some time ago.
         let there =
             entry.has(Entry::PRESENT | Entry::NO_RIGHTS | Entry::LARGE) && entry.has(Entry::DEVMAP);
         if !there || (write && !entry.is_writable()) {
-            return Ok(ptr::null_mut());
+            return Ok(Followed::Nothing);
         }
         if flags & bindings::FOLL_TOUCH != 0 {
             self.touch(entry, write);
         }
-        let pages = self.pages(entry, run.wanted);
+        let wanted = end.wrapping_sub(self.address) >> PTE_SHIFT;
+        // CAST: At most 2^52.
+        let pages = self.pages(entry, wanted as usize);
         if flags & (bindings::FOLL_GET | bindings::FOLL_PIN) == 0 {
-            // CAST: At most 2^18.
-            run.taken = pages as c_uint;
-            return Err(EEXIST);
+            return Ok(Followed::Mapped(pages));
         }
         let Some(request) = Request::from_flags(flags) else {
             kernel::warn_once!("gup: flags {flags:#x} do not say how to take pages");
@@ -187,9 +195,7 @@ impl Locked {
             true => take::<true>(pfn, pages, request)?,
             false => take::<false>(pfn, pages, request)?,
         };
-        // CAST: As above.
-        run.taken = taken as c_uint;
-        Ok(first)
+        Ok(Followed::Taken(first, taken))
     }
 }
 
@@ -216,21 +222,17 @@ fn take<const PIN: bool>(
 ///
 /// As [`gup_follow_devmap_pte`] and the others ask for; `slot` is of the level that maps from bit
 /// `shift` on.
+#[inline]
 unsafe fn follow(
     vma: *mut bindings::vm_area_struct,
     address: c_ulong,
     (slot, shift): (*mut u64, u32),
     flags: c_uint,
-    run: *mut bindings::gup_run,
+    end: c_ulong,
+    more: *mut c_uint,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise; none of the three is null.
-    let (vma, run, first) = unsafe {
-        (
-            NonNull::new_unchecked(vma),
-            &mut *run,
-            NonNull::new_unchecked(slot),
-        )
-    };
+    // SAFETY: The caller's promise; neither is null.
+    let (vma, first) = unsafe { (NonNull::new_unchecked(vma), NonNull::new_unchecked(slot)) };
     // INVARIANT: The caller's promise; the value does not outlive this call.
     let leaf = Locked {
         first,
@@ -239,8 +241,16 @@ unsafe fn follow(
         // The caller of GUP may mean any byte of the page.
         address: address as u64 & !(bindings::PAGE_SIZE as u64 - 1),
     };
-    leaf.follow(flags, run)
-        .unwrap_or_else(|error| error.to_ptr())
+    let (answer, pages) = match leaf.follow(flags, end as u64) {
+        Ok(Followed::Nothing) => return ptr::null_mut(),
+        Ok(Followed::Taken(first, pages)) => (first, pages),
+        Ok(Followed::Mapped(pages)) => (EEXIST.to_ptr(), pages),
+        Err(error) => return error.to_ptr(),
+    };
+    // CAST: At most 2^18. OVERFLOW: At least 1.
+    // SAFETY: It is the caller's.
+    unsafe { more.write(pages.wrapping_sub(1) as c_uint) };
+    answer
 }
 
 /// Takes the pages that ptes of a device map from `address` on.
@@ -248,17 +258,18 @@ unsafe fn follow(
 /// # Safety
 ///
 /// The lock of the mm is held for reading at least, and the one of this page table; `pte` points to
-/// the entry for `address`, which is in `vma`; `run` is the caller's.
+/// the entry for `address`, which is in `vma`; `end` is behind it, and `more` is the caller's.
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pte(
     vma: *mut bindings::vm_area_struct,
     address: c_ulong,
     pte: *mut bindings::pte_t,
     flags: c_uint,
-    run: *mut bindings::gup_run,
+    end: c_ulong,
+    more: *mut c_uint,
 ) -> *mut bindings::page {
     // SAFETY: The caller's promise.
-    unsafe { follow(vma, address, (pte.cast(), PTE_SHIFT), flags, run) }
+    unsafe { follow(vma, address, (pte.cast(), PTE_SHIFT), flags, end, more) }
 }
 
 /// Takes the pages that a pmd of a device maps from `address` on. C: `follow_devmap_pmd()`.
@@ -273,10 +284,11 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pmd(
     address: c_ulong,
     pmd: *mut bindings::pmd_t,
     flags: c_uint,
-    run: *mut bindings::gup_run,
+    end: c_ulong,
+    more: *mut c_uint,
 ) -> *mut bindings::page {
     // SAFETY: The caller's promise.
-    unsafe { follow(vma, address, (pmd.cast(), PMD_SHIFT), flags, run) }
+    unsafe { follow(vma, address, (pmd.cast(), PMD_SHIFT), flags, end, more) }
 }
 
 /// Takes the pages that a pud of a device maps from `address` on. C: a part of `follow_huge_pud()`.
@@ -290,8 +302,9 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pud(
     address: c_ulong,
     pud: *mut bindings::pud_t,
     flags: c_uint,
-    run: *mut bindings::gup_run,
+    end: c_ulong,
+    more: *mut c_uint,
 ) -> *mut bindings::page {
     // SAFETY: The caller's promise.
-    unsafe { follow(vma, address, (pud.cast(), PUD_SHIFT), flags, run) }
+    unsafe { follow(vma, address, (pud.cast(), PUD_SHIFT), flags, end, more) }
 }
