@@ -126,9 +126,15 @@ pub fn named_in_sources(build: &Path) -> Result<BTreeSet<String>> {
     for path in sources {
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        names.extend(mention.captures_iter(&text).map(|c| c[1].to_owned()));
+        names.extend(mention.captures_iter(&text).map(|c| named_in_c(&c[1])));
     }
     Ok(names)
+}
+
+/// A struct that has no name in C is compared as a part of the one around it.
+fn named_in_c(name: &str) -> String {
+    let (outer, _) = name.split_once("__bindgen_ty_").unwrap_or((name, ""));
+    outer.to_owned()
 }
 
 fn kbuild_file() -> String {
@@ -262,6 +268,15 @@ fn facts(rows: &[Row], table: &[u64]) -> Result<Facts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn structs_without_a_name() {
+        assert_eq!(
+            named_in_c("pcpu_hot__bindgen_ty_1__bindgen_ty_1"),
+            "pcpu_hot"
+        );
+        assert_eq!(named_in_c("xa_node"), "xa_node");
+    }
 
     fn rows() -> Vec<Row> {
         let bindings = Bindings::parse(
