@@ -7,7 +7,7 @@
 //! filesystem gets its place with its first fault, and keeps it, so that its numbers can be read
 //! when it is not mounted any more. When another filesystem has the device, its numbers begin anew.
 
-use crate::{bindings, fs::inode::Inode};
+use crate::{bindings, fs::inode::Inode, percpu};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many filesystems there is room for. Those that come later are not counted.
@@ -143,16 +143,10 @@ pub fn count(inode: &Inode, event: Event) {
 fn add(place: usize, event: Event) {
     // OVERFLOW: Within the array, as places and columns are within theirs.
     let index = place.wrapping_mul(COUNTS).wrapping_add(event.column());
-    // SAFETY: An element of a per-CPU array: one instruction, so on one CPU. Nobody else writes to
-    // this CPU's numbers but who clears them, and that may lose a count.
-    unsafe {
-        core::arch::asm!(
-            "incq %gs:{counts}(,{index},8)",
-            counts = sym bindings::dax_fault_counts,
-            index = in(reg) index,
-            options(att_syntax, nostack),
-        )
-    };
+    let counts = core::ptr::addr_of!(bindings::dax_fault_counts) as usize;
+    // SAFETY: An element of a per-CPU array. Nobody else writes to this CPU's numbers but who clears
+    // them, and that may lose a count.
+    unsafe { percpu::increment(counts.wrapping_add(index.wrapping_mul(8))) };
 }
 
 #[cold]

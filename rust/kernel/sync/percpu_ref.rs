@@ -23,6 +23,7 @@ use super::rcu;
 use crate::{
     bindings,
     error::{to_result, Result},
+    percpu,
     types::Opaque,
 };
 use core::ptr::addr_of;
@@ -117,7 +118,7 @@ impl PercpuRef {
             return self.try_get_live_slow();
         };
         // SAFETY: The offset of this count's counter, which the read-side section keeps that.
-        unsafe { this_cpu_inc(counter) };
+        unsafe { percpu::increment(counter) };
         true
     }
 
@@ -151,7 +152,7 @@ impl PercpuRef {
         let guard = rcu::read_lock();
         match self.percpu_counter(&guard) {
             // SAFETY: The offset of this count's counter, which the read-side section keeps that.
-            Some(counter) => unsafe { this_cpu_dec(counter) },
+            Some(counter) => unsafe { percpu::decrement(counter) },
             // SAFETY: As the caller says.
             None => unsafe { self.put_many_slow(1) },
         }
@@ -198,45 +199,4 @@ impl PercpuRef {
     pub fn is_dying(&self) -> bool {
         self.mode() & DEAD != 0
     }
-}
-
-/// Adds one to a counter of this CPU. C: `this_cpu_inc()`.
-///
-/// One instruction that addresses relative to this CPU's segment base, so that a migration or an
-/// interrupt before or after it does no harm. On one CPU the offset is the address.
-///
-/// # Safety
-///
-/// `counter` is the per-CPU offset of a counter.
-#[inline(always)]
-unsafe fn this_cpu_inc(counter: usize) {
-    // SAFETY: The caller's promise.
-    #[cfg(CONFIG_SMP)]
-    unsafe {
-        core::arch::asm!("inc qword ptr gs:[{}]", in(reg) counter, options(nostack))
-    };
-    // SAFETY: The caller's promise.
-    #[cfg(not(CONFIG_SMP))]
-    unsafe {
-        core::arch::asm!("inc qword ptr [{}]", in(reg) counter, options(nostack))
-    };
-}
-
-/// Subtracts one from a counter of this CPU. C: `this_cpu_dec()`. See [`this_cpu_inc`].
-///
-/// # Safety
-///
-/// `counter` is the per-CPU offset of a counter.
-#[inline(always)]
-unsafe fn this_cpu_dec(counter: usize) {
-    // SAFETY: The caller's promise.
-    #[cfg(CONFIG_SMP)]
-    unsafe {
-        core::arch::asm!("dec qword ptr gs:[{}]", in(reg) counter, options(nostack))
-    };
-    // SAFETY: The caller's promise.
-    #[cfg(not(CONFIG_SMP))]
-    unsafe {
-        core::arch::asm!("dec qword ptr [{}]", in(reg) counter, options(nostack))
-    };
 }

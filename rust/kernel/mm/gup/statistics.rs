@@ -8,6 +8,8 @@
 //!
 //! C header: [`include/linux/vmstat.h`](srctree/include/linux/vmstat.h)
 
+#[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
+use crate::percpu;
 use crate::{bindings, irq::IrqsDisabled, mm::folio::MappedPage};
 #[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
 use core::{mem::offset_of, ptr::addr_of};
@@ -111,11 +113,11 @@ fn add_to_this_cpu(
     // SAFETY: Offsets of bytes of this CPU's share. Interrupts are off, so that nothing comes between
     // the reads and the write.
     unsafe {
-        let sum = pages.wrapping_add(this_cpu_read(diff) as usize) as isize;
-        if pages > i8::MAX as usize || sum > this_cpu_read(threshold) as isize {
+        let sum = pages.wrapping_add(percpu::read_byte(diff) as usize) as isize;
+        if pages > i8::MAX as usize || sum > percpu::read_byte(threshold) as isize {
             return false;
         }
-        this_cpu_write(diff, sum as i8);
+        percpu::write_byte(diff, sum as i8);
     }
     true
 }
@@ -129,36 +131,4 @@ fn add_to_this_cpu(
     _irq: IrqsDisabled<'_>,
 ) -> bool {
     false
-}
-
-/// C: `this_cpu_read()` of a byte.
-///
-/// # Safety
-///
-/// `offset` is the per-CPU offset of a byte.
-#[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
-#[inline(always)]
-unsafe fn this_cpu_read(offset: usize) -> i8 {
-    let value: i8;
-    // SAFETY: The caller's promise.
-    unsafe {
-        core::arch::asm!("mov {}, byte ptr gs:[{}]", out(reg_byte) value, in(reg) offset,
-            options(nostack, preserves_flags, readonly))
-    };
-    value
-}
-
-/// C: `this_cpu_write()` of a byte.
-///
-/// # Safety
-///
-/// `offset` is the per-CPU offset of a byte.
-#[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
-#[inline(always)]
-unsafe fn this_cpu_write(offset: usize, value: i8) {
-    // SAFETY: The caller's promise.
-    unsafe {
-        core::arch::asm!("mov byte ptr gs:[{}], {}", in(reg) offset, in(reg_byte) value,
-            options(nostack, preserves_flags))
-    };
 }
