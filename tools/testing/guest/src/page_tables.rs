@@ -28,6 +28,13 @@ pub enum Level {
     Pud,
 }
 
+/// Whether they can be read in a reasonable time. They come with those of the
+/// kernel, and with KASAN those have many millions of entries: minutes, that not
+/// even a signal ends.
+pub fn are_readable() -> Result<bool> {
+    Ok(!system::is_slow()?)
+}
+
 /// The entry that maps `addr` in this process; `None` if nothing is mapped.
 pub fn entry_at(addr: usize) -> Result<Option<Entry>> {
     let path = system::debugfs()?.join("page_tables/current_kernel");
