@@ -13,6 +13,7 @@ use crate::filesystem::unmount_devices;
 use crate::ndctl::{self, Bus, Map, Mode, MIB};
 use crate::skip::Skip;
 use crate::suites::{dax_pmd, tap, Ndctl, SKIPPED};
+use crate::system;
 use crate::target::Target;
 use crate::trace::FaultTrace;
 
@@ -171,13 +172,18 @@ fn hmm(parameters: &str) -> Result<String> {
     let out = out?;
     unload?;
     let (passed, failed) = tap(&out);
+    // Each has 30 s, of which one takes 25 with KASAN on an idle machine.
+    let late = match system::is_slow()? {
+        true => out.all().matches(": Test terminated by timeout").count(),
+        false => 0,
+    };
     ensure!(
-        failed.is_empty() && out.status.success() && passed > 0,
+        failed.len() <= late && (out.status.success() || late > 0) && passed > 0,
         "{passed} passed; {}; exit status {}",
         failed.join("; "),
         out.code()
     );
-    Ok(format!("{passed} tests"))
+    Ok(format!("{passed} tests, {late} cut off after 30 s"))
 }
 
 #[cfg(test)]
