@@ -8,7 +8,7 @@
 //! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
 use crate::{
-    bindings,
+    bindings, cstr,
     error::{from_result, to_result, Result},
     ffi::{c_char, c_int, c_void},
     str::CStr,
@@ -150,13 +150,8 @@ impl<D: DeviceData<T>, T: 'static, G: Group<T>> Tables<D, T, G> {
         buffer: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: The caller's promise. What was written ends at its first zero, if it has one, else
-        // at the one that C put behind it: less than a page. (OVERFLOW, therefore.)
-        let (data, text) = unsafe {
-            let length = bindings::strlen(buffer).wrapping_add(1);
-            let bytes = core::slice::from_raw_parts(buffer.cast(), length);
-            (D::data(device), CStr::from_bytes_with_nul_unchecked(bytes))
-        };
+        // SAFETY: The caller's promise.
+        let (data, text) = unsafe { (D::data(device), cstr::from_ptr(buffer)) };
         from_result(|| {
             G::File::store(data, text)?;
             Ok(len as isize)

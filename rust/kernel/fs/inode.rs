@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use crate::{bindings, dax::mapping::Mapping, str::CStr, types::Opaque};
+use crate::{bindings, cstr, dax::mapping::Mapping, str::CStr, types::Opaque};
 use core::{
     ptr::addr_of_mut,
     sync::atomic::{AtomicI64, Ordering},
@@ -114,17 +114,8 @@ impl Inode {
 
     /// The name of the filesystem's type.
     pub fn filesystem_name(&self) -> &CStr {
-        // SAFETY: By the invariant the filesystem stays, and its type has a name.
-        let (name, len) = unsafe {
-            let name = (*(*(*self.as_raw()).i_sb).s_type).name;
-            (name, bindings::strlen(name))
-        };
-        // OVERFLOW: A string does not fill the memory.
-        // SAFETY: That many bytes, of which the last alone is zero; a type does not change its name.
-        unsafe {
-            let bytes = core::slice::from_raw_parts(name.cast(), len.wrapping_add(1));
-            CStr::from_bytes_with_nul_unchecked(bytes)
-        }
+        // SAFETY: By the invariant the filesystem stays, and its type has a name, which never changes.
+        unsafe { cstr::from_ptr((*(*(*self.as_raw()).i_sb).s_type).name) }
     }
 
     /// Reports if the inode is not locked as it has to be for reading or writing its data. C:
