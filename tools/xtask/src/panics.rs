@@ -8,6 +8,7 @@
 //! none of these functions cannot panic, whatever comes from media, page tables
 //! or user space; and one that does names the place to be mended.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -19,17 +20,13 @@ use crate::abi::symbols::elf;
 use crate::overlay;
 use crate::paths::Paths;
 
-/// What never returns, by the beginning or the end of its name.
-const PANICS: &[&str] = &[
-    "core::panicking::",
-    "core::option::unwrap_failed",
-    "core::option::expect_failed",
-    "core::result::unwrap_failed",
-    "core::cell::panic_",
-    "core::slice::index::slice_",
-    "core::slice::copy_from_slice_impl::len_mismatch_fail",
-    "core::str::slice_error_fail",
-];
+/// Where `core` keeps what never returns.
+const PANICS: &[&str] = &["core::panicking::", "core::cell::panic_"];
+
+/// How its other functions that never return end: `core::option::unwrap_failed`,
+/// `<[_]>::copy_from_slice::len_mismatch_fail`. The last is what its macros put
+/// into the function that has them, to be called from there.
+const FAILURES: &[&str] = &["_fail", "_failed", "::panic_cold_explicit"];
 
 /// Objects that only tests load.
 const TESTS: &[&str] = &[
@@ -44,7 +41,7 @@ const KERNEL_CRATE: &str = "rust/kernel.o";
 /// Places of our code that can panic: object, function, what it would call.
 pub fn find(paths: &Paths, build: &Path) -> Result<Vec<String>> {
     let overlay = overlay::read(&paths.checkout)?;
-    let ours: Vec<String> = overlay.keys().filter_map(|file| module_of(file)).collect();
+    let ours: Vec<String> = overlay.keys().filter_map(|file| path_of(file)).collect();
     let mut list = Vec::new();
     for object in rust_objects(build)? {
         let first = object.sources.first();
@@ -59,7 +56,7 @@ pub fn find(paths: &Paths, build: &Path) -> Result<Vec<String>> {
         list.extend(
             calls
                 .into_iter()
-                .filter(|(function, _)| !shared || ours.iter().any(|m| is_in(function, m)))
+                .filter(|(function, _)| !shared || ours.iter().any(|path| function.contains(path)))
                 .map(|(function, panic)| format!("{}: {function} may call {panic}", object.name)),
         );
     }
@@ -68,53 +65,58 @@ pub fn find(paths: &Paths, build: &Path) -> Result<Vec<String>> {
     Ok(list)
 }
 
-/// Functions of an object and what of [`PANICS`] they refer to, without mangling.
+/// Functions of an object and what they refer to that never returns, without
+/// mangling.
 fn calls(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let file = elf(bytes)?;
+    let panics: HashMap<_, String> = file
+        .symbols()
+        .filter_map(|s| Some((s.index(), demangled(s.name().ok()?))))
+        .filter(|(_, name)| never_returns(name))
+        .collect();
     let mut list = Vec::new();
     for section in file.sections() {
-        let mut functions: Vec<(u64, &str)> = file
-            .symbols()
-            .filter(|s| s.section_index() == Some(section.index()) && s.kind() == SymbolKind::Text)
-            .filter_map(|s| Some((s.address(), s.name().ok()?)))
+        let found: Vec<(u64, &String)> = section
+            .relocations()
+            .filter_map(|(at, relocation)| match relocation.target() {
+                RelocationTarget::Symbol(index) => Some((at, panics.get(&index)?)),
+                _ => None,
+            })
             .collect();
-        functions.sort_unstable();
-        for (at, relocation) in section.relocations() {
-            let RelocationTarget::Symbol(index) = relocation.target() else {
-                continue;
-            };
-            let target = demangled(file.symbol_by_index(index)?.name()?);
-            if !PANICS.iter().any(|p| target.starts_with(p)) {
-                continue;
+        for (at, panic) in found {
+            let function = file
+                .symbols()
+                .filter(|s| s.section_index() == Some(section.index()))
+                .filter(|s| s.kind() == SymbolKind::Text && s.address() <= at)
+                .max_by_key(|s| s.address())
+                .and_then(|s| s.name().ok());
+            let function = demangled(function.unwrap_or("?"));
+            // Who calls that one is found by itself.
+            if !never_returns(&function) {
+                list.push((function, panic.clone()));
             }
-            let before = functions.partition_point(|&(start, _)| start <= at);
-            let function = before.checked_sub(1).and_then(|n| functions.get(n));
-            let function = function.map_or("?", |&(_, name)| name);
-            list.push((demangled(function), target));
         }
     }
     Ok(list)
+}
+
+fn never_returns(name: &str) -> bool {
+    // Names of C have no path: `__stack_chk_fail`.
+    let fails = || FAILURES.iter().any(|f| name.ends_with(f)) && name.contains("::");
+    PANICS.iter().any(|p| name.starts_with(p)) || fails()
 }
 
 fn demangled(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
 
-/// `rust/kernel/mm/pfn.rs` is `kernel::mm::pfn`.
-fn module_of(file: &str) -> Option<String> {
+/// What the names of functions of `rust/kernel/mm/pfn.rs` contain, be they in it,
+/// of one of its types, or made for one: `kernel::mm::pfn::`.
+fn path_of(file: &str) -> Option<String> {
     let inside = file.strip_prefix("rust/")?.strip_suffix(".rs")?;
     inside
         .starts_with("kernel/")
-        .then(|| inside.replace('/', "::"))
-}
-
-/// Whether a function belongs to a module: it is in it, or is a method of one of
-/// its types, or is made for one.
-fn is_in(function: &str, module: &str) -> bool {
-    function.match_indices(module).any(|(at, _)| {
-        let rest = &function[at + module.len()..];
-        rest.starts_with("::")
-    })
+        .then(|| inside.replace('/', "::") + "::")
 }
 
 #[cfg(test)]
@@ -122,24 +124,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_of_files() {
-        let module = module_of("rust/kernel/mm/pfn.rs");
-        assert_eq!(module.as_deref(), Some("kernel::mm::pfn"));
-        assert_eq!(module_of("rust/helpers/page_table.c"), None);
-        assert_eq!(module_of("mm/pagemap.rs"), None);
+    fn paths_of_files() {
+        let path = path_of("rust/kernel/mm/pfn.rs").unwrap();
+        assert_eq!(path_of("rust/helpers/page_table.c"), None);
+        assert_eq!(path_of("mm/pagemap.rs"), None);
+        assert!("kernel::mm::pfn::largest".contains(&path));
+        assert!("<kernel::mm::pfn::Pfn as core::fmt::Debug>::fmt".contains(&path));
+        assert!(!"<kernel::mm::pfn_t::PfnT>::new".contains(&path));
     }
 
     #[test]
-    fn functions_of_modules() {
-        let is = |f| is_in(f, "kernel::mm::pfn");
-        assert!(is("kernel::mm::pfn::largest"));
-        assert!(is("<kernel::mm::pfn::Pfn as core::fmt::Debug>::fmt"));
-        assert!(!is("<kernel::mm::pfn_t::PfnT>::new"));
-    }
-
-    #[test]
-    fn names_without_mangling() {
+    fn what_never_returns() {
         let name = "_RNvNtNtCs1_4core9panicking11panic_const24panic_const_shl_overflow";
-        assert!(PANICS.iter().any(|p| demangled(name).starts_with(p)));
+        assert!(never_returns(&demangled(name)));
+        assert!(never_returns("<[_]>::copy_from_slice::len_mismatch_fail"));
+        assert!(never_returns(
+            "core::slice::index::slice_end_index_len_fail"
+        ));
+        assert!(never_returns("core::result::unwrap_failed"));
+        assert!(never_returns(
+            "<kernel::xarray::XArray<_>>::new::{closure#0}::panic_cold_explicit"
+        ));
+        assert!(!never_returns("__stack_chk_fail"));
     }
 }
