@@ -35,11 +35,22 @@ pub fn are_readable() -> Result<bool> {
     Ok(!system::is_slow()?)
 }
 
-/// The entry that maps `addr` in this process; `None` if nothing is mapped.
-pub fn entry_at(addr: usize) -> Result<Option<Entry>> {
-    let path = system::debugfs()?.join("page_tables/current_kernel");
-    let text = system::read(path).context("the kernel needs CONFIG_PTDUMP_DEBUGFS")?;
-    Ok(entry_in(&text, addr))
+/// What they were at one moment.
+pub struct PageTables {
+    text: String,
+}
+
+impl PageTables {
+    pub fn read() -> Result<Self> {
+        let path = system::debugfs()?.join("page_tables/current_kernel");
+        let text = system::read(path).context("the kernel needs CONFIG_PTDUMP_DEBUGFS")?;
+        Ok(Self { text })
+    }
+
+    /// The entry that maps `addr` in this process; `None` if nothing is mapped.
+    pub fn entry_at(&self, addr: usize) -> Option<Entry> {
+        entry_in(&self.text, addr)
+    }
 }
 
 /// `0x00007f0000000000-0x00007f0040000000   1G USR RW   PCD PSE   NX pud`: the

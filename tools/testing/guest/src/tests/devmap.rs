@@ -19,7 +19,7 @@ use super::{per_kind, want, Test};
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
-use crate::page_tables::{self, entry_at, Entry, Level};
+use crate::page_tables::{self, Entry, Level, PageTables};
 use crate::process::spawn;
 use crate::target::Target;
 use crate::vmstat::require_unpinned;
@@ -114,8 +114,9 @@ impl Ground {
             writable,
             uncached: false,
         });
+        let tables = PageTables::read()?;
         for at in self.units() {
-            let found = entry_at(map.addr() + at)?;
+            let found = tables.entry_at(map.addr() + at);
             ensure!(
                 found == want,
                 "{what} there is {found:?} at {at:#x} instead of {want:?}"

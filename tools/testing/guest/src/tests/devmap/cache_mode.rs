@@ -14,7 +14,7 @@ use anyhow::{ensure, Context, Result};
 use super::{want, Level, Want, READ_WRITE};
 use crate::mapping::{open_rw, Mapping};
 use crate::ndctl::{Bus, Map, Mode, Namespace, GIB, KIB, MIB};
-use crate::page_tables::{self, entry_at, Entry};
+use crate::page_tables::{self, Entry, PageTables};
 use crate::skip::Skip;
 use crate::system;
 use crate::tests::Test;
@@ -107,9 +107,9 @@ fn uncached(want: &Want, level: Level) -> Result<String> {
         uncached: true,
     });
     map.peek(0);
-    let loaded = entry_at(map.addr())?;
+    let loaded = PageTables::read()?.entry_at(map.addr());
     map.poke(0, 0x5a);
-    let stored = entry_at(map.addr())?;
+    let stored = PageTables::read()?.entry_at(map.addr());
     ensure!(
         loaded == expected && stored == expected,
         "a load gets {loaded:?}, a store leaves {stored:?}; {expected:?} was expected"
