@@ -22,7 +22,6 @@ use crate::suites;
 /// What the programs are compiled with and linked to; what they need when they
 /// run is in the guest image.
 const PACKAGES: &[&str] = &[
-    "bsdextrautils",
     "gcc",
     "libc6-dev",
     "libcap-dev",
@@ -34,7 +33,6 @@ const PACKAGES: &[&str] = &[
     "make",
     "perl",
     "pkgconf",
-    "uuid-runtime",
     "xz-utils",
 ];
 /// The disk's label, by which the guest finds it.

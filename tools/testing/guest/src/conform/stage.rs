@@ -53,10 +53,10 @@ impl Stage {
 
     /// Runs a test in its place.
     pub fn run(&mut self, item: &Item) -> Result<Output> {
-        let cmd = item.command()?.env("DAX", DAX).env("SUITES", SUITES);
-        let path = std::env::var("PATH").unwrap_or_default();
-        let cmd = cmd
-            .env("PATH", format!("{path}:{SUITES}/bin"))
+        let cmd = item
+            .command()?
+            .env("DAX", DAX)
+            .env("SUITES", SUITES)
             .env("PERL5LIB", format!("{SUITES}/perl"));
         match item.place {
             Place::Memory | Place::RealPmem => cmd.run(),
