@@ -22,6 +22,13 @@ endif
 endef
 $(foreach v,$(VARIABLES),$(eval $(call pass,$(v))))
 
+# A name that is not in the list above would do nothing, and nobody would know.
+UNKNOWN := $(foreach v,$(filter-out $(VARIABLES) RUST_DAX_CACHE,$(.VARIABLES)), \
+	     $(if $(filter command,$(origin $(v))),$(v)))
+ifneq ($(strip $(UNKNOWN)),)
+$(error there is no variable $(strip $(UNKNOWN)) here; make help lists them)
+endif
+
 .PHONY: help setup $(VERBS)
 # One guest or one build at a time, also under -j.
 .NOTPARALLEL:
