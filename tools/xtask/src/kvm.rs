@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 
 use crate::command;
 use crate::guest::{self, Running};
-use crate::job::Job;
+use crate::job::{self, Job};
 use crate::kbuild::Built;
 use crate::options::GuestOptions;
 use crate::paths::Paths;
@@ -86,7 +86,12 @@ fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>
     let works = match recall(&known, &key) {
         Some(works) => works,
         None => {
-            let works = probe(paths, built, image)?;
+            let works = match probe(paths, built, image)? {
+                Probe::Works => true,
+                Probe::Fails => false,
+                // It may pass: another program has the processor's extension.
+                Probe::Refused(why) => return Ok(Some(why)),
+            };
             let line = format!("{key} {}\n", if works { "works" } else { "fails" });
             // Only a cache: without it the next guest probes again.
             let _ = fs::write(&memory, remember(&known, &line));
@@ -94,6 +99,14 @@ fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>
         }
     };
     Ok((!works).then(|| "this kernel does not come up under KVM here".into()))
+}
+
+/// What came of a boot under KVM.
+enum Probe {
+    Works,
+    Fails,
+    /// QEMU could not even begin, and this is why.
+    Refused(String),
 }
 
 /// The flags of any CPU name hardware virtualization.
@@ -139,7 +152,7 @@ fn remember(known: &str, line: &str) -> String {
         .collect()
 }
 
-fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<bool> {
+fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<Probe> {
     eprintln!("probing whether the kernel comes up under KVM ...");
     let dir = guest::run_dir(paths)?;
     let options = GuestOptions::default();
@@ -153,7 +166,17 @@ fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<bool> {
     let mut running = Running::start(&machine)?;
     let works = running.wait_for("guest-init: up", PATIENCE)?;
     running.stop(true);
-    Ok(works)
+    let said = job::text(dir.path(), "qemu.err").unwrap_or_default();
+    Ok(match complaint(&said) {
+        _ if works => Probe::Works,
+        Some(line) => Probe::Refused(line.to_owned()),
+        None => Probe::Fails,
+    })
+}
+
+/// What QEMU ended with, in its own words.
+fn complaint(said: &str) -> Option<&str> {
+    said.lines().find(|l| !l.contains("warning:"))
 }
 
 #[cfg(test)]
@@ -181,6 +204,15 @@ mod tests {
         for new in ["8.1.0", "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)", "8.10.0"] {
             assert!(translates_under_lock(&debian(new)), "{new}");
         }
+    }
+
+    #[test]
+    fn complaints() {
+        let busy = "qemu-system-x86_64: ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy";
+        let warning = "qemu-system-x86_64: warning: host doesn't support requested feature";
+        assert_eq!(complaint(&format!("{warning}\n{busy}\n")), Some(busy));
+        assert_eq!(complaint(warning), None);
+        assert_eq!(complaint(""), None);
     }
 
     #[test]
