@@ -78,10 +78,14 @@ pub fn run(paths: &Paths) -> Result<usize> {
     Ok(all.iter().filter(|c| c.result.is_err()).count())
 }
 
-/// Cargo as the harness itself was built with it.
-pub fn cargo_command(paths: &Paths, tc: &Toolchain) -> Command {
+/// A command of cargo, as the harness itself was built with it. It would take a
+/// user's settings from the folders above the one it runs in.
+pub fn cargo_command(paths: &Paths, tc: &Toolchain, verb: &str) -> Command {
     let mut cmd = clean(&tc.cargo);
-    cmd.current_dir(&paths.checkout)
+    cmd.current_dir("/")
+        .arg(verb)
+        .arg("--manifest-path")
+        .arg(paths.checkout.join("Cargo.toml"))
         .env("CARGO_HOME", paths.cache.join("cargo"))
         .env("CARGO_TARGET_DIR", paths.cache.join("target"))
         .env("RUST_DAX_CACHE", &paths.cache);
@@ -91,8 +95,8 @@ pub fn cargo_command(paths: &Paths, tc: &Toolchain) -> Command {
 fn cargo_fmt(paths: &Paths, tc: &Toolchain) -> Result<()> {
     let log = paths.log("fmt");
     files::remove_file(&log)?;
-    let mut cmd = cargo_command(paths, tc);
-    cmd.args(["fmt", "--all", "--", "--check", "--files-with-diff"]);
+    let mut cmd = cargo_command(paths, tc, "fmt");
+    cmd.args(["--all", "--", "--check", "--files-with-diff"]);
     let mut bad = Vec::new();
     let result = run_logged(&mut cmd, &log, |line| {
         if line.ends_with(".rs") {
@@ -120,9 +124,8 @@ fn cargo(paths: &Paths, tc: &Toolchain, verb: &str, args: &[&str]) -> Result<()>
     let log = paths.log(&format!("cargo-{verb}"));
     files::remove_file(&log)?;
     let step = Step::start(&format!("cargo {verb}"), None, &log);
-    let mut cmd = cargo_command(paths, tc);
-    cmd.arg(verb)
-        .args(["--workspace", "--locked"])
+    let mut cmd = cargo_command(paths, tc, verb);
+    cmd.args(["--workspace", "--locked"])
         .args(args)
         .env("RUSTDOCFLAGS", "-D warnings");
     // The release profile's dependencies are there already.

@@ -4,7 +4,7 @@
 //! that can be made again.
 //!
 //! The checkout is only read. The cache is `$RUST_DAX_CACHE`, else
-//! `~/.cache/rust-dax` of the person who called, also under `sudo`.
+//! `~/.cache/rust-dax`; under `sudo` that is root's.
 
 use std::env;
 use std::fs;
@@ -98,13 +98,11 @@ impl Paths {
     }
 }
 
-/// Cargo says where the crate is when it runs us; else look upwards.
+/// `tools/harness` says where it is; else look upwards.
 fn find_checkout() -> Result<PathBuf> {
-    if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR") {
-        if let Some(root) = Path::new(&dir).ancestors().nth(2) {
-            if is_checkout(root) {
-                return Ok(root.to_path_buf());
-            }
+    if let Some(root) = env::var_os("RUST_DAX_CHECKOUT").map(PathBuf::from) {
+        if is_checkout(&root) {
+            return Ok(root);
         }
     }
     let cwd = env::current_dir().context("cannot tell the current directory")?;
@@ -135,13 +133,12 @@ fn find_cache() -> Result<PathBuf> {
         }
         return Ok(dir);
     }
-    let sudo_home = || {
-        let user = env::var("SUDO_USER")
-            .ok()
-            .filter(|_| nix::unistd::geteuid().is_root())?;
-        nix::unistd::User::from_name(&user).ok()?.map(|u| u.dir)
+    let root_home = || {
+        env::var_os("SUDO_USER").filter(|_| nix::unistd::geteuid().is_root())?;
+        let root = nix::unistd::User::from_uid(nix::unistd::geteuid());
+        root.ok()?.map(|u| u.dir)
     };
-    sudo_home()
+    root_home()
         .or_else(|| env::var_os("HOME").map(PathBuf::from))
         .map(|home| home.join(".cache/rust-dax"))
         .context("neither RUST_DAX_CACHE nor HOME is set; set one of them")

@@ -37,8 +37,8 @@ fn build_package(paths: &Paths, package: &str, file: &str) -> Result<PathBuf> {
     let tc = Toolchain::find(paths)?;
     let log = paths.log(package);
     files::remove_file(&log)?;
-    let mut cmd = cargo_command(paths, &tc);
-    cmd.args(["build", "--release", "--locked", "--package", package]);
+    let mut cmd = cargo_command(paths, &tc, "build");
+    cmd.args(["--release", "--locked", "--package", package]);
     run_logged(&mut cmd, &log, |_| ())?;
     Ok(paths.cache.join("target/release").join(file))
 }
