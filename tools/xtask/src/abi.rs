@@ -87,7 +87,7 @@ impl Builds {
             if args.as_built {
                 kbuild::as_built(paths, v)
             } else {
-                kbuild::build(paths, v)
+                kbuild::build_to_boot(paths, v)
             }
         });
         let built = [c?, rust?];

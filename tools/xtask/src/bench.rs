@@ -31,11 +31,10 @@ mod slopes;
 mod steady;
 mod table;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 
 use crate::cli::BenchArgs;
 use crate::command::{clean, output};
@@ -87,7 +86,7 @@ pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
         .out
         .clone()
         .unwrap_or_else(|| paths.cache.join("bench"));
-    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    files::make_dir(&out)?;
     let program = program::build(paths)?;
     let rows = rows(&program, args)?;
     let (c, image) = guest::prepare(paths, Variant::C)?;
@@ -204,6 +203,7 @@ fn qemu() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_written() {

@@ -6,12 +6,14 @@
 //! directly and it cleans up as it would by itself.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context, Result};
+
+use crate::files;
 
 /// How many of the last lines an error shows.
 const TAIL: usize = 15;
@@ -22,7 +24,7 @@ const TAIL: usize = 15;
 pub fn run_logged(cmd: &mut Command, log: &Path, mut on_line: impl FnMut(&str)) -> Result<()> {
     let name = program_name(cmd);
     if let Some(dir) = log.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        files::make_dir(dir)?;
     }
     let mut file = OpenOptions::new()
         .create(true)
@@ -168,6 +170,7 @@ fn show(cmd: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn lines_of_both_outputs_reach_log_and_caller() {

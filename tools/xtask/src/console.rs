@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::files;
 use crate::splat::Scanner;
 
 /// How many of the last lines are remembered.
@@ -87,7 +88,7 @@ impl Console {
 /// Copies a finished console to `dir` under a name that sorts by time, drops
 /// the oldest, and returns where it is.
 pub fn keep(console: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    files::make_dir(dir)?;
     let kept = dir.join(format!("{name}.log"));
     fs::copy(console, &kept)
         .with_context(|| format!("cannot keep the console in {}", kept.display()))?;

@@ -40,6 +40,11 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Makes a folder and those that it is in; it is fine when they are there.
+pub fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
+}
+
 /// Removes a file; it is fine when there is none.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -18,11 +18,12 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::console::{self, Console};
+use crate::files;
 use crate::job::{self, Job};
 use crate::kbuild::{self, Built};
 use crate::kvm;
@@ -58,7 +59,8 @@ static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
 
 /// The kernel and the image: what every boot needs first.
 pub fn prepare(paths: &Paths, variant: Variant) -> Result<(Built, PathBuf)> {
-    let built = kbuild::build(paths, variant)?;
+    rootfs::require_root(paths)?;
+    let built = kbuild::build_to_boot(paths, variant)?;
     let image = rootfs::guest_image(paths, &built)?;
     Ok((built, image))
 }
@@ -135,7 +137,7 @@ pub fn hold_nvdimms(options: &GuestOptions) -> Result<Option<CacheLock>> {
     let Some(folder) = &options.nvdimms else {
         return Ok(None);
     };
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    files::make_dir(folder)?;
     nvdimms_lock(folder).map(Some)
 }
 
@@ -176,7 +178,7 @@ pub fn machine(
 /// harnesses that were killed can be told and removed.
 pub fn run_dir(paths: &Paths) -> Result<TempDir> {
     let root = paths.run();
-    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    files::make_dir(&root)?;
     for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let owner = name
@@ -345,7 +347,10 @@ impl Running {
             if self.lines.iter().any(|l| l.contains(text)) {
                 return Ok(true);
             }
-            if gone || Instant::now() >= deadline || STOP.load(Ordering::Relaxed) {
+            if STOP.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            if gone || Instant::now() >= deadline {
                 return Ok(false);
             }
         }

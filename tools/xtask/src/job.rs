@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+
+use crate::files;
 use walkdir::WalkDir;
 
 /// Which drivers the guest loads before the command.
@@ -40,7 +42,7 @@ impl Job {
     /// Writes the folder.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let files = dir.join("files");
-        fs::create_dir_all(&files).with_context(|| format!("cannot make {}", files.display()))?;
+        files::make_dir(&files)?;
         put(dir, "cmd", self.command.as_bytes())?;
         put(dir, "job.env", self.environment().as_bytes())?;
         for (name, bytes) in &self.extra {
@@ -108,8 +110,7 @@ fn copy_in(from: &Path, to: &Path) -> Result<()> {
             target.push(rest);
         }
         if entry.file_type().is_dir() {
-            fs::create_dir_all(&target)
-                .with_context(|| format!("cannot make {}", target.display()))?;
+            files::make_dir(&target)?;
         } else if entry.file_type().is_file() {
             fs::copy(entry.path(), &target).with_context(|| {
                 format!("cannot copy {} into the guest", entry.path().display())

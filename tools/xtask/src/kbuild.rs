@@ -11,15 +11,18 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
+use tempfile::TempDir;
 use walkdir::WalkDir;
 
-use crate::command::{clean, indent, run_logged};
+use crate::command::{clean, indent, output, run_logged};
 use crate::files::{self, Fingerprint};
+use crate::guest;
 use crate::host;
 use crate::kconfig;
-use crate::lock::cache_lock;
+use crate::lock::{cache_lock, CacheLock};
 use crate::nfit;
 use crate::paths::Paths;
 use crate::progress::Step;
@@ -48,18 +51,30 @@ pub struct Built {
     pub release_string: String,
     /// The source tree.
     pub source: PathBuf,
+    /// Keeps what the three paths name, if they are copies.
+    pub _copies: Option<Arc<TempDir>>,
 }
 
-/// The kernel of a variant, built if anything changed since the last time.
+/// Builds a variant. make looks at everything even if our stamp holds, for those
+/// who edit the unpacked source by hand.
 pub fn build(paths: &Paths, variant: Variant) -> Result<Built> {
-    build_with(paths, variant, false)
+    let _lock = lock(paths, variant)?;
+    build_locked(paths, variant, true)
 }
 
-/// The same; with `force` make looks at everything even if our stamp holds,
-/// for those who edit the unpacked source by hand.
-pub fn build_with(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
+/// The kernel of a variant for guests, built if anything changed since the last
+/// time. What they boot and load stays as it is, whoever builds it anew meanwhile.
+pub fn build_to_boot(paths: &Paths, variant: Variant) -> Result<Built> {
+    let _lock = lock(paths, variant)?;
+    copies(paths, build_locked(paths, variant, false)?)
+}
+
+fn lock(paths: &Paths, variant: Variant) -> Result<CacheLock> {
     host::require_host()?;
-    let _lock = cache_lock(paths, &format!("building the {variant} kernel"))?;
+    cache_lock(paths, &format!("building the {variant} kernel"))
+}
+
+fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
     let tc = Toolchain::find(paths)?;
     let source = source::prepare(paths)?;
     let dir = paths.build(variant);
@@ -91,6 +106,29 @@ pub fn build_with(paths: &Paths, variant: Variant, force: bool) -> Result<Built>
     let built = built(&source.dir, variant, &dir)?;
     files::write_atomic(&stamp, digest.as_bytes(), false)?;
     Ok(built)
+}
+
+/// The same build with files of its own. The kernel's image is written in place
+/// by make; modules are replaced by new ones, so that a second name for them does.
+fn copies(paths: &Paths, built: Built) -> Result<Built> {
+    let dir = guest::run_dir(paths)?;
+    let copy = |from: &Path, name: &str| -> Result<PathBuf> {
+        let to = dir.path().join(name);
+        let cp = |how: &[&str]| output(clean("cp").args(how).arg(from).arg(&to));
+        if !from.is_dir() || cp(&["-al"]).is_err() {
+            files::remove_tree(&to)?;
+            cp(&["-a", "--reflink=auto"])
+                .with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        Ok(to)
+    };
+    Ok(Built {
+        bzimage: copy(&built.bzimage, "bzImage")?,
+        modules: copy(&built.modules, "modules")?,
+        nfit_modules: copy(&built.nfit_modules, "nfit-modules")?,
+        _copies: Some(Arc::new(dir)),
+        ..built
+    })
 }
 
 /// The last build of a variant, whatever changed since.
@@ -278,6 +316,7 @@ fn built(source: &Path, variant: Variant, dir: &Path) -> Result<Built> {
         nfit_modules: dir.join("modules_nfit/lib/modules"),
         release_string: release(dir)?,
         source: source.to_owned(),
+        _copies: None,
     };
     let parts = [
         built.bzimage.clone(),

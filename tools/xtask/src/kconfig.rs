@@ -35,14 +35,14 @@ pub fn configure(
     digest.add("source", source.kconfig_digest.as_bytes());
     digest.add("directory", source.dir.as_os_str().as_encoded_bytes());
     digest.add("toolchain", tc.id.as_bytes());
-    let mut args = Vec::new();
+    let mut texts = Vec::new();
     for name in fragments {
         let path = paths.checkout.join("config").join(name);
         let text = fs::read_to_string(&path)
             .with_context(|| format!("cannot read the fragment {}", path.display()))?;
         digest.add(name, text.as_bytes());
         collect(&mut wanted, name, &text)?;
-        args.push(path);
+        texts.push((format!(".config.part-{name}"), text));
     }
     let digest = digest.finish();
     let stamp = build.join(".rust-dax-config");
@@ -50,7 +50,7 @@ pub fn configure(
     if config.is_file() && fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
         return Ok(());
     }
-    fs::create_dir_all(build).with_context(|| format!("cannot make {}", build.display()))?;
+    files::make_dir(build)?;
     files::remove_file(&stamp)?;
 
     let new = build.join(".config.rust-dax");
@@ -61,15 +61,23 @@ pub fn configure(
         run_logged(&mut cmd, log, |_| ())
     };
     make("tinyconfig").context("cannot configure the kernel")?;
+    // The script takes its arguments for words without a space; so they are plain
+    // names in the folder where it runs.
+    for (name, text) in &texts {
+        files::write_atomic(&build.join(name), text.as_bytes(), false)?;
+    }
     let mut merge = crate::command::clean("/bin/sh");
     merge
         .arg(source.dir.join("scripts/kconfig/merge_config.sh"))
         .args(["-m", "-Q"])
         .arg(&new)
-        .args(&args)
+        .args(texts.iter().map(|(name, _)| name))
         .current_dir(build)
         .env("KCONFIG_CONFIG", &new);
     run_logged(&mut merge, log, |_| ()).context("cannot merge the fragments")?;
+    for (name, _) in &texts {
+        files::remove_file(&build.join(name))?;
+    }
     make("olddefconfig").context("cannot configure the kernel")?;
 
     let text =

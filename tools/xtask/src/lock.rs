@@ -40,6 +40,11 @@ pub fn nvdimms_lock(folder: &Path) -> Result<CacheLock> {
     lock_file(&folder.join("lock"), "a guest with these NVDIMMs")
 }
 
+/// Takes the results in `folder` for one command that adds to them.
+pub fn results_lock(folder: &Path, why: &str) -> Result<CacheLock> {
+    lock_file(&folder.join("lock"), why)
+}
+
 fn lock_file(path: &Path, why: &str) -> Result<CacheLock> {
     let open = || {
         OpenOptions::new()

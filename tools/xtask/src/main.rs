@@ -116,7 +116,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
             return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
         }
         Verb::Build { variant } => {
-            let built = kbuild::build_with(&paths, variant, true)?;
+            let built = kbuild::build(&paths, variant)?;
             println!("Linux {} ({variant})", built.release_string);
             println!("kernel   {}", built.bzimage.display());
             println!("modules  {}", built.modules.display());

@@ -82,7 +82,7 @@ pub fn build(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain, log: &P
 /// Makes `to` hold a link to every source file of the folder `from`, and no
 /// link to anything else.
 fn link_sources(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    files::make_dir(to)?;
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry.with_context(|| format!("cannot read {}", from.display()))?;

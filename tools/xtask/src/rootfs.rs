@@ -8,6 +8,7 @@
 //! It is Debian 13 on either host, so that both test the same.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,6 +24,7 @@ use crate::progress::Step;
 use crate::suites;
 
 const SUITE: &str = "trixie";
+const IMAGE: &str = "guest.ext4";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const KEYS: &str = "/usr/share/keyrings";
 
@@ -64,7 +66,7 @@ const LINES: u64 = 2450;
 
 /// The image; made or made anew if the recipe changed.
 pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
-    let image = paths.rootfs().join("guest.ext4");
+    let image = paths.rootfs().join(IMAGE);
     let stamp = paths.rootfs().join("guest.stamp");
     let inputs = suites::inputs(paths, &built.source)?;
     let recipe = Recipe::new(packages(paths)?, &inputs)?;
@@ -164,13 +166,14 @@ pub fn make(
     image: &Path,
 ) -> Result<()> {
     let root = paths.rootfs();
-    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    files::make_dir(&root)?;
     let what = tree.label.to_lowercase();
     require_disk(&root, NEEDED_GIB, &what)?;
     require_keys()?;
+    ask_for_root(&what)?;
     let work = &tree.work;
     remove_as_root(work)?;
-    fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+    files::make_dir(work)?;
 
     let log = &tree.log;
     // The log of this image, not of every image ever made.
@@ -264,7 +267,34 @@ fn require_keys() -> Result<()> {
     Ok(())
 }
 
-/// A command as root: through sudo for others, which may ask for a password.
+/// Before the hour that a first build may take: whether the image can be made after
+/// it, for which others than root need sudo.
+pub fn require_root(paths: &Paths) -> Result<()> {
+    if paths.rootfs().join(IMAGE).is_file() {
+        return Ok(());
+    }
+    ask_for_root("making the guest image")
+}
+
+/// Lets sudo ask for a password while nothing else writes to the terminal.
+fn ask_for_root(what: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let mut cmd = clean("sudo");
+    if !std::io::stdin().is_terminal() {
+        cmd.arg("-n");
+    }
+    let asked = cmd.arg("-v").status().with_context(|| {
+        format!("{what} needs root, and there is no sudo; install it, or call this as root")
+    })?;
+    if !asked.success() {
+        bail!("{what} needs root, and sudo does not let you; call this as root");
+    }
+    Ok(())
+}
+
+/// A command as root: through sudo for others.
 fn as_root(program: &str) -> Command {
     if nix::unistd::geteuid().is_root() {
         return clean(program);

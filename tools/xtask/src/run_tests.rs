@@ -33,6 +33,7 @@ fn built() -> Built {
         nfit_modules: "/b/n".into(),
         release_string: "6.12.117".into(),
         source: "/s".into(),
+        _copies: None,
     }
 }
 

@@ -74,8 +74,7 @@ impl Source {
 /// Unpacks the source if needed and brings overlay and patches up to date.
 /// The caller holds the cache lock.
 pub fn prepare(paths: &Paths) -> Result<Source> {
-    fs::create_dir_all(paths.src_root())
-        .with_context(|| format!("cannot make {}", paths.src_root().display()))?;
+    files::make_dir(&paths.src_root())?;
     let tarball = Tarball::find(paths)?;
     check_release(&paths.checkout, &tarball.release)?;
     prepare_from(paths, &tarball)

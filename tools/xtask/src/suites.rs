@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use walkdir::WalkDir;
 
 use crate::command::{clean, run_logged};
+use crate::files;
 use crate::paths::Paths;
 
 /// What the selftests of the list in `build-suites` include.
@@ -102,7 +103,7 @@ pub fn gather(inputs: &[(String, PathBuf)], work: &Path, log: &Path) -> Result<(
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(dir) = to.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        files::make_dir(dir)?;
     }
     fs::copy(from, to)
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;

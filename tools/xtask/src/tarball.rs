@@ -101,7 +101,7 @@ impl Tarball {
     /// build sees every file of a replaced tree as new.
     pub fn unpack(&self, dir: &Path, log: &Path) -> Result<Vec<String>> {
         files::remove_tree(dir)?;
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        files::make_dir(dir)?;
         let mut cmd = clean("tar");
         cmd.arg("-xvf").arg(&self.path).arg("-C").arg(dir).args([
             "--strip-components=1",
@@ -146,7 +146,7 @@ impl Tarball {
 
     /// Unpacks only the named files into `dir`.
     pub fn unpack_files(&self, dir: &Path, names: &[String], log: &Path) -> Result<()> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        files::make_dir(dir)?;
         let mut cmd = clean("tar");
         cmd.arg("-xf").arg(&self.path).arg("-C").arg(dir).args([
             "--strip-components=1",

@@ -6,7 +6,7 @@
 //! The other side, with the form of the lines, is
 //! `tools/testing/guest/src/conform`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::outputs::{self, Parse};
 use super::record::{Record, Store, Verdict};
+use crate::files;
 use crate::progress::Step;
 use crate::splat::Scanner;
 
@@ -153,8 +154,7 @@ impl<'a> Watch<'a> {
     }
 
     fn begin(&mut self, name: String) -> Result<()> {
-        fs::create_dir_all(&self.logs)
-            .with_context(|| format!("cannot make {}", self.logs.display()))?;
+        files::make_dir(&self.logs)?;
         let log_name = format!("{name}.{}.log", self.attempt);
         let path = self.logs.join(&log_name);
         let log =
@@ -255,6 +255,7 @@ impl<'a> Watch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const SESSION: &str = "\
 plan: {\"left\": 2, \"tests\": [\"x\", \"cow\", \"gup\"]}
