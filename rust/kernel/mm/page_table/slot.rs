@@ -230,8 +230,8 @@ impl<L: Level> Locked<'_, L> {
     #[inline]
     fn set(&mut self, entry: Entry<L>) {
         let slot = self.slot;
-        // An entry is just a word, unless a hypervisor, or who counts them, wants to know.
-        if cfg!(CONFIG_PARAVIRT_XXL) || cfg!(CONFIG_PAGE_TABLE_CHECK) {
+        // An entry is just a word, unless who counts them wants to know.
+        if cfg!(CONFIG_PAGE_TABLE_CHECK) {
             // SAFETY: By the invariants of both types.
             unsafe { L::set(slot.vma.mm(), slot.address, slot.entry, entry.bits()) };
         } else {
