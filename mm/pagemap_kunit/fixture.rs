@@ -62,11 +62,20 @@ pub(crate) fn try_register(
     region: Region,
     ranges: &[PhysRange],
 ) -> Result<TestMap, RegisterError<Arc<Freed>>> {
+    try_register_with(kind, region, ranges, Options::default())
+}
+
+pub(crate) fn try_register_with(
+    kind: MemoryType,
+    region: Region,
+    ranges: &[PhysRange],
+    options: Options,
+) -> Result<TestMap, RegisterError<Arc<Freed>>> {
     let mut regions = KVec::new();
     // A test without memory fails at the next step, with an empty list.
     let _ = regions.push(region, GFP_KERNEL);
     match Freed::new() {
-        Ok(data) => TestMap::new(kind, regions, ranges, Options::default(), data),
+        Ok(data) => TestMap::new(kind, regions, ranges, options, data),
         // SAFETY: Not reached with memory at hand; there is no other way to say so here.
         Err(_) => unreachable_without_memory(),
     }

@@ -10,7 +10,7 @@ use kernel::{
     kunit::{expect_splat, expect_splat_end},
     macros::kunit_tests,
     mm::{
-        pagemap::{MemoryType, Pagemap},
+        pagemap::{MemoryType, Options, Pagemap},
         pfn::PhysRange,
     },
     prelude::*,
@@ -105,6 +105,37 @@ mod tests {
     #[test]
     fn ranges_are_checked_before_anything_is_done() {
         assert_eq!(bad_ranges(), Ok(()));
+    }
+
+    fn bad_options() -> Result {
+        let area = region()?;
+        let range = part(&area, 0, 1)?;
+        let answer = |kind, node, vmemmap_shift| {
+            let options = Options {
+                vmemmap_shift,
+                node,
+            };
+            try_register_with(kind, claim_again(range), &[range], options)
+                .err()
+                .map(Error::from)
+        };
+        assert_eq!(answer(MemoryType::PciP2pdma, None, 0), Some(EINVAL));
+        for node in [bindings::MAX_NUMNODES, u32::MAX] {
+            assert_eq!(answer(MemoryType::Generic, Some(node), 0), Some(EINVAL));
+        }
+        // Of 4 MiB, which the range has not, larger than a pud, and no order at all.
+        for shift in [10, 19, u32::MAX] {
+            assert_eq!(answer(MemoryType::Generic, None, shift), Some(EINVAL));
+        }
+        // Nothing was left behind.
+        assert!(answer(MemoryType::Generic, Some(0), 0).is_none());
+        Ok(())
+    }
+
+    /// Fails if a kind of pages, or a node, that there cannot be gets as far as being mapped.
+    #[test]
+    fn options_are_checked_before_anything_is_done() {
+        assert_eq!(bad_options(), Ok(()));
     }
 
     fn second_range_fails() -> Result {

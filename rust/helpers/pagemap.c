@@ -11,6 +11,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/nodemask.h>
 #include <linux/page-flags.h>
 #include <linux/page_ref.h>
 #include <linux/pagemap.h>
@@ -59,6 +60,11 @@ void rust_helper_percpu_ref_put_many(struct percpu_ref *ref, unsigned long nr)
 int rust_helper_numa_mem_id(void)
 {
 	return numa_mem_id();
+}
+
+bool rust_helper_node_possible(int nid)
+{
+	return node_possible(nid);
 }
 
 int rust_helper_dev_to_node(struct device *dev)

@@ -18,6 +18,7 @@ use crate::{
     },
     ffi::{c_int, c_ulong, c_void},
     mm::pfn::{Pfn, PfnRange, PhysRange},
+    page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
     str::CStr,
     sync::Arc,
@@ -170,11 +171,36 @@ pub trait Operations {
 /// How a [`Registration`] is made; the default is single pages on the nearest node.
 #[derive(Clone, Copy, Default)]
 pub struct Options {
-    /// The order, in pages, of the compound pages that the memmap shall consist of. 0: single
-    /// pages.
+    /// The order, in pages, of the compound pages that the memmap shall consist of: those of a pud
+    /// at most. 0: single pages.
     pub vmemmap_shift: u32,
     /// The node of the memory; `None`: the nearest.
     pub node: Option<u32>,
+}
+
+impl Options {
+    /// How the ranges have to be aligned, in bytes: to what can be mapped, and to whole compound
+    /// pages.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for compound pages that no entry of a page table could map, and for a node that
+    /// there cannot be.
+    fn alignment(self) -> Result<u64> {
+        const LARGEST: u32 = bindings::PUD_SHIFT - PAGE_SHIFT as u32;
+
+        if self.vmemmap_shift > LARGEST || self.node.is_some_and(|node| !is_possible(node)) {
+            return Err(EINVAL);
+        }
+        Ok(SUBSECTION_SIZE.max((PAGE_SIZE as u64) << self.vmemmap_shift))
+    }
+}
+
+/// Whether there can be a node of this number. C: `node_possible()`.
+fn is_possible(node: u32) -> bool {
+    // SAFETY: Looks for a bit that is in the mask.
+    // CAST: There are few nodes.
+    node < bindings::MAX_NUMNODES && unsafe { bindings::node_possible(node as c_int) }
 }
 
 /// A registration failed. What was handed over comes back.
@@ -223,9 +249,12 @@ impl<T: Operations> Registration<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for no range, a range outside the regions or not aligned to [`SUBSECTION_SIZE`];
-    /// `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; and what the
-    /// architecture answers.
+    /// * `EINVAL` for no range, or a range outside the regions, or not aligned to
+    ///   [`SUBSECTION_SIZE`] and to whole compound pages;
+    /// * `EINVAL` for compound pages larger than a pud maps, a node that there cannot be, and
+    ///   [`MemoryType::PciP2pdma`], whose users in C look for more around a page map;
+    /// * `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; and what the
+    ///   architecture answers.
     #[doc(alias = "memremap_pages")]
     pub fn new(
         kind: MemoryType,
@@ -234,7 +263,8 @@ impl<T: Operations> Registration<T> {
         options: Options,
         data: T::Data,
     ) -> Result<Self, RegisterError<T::Data>> {
-        let prepared = Self::check(&regions, ranges).and_then(|()| Self::storage(ranges.len()));
+        let prepared =
+            Self::check(kind, &regions, ranges, options).and_then(|()| Self::storage(ranges.len()));
         let mut storage = match prepared {
             Ok(storage) => storage,
             Err(error) => {
@@ -262,9 +292,12 @@ impl<T: Operations> Registration<T> {
                 first.add(index).write(range.as_raw());
             }
         }
-        let node = options.node.and_then(|node| c_int::try_from(node).ok());
+        // CAST: `check` has seen that it is a node.
+        let node = options
+            .node
+            .map_or(bindings::NUMA_NO_NODE, |node| node as c_int);
         // SAFETY: A page map that is set up as C asks for; the storage stays until it is unmapped.
-        let mapped = unsafe { bindings::memremap_pages(pgmap, node.unwrap_or(-1)) };
+        let mapped = unsafe { bindings::memremap_pages(pgmap, node) };
         match from_err_ptr(mapped) {
             // INVARIANT: Mapped; the storage is on the heap, so moving the value does not move it.
             Ok(_) => Ok(Self {
@@ -282,19 +315,26 @@ impl<T: Operations> Registration<T> {
         }
     }
 
-    fn check(regions: &[Region], ranges: &[PhysRange]) -> Result {
+    fn check(
+        kind: MemoryType,
+        regions: &[Region],
+        ranges: &[PhysRange],
+        options: Options,
+    ) -> Result {
         const MOST: usize = 1 << 16;
 
+        let alignment = options.alignment()?;
         let owned = |range: &PhysRange| {
             regions.iter().any(|region| {
                 region.range.contains(range.start()) && region.range.contains(range.end())
             })
         };
-        if ranges.is_empty()
+        if kind == MemoryType::PciP2pdma
+            || ranges.is_empty()
             || ranges.len() > MOST
             || !ranges
                 .iter()
-                .all(|range| range.is_aligned(SUBSECTION_SIZE) && owned(range))
+                .all(|range| range.is_aligned(alignment) && owned(range))
         {
             return Err(EINVAL);
         }
