@@ -192,8 +192,11 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
         let Some(live) = &self.live else {
             return false;
         };
-        let Some(run) = DeviceRun::<PIN>::try_new(live, pfn, leaf.pages(), self.request, self.irq)
-        else {
+        // SAFETY: An entry mapped the frame when it was read, and the page map was looked up for it
+        // since; interrupts are off.
+        let run =
+            unsafe { DeviceRun::<PIN>::try_new(live, pfn, leaf.pages(), self.request, self.irq) };
+        let Some(run) = run else {
             return false;
         };
         // A leaf may go on in another range, nearly never; the slow path does that.

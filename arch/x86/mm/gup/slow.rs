@@ -191,9 +191,12 @@ impl Locked {
         let mask = prot::address_mask();
         // CAST: A frame number has at most 40 bits.
         let pfn = Pfn::new(entry.frame_without_rights(self.address, self.shift, mask) as usize);
-        let (first, taken) = match request.kind().is_pin() {
-            true => take::<true>(pfn, pages, request)?,
-            false => take::<false>(pfn, pages, request)?,
+        // SAFETY: By the type's invariant the lock is held, and the entry under it maps the frame.
+        let (first, taken) = unsafe {
+            match request.kind().is_pin() {
+                true => take::<true>(pfn, pages, request)?,
+                false => take::<false>(pfn, pages, request)?,
+            }
         };
         Ok(Followed::Taken(first, taken))
     }
@@ -204,14 +207,19 @@ impl Locked {
 ///
 /// The page map is kept by interrupts being off, as in the walk without locks: for not longer than
 /// the references are counted.
-fn take<const PIN: bool>(
+///
+/// # Safety
+///
+/// An entry of a page table whose lock is held maps `pfn`.
+unsafe fn take<const PIN: bool>(
     pfn: Pfn,
     pages: usize,
     request: Request,
 ) -> Result<(*mut bindings::page, usize)> {
     irq::with_disabled(|irq| {
         let live = WalkedPagemap::lookup(pfn, None, irq).ok_or(EFAULT)?;
-        let run = DeviceRun::<PIN>::try_some(&live, pfn, pages, request, irq)?;
+        // SAFETY: The caller's promise, and the page map was looked up for this frame.
+        let run = unsafe { DeviceRun::<PIN>::try_some(&live, pfn, pages, request, irq)? };
         Ok(run.hand_over(&mut PinStatistics::acquired(irq)))
     })
 }

@@ -114,12 +114,17 @@ pub struct DeviceRun<'a, const PIN: bool> {
 
 impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// Takes references to `pages` pages from `pfn` on, or to as many of them as are in one range of
-    /// the page map `live`, which has `pfn`. A full memory barrier if it succeeds.
+    /// the page map `live`. A full memory barrier if it succeeds.
     ///
     /// `None` if memory of its type may not be taken in this way, or if a count is about to overflow;
     /// the slow path then says what is wrong.
+    ///
+    /// # Safety
+    ///
+    /// A range of the page map `live` that is mapped has `pfn`: so it is for a frame that an entry of
+    /// a page table maps, if `live` was looked up for it.
     #[inline(always)]
-    pub fn try_new(
+    pub unsafe fn try_new(
         live: &'a WalkedPagemap<'_>,
         pfn: Pfn,
         pages: usize,
@@ -127,7 +132,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         irq: IrqsDisabled<'a>,
     ) -> Option<Self> {
         let live = live.pagemap();
-        // A single frame was looked up.
+        // A single frame is there by the caller's promise.
         let pages = match pages {
             1 => 1,
             _ => pages.min(live.frames_from(pfn)),
@@ -135,7 +140,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         Self::allowed(live, request).ok()?;
         // INVARIANT: Just checked; nothing was taken yet.
         let mut run = Self {
-            // SAFETY: The frame lies in a range of the page map, and `live` keeps that.
+            // SAFETY: By the caller's promise the frame lies in a range of the page map, and `live`
+            // keeps that.
             first: unsafe { MappedPage::from_pfn(pfn, irq) },
             taken: 0,
             _live: PhantomData,
@@ -152,8 +158,12 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// # Errors
     ///
     /// Why not even the first can be had.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::try_new`].
     #[inline]
-    pub fn try_some(
+    pub unsafe fn try_some(
         live: &'a WalkedPagemap<'_>,
         pfn: Pfn,
         pages: usize,
