@@ -38,10 +38,7 @@ impl Show for Ranges {
         while let Some(from) = next {
             // A section per range: the list may be long, and is a snapshot of nothing anyway.
             let guard = rcu::read_lock();
-            let Some((at, found)) = find_from(from, &guard) else {
-                break;
-            };
-            let Some(range) = found.range_at(at) else {
+            let Some((range, found)) = find_from(from, &guard) else {
                 break;
             };
             show_range(file, range, found);

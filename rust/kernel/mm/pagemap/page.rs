@@ -10,7 +10,7 @@
 //! | FS DAX | 1 | pins only: being mapped does not count | whoever waits for the page is woken |
 //! | generic, P2PDMA | 1 | pins only | nothing; dropped to 0 the owner's `page_free`, and back at 1 |
 
-use super::{MemoryType, Pagemap};
+use super::{LiveRef, MemoryType, Pagemap};
 use crate::{bindings, mm::pfn::Pfn, sync::wait_var::Waiters};
 use core::{
     ptr::{addr_of, addr_of_mut, NonNull},
@@ -44,7 +44,7 @@ impl<'a> DevicePage<'a> {
 
     /// The page of the frame `pfn`, if that is one of the page map's own. C: `pfn_to_page()`.
     #[doc(alias = "pfn_to_page")]
-    pub fn at(live: &'a Pagemap, pfn: Pfn) -> Option<Self> {
+    pub fn at(live: &'a LiveRef, pfn: Pfn) -> Option<Self> {
         if !live.has_data_page(pfn) {
             return None;
         }

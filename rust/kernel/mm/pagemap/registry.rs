@@ -112,17 +112,20 @@ impl<'rcu> Found<'rcu> {
         self.0
     }
 
-    /// The range in which the registry has the frame `pfn`, for a frame at which this page map was
-    /// found.
-    pub fn range_at(self, pfn: Pfn) -> Option<PhysRange> {
+    /// The range in which the registry has the frame `pfn`.
+    ///
+    /// # Safety
+    ///
+    /// This page map was found at that frame.
+    unsafe fn range_at(self, pfn: Pfn) -> Option<PhysRange> {
         let mapped = self.0.nr_ranges();
         (0..mapped)
             .filter_map(|index| self.0.range(index))
             .find(|range| range.pfns().contains(pfn))
             .or_else(|| {
                 // Not among those that are mapped, so the one that is being mapped.
-                // SAFETY: The frame has an entry, so a range has it; none of the first `mapped`
-                // does, so there is one more.
+                // SAFETY: By the caller's promise the frame has an entry, so a range has it; none
+                // of the first `mapped` does, so there is one more.
                 unsafe { self.0.range_unchecked(mapped) }.filter(|range| range.pfns().contains(pfn))
             })
     }
@@ -176,12 +179,14 @@ fn find_exact<'rcu>(pfn: Pfn, guard: &'rcu rcu::Guard) -> Option<Found<'rcu>> {
     pagemaps().load(pfn.nr(), guard).map(Found)
 }
 
-/// The first page map at or after the frame `from`, with the frame where it was found.
-pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(Pfn, Found<'rcu>)> {
-    pagemaps()
-        .find(from.nr(), usize::MAX, guard)
-        // INVARIANT: As in `find_exact`.
-        .map(|(nr, pagemap)| (Pfn::new(nr), Found(pagemap)))
+/// The first range that has a frame at or after `from`, with its page map.
+pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange, Found<'rcu>)> {
+    let (nr, pagemap) = pagemaps().find(from.nr(), usize::MAX, guard)?;
+    // INVARIANT: As in `find_exact`.
+    let found = Found(pagemap);
+    // SAFETY: Just found there.
+    let range = unsafe { found.range_at(Pfn::new(nr)) }?;
+    Some((range, found))
 }
 
 /// Why a range was not inserted.
