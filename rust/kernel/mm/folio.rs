@@ -320,16 +320,17 @@ impl<'a> MappedFolio<'a> {
         self.page_type() == bindings::pagetype_PGTY_slab
     }
 
-    /// What the folio is part of.
+    /// What the folio is part of. Interrupts are off, so that a file's mapping stays for as long.
     #[inline]
-    pub fn mapping(self) -> Mapping {
+    pub fn mapping<'irq>(self, _irq: IrqsDisabled<'irq>) -> Mapping<'irq> {
         // SAFETY: As in `MappedPage::flags`; the union's word is always there.
         let word = unsafe {
             let word = addr_of_mut!((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_1.mapping);
             AtomicUsize::from_ptr(word.cast())
         }
         .load(Ordering::Relaxed);
-        Mapping(word)
+        // INVARIANT: Just read, and interrupts are off.
+        Mapping(word, PhantomData)
     }
 
     /// Notes that the folio was used. C: `folio_set_referenced()`.
@@ -348,10 +349,14 @@ impl<'a> MappedFolio<'a> {
 }
 
 /// What a folio is part of, as it was when it was read. C: `folio->mapping`.
+///
+/// # Invariants
+///
+/// The word was read from a folio in the section `'irq`, in which interrupts are off.
 #[derive(Clone, Copy)]
-pub struct Mapping(usize);
+pub struct Mapping<'irq>(usize, PhantomData<IrqsDisabled<'irq>>);
 
-impl Mapping {
+impl<'irq> Mapping<'irq> {
     /// Whether the folio is in no mapping (any more).
     #[inline]
     pub fn is_none(self) -> bool {
@@ -367,12 +372,12 @@ impl Mapping {
 
     /// The file's mapping, if it is one.
     #[inline]
-    pub fn file<'irq>(self, _irq: IrqsDisabled<'irq>) -> Option<FileMapping<'irq>> {
+    pub fn file(self) -> Option<FileMapping<'irq>> {
         if self.0 & MAPPING_FLAGS != 0 {
             return None;
         }
         // INVARIANT: Without flags it is an address space. Inodes, which contain these, are freed
-        // after a grace period, and none ends while interrupts are off.
+        // after a grace period, and none ends while interrupts are off: since the word was read.
         NonNull::new(self.0 as *mut bindings::address_space)
             .map(|mapping| FileMapping(mapping, PhantomData))
     }

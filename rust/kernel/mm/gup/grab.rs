@@ -97,8 +97,8 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
             return true;
         }
         // Read once: it may be changing.
-        let mapping = self.folio.mapping();
-        match mapping.file(self.irq) {
+        let mapping = self.folio.mapping(self.irq);
+        match mapping.file() {
             // Truncated meanwhile, or something other than anonymous memory and files.
             None => mapping.is_anon(),
             Some(file) if may_be_secret && file.is_secret() => false,
@@ -115,7 +115,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
         if !PIN || self.request.is_write() {
             return false;
         }
-        if !self.folio.mapping().is_anon() {
+        if !self.folio.mapping(self.irq).is_anon() {
             // Of a private mapping a long-term pin has to see the process's later writes. Whether
             // it is private says the VMA, which is not at hand.
             return self.request.is_longterm();
