@@ -181,14 +181,15 @@ pub unsafe extern "C" fn get_dev_pagemap(
 ///
 /// # Safety
 ///
-/// `folio` is in ZONE_DEVICE, its page map is mapped, and nobody refers to it any more.
+/// `folio` is in ZONE_DEVICE, its page map is mapped, and the caller has dropped the last
+/// reference. If its pages are allocated, `zone_device_page_init()` has handed it out.
 #[export]
 pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
     let Some(folio) = NonNull::new(folio) else {
         return;
     };
     // SAFETY: The caller's promise.
-    if unsafe { DeviceFolio::from_raw(folio) }.free().is_err() {
+    if unsafe { DeviceFolio::from_raw(folio).free() }.is_err() {
         kernel::warn_once!("pagemap: last reference of a page dropped that nobody can take back");
     }
 }
@@ -197,14 +198,15 @@ pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// `page` is in ZONE_DEVICE, its page map is mapped, and nobody refers to it.
+/// `page` is in ZONE_DEVICE, its page map is mapped, and its pages are allocated; nobody refers to
+/// it, and nobody else hands it out.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
     let Some(page) = NonNull::new(page) else {
         return;
     };
     // SAFETY: The caller's promise.
-    if !unsafe { DevicePage::from_raw(page) }.init() {
+    if !unsafe { DevicePage::from_raw(page).init() } {
         kernel::warn_once!("pagemap: page handed out while its page map is torn down");
     }
 }
@@ -214,7 +216,8 @@ pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
 ///
 /// # Safety
 ///
-/// `folio` is in ZONE_DEVICE, its page map is mapped, and the caller has the references.
+/// `folio` is in ZONE_DEVICE, its page map is mapped, and the caller has the references, and gives
+/// them up if the answer is `true`.
 #[cfg(CONFIG_FS_DAX)]
 #[export(EXPORT_SYMBOL)]
 pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
@@ -223,5 +226,5 @@ pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
 ) -> bool {
     // This runs per page that is put: nothing is checked here that the caller promises.
     // SAFETY: The caller's promise; a folio is not at the address 0.
-    unsafe { DeviceFolio::from_raw(NonNull::new_unchecked(folio)) }.put_managed_refs(refs)
+    unsafe { DeviceFolio::from_raw(NonNull::new_unchecked(folio)).put_managed_refs(refs) }
 }

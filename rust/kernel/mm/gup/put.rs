@@ -62,9 +62,10 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             let single = pagemap.vmemmap_shift() == 0;
             let word = page.pagemap_word();
             if fsdax {
-                device.put_fsdax_refs(BIAS, &Waiters::look());
-            } else {
                 // SAFETY: The caller's promise: `BIAS` is one pin.
+                unsafe { device.put_fsdax_refs(BIAS, &Waiters::look()) };
+            } else {
+                // SAFETY: As above.
                 unsafe { put(folio, BIAS) };
             }
             if single {
@@ -105,8 +106,9 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
             break;
         }
         if FSDAX {
-            // SAFETY: In the page map, so in ZONE_DEVICE; and pinned.
-            unsafe { device_folio(page) }.put_fsdax_refs(BIAS, &waiters);
+            // SAFETY: In the page map, so in ZONE_DEVICE; of FS DAX by the caller's promise, who
+            // gives up one pin.
+            unsafe { device_folio(page).put_fsdax_refs(BIAS, &waiters) };
         } else {
             // SAFETY: A folio of its own by the caller's promise, who gives up one pin.
             unsafe { put(MappedFolio::single(page), BIAS) };

@@ -97,15 +97,20 @@ impl<'a> DevicePage<'a> {
     /// as C does, because its caller cannot fail.
     ///
     /// Sleeps if the page is locked, which an idle page is not.
+    ///
+    /// # Safety
+    ///
+    /// The page is one of those that are allocated, and idle: nobody has a reference, and the
+    /// caller alone hands it out. Who gets it unlocks it, and gives the reference up.
     #[doc(alias = "zone_device_page_init")]
     #[must_use = "a page handed out during teardown is a bug of the driver, to be reported"]
-    pub fn init(self) -> bool {
+    pub unsafe fn init(self) -> bool {
         // The allocated page's own live reference; `DeviceFolio::free` puts it.
         // SAFETY: The page map is mapped, by the invariant, so its count is initialised.
         let live = unsafe {
             bindings::percpu_ref_tryget_live(addr_of_mut!((*self.pagemap().as_raw()).ref_))
         };
-        // SAFETY: A valid page that is idle, so that nobody else changes its count.
+        // SAFETY: By the caller's promise the page is idle, so that nobody else changes its count.
         unsafe { bindings::set_page_count(self.as_raw(), 1) };
         // SAFETY: A valid page to which we hold a reference.
         unsafe { bindings::lock_page(self.as_raw()) };
@@ -149,27 +154,41 @@ impl<'a> DeviceFolio<'a> {
     /// C: `__put_devmap_managed_folio_refs()`. Any context.
     ///
     /// Returns `false`, and does nothing, for other types: their references are ordinary ones.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns so many references, and gives them up if the answer is `true`.
     #[doc(alias = "__put_devmap_managed_folio_refs")]
     #[inline]
-    pub fn put_managed_refs(self, refs: i32) -> bool {
+    pub unsafe fn put_managed_refs(self, refs: i32) -> bool {
         if self.pagemap().memory_type() != Some(MemoryType::FsDax) {
             return false;
         }
-        self.put_fsdax_refs(refs, &Waiters::look());
+        // SAFETY: The caller's promise; just looked at the type.
+        unsafe { self.put_fsdax_refs(refs, &Waiters::look()) };
         true
     }
 
     /// Drops `refs` references of a folio that is known to be FS DAX.
+    ///
+    /// # Safety
+    ///
+    /// It is, and the caller owns so many references, and gives them up.
     #[inline(always)]
-    pub(crate) fn put_fsdax_refs(self, refs: i32, waiters: &Waiters) {
-        if self.sub_return(refs) == 1 {
+    pub(crate) unsafe fn put_fsdax_refs(self, refs: i32, waiters: &Waiters) {
+        // SAFETY: The caller's promise.
+        if unsafe { self.sub_return(refs) } == 1 {
             self.wake(waiters);
         }
     }
 
     /// Subtracts from the count and returns what is left. C: `folio_ref_sub_return()`.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns so many references, and gives them up.
     #[inline]
-    fn sub_return(self, refs: i32) -> i32 {
+    unsafe fn sub_return(self, refs: i32) -> i32 {
         if cfg!(CONFIG_DEBUG_PAGE_REF) {
             // The C inline has a tracepoint in it then.
             // SAFETY: A valid folio; the caller owns the references.
@@ -200,15 +219,21 @@ impl<'a> DeviceFolio<'a> {
     ///
     /// [`NotFreeable`] if the owner has no `page_free`: the pages of FS DAX and generic memory are
     /// idle at 1 and may not drop to 0. Nothing is done then.
+    ///
+    /// # Safety
+    ///
+    /// The caller has dropped the last reference to the folio, and nobody takes one. If its pages
+    /// are allocated, this was handed out by [`DevicePage::init`], and is freed once for that.
     #[doc(alias = "free_zone_device_folio")]
-    pub fn free(self) -> Result<(), NotFreeable> {
+    pub unsafe fn free(self) -> Result<(), NotFreeable> {
         let pagemap = self.pagemap();
         // SAFETY: The owner set up `ops` before the page map was mapped; null or valid.
         let ops = unsafe { (*pagemap.as_raw()).ops.as_ref() };
         let page_free = ops.and_then(|ops| ops.page_free).ok_or(NotFreeable)?;
 
-        // SAFETY: A valid folio without references. This takes the charge off, drops the anonymous
-        // page's mark, and clears `mapping`, which may hold a stale value of the last user's.
+        // SAFETY: A valid folio, by the caller's promise without references. This takes the charge
+        // off, drops the anonymous page's mark, and clears `mapping`, which may hold a stale value
+        // of the last user's.
         unsafe { bindings::zone_device_folio_reset(self.as_raw()) };
         // SAFETY: The owner's method, with a page of its page map that nobody uses, as it is
         // declared to expect.
@@ -218,8 +243,8 @@ impl<'a> DeviceFolio<'a> {
             .memory_type()
             .is_some_and(MemoryType::pages_are_allocated)
         {
-            // SAFETY: The page had this reference from `DevicePage::init`. The page map may be
-            // gone after it, so it is the last thing that is done.
+            // SAFETY: By the caller's promise the page had this reference from `DevicePage::init`.
+            // The page map may be gone after it, so it is the last thing that is done.
             unsafe { pagemap.percpu_ref().put() };
         } else {
             // Idle again, ready to be handed out.
