@@ -161,7 +161,9 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
         };
         // CAST: At most 2^18.
         let refs = leaf.pages() as i32;
-        let Some(grabbed) = Grabbed::<PIN>::try_new(page, refs, self.request, self.irq) else {
+        // SAFETY: So many pages the leaf mapped when it was read.
+        let grabbed = unsafe { Grabbed::<PIN>::try_new(page, refs, self.request, self.irq) };
+        let Some(grabbed) = grabbed else {
             return false;
         };
         if !leaf.unchanged() || !grabbed.is_allowed() {
@@ -177,7 +179,8 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
                 return false;
             }
         }
-        grabbed.keep(page, &mut self.taken, &mut self.statistics)
+        // SAFETY: The leaf was unchanged after its pages were grabbed.
+        unsafe { grabbed.keep(page, &mut self.taken, &mut self.statistics) }
     }
 
     /// Pages of a page map.

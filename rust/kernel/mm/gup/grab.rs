@@ -19,7 +19,7 @@ use core::{mem::ManuallyDrop, sync::atomic::Ordering};
 /// # Invariants
 ///
 /// Unless `zero_page`, the value owns `refs` references to `folio`, counted as `request` says. So
-/// the folio is neither freed nor split nor merged.
+/// the folio is neither freed nor split nor merged. `refs` is 1 if it has one page.
 pub struct Grabbed<'irq, const PIN: bool> {
     folio: MappedFolio<'irq>,
     refs: i32,
@@ -33,10 +33,16 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
     /// `try_grab_folio_fast()`.
     ///
     /// `None` if the folio is being freed, if its count is about to overflow, or if it may not be
-    /// taken in this way. A full memory barrier otherwise.
+    /// taken in this way; also if it has one page and `refs` is not 1. A full memory barrier
+    /// otherwise.
+    ///
+    /// # Safety
+    ///
+    /// `refs` is how many pages from `page` on an entry of a page table mapped when it was read: at
+    /// least 1.
     #[doc(alias = "try_grab_folio_fast")]
     #[inline(always)]
-    pub fn try_new(
+    pub unsafe fn try_new(
         page: MappedPage<'irq>,
         refs: i32,
         request: Request,
@@ -46,6 +52,9 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
             return None;
         }
         if PIN && page.is_zero() {
+            if refs != 1 {
+                return None;
+            }
             // It goes nowhere, and would overflow: it is used in very many places.
             return Some(Self {
                 folio: page.folio(),
@@ -127,8 +136,13 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
     }
 
     /// Keeps the references: the pages from `first` on, one for each, are the caller's now.
+    ///
+    /// # Safety
+    ///
+    /// `first` is the page that the value was made for, and the entry that mapped it was seen
+    /// unchanged since. So these pages belong to the folio.
     #[inline(always)]
-    pub fn keep(
+    pub unsafe fn keep(
         self,
         first: MappedPage<'irq>,
         taken: &mut Taken<'_>,
@@ -143,8 +157,8 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
             statistics.count(first, pages);
         }
         this.folio.set_referenced();
-        // SAFETY: There is room. By the type's invariant there is a reference for each page, and
-        // it goes over to the caller of GUP.
+        // SAFETY: There is room. By the caller's promise these pages belong to the folio, so by the
+        // type's invariant there is a reference for each. It goes over to the caller of GUP.
         unsafe { taken.push(first, pages) };
         true
     }
@@ -168,7 +182,8 @@ fn add_refs<const PIN: bool>(page: MappedPage<'_>, refs: i32) -> Option<MappedFo
         let large = folio.is_large();
         let amount = match large {
             true => refs,
-            // A folio of one page is taken by one entry: `refs` is 1.
+            // The entry mapped more than this folio has: it is not the same any more.
+            false if refs != 1 => return None,
             false => small_amount::<PIN>(),
         };
         if !add_unless_zero(folio, amount) {
