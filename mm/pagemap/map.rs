@@ -56,7 +56,9 @@ pub(crate) fn map_for(dev: &Device, unmapped: Unmapped) -> Result<*mut c_void> {
 
 fn map_ranges(mapping: &Mapping, node: Node) -> Result {
     while let Some(range) = mapping.next_range() {
-        mapping.commit(map_range(range?, node)?);
+        let mapped = map_range(range?, node)?;
+        // SAFETY: It is the next range, for none was committed since.
+        unsafe { mapping.commit(mapped) };
     }
     Ok(())
 }
@@ -95,7 +97,8 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
         return Err(EINVAL);
     }
     let memory = Memory::add(&of, &entry, node.or_nearest(), prot)?;
-    Ok(MappedRange::new(of, entry, tracking, memory))
+    // SAFETY: All three were made for `of`, or for the `range` that it is.
+    Ok(unsafe { MappedRange::new(of, entry, tracking, memory) })
 }
 
 /// What a driver must have set up, by type.

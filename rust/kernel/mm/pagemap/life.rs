@@ -153,7 +153,11 @@ impl Mapping {
     }
 
     /// Keeps a range that was mapped, and takes its bulk references.
-    pub fn commit(&self, mapped: MappedRange<'_>) {
+    ///
+    /// # Safety
+    ///
+    /// It is the range that [`Self::next_range`] has now.
+    pub unsafe fn commit(&self, mapped: MappedRange<'_>) {
         let units = mapped.units();
         // The undoing is `Drained::unmap`'s from now on.
         let _ = ManuallyDrop::new(mapped);
@@ -162,7 +166,8 @@ impl Mapping {
             // SAFETY: The count is live, by the invariant.
             unsafe { pagemap.percpu_ref() }.get_many(units);
         }
-        // INVARIANT: One more range is mapped and has its references.
+        // INVARIANT: One more range is mapped and has its references: the next, by the caller's
+        // promise.
         // SAFETY: The field lies in the page map; only this value changes it.
         unsafe {
             let nr_range = addr_of_mut!((*self.ptr.as_ptr()).nr_range);

@@ -68,6 +68,10 @@ impl<'m> RangeOf<'m> {
 }
 
 /// A range that is mapped. Dropping it undoes that, in the order of the fields (sleeps).
+///
+/// # Invariants
+///
+/// The fields are of one range, which has `units` pages (or compound pages) of its own.
 pub struct MappedRange<'m> {
     _memory: Memory<'m>,
     _tracking: TrackedPfns,
@@ -77,12 +81,17 @@ pub struct MappedRange<'m> {
 
 impl<'m> MappedRange<'m> {
     /// What all the steps for a range have made.
-    pub fn new(
+    ///
+    /// # Safety
+    ///
+    /// `entry`, `tracking` and `memory` were made for `of`.
+    pub unsafe fn new(
         of: RangeOf<'m>,
         entry: Entry<'m>,
         tracking: TrackedPfns,
         memory: Memory<'m>,
     ) -> Self {
+        // INVARIANT: The caller's promise.
         Self {
             _memory: memory,
             _tracking: tracking,
@@ -102,6 +111,7 @@ impl<'m> MappedRange<'m> {
     ///
     /// The range was committed, and this is called once for it.
     pub(super) unsafe fn reclaim(of: RangeOf<'m>) -> Self {
+        // INVARIANT: All of them are of this range.
         Self {
             // SAFETY: A committed range went through all the steps, and each value was forgotten.
             _memory: unsafe { Memory::reclaim(&of) },
