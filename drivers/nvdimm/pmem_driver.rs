@@ -23,7 +23,7 @@
 
 use kernel::{
     c_str,
-    nvdimm::{Btt, Context, Driver, Event, Kind, Registration, Types},
+    nvdimm::{Btt, Context, Driver, Enabled, Event, Kind, Registration, Types},
     prelude::*,
 };
 
@@ -86,8 +86,9 @@ impl Driver for PmemDriver {
                 if enabled.probe_btt().is_ok() {
                     return Err(ENXIO);
                 }
-                for claimed in [enabled.probe_pfn(), enabled.probe_dax()] {
-                    match claimed {
+                // One after the other: what the first has claimed is not for the second to look at.
+                for probe in [Enabled::probe_pfn, Enabled::probe_dax] {
+                    match probe(&enabled) {
                         Ok(()) => return Err(ENXIO),
                         // It is meant for that, but cannot be it here.
                         Err(error) if error == EOPNOTSUPP => return Err(error),
