@@ -4,7 +4,7 @@
 
 use crate::media::Media;
 use kernel::{
-    block::bio::{Segment, SECTOR_SIZE},
+    block::bio::{Source, SECTOR_SIZE},
     dax::{self, Access, DaxDevice, Mode, PageOffset, RecoveryWrite},
     dev_dbg,
     mm::{device_memory::FailureHandler, pfn::PfnRange},
@@ -53,7 +53,7 @@ impl dax::Operations for Media {
     }
 
     fn zero_page(&self, at: PageOffset) -> Result {
-        self.write(sector_of(at)?, Segment::zero_page())
+        self.write(sector_of(at)?, Source::zero_page())
     }
 
     /// The order matters: the errors go first, then the data comes, and the pages leave the list of

@@ -5,7 +5,11 @@
 use crate::{media::Media, THIS_MODULE};
 use core::fmt::Write;
 use kernel::{
-    block::{badblocks::Badblocks, bio::Bio, disk},
+    block::{
+        badblocks::Badblocks,
+        bio::{Bio, Data},
+        disk,
+    },
     c_str,
     prelude::*,
     sysfs,
@@ -41,16 +45,14 @@ impl Media {
     #[inline]
     fn transfer(&self, bio: &Bio) -> Result {
         let _accounting = bio.start_accounting();
-        if bio.is_write() {
-            bio.segments().try_for_each(|(sector, segment)| {
-                if bio.is_nowait() && self.is_bad(sector, segment.len()) {
+        match bio.data() {
+            Data::Write(mut segments) => segments.try_for_each(|(sector, from)| {
+                if bio.is_nowait() && self.is_bad(sector, from.len()) {
                     return Err(EAGAIN);
                 }
-                self.write(sector, segment)
-            })
-        } else {
-            bio.segments()
-                .try_for_each(|(sector, segment)| self.read(sector, segment))
+                self.write(sector, from)
+            }),
+            Data::Read(mut segments) => segments.try_for_each(|(sector, to)| self.read(sector, to)),
         }
     }
 }

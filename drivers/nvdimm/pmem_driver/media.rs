@@ -14,7 +14,7 @@ use crate::access::Holder;
 use kernel::{
     block::{
         badblocks::Badblocks,
-        bio::{Segment, SECTOR_SIZE},
+        bio::{Source, Target, SECTOR_SIZE},
     },
     dev_dbg,
     mm::{device_memory::DeviceMemory, pfn::PhysRange},
@@ -107,7 +107,7 @@ impl Media {
 
     /// Copies from the medium, if it is not known to be bad, and does not turn out to be.
     #[inline]
-    pub(crate) fn read(&self, sector: u64, to: Segment<'_>) -> Result {
+    pub(crate) fn read(&self, sector: u64, to: Target<'_>) -> Result {
         if self.is_bad(sector, to.len()) {
             return Err(EIO);
         }
@@ -117,7 +117,7 @@ impl Media {
     /// Copies to the medium. What is known to be bad is cleared before, which is what a write is
     /// good for; that sleeps.
     #[inline]
-    pub(crate) fn write(&self, sector: u64, from: Segment<'_>) -> Result {
+    pub(crate) fn write(&self, sector: u64, from: Source<'_>) -> Result {
         if self.is_bad(sector, from.len()) {
             return self.write_over_bad(sector, from);
         }
@@ -126,7 +126,7 @@ impl Media {
 
     /// A page at a time: firmware does not clear more than that reliably.
     #[cold]
-    fn write_over_bad(&self, sector: u64, from: Segment<'_>) -> Result {
+    fn write_over_bad(&self, sector: u64, from: Source<'_>) -> Result {
         for (offset, part) in from.parts(PAGE_SIZE) {
             let sector = sector.checked_add(offset as u64 / SECTOR_SIZE).ok_or(EIO)?;
             if self.is_bad(sector, part.len()) {

@@ -18,7 +18,7 @@ use crate::{
 use core::ptr::{addr_of_mut, null, null_mut, NonNull};
 
 mod incoming;
-pub use incoming::{Accounting, Bio, Segment, Segments};
+pub use incoming::{Accounting, Bio, Data, Segment, Segments, Source, Target};
 
 /// A device is addressed in these, whatever its own sectors are.
 pub const SECTOR_SIZE: u64 = 512;

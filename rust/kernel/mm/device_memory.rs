@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     bindings,
-    block::bio::Segment,
+    block::bio::{Source, Target},
     dev_warn,
     device::Device,
     devres::{Group, Token},
@@ -372,11 +372,11 @@ impl<H: FailureHandler> DeviceMemory<H> {
     /// `EIO` if it is bad, or outside.
     #[doc(alias = "copy_mc_to_kernel")]
     #[inline]
-    pub fn read(&self, offset: u64, to: Segment<'_>) -> Result {
+    pub fn read(&self, offset: u64, to: Target<'_>) -> Result {
         let from = self.at(offset, to.len())?;
         let len = c_uint::try_from(to.len())?;
-        // SAFETY: The bytes are mapped by the invariant, and the segment is that of a read.
-        let left = unsafe { bindings::copy_mc_to_kernel(to.as_ptr().cast(), from.cast(), len) };
+        // SAFETY: The bytes are mapped by the invariant; a target can be written.
+        let left = unsafe { bindings::copy_mc_to_kernel(to.as_mut_ptr().cast(), from.cast(), len) };
         if left != 0 {
             return Err(EIO);
         }
@@ -390,9 +390,9 @@ impl<H: FailureHandler> DeviceMemory<H> {
     /// `EIO` if it is outside.
     #[doc(alias = "memcpy_flushcache")]
     #[inline]
-    pub fn write(&self, offset: u64, from: Segment<'_>) -> Result {
+    pub fn write(&self, offset: u64, from: Source<'_>) -> Result {
         let to = self.at(offset, from.len())?;
-        // SAFETY: The bytes are mapped by the invariant; a segment can be read.
+        // SAFETY: The bytes are mapped by the invariant; a source can be read.
         unsafe {
             bindings::__memcpy_flushcache(to.cast(), from.as_ptr().cast(), from.len() as _);
         }

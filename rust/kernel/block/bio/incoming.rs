@@ -117,13 +117,31 @@ impl Bio {
         Accounting { bio: self, start }
     }
 
-    /// What it consists of, in order: stretches of memory, each for consecutive sectors.
+    /// What it consists of, by the way that its data goes. C: `bio_data_dir()`.
+    #[doc(alias = "bio_data_dir")]
     #[inline]
-    pub fn segments(&self) -> Segments<'_> {
+    pub fn data(&self) -> Data<'_> {
+        if self.is_write() {
+            // SAFETY: Just seen.
+            Data::Write(unsafe { self.segments() })
+        } else {
+            // SAFETY: Just seen.
+            Data::Read(unsafe { self.segments() })
+        }
+    }
+
+    /// Its segments.
+    ///
+    /// # Safety
+    ///
+    /// `WRITE` is whether it is a write.
+    #[inline]
+    unsafe fn segments<const WRITE: bool>(&self) -> Segments<'_, WRITE> {
         // SAFETY: By the invariant the bio is valid and ours; its position and its list do not
         // change before it ends.
         unsafe {
             let bio = self.0.as_ptr();
+            // INVARIANT: As the bio has it, and the caller promises.
             Segments {
                 vec: (*bio)
                     .bi_io_vec
@@ -178,13 +196,21 @@ impl Drop for Accounting<'_> {
     }
 }
 
-/// The segments of a bio.
+/// The data of a bio.
+pub enum Data<'a> {
+    /// It is to be taken from the device.
+    Read(Segments<'a, false>),
+    /// It is to be brought to the device.
+    Write(Segments<'a, true>),
+}
+
+/// The segments of a bio, in order: stretches of memory, each for consecutive sectors.
 ///
 /// # Invariants
 ///
 /// `left` bytes are left in the list that begins at `vec`, of whose first entry `skip` bytes are
-/// done. They are in the linear mapping.
-pub struct Segments<'a> {
+/// done. They are in the linear mapping. `WRITE` is whether the bio is a write.
+pub struct Segments<'a, const WRITE: bool> {
     vec: *const bindings::bio_vec,
     skip: u32,
     left: u32,
@@ -192,8 +218,8 @@ pub struct Segments<'a> {
     _bio: PhantomData<&'a Bio>,
 }
 
-impl<'a> Iterator for Segments<'a> {
-    type Item = (u64, Segment<'a>);
+impl<'a, const WRITE: bool> Iterator for Segments<'a, WRITE> {
+    type Item = (u64, Segment<'a, WRITE>);
 
     /// The next stretch of memory, and the sector of the disk that it begins with.
     #[inline]
@@ -242,23 +268,29 @@ unsafe fn address_of(page: *const bindings::page) -> *mut u8 {
     unsafe { bindings::page_to_virt(page.cast_mut()).cast() }
 }
 
-/// A stretch of memory that a bio has data in, or wants some in.
+/// A stretch of memory that a bio has data in, or wants some in: a [`Source`] or a [`Target`].
 ///
 /// Others may read and write it at the same time (user space can, with direct I/O), so its bytes
 /// are not to be had as a slice: they are copied from or to where a driver keeps them.
 ///
 /// # Invariants
 ///
-/// `len` bytes from `start` on are in the linear mapping for `'a`; they may be written if the bio
-/// is a read.
+/// `len` bytes from `start` on are in the linear mapping for `'a`. They may be read if `WRITE`, and
+/// written if not.
 #[derive(Clone, Copy)]
-pub struct Segment<'a> {
+pub struct Segment<'a, const WRITE: bool> {
     start: *mut u8,
     len: usize,
     _bio: PhantomData<&'a Bio>,
 }
 
-impl<'a> Segment<'a> {
+/// Bytes that a write brings to the device. Who submitted it may only have lent them for reading.
+pub type Source<'a> = Segment<'a, true>;
+
+/// Room for the bytes that a read takes from the device.
+pub type Target<'a> = Segment<'a, false>;
+
+impl<'a, const WRITE: bool> Segment<'a, WRITE> {
     #[inline]
     const fn new(start: *mut u8, len: usize) -> Self {
         // INVARIANT: As `Segments` has it.
@@ -269,14 +301,6 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// A page of zeroes, to copy from. C: `ZERO_PAGE()`.
-    #[doc(alias = "ZERO_PAGE")]
-    #[inline]
-    pub fn zero_page() -> Segment<'static> {
-        // INVARIANT: The zero page is always there. It is not given to a read.
-        Segment::new(addr_of_mut!(bindings::empty_zero_page).cast(), PAGE_SIZE)
-    }
-
     /// The number of bytes.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
@@ -284,14 +308,8 @@ impl<'a> Segment<'a> {
         self.len
     }
 
-    /// Where it begins.
-    #[inline]
-    pub(crate) const fn as_ptr(&self) -> *mut u8 {
-        self.start
-    }
-
     /// It in parts of at most `size` bytes, with the offset of each.
-    pub fn parts(self, size: usize) -> impl Iterator<Item = (usize, Segment<'a>)> {
+    pub fn parts(self, size: usize) -> impl Iterator<Item = (usize, Segment<'a, WRITE>)> {
         let size = size.max(1);
         let mut next = 0;
         core::iter::from_fn(move || {
@@ -301,5 +319,29 @@ impl<'a> Segment<'a> {
             next = offset.wrapping_add(len);
             (len != 0).then(|| (offset, Self::new(self.start.wrapping_add(offset), len)))
         })
+    }
+}
+
+impl Source<'_> {
+    /// A page of zeroes. C: `ZERO_PAGE()`.
+    #[doc(alias = "ZERO_PAGE")]
+    #[inline]
+    pub fn zero_page() -> Source<'static> {
+        // INVARIANT: The zero page is always there, and can be read.
+        Segment::new(addr_of_mut!(bindings::empty_zero_page).cast(), PAGE_SIZE)
+    }
+
+    /// Where it begins.
+    #[inline]
+    pub(crate) const fn as_ptr(&self) -> *const u8 {
+        self.start
+    }
+}
+
+impl Target<'_> {
+    /// Where it begins.
+    #[inline]
+    pub(crate) const fn as_mut_ptr(&self) -> *mut u8 {
+        self.start
     }
 }
