@@ -61,12 +61,6 @@ impl<'a> Context<'a> {
         self.token.device()
     }
 
-    /// Proof that it is bound, for what is reserved and mapped for it.
-    #[inline]
-    pub fn token(&self) -> &'a Token {
-        self.token
-    }
-
     #[inline]
     fn as_raw(&self) -> *mut bindings::device {
         self.device().as_raw()

@@ -7,7 +7,7 @@ use crate::{access::Holder, media::Media};
 use kernel::{
     block::disk::{AddedDisk, Disk, Features, Limits},
     c_str, dax, dev_warn,
-    mm::device_memory::{Blueprint, DeviceMemory, Reservation},
+    mm::device_memory::{Blueprint, DeviceMemory},
     nvdimm::{Context, Flushing, Namespace, Pfn},
     page::PAGE_SIZE,
     prelude::*,
@@ -66,7 +66,7 @@ impl Pmem {
         let device = context.device();
         let range = namespace.range()?;
         let limits = limits(context, namespace, plan.pages.is_some());
-        let reservation = Reservation::new(context.token(), range, namespace.device())?;
+        let reservation = namespace.reserve()?;
         let mut disk = Disk::alloc(&limits, context.node())?;
 
         let mapped = plan.pages.as_ref().and_then(Blueprint::range);

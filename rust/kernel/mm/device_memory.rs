@@ -37,26 +37,41 @@ use crate::{
     sync::Arc,
     types::{ARef, Opaque},
 };
-use core::ptr::{addr_of_mut, NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::{addr_of_mut, NonNull},
+};
 
 /// A physical range that is reserved for a driver in the resource tree.
+///
+/// # Invariants
+///
+/// The range is memory of the device that the group is for. The device's lock is held, and by the
+/// thread that has the value, until that is part of a [`DeviceMemory`].
 pub struct Reservation {
     _group: Group,
     range: PhysRange,
     /// Whose name is in the resource tree.
     _name: ARef<Device>,
+    /// It stays with the thread that holds the lock.
+    _not_send: PhantomData<*mut ()>,
 }
 
 impl Reservation {
     /// Reserves the range, under the name of the device `name`. Sleeps. C:
     /// `devm_request_mem_region()`.
     ///
+    /// # Safety
+    ///
+    /// The range is memory of the token's device, whose lock the caller holds; and holds as long as
+    /// the value can be with this thread.
+    ///
     /// # Errors
     ///
     /// `EBUSY` if somebody else has it, which is in the log then; `ENOMEM`.
     #[doc(alias = "devm_request_mem_region")]
     #[inline]
-    pub fn new(token: &Token, range: PhysRange, name: &Device) -> Result<Self> {
+    pub unsafe fn new(token: &Token, range: PhysRange, name: &Device) -> Result<Self> {
         let (group, ()) = Group::acquire(token, |device| {
             // SAFETY: A valid device that is bound; the root of the tree is a static, and the name
             // stays because the device that has it does.
@@ -75,10 +90,12 @@ impl Reservation {
             }
             Ok(())
         })?;
+        // INVARIANT: The caller's promise; other threads cannot have it.
         Ok(Self {
             _group: group,
             range,
             _name: name.into(),
+            _not_send: PhantomData,
         })
     }
 
@@ -215,7 +232,7 @@ pub struct DeviceMemory<H: FailureHandler> {
     reservation: Reservation,
 }
 
-// SAFETY: Memory has no thread of its own.
+// SAFETY: Memory has no thread of its own, and nothing is acquired with its reservation any more.
 unsafe impl<H: FailureHandler> Send for DeviceMemory<H> {}
 // SAFETY: Its bytes are not accessed by references; the handler is `Sync`.
 unsafe impl<H: FailureHandler> Sync for DeviceMemory<H> {}

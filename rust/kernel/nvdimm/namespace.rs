@@ -15,7 +15,10 @@ use crate::{
         code::{EINVAL, ENODEV},
         from_err_ptr, to_result, Result,
     },
-    mm::{device_memory::Blueprint, pfn::PhysRange},
+    mm::{
+        device_memory::{Blueprint, Reservation},
+        pfn::PhysRange,
+    },
     page::PAGE_SIZE,
 };
 use core::{
@@ -131,6 +134,22 @@ impl<'a> Namespace<'a> {
             )
         };
         PhysRange::new(start, end).ok_or(EINVAL)
+    }
+
+    /// Reserves its memory for the driver. Sleeps. C: `devm_request_mem_region()`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody else has it, which is in the log then; `EINVAL` if it is no range;
+    /// `ENOMEM`.
+    #[doc(alias = "devm_request_mem_region")]
+    #[inline]
+    pub fn reserve(&self) -> Result<Reservation> {
+        let range = self.range()?;
+        // SAFETY: By the invariant it is the memory that the token's device is or claims. We come
+        // from a context, so the device's lock is held until the driver's function returns. The
+        // value is not `Send`, and so cannot be among what the driver keeps.
+        unsafe { Reservation::new(self.token, range, self.device()) }
     }
 
     /// The size of its sectors, in bytes: 512 or 4096. C: `pmem_sector_size()`.
