@@ -126,13 +126,16 @@ impl Drop for Token {
 ///
 /// # Invariants
 ///
-/// `id` names a closed group of the token's device.
+/// `id` names a closed group of the token's device, with nothing of another's on the list between
+/// its ends: groups are opened under the device's lock and closed before another is, so they
+/// neither nest nor overlap.
 pub struct Group {
     token: Token,
     id: NonNull<c_void>,
 }
 
-// SAFETY: The list of a device's resources has a lock of its own.
+// SAFETY: The list of a device's resources has a lock of its own, and releasing leaves other groups
+// as they are.
 unsafe impl Send for Group {}
 // SAFETY: Nothing is changed through a shared reference.
 unsafe impl Sync for Group {}
@@ -141,14 +144,16 @@ impl Group {
     /// Runs `acquire`, and owns whatever it put on the device's list. If it fails, that is released
     /// at once. Sleeps. C: `devres_open_group()`.
     ///
-    /// Only what the calling thread acquires belongs into a group, so this is for `probe()`, which
-    /// the device's lock protects from others.
+    /// # Safety
+    ///
+    /// The caller holds the device's lock, as everybody does who puts something on its list. What
+    /// `acquire` puts there is the caller's to release, and no group.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, and what `acquire` returns.
     #[doc(alias = "devres_open_group")]
-    pub fn acquire<T>(
+    pub unsafe fn acquire<T>(
         token: &Token,
         acquire: impl FnOnce(&Device) -> Result<T>,
     ) -> Result<(Self, T)> {
@@ -161,7 +166,7 @@ impl Group {
         let acquired = acquire(device);
         // SAFETY: The group was opened above.
         unsafe { bindings::devres_close_group(device.as_raw(), id.as_ptr()) };
-        // INVARIANT: Just closed.
+        // INVARIANT: Just closed. By the caller's promise nobody but `acquire` has used the list.
         let group = Self {
             token: token.clone(),
             id,

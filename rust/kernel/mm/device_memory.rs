@@ -72,7 +72,7 @@ impl Reservation {
     #[doc(alias = "devm_request_mem_region")]
     #[inline]
     pub unsafe fn new(token: &Token, range: PhysRange, name: &Device) -> Result<Self> {
-        let (group, ()) = Group::acquire(token, |device| {
+        let request = |device: &Device| {
             // SAFETY: A valid device that is bound; the root of the tree is a static, and the name
             // stays because the device that has it does.
             let resource = unsafe {
@@ -89,7 +89,9 @@ impl Reservation {
                 return Err(EBUSY);
             }
             Ok(())
-        })?;
+        };
+        // SAFETY: The caller holds the lock.
+        let (group, ()) = unsafe { Group::acquire(token, request) }?;
         // INVARIANT: The caller's promise; other threads cannot have it.
         Ok(Self {
             _group: group,
@@ -248,7 +250,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
     #[inline]
     pub fn map(reservation: Reservation) -> Result<Self> {
         let range = reservation.range;
-        let (group, address) = Group::acquire(reservation._group.token(), |device| {
+        let map = |device: &Device| -> Result<*mut c_void> {
             // SAFETY: A valid device that is bound, and a range that is reserved.
             from_err_ptr(unsafe {
                 bindings::devm_memremap(
@@ -258,7 +260,9 @@ impl<H: FailureHandler> DeviceMemory<H> {
                     bindings::ARCH_MEMREMAP_PMEM as _,
                 )
             })
-        })?;
+        };
+        // SAFETY: By the invariant of the reservation we hold the lock.
+        let (group, address) = unsafe { Group::acquire(reservation._group.token(), map) }?;
         Self::new(group, None, address, range, reservation)
     }
 
@@ -291,7 +295,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
             GFP_KERNEL,
         )?;
         let pgmap = mapped.pgmap.get();
-        let (group, address) = Group::acquire(reservation._group.token(), |device| {
+        let map = |device: &Device| {
             // SAFETY: The structure is ours and on the heap, where it stays until the group has
             // unmapped it.
             unsafe {
@@ -300,7 +304,9 @@ impl<H: FailureHandler> DeviceMemory<H> {
                 (*pgmap).owner = pgmap.cast();
                 from_err_ptr(bindings::devm_memremap_pages(device.as_raw(), pgmap))
             }
-        })?;
+        };
+        // SAFETY: By the invariant of the reservation we hold the lock.
+        let (group, address) = unsafe { Group::acquire(reservation._group.token(), map) }?;
         Self::new(group, Some(mapped), address, range, reservation)
     }
 
