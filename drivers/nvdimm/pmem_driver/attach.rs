@@ -74,10 +74,12 @@ impl Pmem {
         let start = start.checked_add(plan.data_offset).ok_or(ENXIO)?;
         let holder = Arc::new(Holder::new(start), GFP_KERNEL)?;
         let memory = match plan.pages {
-            Some(pages) => DeviceMemory::map_pages(reservation, pages, holder.clone())?,
+            Some(pages) => {
+                DeviceMemory::map_pages(reservation, pages, plan.data_offset, holder.clone())?
+            }
             None => DeviceMemory::map(reservation)?,
         };
-        let media = Media::new(memory, holder, context.region(), plan.data_offset)?;
+        let media = Media::new(memory, holder, context.region())?;
 
         namespace.name_disk(&mut disk);
         disk.set_capacity(media.len());

@@ -2,7 +2,8 @@
 
 //! The memory behind a disk: its bytes, which of them are bad, and how they become durable.
 //!
-//! Offsets are counted in three ways, and each conversion is checked:
+//! Sectors, pages and bytes are all counted from where the data begins, and each conversion is
+//! checked:
 //!
 //! ```text
 //!  |<- data_offset ->|<------------- data ------------->|
@@ -17,13 +18,19 @@ use kernel::{
         bio::{Source, Target, SECTOR_SIZE},
     },
     dev_dbg,
-    mm::{device_memory::DeviceMemory, pfn::PhysRange},
+    mm::device_memory::DeviceMemory,
     nvdimm::{pmem::View, Region},
     page::PAGE_SIZE,
     prelude::*,
     sync::{set_once::SetOnce, Arc},
     sysfs::Dirent,
 };
+
+/// Where a sector is in the data, in bytes.
+#[inline]
+fn offset_of(sector: u64) -> Result<u64> {
+    sector.checked_mul(SECTOR_SIZE).ok_or(EIO)
+}
 
 /// What the operations of the disk and of the DAX device work on.
 #[pin_data]
@@ -37,40 +44,33 @@ pub(crate) struct Media {
     pub(crate) holder: Arc<Holder>,
     region: Region,
     memory: DeviceMemory<Arc<Holder>>,
-    /// The data, in physical memory.
-    data: PhysRange,
 }
 
 impl Media {
-    /// The memory, with its data from `data_offset` on. Sleeps.
+    /// The memory, with the list of what is bad in it. Sleeps.
     pub(crate) fn new(
         memory: DeviceMemory<Arc<Holder>>,
         holder: Arc<Holder>,
         region: Region,
-        data_offset: u64,
     ) -> Result<Arc<Self>> {
-        let mapped = memory.range();
-        let start = mapped.start().checked_add(data_offset);
-        let data = start.and_then(|start| PhysRange::new(start, mapped.end()));
-        let data = data.ok_or(ENXIO)?;
         let this = Arc::pin_init(
             try_pin_init!(Self {
-                view <- View::new(&memory, data_offset),
+                view <- View::new(&memory),
                 bad_entry: SetOnce::new(),
                 holder,
                 region,
                 memory,
-                data,
             }),
             GFP_KERNEL,
         )?;
-        this.region.populate(this.view.badblocks(), data);
+        this.region
+            .populate(this.view.badblocks(), this.memory.data());
         Ok(this)
     }
 
     /// How many bytes of data there are.
     pub(crate) fn len(&self) -> u64 {
-        self.data.len()
+        self.memory.data().len()
     }
 
     pub(crate) fn view(&self) -> &View {
@@ -89,15 +89,6 @@ impl Media {
         self.memory.device()
     }
 
-    /// The offset in the mapped memory of a sector.
-    #[inline]
-    fn offset_of(&self, sector: u64) -> Result<u64> {
-        sector
-            .checked_mul(SECTOR_SIZE)
-            .and_then(|bytes| bytes.checked_add(self.view.data_offset()))
-            .ok_or(EIO)
-    }
-
     /// Whether some of these bytes are known to be bad.
     #[inline]
     pub(crate) fn is_bad(&self, sector: u64, bytes: usize) -> bool {
@@ -111,7 +102,7 @@ impl Media {
         if self.is_bad(sector, to.len()) {
             return Err(EIO);
         }
-        self.memory.read(self.offset_of(sector)?, to)
+        self.memory.read(offset_of(sector)?, to)
     }
 
     /// Copies to the medium. What is known to be bad is cleared before, which is what a write is
@@ -121,7 +112,7 @@ impl Media {
         if self.is_bad(sector, from.len()) {
             return self.write_over_bad(sector, from);
         }
-        self.memory.write(self.offset_of(sector)?, from)
+        self.memory.write(offset_of(sector)?, from)
     }
 
     /// A page at a time: firmware does not clear more than that reliably.
@@ -132,7 +123,7 @@ impl Media {
             if self.is_bad(sector, part.len()) {
                 self.clear(sector, part.len())?;
             }
-            self.memory.write(self.offset_of(sector)?, part)?;
+            self.memory.write(offset_of(sector)?, part)?;
         }
         Ok(())
     }
@@ -150,8 +141,8 @@ impl Media {
     /// Has the device clear errors, and returns how many bytes are good from the sector on. They
     /// stay on the list of bad ones.
     pub(crate) fn clear_poison(&self, sector: u64, bytes: usize) -> Result<usize> {
-        let offset = self.offset_of(sector)?;
-        let phys = self.memory.range().start().checked_add(offset).ok_or(EIO)?;
+        let offset = offset_of(sector)?;
+        let phys = self.memory.data().start().checked_add(offset).ok_or(EIO)?;
         let cleared = self.region.clear_poison(phys, bytes).inspect_err(|error| {
             dev_dbg!(
                 self.device(),
@@ -182,7 +173,7 @@ impl Media {
 
     /// Asks anew what is bad. Sleeps.
     pub(crate) fn revalidate_poison(&self) {
-        self.region.populate(self.badblocks(), self.data);
+        self.region.populate(self.badblocks(), self.memory.data());
         self.notify_bad();
     }
 }

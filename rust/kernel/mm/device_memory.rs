@@ -18,6 +18,7 @@
 //! [`include/linux/io.h`](srctree/include/linux/io.h)
 
 use super::{
+    pagemap::Altmap,
     pfn::{Pfn, PfnRange, PhysRange},
     pfn_t::PfnFlags,
 };
@@ -28,7 +29,7 @@ use crate::{
     device::Device,
     devres::{Group, Token},
     error::{
-        code::{EBUSY, EINVAL, EIO, ENOMEM},
+        code::{EBUSY, EINVAL, EIO, ENOMEM, ENXIO},
         from_err_ptr, from_result, Result,
     },
     ffi::{c_int, c_uint, c_ulong, c_void},
@@ -39,7 +40,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    ptr::{addr_of_mut, NonNull},
+    ptr::{addr_of, addr_of_mut, NonNull},
 };
 
 /// A physical range that is reserved for a driver in the resource tree.
@@ -163,6 +164,25 @@ impl Blueprint {
             PhysRange::from_raw(*(*pgmap).__bindgen_anon_1.range.as_ref())
         }
     }
+
+    /// The range from `offset` on, if it is one and there are no page structures in it: they may be
+    /// in the memory itself, in front.
+    #[inline]
+    fn data(&self, offset: u64) -> Option<PhysRange> {
+        let range = self.range()?;
+        let data = PhysRange::new(range.start().checked_add(offset)?, range.end())?;
+        let pgmap = self.as_raw();
+        // SAFETY: The structure is ours, and initialised.
+        let (flags, altmap) = unsafe { ((*pgmap).flags, addr_of!((*pgmap).altmap).read()) };
+        if flags & bindings::PGMAP_ALTMAP_VALID != 0 {
+            let altmap = Altmap::from_raw(altmap);
+            let behind = altmap.base.checked_add(altmap.offset()?)?;
+            if data.start() < behind.phys()? {
+                return None;
+            }
+        }
+        Some(data)
+    }
 }
 
 /// Who is told when memory with pages turns out to be bad.
@@ -218,18 +238,22 @@ impl<H: FailureHandler> Mapped<H> {
 
 /// Memory of a device that the kernel can use. Dropping it unmaps it (sleeps).
 ///
-/// Others may use the memory at the same time: user space has it mapped. So its bytes are copied,
-/// and no reference to them is given out.
+/// What is at its start may be its own page structures, so only the data behind them can be read
+/// and written. Others may use that at the same time: user space has it mapped. So its bytes are
+/// copied, and no reference to them is given out.
 ///
 /// # Invariants
 ///
-/// `range.len()` bytes from `address` on are mapped by what `group` holds.
+/// `range.len()` bytes from `address` on are mapped by what `group` holds. `data` is the end of
+/// `range`, from `start` on, and has no page structures in it.
 pub struct DeviceMemory<H: FailureHandler> {
     // The order matters: unmapped, then freed, then given back.
     group: Group,
     pagemap: Option<KBox<Mapped<H>>>,
     address: NonNull<u8>,
     range: PhysRange,
+    start: NonNull<u8>,
+    data: PhysRange,
     linear: bool,
     reservation: Reservation,
 }
@@ -240,8 +264,8 @@ unsafe impl<H: FailureHandler> Send for DeviceMemory<H> {}
 unsafe impl<H: FailureHandler> Sync for DeviceMemory<H> {}
 
 impl<H: FailureHandler> DeviceMemory<H> {
-    /// Maps the reserved range without pages, cached as persistent memory is. Sleeps. C:
-    /// `devm_memremap()`.
+    /// Maps the reserved range without pages, cached as persistent memory is. All of it is data.
+    /// Sleeps. C: `devm_memremap()`.
     ///
     /// # Errors
     ///
@@ -263,23 +287,31 @@ impl<H: FailureHandler> DeviceMemory<H> {
         };
         // SAFETY: By the invariant of the reservation we hold the lock.
         let (group, address) = unsafe { Group::acquire(reservation._group.token(), map) }?;
-        Self::new(group, None, address, range, reservation)
+        Self::new(group, None, address, range, range, reservation)
     }
 
     /// Makes pages for the range of the blueprint, which lies in the reservation, and maps them.
-    /// `handler` is told of failures. Sleeps. C: `devm_memremap_pages()`.
+    /// The data begins at `data_offset` of the range. `handler` is told of failures. Sleeps. C:
+    /// `devm_memremap_pages()`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the range is not in the reservation; what the page map registry answers.
+    /// `EINVAL` if the range is not in the reservation; `ENXIO` if there can be no data at that
+    /// offset; what the page map registry answers.
     #[doc(alias = "devm_memremap_pages")]
     #[inline]
-    pub fn map_pages(reservation: Reservation, blueprint: Blueprint, handler: H) -> Result<Self> {
+    pub fn map_pages(
+        reservation: Reservation,
+        blueprint: Blueprint,
+        data_offset: u64,
+        handler: H,
+    ) -> Result<Self> {
         let reserved = reservation.range;
         let range = blueprint
             .range()
             .filter(|range| reserved.contains(range.start()) && reserved.contains(range.end()))
             .ok_or(EINVAL)?;
+        let data = blueprint.data(data_offset).ok_or(ENXIO)?;
         // SAFETY: The structure is ours, and copied before anybody else has it.
         let pgmap = unsafe { blueprint.as_raw().read() };
         let mapped = KBox::new(
@@ -307,7 +339,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
         };
         // SAFETY: By the invariant of the reservation we hold the lock.
         let (group, address) = unsafe { Group::acquire(reservation._group.token(), map) }?;
-        Self::new(group, Some(mapped), address, range, reservation)
+        Self::new(group, Some(mapped), address, range, data, reservation)
     }
 
     #[inline]
@@ -316,17 +348,23 @@ impl<H: FailureHandler> DeviceMemory<H> {
         pagemap: Option<KBox<Mapped<H>>>,
         address: *mut c_void,
         range: PhysRange,
+        data: PhysRange,
         reservation: Reservation,
     ) -> Result<Self> {
         // SAFETY: Only the address is looked at.
         let linear = unsafe { !bindings::is_vmalloc_addr(address) };
-        let address = NonNull::new(address.cast()).ok_or(ENOMEM)?;
-        // INVARIANT: The callers have mapped it.
+        let address = NonNull::new(address.cast::<u8>()).ok_or(ENOMEM)?;
+        // CAST: It was mapped, so this is an address difference.
+        let offset = data.start().wrapping_sub(range.start()) as usize;
+        let start = NonNull::new(address.as_ptr().wrapping_add(offset)).ok_or(ENOMEM)?;
+        // INVARIANT: The callers have mapped it, and `Blueprint::data` has looked at the data.
         Ok(Self {
             group,
             pagemap,
             address,
             range,
+            start,
+            data,
             linear,
             reservation,
         })
@@ -342,6 +380,12 @@ impl<H: FailureHandler> DeviceMemory<H> {
     #[inline]
     pub const fn reserved(&self) -> PhysRange {
         self.reservation.range
+    }
+
+    /// The physical range of the data, which is the end of what is mapped.
+    #[inline]
+    pub const fn data(&self) -> PhysRange {
+        self.data
     }
 
     /// The device that it belongs to.
@@ -372,7 +416,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
         self.address.as_ptr().cast()
     }
 
-    /// The address of `len` bytes at `offset`.
+    /// The address of `len` bytes at `offset` of the data.
     ///
     /// # Errors
     ///
@@ -380,15 +424,15 @@ impl<H: FailureHandler> DeviceMemory<H> {
     #[inline]
     fn at(&self, offset: u64, len: usize) -> Result<*mut u8> {
         let end = offset.checked_add(len as u64).ok_or(EIO)?;
-        if end > self.range.len() {
+        if end > self.data.len() {
             return Err(EIO);
         }
         // CAST: It was mapped, so its length is an address difference.
-        Ok(self.address.as_ptr().wrapping_add(offset as usize))
+        Ok(self.start.as_ptr().wrapping_add(offset as usize))
     }
 
-    /// Copies from it, and survives if the memory turns out to be bad. Does not sleep. C:
-    /// `copy_mc_to_kernel()`.
+    /// Copies from `offset` of the data, and survives if the memory turns out to be bad. Does not
+    /// sleep. C: `copy_mc_to_kernel()`.
     ///
     /// # Errors
     ///
@@ -406,7 +450,8 @@ impl<H: FailureHandler> DeviceMemory<H> {
         Ok(())
     }
 
-    /// Copies to it, past the caches of the CPU. Does not sleep. C: `memcpy_flushcache()`.
+    /// Copies to `offset` of the data, past the caches of the CPU. Does not sleep. C:
+    /// `memcpy_flushcache()`.
     ///
     /// # Errors
     ///
@@ -422,7 +467,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
         Ok(())
     }
 
-    /// Its frames at `offset` hold good data again, after the device has cleared an error of
+    /// The frames at `offset` of the data are good again, after the device has cleared an error of
     /// `cleared` bytes in `len` of them: their pages may be used again, and the caches forget what
     /// they have. May sleep.
     #[doc(alias = "arch_invalidate_pmem")]
@@ -431,7 +476,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
             return;
         };
         if self.linear && self.has_pages() {
-            let phys = self.range.start().wrapping_add(offset);
+            let phys = self.data.start().wrapping_add(offset);
             let pages = cleared.min(len) / PAGE_SIZE;
             // SAFETY: The range has pages, which stay while it is mapped.
             unsafe {

@@ -41,19 +41,18 @@ unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
 impl View {
-    /// The memory, of which the data begins at `data_offset`. Sleeps.
+    /// The memory, and where in it the data begins. Sleeps.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EINVAL` if it is too long for C.
     #[inline]
-    pub fn new<H: FailureHandler>(
-        memory: &DeviceMemory<H>,
-        data_offset: u64,
-    ) -> impl PinInit<Self, Error> + '_ {
+    pub fn new<H: FailureHandler>(memory: &DeviceMemory<H>) -> impl PinInit<Self, Error> + '_ {
         let init = move |slot: *mut Self| -> Result {
             let raw = slot.cast::<bindings::pmem_device>();
             let (all, mapped) = (memory.reserved().len(), memory.range().len());
+            // OVERFLOW: The data is a part of what is mapped.
+            let data_offset = mapped.wrapping_sub(memory.data().len());
             // SAFETY: The slot is valid for writes and pinned from here on. Zero is valid for all
             // fields that are not set.
             unsafe {
@@ -88,13 +87,6 @@ impl View {
     pub fn badblocks(&self) -> &Badblocks {
         // SAFETY: By the invariant the list is initialised.
         unsafe { Badblocks::from_raw(addr_of_mut!((*self.inner.get()).bb)) }
-    }
-
-    /// Where the data begins in the memory that is mapped, in bytes.
-    #[inline]
-    pub fn data_offset(&self) -> u64 {
-        // SAFETY: By the invariant it does not change.
-        unsafe { (*self.inner.get()).data_offset }
     }
 
     /// Asks `__pmem_direct_access()`, whoever has defined it.
