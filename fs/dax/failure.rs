@@ -3,15 +3,16 @@
 //! Entries that are locked while memory failure looks at their pages.
 //!
 //! A cookie stands for what was locked: 0 for nothing that could be, all ones for what needs no
-//! lock, or the entry.
+//! lock; the entry, or the address of where it is if a folio was all that was known.
 
 use crate::lock::LockedEntry;
 use core::ptr::NonNull;
 use kernel::{
+    alloc::{flags::GFP_KERNEL, KBox},
     bindings,
     dax::{
         entry::{Entry, Size},
-        folio::{Folio, Locking},
+        folio::{Folio, Locking, Place},
         mapping::Mapping,
         pages::Page,
         tree::{Found, Walk},
@@ -27,11 +28,16 @@ const NOT_NEEDED: usize = usize::MAX;
 
 /// Locks the entry of a folio. Sleeps.
 fn lock_folio(folio: Folio<'_>) -> usize {
+    // Before, for there is no way back from a locked entry that nobody knows.
+    let Ok(room) = KBox::<Place>::new_uninit(GFP_KERNEL) else {
+        return FAILED;
+    };
     loop {
         match folio.try_lock() {
             Locking::Nothing => return FAILED,
             Locking::NotNeeded => return NOT_NEEDED,
-            Locking::Locked(entry) => return entry.into_word(),
+            // CAST: An address is neither 0 nor all ones.
+            Locking::Locked(place) => return KBox::into_raw(KBox::write(room, place)) as usize,
             Locking::Again => (),
         }
     }
@@ -88,25 +94,19 @@ pub(crate) unsafe extern "C" fn dax_lock_folio(
 ///
 /// # Safety
 ///
-/// `dax_lock_folio()` has given `cookie`, which is not 0, for `folio`.
+/// `dax_lock_folio()` has given `cookie`, and it was not here before.
 #[export]
 pub(crate) unsafe extern "C" fn dax_unlock_folio(
-    folio: *mut bindings::folio,
+    _folio: *mut bindings::folio,
     cookie: bindings::dax_entry_t,
 ) {
-    let Some(folio) = NonNull::new(folio) else {
-        return;
-    };
-    if cookie == NOT_NEEDED {
+    if cookie == FAILED || cookie == NOT_NEEDED {
         return;
     }
-    // SAFETY: The caller's promise: a locked entry keeps its mapping.
-    unsafe {
-        let folio = Folio::from_raw(folio);
-        if let Some(mapping) = folio.locked_owner() {
-            unlock(mapping, folio.index(), Entry::from_cookie(cookie));
-        }
-    }
+    // SAFETY: The caller's promise: `lock_folio()` made it of a box, and this is the only time that
+    // it comes back.
+    let place = unsafe { KBox::from_raw(cookie as *mut Place) };
+    KBox::into_inner(place).with(unlock);
 }
 
 /// Locks the entry of a file's page, and writes to `page` which page of the device that is. Sleeps.

@@ -49,7 +49,7 @@ impl<'a> Folio<'a> {
     }
 
     /// The page of the file that it is, if it is one of a file.
-    pub fn index(self) -> usize {
+    fn index(self) -> usize {
         // SAFETY: By the invariant the field is there; read once, for it may change.
         unsafe {
             addr_of!(
@@ -60,20 +60,6 @@ impl<'a> Folio<'a> {
             )
             .cast::<usize>()
             .read_volatile()
-        }
-    }
-
-    /// The file that it belongs to, while the caller has locked its entry. `None` if it belongs to
-    /// nobody, to several files, or to a device.
-    ///
-    /// # Safety
-    ///
-    /// He has, if it is of a file; and has it locked for `'m`.
-    pub unsafe fn locked_owner<'m>(self) -> Option<&'m Mapping> {
-        // SAFETY: By the caller's promise it stays.
-        match unsafe { self.owner() } {
-            Found::File(mapping) => Some(mapping),
-            Found::Nobody | Found::Device => None,
         }
     }
 
@@ -129,7 +115,37 @@ impl<'a> Folio<'a> {
             return Locking::Again;
         }
         tree.replace(entry.locked());
-        Locking::Locked(entry)
+        // INVARIANT: Just locked.
+        Locking::Locked(Place {
+            mapping: NonNull::from(mapping),
+            index: tree.index(),
+            entry,
+        })
+    }
+}
+
+/// Where an entry is that was locked for a folio.
+///
+/// The folio does not tell it for as long as that: another file that shares its block may fault it
+/// in under the lock of *its* entry, and then it belongs to both, and to neither by name.
+///
+/// # Invariants
+///
+/// `mapping` has `entry`, locked for the owner of this, at `index`; so it stays.
+#[must_use = "the entry stays locked"]
+pub struct Place {
+    mapping: NonNull<Mapping>,
+    index: usize,
+    entry: Entry,
+}
+
+impl Place {
+    /// The mapping, the page, and what the entry was. It is on the caller to unlock it.
+    pub fn with<R>(self, unlock: impl FnOnce(&Mapping, usize, Entry) -> R) -> R {
+        // SAFETY: By the invariant it stays until the entry is unlocked, which is the last that is
+        // done with it.
+        let mapping = unsafe { self.mapping.as_ref() };
+        unlock(mapping, self.index, self.entry)
     }
 }
 
@@ -149,8 +165,8 @@ pub enum Locking {
     Nothing,
     /// It belongs to a device, and stays.
     NotNeeded,
-    /// It was locked; this is what it was.
-    Locked(Entry),
+    /// It was locked; this is where.
+    Locked(Place),
     /// Somebody else had it locked, or the page changes hands.
     Again,
 }
