@@ -13,6 +13,7 @@ use kernel::{
     },
     mm::{
         fault::{Answer, Fault},
+        pagemap::Pagemap,
         pfn_t::PfnT,
     },
 };
@@ -26,8 +27,9 @@ pub(crate) fn finish(fault: &mut Fault<'_>, size: Size, pfn: PfnT) -> Answer {
     let mut walk = Walk::new(mapping, fault.index(), size);
     let mut tree = walk.lock();
     let entry = match lock::find_unlocked(&mut tree, size) {
-        Unlocked::Entry(entry) if size == Size::Huge || entry.size() == Size::Page => entry,
-        // Somebody has split it meanwhile, or taken it out. The program comes again.
+        Unlocked::Entry(entry) if entry.size() == size && entry.pfn() == Some(pfn.pfn()) => entry,
+        // Somebody has split it meanwhile, or taken it out, or it has another frame. The program
+        // comes again.
         other => {
             if let Unlocked::Entry(entry) = other {
                 lock::put(&tree, entry, Wake::Next);
@@ -42,9 +44,12 @@ pub(crate) fn finish(fault: &mut Fault<'_>, size: Size, pfn: PfnT) -> Answer {
     drop(tree);
 
     let locked = LockedEntry::new(&mut walk, entry);
-    let answer = match size {
-        Size::Page => fault.insert_page(pfn, true),
-        Size::Huge => fault.insert_huge(pfn, true),
+    // The device may have been unbound since the first half, which had a `Reader` of it. From here
+    // on its page map stays until the page table entry is there, to be found by who unmaps it.
+    let answer = match (Pagemap::lookup(pfn.pfn(), None), size) {
+        (None, _) => Answer::SIGBUS,
+        (Some(_live), Size::Page) => fault.insert_page(pfn, true),
+        (Some(_live), Size::Huge) => fault.insert_huge(pfn, true),
     };
     drop(locked);
     trace::insert_pfn_mkwrite(mapping.inode(), fault, answer);
