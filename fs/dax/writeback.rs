@@ -51,7 +51,7 @@ pub(crate) fn range(
     if let Err(error) = result {
         mapping.set_error(error);
     }
-    trace::writeback_range_done(inode, first, last);
+    trace::writeback_range_done(inode, walk.index(), last);
     result
 }
 
@@ -82,8 +82,9 @@ fn one(tree: &mut Tree<'_, '_>, device: Device<'_>, found: Entry) -> Result {
             None => return Ok(()),
             Some(now) => entry = now,
         }
-        // What is there now is another's, or another fsync was faster.
-        if entry.frame_word() != found.frame_word() || !tree.has(Mark::ToWrite) {
+        // Another fsync was faster. What is there now need not be what was found: a fault may have
+        // split it, and then this page of it is still to be written.
+        if !tree.has(Mark::ToWrite) {
             lock::put(tree, entry, Wake::Next);
             return Ok(());
         }
