@@ -5,13 +5,14 @@
 //! Memory takes a [`Direct`], which lives no longer than the guard that keeps the device from being
 //! killed; and so does the page table entry that comes after. C drops that guard in between.
 
-use crate::lock::LockedEntry;
+use crate::{copy, lock::LockedEntry};
 use kernel::{
     dax::{
-        entry::{Entry, Size},
-        reader::Direct,
+        entry::{byte_of, Entry, Size},
+        reader::{Direct, Reader},
         tree::Mark,
     },
+    error::Result,
     iomap::Extents,
     mm::{fault::Fault, pfn::Pfn},
 };
@@ -20,6 +21,28 @@ use kernel::{
 /// `MAP_SYNC` mapping, of blocks that were just allocated.
 pub(crate) fn is_synchronous(fault: &Fault<'_>, extents: &Extents<'_>) -> bool {
     extents.is_write() && fault.is_sync() && extents.map().is_dirty()
+}
+
+/// Fills `direct` with what the file has there now, before the entry is to name it: who cannot read
+/// that keeps the entry that he has. Sleeps.
+///
+/// # Errors
+///
+/// `EIO` for bad memory; those of the device.
+pub(crate) fn copied(
+    locked: &LockedEntry<'_, '_>,
+    reader: &Reader,
+    extents: &Extents<'_>,
+    direct: Direct<'_>,
+    size: Size,
+) -> Result {
+    let (old, index) = (locked.entry(), locked.index());
+    // What is stored from now on would not be in the copy. The entry is locked, so that nobody
+    // faults it in before it is another.
+    let mapping = locked.mapping();
+    mapping.unmap(old.size().align(index), old.size().pages());
+    let (position, len) = (byte_of(size.align(index)), size.bytes());
+    copy::around(reader, position, len, len, extents.source(), direct)
 }
 
 /// The entry is memory now.

@@ -2,7 +2,7 @@
 
 //! Faults of 2 MiB, and why they fall back to pages.
 
-use crate::{access, copy, insert, lock, lock::LockedEntry, lock::Refused, pte::need_sync};
+use crate::{access, insert, lock, lock::LockedEntry, lock::Refused, pte::need_sync};
 use kernel::{
     dax::{
         counts::{count, Event, Reason},
@@ -122,7 +122,8 @@ fn locked_fault(
         } else {
             map_huge(fault, &extents, &mut locked, sync.as_deref_mut())
         };
-        if answer.is_ok() {
+        // Blocks that are not filled are not to become the file's.
+        if answer.is_ok_and(|answer| !answer.is_error()) {
             extents.processed(Ok(length));
         }
     }
@@ -148,20 +149,12 @@ fn map_huge(
     let position = byte_of(locked.index());
     let reader = Reader::new();
     let direct = access::for_entry(&reader, map, position, SIZE).map_err(access::Unfit::reason)?;
-    insert::frames(locked, fault, extents, &direct, SIZE);
     if write && map.is_shared() {
-        let copied = copy::around(
-            &reader,
-            position,
-            SIZE.bytes(),
-            SIZE.bytes(),
-            extents.source(),
-            direct,
-        );
-        if let Err(error) = copied {
+        if let Err(error) = insert::copied(locked, &reader, extents, direct, SIZE) {
             return Ok(Answer::from_error(error));
         }
     }
+    insert::frames(locked, fault, extents, &direct, SIZE);
     if insert::is_synchronous(fault, extents) {
         return Ok(need_sync(sync, direct.pfn()));
     }

@@ -2,7 +2,7 @@
 
 //! Faults of a page.
 
-use crate::{access, copy, insert, lock, lock::LockedEntry};
+use crate::{access, insert, lock, lock::LockedEntry};
 use kernel::{
     dax::{
         counts::{count, Event},
@@ -123,20 +123,12 @@ fn map_page(
     if map.is_shared() && locked.split().is_err() {
         return Answer::OOM;
     }
-    insert::frames(locked, fault, extents, &direct, Size::Page);
     if write && map.is_shared() {
-        let copied = copy::around(
-            &reader,
-            position,
-            PAGE_SIZE,
-            PAGE_SIZE,
-            extents.source(),
-            direct,
-        );
-        if let Err(error) = copied {
+        if let Err(error) = insert::copied(locked, &reader, extents, direct, Size::Page) {
             return Answer::from_error(error);
         }
     }
+    insert::frames(locked, fault, extents, &direct, Size::Page);
     if insert::is_synchronous(fault, extents) {
         return need_sync(sync, direct.pfn());
     }
