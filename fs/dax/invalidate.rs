@@ -2,12 +2,15 @@
 
 //! Taking entries out.
 
-use crate::lock::{self, Unlocked};
-use kernel::dax::{
-    entry::Size,
-    mapping::Mapping,
-    tree::{Found, Mark, Walk, CHECK},
-    wait::Wake,
+use crate::lock::{self, LockedEntry, Unlocked};
+use kernel::{
+    dax::{
+        entry::{byte_of, page_of, Entry, Size},
+        mapping::Mapping,
+        tree::{Found, Mark, Tree, Walk, CHECK},
+        wait::Wake,
+    },
+    error::Result,
 };
 
 /// When an entry is to go.
@@ -21,12 +24,28 @@ pub(crate) enum When {
 
 /// Takes the entry out that has the page `index`, once it is not locked. Sleeps. Returns whether it
 /// has.
+///
+/// If the page is one of 2 MiB of which the file keeps a part, the others get entries of their own.
+/// They may be dirty, mapped and pinned. C forgets all that: what is synced later was not written
+/// back, and what is truncated later was not looked at.
 pub(crate) fn remove(mapping: &Mapping, index: usize, when: When) -> bool {
     let mut walk = Walk::new(mapping, index, Size::Page);
     let mut tree = walk.lock();
-    let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
+    let Unlocked::Entry(mut entry) = lock::find_unlocked(&mut tree, Size::Page) else {
         return false;
     };
+    if when == When::Truncated && keeps_part(mapping, index, entry) {
+        tree.replace(entry.locked());
+        drop(tree);
+        let mut locked = LockedEntry::new(&mut walk, entry);
+        locked.split_at_any_cost();
+        drop(locked);
+        tree = walk.lock();
+        entry = match lock::find_unlocked(&mut tree, Size::Page) {
+            Unlocked::Entry(entry) => entry,
+            _ => return false,
+        };
+    }
     let kept = when == When::Clean && (tree.has(Mark::Dirty) || tree.has(Mark::ToWrite));
     if !kept {
         entry.disassociate(mapping, when == When::Truncated);
@@ -37,22 +56,68 @@ pub(crate) fn remove(mapping: &Mapping, index: usize, when: When) -> bool {
     !kept
 }
 
-/// Says that nobody has written to any page from `first` to `last`, both included. Sleeps.
-pub(crate) fn clear_dirty(mapping: &Mapping, first: usize, last: usize) {
+/// The bytes from `first` to `end`, not included, get blocks of their own, where they had some that
+/// are shared: their entries go. Entries that are dirty would not; but these have a copy from now on.
+/// Sleeps.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn shared(mapping: &Mapping, first: i64, end: i64) -> Result {
+    let (first, last) = (page_of(first), page_of(end.wrapping_sub(1)));
+    clear_dirty(mapping, first, last)?;
+    mapping.invalidate(first, last);
+    Ok(())
+}
+
+/// Whether the file may keep a part of the memory of an entry that a page is truncated of. Who
+/// truncates does not say how far; so this is only sure where the file ends, or goes.
+fn keeps_part(mapping: &Mapping, index: usize, entry: Entry) -> bool {
+    entry.size() == Size::Huge
+        && entry.has_frames()
+        && byte_of(Size::Huge.align(index)) < mapping.inode().size()
+        && !mapping.inode().is_freeing()
+}
+
+/// Says that nobody has written to any page from `first` to `last`, both included. What is around
+/// them keeps its marks: an entry of 2 MiB with memory on both sides of a bound is split. Sleeps.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+fn clear_dirty(mapping: &Mapping, first: usize, last: usize) -> Result {
     let mut walk = Walk::new(mapping, first, Size::Page);
-    let mut tree = walk.lock();
+    loop {
+        let mut tree = walk.lock();
+        let Some(entry) = clear_until_bound(&mut tree, first, last) else {
+            return Ok(());
+        };
+        tree.replace(entry.locked());
+        drop(tree);
+        LockedEntry::new(&mut walk, entry).split()?;
+    }
+}
+
+/// The same until an entry that has to be split, which is returned, and where the walk is then, not
+/// before `first`.
+fn clear_until_bound(tree: &mut Tree<'_, '_>, first: usize, last: usize) -> Option<Entry> {
     let mut scanned = 0usize;
     loop {
-        match tree.find(last) {
-            Found::Nothing => return,
-            Found::Foreign => (),
-            Found::Entry(entry) => {
-                if let Some(entry) = lock::wait_unlocked(&mut tree, entry) {
-                    tree.unmark(Mark::Dirty);
-                    tree.unmark(Mark::ToWrite);
-                    lock::put(&tree, entry, Wake::Next);
-                }
+        let entry = match tree.find(last) {
+            Found::Nothing => return None,
+            Found::Foreign => None,
+            Found::Entry(entry) => lock::wait_unlocked(tree, entry),
+        };
+        if let Some(entry) = entry {
+            let start = entry.size().align(tree.index());
+            let end = start | entry.size().colour();
+            if entry.has_frames() && (start < first || end > last) {
+                tree.set(tree.index().max(first));
+                return Some(entry);
             }
+            tree.unmark(Mark::Dirty);
+            tree.unmark(Mark::ToWrite);
+            lock::put(tree, entry, Wake::Next);
         }
         scanned = scanned.wrapping_add(1);
         if scanned % CHECK == 0 {

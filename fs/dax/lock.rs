@@ -28,7 +28,7 @@ use kernel::{
     dax::{
         entry::{Entry, Size},
         mapping::Mapping,
-        tree::{Found, Tree, Walk},
+        tree::{Found, Patience, Tree, Walk},
         wait::Wake,
     },
     error::{code::ENOMEM, Result},
@@ -72,7 +72,6 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
 
     /// Locks the entries of the mapping, for looking at this one.
     pub(crate) fn tree(&mut self) -> Tree<'_, 'a> {
-        self.walk.reset();
         self.walk.lock()
     }
 
@@ -81,18 +80,30 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
     ///
     /// Where a file shares its blocks, one page of a huge entry may get a block of its own. C puts a
     /// small entry in the place of the huge one then, which stands for 2 MiB and counts as a page.
+    /// And a file may lose some of these pages, and keep others.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn split(&mut self) -> Result {
+        self.split_with(Patience::Some)
+    }
+
+    /// The same for who cannot go back: waits until there is memory.
+    pub(crate) fn split_at_any_cost(&mut self) {
+        if self.split_with(Patience::Endless).is_err() {
+            kernel::warn_once!("fs_dax: an entry of 2 MiB cannot be split");
+        }
+    }
+
+    fn split_with(&mut self, patience: Patience) -> Result {
         let (huge, index) = (self.entry, self.index());
         let first = huge.size().align(index);
         let part = |page: usize| huge.part(page.wrapping_sub(first));
         let (Size::Huge, Some(ours)) = (huge.size(), part(index)) else {
             return Ok(());
         };
-        self.walk.prepare_split(ours.locked())?;
+        self.walk.prepare_split(ours.locked(), patience)?;
         let mut tree = self.walk.lock();
         tree.split();
         for page in (0..huge.size().pages()).map(|n| first.wrapping_add(n)) {

@@ -85,13 +85,12 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
     let cow = write && map.is_shared();
     if map.is_new() || cow {
         let mapping = inode.mapping();
-        let (from, to) = (page_of(first), page_of(end.wrapping_sub(1)));
-        // Who has the hole mapped, or what was shared, would not see the data. Entries that are
-        // dirty do not go: but these have a copy from now on.
+        // Who has the hole mapped, or what was shared, would not see the data.
         if cow {
-            invalidate::clear_dirty(mapping, from, to);
+            invalidate::shared(mapping, first, end)?;
+        } else {
+            mapping.invalidate(page_of(first), page_of(end.wrapping_sub(1)));
         }
-        mapping.invalidate(from, to);
     }
 
     let reader = Reader::new();
@@ -125,6 +124,14 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
                 break;
             }
         };
+        if cow && copied > 0 && copied < len {
+            // The program has no more memory there. The last block becomes the file's as a whole,
+            // so it needs the rest of what the file had; or it has what was on the device before.
+            result = rest_of_page(&reader, extents, position, copied, direct);
+            if result.is_err() {
+                break;
+            }
+        }
         // OVERFLOW: Not beyond `end`.
         position = position.wrapping_add(copied as i64);
         if copied < len || len == 0 {
@@ -137,6 +144,29 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
     match bytes(first, position) {
         0 => result.map(|()| 0),
         done => Ok(done as u64),
+    }
+}
+
+/// Fills the page in which `copied` bytes from `position` on end, from where the data was.
+fn rest_of_page(
+    reader: &Reader,
+    extents: &Extents<'_>,
+    position: i64,
+    copied: usize,
+    direct: Direct<'_>,
+) -> Result {
+    let end = position.wrapping_add(copied as i64);
+    match offset_in_page(end) {
+        // That is all of it.
+        0 => Ok(()),
+        _ => copy::around(
+            reader,
+            position,
+            copied,
+            PAGE_SIZE,
+            extents.source(),
+            direct,
+        ),
     }
 }
 

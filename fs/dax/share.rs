@@ -2,9 +2,9 @@
 
 //! Blocks that files share: copies of them, and whether two ranges could share theirs.
 
+use crate::invalidate;
 use kernel::{
     dax::{
-        entry::page_of,
         reader::{as_block_error, offset_in_page, Direct, Reader},
         Mode,
     },
@@ -48,11 +48,8 @@ fn copy_extent(extents: &Extents<'_>) -> Result<u64> {
         .checked_add(head)
         .and_then(|len| len.checked_next_multiple_of(PAGE_SIZE))
         .ok_or(EIO)?;
-    let last = first.wrapping_add(whole as i64).wrapping_sub(1);
-    extents
-        .inode()
-        .mapping()
-        .invalidate(page_of(first), page_of(last));
+    let end = first.wrapping_add(whole as i64);
+    invalidate::shared(extents.inode().mapping(), first, end)?;
 
     let reader = Reader::new();
     let access = |map: Map<'_>| {

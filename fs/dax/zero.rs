@@ -2,10 +2,9 @@
 
 //! Zeroing a range of a file.
 
-use crate::copy;
+use crate::{copy, invalidate};
 use kernel::{
     dax::{
-        entry::page_of,
         reader::{as_block_error, offset_in_page, Reader},
         Mode,
     },
@@ -70,8 +69,7 @@ fn extent(extents: &Extents<'_>, zeroed: &mut bool) -> Result<u64> {
     let end = first.wrapping_add(length as i64);
     if map.is_shared() {
         // The blocks will be others.
-        let last = page_of(end.wrapping_sub(1));
-        extents.inode().mapping().invalidate(page_of(first), last);
+        invalidate::shared(extents.inode().mapping(), first, end)?;
     }
     let mut position = first;
     while position < end {

@@ -58,6 +58,7 @@ struct nd_namespace_common;
 #include "../../mm/internal.h"
 
 /* `bindgen` cannot evaluate macros with casts. */
+const gfp_t RUST_CONST_HELPER___GFP_NOFAIL = __GFP_NOFAIL;
 const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
 const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_ZONES_PGSHIFT = ZONES_PGSHIFT;

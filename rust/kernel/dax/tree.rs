@@ -59,6 +59,15 @@ impl Mark {
     }
 }
 
+/// How long to wait for memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as is usual; then without. C: `GFP_KERNEL`.
+    Some,
+    /// Until there is some. C: `__GFP_NOFAIL`.
+    Endless,
+}
+
 /// What there is at a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -85,8 +94,8 @@ impl Found {
 ///
 /// # Invariants
 ///
-/// `state` is one of the array of `mapping`, for entries of a certain size. While the array is not
-/// locked, it is only used after [`Walk::reset`], or to find the next entry.
+/// `state` is one of the array of `mapping`, for entries of a certain size. It names a node only
+/// since the array was locked.
 pub struct Walk<'a> {
     state: bindings::xa_state,
     mapping: &'a Mapping,
@@ -144,9 +153,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Locks the entries. C: `xas_lock_irq()`.
+    ///
+    /// Nodes come and go while they are not locked, so nothing is left of a walk but its index.
     #[doc(alias = "xas_lock_irq")]
     #[inline]
     pub fn lock<'w>(&'w mut self) -> Tree<'w, 'a> {
+        self.reset();
         lock(self.state.xa);
         // INVARIANT: Just locked.
         Tree { walk: self }
@@ -187,11 +199,15 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, unless the patience is endless.
     #[doc(alias = "xas_split_alloc")]
-    pub fn prepare_split(&mut self, into: Entry) -> Result {
+    pub fn prepare_split(&mut self, into: Entry, patience: Patience) -> Result {
         self.reset();
-        let (order, gfp) = (Size::Huge.order(), bindings::GFP_KERNEL);
+        let order = Size::Huge.order();
+        let gfp = match patience {
+            Patience::Some => bindings::GFP_KERNEL,
+            Patience::Endless => bindings::GFP_KERNEL | bindings::__GFP_NOFAIL,
+        };
         let word = into.into_word() as *mut c_void;
         // SAFETY: By the invariant the state is valid; the array is not locked.
         unsafe { bindings::xas_split_alloc(&mut self.state, word, order, gfp) };

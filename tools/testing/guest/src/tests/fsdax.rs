@@ -22,6 +22,7 @@ mod realtime;
 mod reasons;
 mod resize;
 mod size;
+mod split;
 mod sync;
 mod views;
 
@@ -47,6 +48,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(views::tests());
     tests.extend(resize::tests());
     tests.extend(sync::tests());
+    tests.extend(split::tests());
     tests.extend(inode::tests());
     tests.extend(clone::tests());
     tests.extend(full::tests());

@@ -50,6 +50,13 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(per_place(
         &[REFLINK],
+        "clone::differs_short_write",
+        60,
+        "write() to a shared block, from a buffer that ends before it says, gives the file what was in the new block          before: perhaps the data of a file that was removed",
+        short_write,
+    ));
+    tests.extend(per_place(
+        &[REFLINK],
         "clone::dedupe",
         60,
         "FIDEDUPERANGE shares blocks that differ, or does not share equal ones",
@@ -81,7 +88,7 @@ struct CloneRange {
     to: u64,
 }
 
-fn clone_range(from: &File, at: usize, len: usize, to: &File, target: usize) -> Result<()> {
+pub fn clone_range(from: &File, at: usize, len: usize, to: &File, target: usize) -> Result<()> {
     let range = CloneRange {
         from: from.as_raw_fd().into(),
         at: at as u64,
@@ -247,6 +254,43 @@ fn different(halves: &mut [Half; 2]) -> Result<()> {
     halves[0].store(2 * HUGE - 10, 17, 20);
     halves[1].store(2 * HUGE - 30, 18, 20);
     both(halves, "stores to what was unshared")
+}
+
+/// The buffer has `GOOD` bytes; the write asks for more, and ends in a page.
+fn short_write(place: &Place) -> Result<String> {
+    const GOOD: usize = PAGE + 100;
+    const ASKED: usize = 2 * PAGE + 10;
+    let ground = Ground::create(place)?;
+    let mut want = data::bytes(1, 4 * PAGE);
+    let file = ground.written("first", &want)?;
+    let other = ground.sparse("second", 0)?;
+    clone(&file, &other)?;
+    let buffer = Mapping::anonymous(3 * PAGE)?;
+    let at = 2 * PAGE - GOOD;
+    buffer.write(at, &data::bytes(2, GOOD));
+    buffer
+        .protect(2 * PAGE, PAGE, libc::PROT_NONE)
+        .context("mprotect")?;
+    let from = (buffer.addr() + at) as *const libc::c_void;
+    // SAFETY: the kernel checks the buffer itself; that is what this is about.
+    let done = unsafe { libc::pwrite(file.as_raw_fd(), from, ASKED, 0) };
+    ensure!(
+        done == GOOD as isize,
+        "a write of {ASKED} bytes, of which there are {GOOD}, gives {done}: {}",
+        io::Error::last_os_error()
+    );
+    let old = want.clone();
+    want[..GOOD].copy_from_slice(&data::bytes(2, GOOD));
+    for (name, file, want) in [("first", &file, &want), ("second", &other, &old)] {
+        let mut got = vec![0; want.len()];
+        file.read_exact_at(&mut got, 0).context("read")?;
+        if let Some(diff) = data::first_difference(want, &got) {
+            bail!("the {name} file after a short write: {diff}");
+        }
+    }
+    drop((file, other));
+    ground.finish()?;
+    Ok(String::new())
 }
 
 /// struct file_dedupe_range with one struct file_dedupe_range_info.

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A file loses, or copies, a part of what is one entry of 2 MiB. The other pages
+//! of it may be dirty, mapped and pinned, and fs/dax has to go on knowing that.
+//!
+//! C forgets the whole entry. Then fsync finds nothing to write back, and leaves
+//! the page table entry of a dirty page writable for ever: no later store is
+//! noticed either. And truncate does not see that such a page is pinned.
+
+use std::fs::File;
+use std::io::Read;
+
+use anyhow::{ensure, Context, Result};
+
+use super::clone::clone_range;
+use super::{large, per_place, small, Ground, Place, EXT4, EXT4_E820, REFLINK, XFS};
+use crate::data;
+use crate::filesystem::fallocate;
+use crate::mapping::{Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::process::{pipe, vmsplice};
+use crate::tests::truncate::Background;
+use crate::tests::Test;
+use crate::trace::FaultTrace;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = per_place(
+        &[EXT4, XFS, EXT4_E820],
+        "split::differs_truncate",
+        60,
+        "ftruncate into the middle of 2 MiB that were stored to forgets that the rest is dirty: fsync does not write \
+         it back, and does not notice later stores",
+        truncate,
+    );
+    // Xfs writes a file back before it punches.
+    tests.extend(per_place(
+        &[EXT4],
+        "split::differs_punch",
+        60,
+        "a hole of a page in 2 MiB that were stored to makes the kernel forget that the rest is dirty",
+        punch,
+    ));
+    tests.extend(per_place(
+        &[REFLINK],
+        "split::differs_write",
+        60,
+        "write() to a shared page in 2 MiB makes the kernel forget that another page there is dirty",
+        write,
+    ));
+    tests.extend(per_place(
+        &[EXT4, XFS],
+        "split::differs_pin",
+        60,
+        "ftruncate does not wait for a pinned page, because another page of the same 2 MiB was punched out before: \
+         its block is freed, and may be another file's while a device writes to it",
+        pin,
+    ));
+    tests
+}
+
+/// A file of 2 MiB that is one dirty entry, with a mapping of small pages that are
+/// all writable.
+fn dirty(ground: &Ground) -> Result<(File, Mapping)> {
+    let file = ground.written("data", &data::bytes(1, HUGE))?;
+    let wide = large(&file, HUGE)?;
+    let trace = FaultTrace::start()?;
+    wide.poke(0, 1);
+    let got = trace.take()?;
+    ensure!(got.pmd == 1, "a store did not map 2 MiB: {got:?}");
+    let map = small(&file, HUGE)?;
+    map.prefault_write(PAGE);
+    drop(wide);
+    Ok((file, map))
+}
+
+/// Requires that fsync makes these pages clean, so that stores to them are faults.
+fn require_synced(file: &File, map: &Mapping, pages: std::ops::Range<usize>) -> Result<()> {
+    let trace = FaultTrace::start()?;
+    let want = pages.len() as u64;
+    let store = || pages.clone().for_each(|page| map.poke(page * PAGE, 2));
+    for what in ["fsync", "another fsync"] {
+        file.sync_all().context("fsync")?;
+        trace.take()?;
+        store();
+        let got = trace.take()?;
+        ensure!(
+            got.pte + got.pmd == want,
+            "{what} made {got:?} of {want} pages clean"
+        );
+    }
+    Ok(())
+}
+
+fn truncate(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let (file, map) = dirty(&ground)?;
+    file.set_len(HUGE as u64 / 2).context("ftruncate")?;
+    require_synced(&file, &map, 0..HUGE / 2 / PAGE)?;
+    drop((file, map));
+    ground.finish()?;
+    Ok(String::new())
+}
+
+fn punch(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let (file, map) = dirty(&ground)?;
+    punch_page(&file, 0)?;
+    require_synced(&file, &map, 1..HUGE / PAGE)?;
+    map.require(0, &[0; PAGE], "the hole")?;
+    drop((file, map));
+    ground.finish()?;
+    Ok(String::new())
+}
+
+fn punch_page(file: &File, page: usize) -> Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    fallocate(file, mode, (page * PAGE) as u64, PAGE as u64).context("punching a hole")
+}
+
+fn write(place: &Place) -> Result<String> {
+    /// Farther from page 0 than xfs copies at once.
+    const FAR: usize = 300;
+    let ground = Ground::create(place)?;
+    let (file, map) = dirty(&ground)?;
+    let other = ground.sparse("other", PAGE as u64)?;
+    clone_range(&file, 0, PAGE, &other, 0)?;
+    for page in FAR..FAR + 4 {
+        map.poke(page * PAGE, 3);
+    }
+    std::os::unix::fs::FileExt::write_all_at(&file, &[4; 100], 0).context("write")?;
+    require_synced(&file, &map, FAR..FAR + 4)?;
+    map.require(0, &[4; 100], "what was written")?;
+    drop((file, map, other));
+    ground.finish()?;
+    Ok(String::new())
+}
+
+fn pin(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let (file, map) = dirty(&ground)?;
+    punch_page(&file, 0)?;
+    let (mut reader, writer) = pipe()?;
+    vmsplice(&map, 7 * PAGE, PAGE, &writer)?;
+    let same = file.try_clone().context("dup")?;
+    let shrink = Background::start(move || same.set_len(0).context("ftruncate"));
+    let waited = shrink.must_wait("ftruncate");
+    // Whatever came of it, the page goes now: the file must not stay busy.
+    reader
+        .read_exact(&mut [0; PAGE])
+        .context("draining the pipe")?;
+    waited?;
+    shrink.must_end("ftruncate")?;
+    drop((file, map));
+    ground.finish()?;
+    Ok(String::new())
+}
