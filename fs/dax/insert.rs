@@ -2,14 +2,15 @@
 
 //! Putting into the locked entry what was found: memory, or a hole.
 //!
-//! Memory takes a [`Direct`], which lives no longer than the guard that keeps the device from being
+//! Memory takes a [`Fit`], which lives no longer than the guard that keeps the device from being
 //! killed; and so does the page table entry that comes after. C drops that guard in between.
 
 use crate::{copy, lock::LockedEntry};
 use kernel::{
     dax::{
         entry::{byte_of, Entry, Size},
-        reader::{Direct, Reader},
+        fit::Fit,
+        reader::Reader,
         tree::Mark,
     },
     error::Result,
@@ -23,7 +24,7 @@ pub(crate) fn is_synchronous(fault: &Fault<'_>, extents: &Extents<'_>) -> bool {
     extents.is_write() && fault.is_sync() && extents.map().is_dirty()
 }
 
-/// Fills `direct` with what the file has there now, before the entry is to name it: who cannot read
+/// Fills `fit` with what the file has there now, before the entry is to name it: who cannot read
 /// that keeps the entry that he has. Sleeps.
 ///
 /// # Errors
@@ -33,16 +34,15 @@ pub(crate) fn copied(
     locked: &LockedEntry<'_, '_>,
     reader: &Reader,
     extents: &Extents<'_>,
-    direct: Direct<'_>,
-    size: Size,
+    fit: &Fit<'_>,
 ) -> Result {
     let (old, index) = (locked.entry(), locked.index());
     // What is stored from now on would not be in the copy. The entry is locked, so that nobody
     // faults it in before it is another.
     let mapping = locked.mapping();
     mapping.unmap(old.size().align(index), old.size().pages());
-    let (position, len) = (byte_of(size.align(index)), size.bytes());
-    copy::around(reader, position, len, len, extents.source(), direct)
+    let (position, len) = (byte_of(fit.size().align(index)), fit.size().bytes());
+    copy::around(reader, position, len, len, extents.source(), fit.direct())
 }
 
 /// The entry is memory now.
@@ -50,10 +50,9 @@ pub(crate) fn frames(
     locked: &mut LockedEntry<'_, '_>,
     fault: &Fault<'_>,
     extents: &Extents<'_>,
-    direct: &Direct<'_>,
-    size: Size,
+    fit: &Fit<'_>,
 ) {
-    insert(locked, fault, extents, Entry::frames(direct, size));
+    insert(locked, fault, extents, Entry::frames(fit));
 }
 
 /// The entry is a hole now.

@@ -148,17 +148,17 @@ fn map_huge(
 
     let position = byte_of(locked.index());
     let reader = Reader::new();
-    let direct = access::for_entry(&reader, map, position, SIZE).map_err(access::Unfit::reason)?;
+    let fit = access::for_entry(&reader, map, position, SIZE).map_err(access::Refused::reason)?;
     if write && map.is_shared() {
-        if let Err(error) = insert::copied(locked, &reader, extents, direct, SIZE) {
+        if let Err(error) = insert::copied(locked, &reader, extents, &fit) {
             return Ok(Answer::from_error(error));
         }
     }
-    insert::frames(locked, fault, extents, &direct, SIZE);
+    insert::frames(locked, fault, extents, &fit);
     if insert::is_synchronous(fault, extents) {
-        return Ok(need_sync(sync, direct.pfn()));
+        return Ok(need_sync(sync, fit.pfn()));
     }
-    match fault.insert(&direct, SIZE, write) {
+    match fault.insert(&fit, write) {
         Answer::FALLBACK => Err(Reason::Other),
         answer => Ok(answer),
     }

@@ -16,7 +16,7 @@ use kernel::{
     iomap::{Extents, Flags, Kind, Operations},
     mm::{
         fault::{Answer, Fault, Pmd},
-        pfn_t::{PfnFlags, PfnT},
+        pfn_t::PfnT,
     },
     page::PAGE_SIZE,
 };
@@ -116,23 +116,23 @@ fn map_page(
 
     let position = byte_of(locked.index());
     let reader = Reader::new();
-    let direct = match access::for_entry(&reader, map, position, Size::Page) {
-        Ok(direct) => direct,
-        Err(unfit) => return Answer::from_error(unfit.error()),
+    let fit = match access::for_entry(&reader, map, position, Size::Page) {
+        Ok(fit) => fit,
+        Err(refused) => return Answer::from_error(refused.error()),
     };
     if map.is_shared() && locked.split().is_err() {
         return Answer::OOM;
     }
     if write && map.is_shared() {
-        if let Err(error) = insert::copied(locked, &reader, extents, direct, Size::Page) {
+        if let Err(error) = insert::copied(locked, &reader, extents, &fit) {
             return Answer::from_error(error);
         }
     }
-    insert::frames(locked, fault, extents, &direct, Size::Page);
+    insert::frames(locked, fault, extents, &fit);
     if insert::is_synchronous(fault, extents) {
-        return need_sync(sync, direct.pfn());
+        return need_sync(sync, fit.pfn());
     }
-    fault.insert(&direct, Size::Page, write)
+    fault.insert(&fit, write)
 }
 
 /// The page table entry has to wait for the filesystem, which has to come back with the frame.
@@ -151,9 +151,9 @@ fn map_hole(
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
 ) -> Answer {
-    let pfn = fault.zero_frame();
-    insert::zero(locked, fault, extents, pfn, Size::Page);
-    let answer = fault.insert_page(PfnT::new(pfn, PfnFlags::NONE), false);
+    let zero = fault.zero_page();
+    insert::zero(locked, fault, extents, zero.pfn(), Size::Page);
+    let answer = fault.insert_zero_page(zero);
     trace::load_hole(extents.inode(), fault, answer);
     answer
 }

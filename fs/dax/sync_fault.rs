@@ -13,7 +13,6 @@ use kernel::{
     },
     mm::{
         fault::{Answer, Fault},
-        pagemap::Pagemap,
         pfn_t::PfnT,
     },
 };
@@ -44,13 +43,8 @@ pub(crate) fn finish(fault: &mut Fault<'_>, size: Size, pfn: PfnT) -> Answer {
     drop(tree);
 
     let locked = LockedEntry::new(&mut walk, entry);
-    // The device may have been unbound since the first half, which had a `Reader` of it. From here
-    // on its page map stays until the page table entry is there, to be found by who unmaps it.
-    let answer = match (Pagemap::lookup(pfn.pfn(), None), size) {
-        (None, _) => Answer::SIGBUS,
-        (Some(_live), Size::Page) => fault.insert_page(pfn, true),
-        (Some(_live), Size::Huge) => fault.insert_huge(pfn, true),
-    };
+    // The device may have been unbound since the first half, which had a `Reader` of it.
+    let answer = fault.insert_entry(entry, true);
     drop(locked);
     trace::insert_pfn_mkwrite(mapping.inode(), fault, answer);
     answer

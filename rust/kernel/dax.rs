@@ -22,6 +22,8 @@ pub mod counts;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod entry;
 #[cfg(CONFIG_RUST_FS_DAX)]
+pub mod fit;
+#[cfg(CONFIG_RUST_FS_DAX)]
 pub mod folio;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod mapping;

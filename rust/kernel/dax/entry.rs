@@ -15,7 +15,7 @@
 //! the lowest bit set. From the second bit on: locked, huge, zero, empty, and the frame number.
 //! The word is what C has too: it is seen in tracepoints, and as a cookie.
 
-use super::reader::Direct;
+use super::fit::Fit;
 use crate::{
     bindings,
     mm::pfn::Pfn,
@@ -127,12 +127,12 @@ impl Entry {
         Self::new(pfn, size, Self::ZERO)
     }
 
-    /// The memory that `direct` gives access to.
+    /// The memory that does for it.
     #[inline]
-    pub fn frames(direct: &Direct<'_>, size: Size) -> Self {
+    pub fn frames(fit: &Fit<'_>) -> Self {
         // INVARIANT: What there is access to, and is to be faulted in, has pages; and the
         // filesystem has the device.
-        Self::new(direct.pfn().pfn(), size, 0)
+        Self::new(fit.pfn().pfn(), fit.size(), 0)
     }
 
     /// From what is in a mapping, unless that is no number.

@@ -6,15 +6,17 @@
 //! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
 
 use super::{
-    page_table::{self, Entry},
+    page_table,
+    pagemap::Pagemap,
     pfn::Pfn,
-    pfn_t::PfnT,
+    pfn_t::{PfnFlags, PfnT},
     vma::{Flags, Vma},
 };
 use crate::{
     bindings,
     dax::{
-        entry::{byte_of, Size},
+        entry::{byte_of, Entry, Size},
+        fit::Fit,
         mapping::Mapping,
         reader::Direct,
     },
@@ -204,7 +206,7 @@ impl<'a> Fault<'a> {
     pub fn pmd(&self) -> Pmd {
         // SAFETY: By the invariant the entry is there; read once, for it may change.
         let word = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
-        let entry = Entry::<page_table::Pmd>::new(word as u64);
+        let entry = page_table::Entry::<page_table::Pmd>::new(word as u64);
         if entry.is_none() {
             Pmd::None
         } else if entry.is_device() {
@@ -216,14 +218,15 @@ impl<'a> Fault<'a> {
         }
     }
 
-    /// Maps the page at the address to the frame, for writing if `write`. May sleep. C:
-    /// `vmf_insert_mixed()`, `vmf_insert_mixed_mkwrite()`.
-    #[doc(alias = "vmf_insert_mixed")]
-    #[doc(alias = "vmf_insert_mixed_mkwrite")]
+    /// Maps the page at the address to the frame, for writing if `write`.
+    ///
+    /// # Safety
+    ///
+    /// The program may have the frame, and who unmaps it is sure to find it.
     #[inline]
-    pub fn insert_page(&mut self, pfn: PfnT, write: bool) -> Answer {
+    unsafe fn insert_page(&mut self, pfn: PfnT, write: bool) -> Answer {
         let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
-        // SAFETY: By the invariant the VMA is valid.
+        // SAFETY: By the invariant the VMA is valid; the rest is the caller's promise.
         Answer(unsafe {
             if write {
                 bindings::vmf_insert_mixed_mkwrite(vma, address, pfn)
@@ -233,31 +236,74 @@ impl<'a> Fault<'a> {
         })
     }
 
-    /// Maps the 2 MiB that the address is in to the frames from `pfn` on. May sleep. C:
-    /// `vmf_insert_pfn_pmd()`.
-    #[doc(alias = "vmf_insert_pfn_pmd")]
+    /// Maps the 2 MiB that the address is in to the frames from `pfn` on, for writing if `write`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`insert_page`](Self::insert_page), of all of them.
     #[inline]
-    pub fn insert_huge(&mut self, pfn: PfnT, write: bool) -> Answer {
-        // SAFETY: By the invariant the fault is valid.
+    unsafe fn insert_huge(&mut self, pfn: PfnT, write: bool) -> Answer {
+        // SAFETY: By the invariant the fault is valid; the rest is the caller's promise.
         Answer(unsafe { bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn.into_raw(), write) })
     }
 
-    /// Maps the page or 2 MiB at the address. Only the frames that the caller has access to are
-    /// mapped: their device is not killed meanwhile.
+    /// Maps the page or 2 MiB at the address, for writing if `write`. May sleep. Only frames that the
+    /// caller has access to are mapped: their device is not killed meanwhile. C: `vmf_insert_mixed()`,
+    /// `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
+    #[doc(alias = "vmf_insert_mixed")]
+    #[doc(alias = "vmf_insert_mixed_mkwrite")]
+    #[doc(alias = "vmf_insert_pfn_pmd")]
     #[inline(always)]
-    pub fn insert(&mut self, direct: &Direct<'_>, size: Size, write: bool) -> Answer {
-        match size {
-            Size::Page => self.insert_page(direct.pfn(), write),
-            Size::Huge => self.insert_huge(direct.pfn(), write),
+    pub fn insert(&mut self, fit: &Fit<'_>, write: bool) -> Answer {
+        // SAFETY: By its invariant this is memory of the file's device, and as much as is mapped. Who
+        // kills the device waits for the access, and unmaps then.
+        unsafe {
+            match fit.size() {
+                Size::Page => self.insert_page(fit.pfn(), write),
+                Size::Huge => self.insert_huge(fit.pfn(), write),
+            }
+        }
+    }
+
+    /// The same for an entry that the caller has locked, from what it says: there is no access any
+    /// more, and the device may have gone.
+    ///
+    /// The page map of the frames is kept until they are mapped, so that who unbinds the device
+    /// finds them.
+    pub fn insert_entry(&mut self, entry: Entry, write: bool) -> Answer {
+        let Some(pfn) = entry.pfn() else {
+            return Answer::SIGBUS;
+        };
+        let Some(_live) = Pagemap::lookup(pfn, None) else {
+            return Answer::SIGBUS;
+        };
+        let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
+        // SAFETY: By the invariant of an entry these are frames of a device, aligned and as many as
+        // are mapped. Their page map is alive: who tears it down waits, and has unmapped the file's
+        // memory before; or will, as for any other.
+        unsafe {
+            match entry.size() {
+                Size::Page => self.insert_page(pfn, write),
+                Size::Huge => self.insert_huge(pfn, write),
+            }
         }
     }
 
     /// The page of zeroes at the address. C: `my_zero_pfn()`.
     #[doc(alias = "my_zero_pfn")]
     #[inline]
-    pub fn zero_frame(&self) -> Pfn {
+    pub fn zero_page(&self) -> ZeroPage {
         // SAFETY: No preconditions.
-        Pfn::new(unsafe { bindings::my_zero_pfn(self.address() as _) } as usize)
+        let pfn = unsafe { bindings::my_zero_pfn(self.address() as _) };
+        // INVARIANT: That is it.
+        ZeroPage(Pfn::new(pfn as usize))
+    }
+
+    /// Maps the page at the address to the page of zeroes, read-only. May sleep.
+    #[inline]
+    pub fn insert_zero_page(&mut self, zero: ZeroPage) -> Answer {
+        // SAFETY: Everybody may read it, and it never goes.
+        unsafe { self.insert_page(PfnT::new(zero.0, PfnFlags::NONE), false) }
     }
 
     /// The huge page of zeroes, which stays as long as the process has memory. Sleeps. `None` if
@@ -344,6 +390,22 @@ impl<'a> Fault<'a> {
         to_result(unsafe {
             bindings::vfs_fsync_range((*self.vma().as_raw()).vm_file, first, last, 1)
         })
+    }
+}
+
+/// The page of zeroes for an address.
+///
+/// # Invariants
+///
+/// The frame is of such a page.
+#[derive(Clone, Copy)]
+pub struct ZeroPage(Pfn);
+
+impl ZeroPage {
+    /// Its frame.
+    #[inline]
+    pub fn pfn(self) -> Pfn {
+        self.0
     }
 }
 
