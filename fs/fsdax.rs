@@ -395,6 +395,23 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
     ))
 }
 
+/// The pages from `first` to `end`, not included, are about to be truncated: splits the entries that
+/// are on both sides of a bound. Sleeps.
+///
+/// # Safety
+///
+/// `mapping` is one of a DAX file, and nobody faults pages of this range in until they are truncated.
+#[export]
+pub unsafe extern "C" fn dax_split_bounds(
+    mapping: *mut bindings::address_space,
+    first: c_ulong,
+    end: c_ulong,
+) {
+    // SAFETY: The caller's promise.
+    let mapping = unsafe { Mapping::from_raw(mapping) };
+    invalidate::split_bounds(mapping, first, end);
+}
+
 /// Takes an entry out because the file is truncated. Sleeps. Returns 1.
 ///
 /// # Safety

@@ -5,7 +5,7 @@
 use crate::lock::{self, LockedEntry, Unlocked};
 use kernel::{
     dax::{
-        entry::{byte_of, page_of, Entry, Size},
+        entry::{page_of, Entry, Size},
         mapping::Mapping,
         tree::{Found, Mark, Tree, Walk, CHECK},
         wait::Wake,
@@ -24,28 +24,12 @@ pub(crate) enum When {
 
 /// Takes the entry out that has the page `index`, once it is not locked. Sleeps. Returns whether it
 /// has.
-///
-/// If the page is one of 2 MiB of which the file keeps a part, the others get entries of their own.
-/// They may be dirty, mapped and pinned. C forgets all that: what is synced later was not written
-/// back, and what is truncated later was not looked at.
 pub(crate) fn remove(mapping: &Mapping, index: usize, when: When) -> bool {
     let mut walk = Walk::new(mapping, index, Size::Page);
     let mut tree = walk.lock();
-    let Unlocked::Entry(mut entry) = lock::find_unlocked(&mut tree, Size::Page) else {
+    let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
         return false;
     };
-    if when == When::Truncated && keeps_part(mapping, index, entry) {
-        tree.replace(entry.locked());
-        drop(tree);
-        let mut locked = LockedEntry::new(&mut walk, entry);
-        locked.split_at_any_cost();
-        drop(locked);
-        tree = walk.lock();
-        entry = match lock::find_unlocked(&mut tree, Size::Page) {
-            Unlocked::Entry(entry) => entry,
-            _ => return false,
-        };
-    }
     let kept = when == When::Clean && (tree.has(Mark::Dirty) || tree.has(Mark::ToWrite));
     if !kept {
         entry.disassociate(mapping, when == When::Truncated);
@@ -70,13 +54,33 @@ pub(crate) fn shared(mapping: &Mapping, first: i64, end: i64) -> Result {
     Ok(())
 }
 
-/// Whether the file may keep a part of the memory of an entry that a page is truncated of. Who
-/// truncates does not say how far; so this is only sure where the file ends, or goes.
-fn keeps_part(mapping: &Mapping, index: usize, entry: Entry) -> bool {
-    entry.size() == Size::Huge
-        && entry.has_frames()
-        && byte_of(Size::Huge.align(index)) < mapping.inode().size()
-        && !mapping.inode().is_freeing()
+/// The pages from `first` to `end`, not included, are about to be taken out: an entry of 2 MiB with
+/// memory on both sides of a bound is split. Sleeps.
+///
+/// The pages that stay may be dirty, mapped and pinned. C takes the whole entry out and forgets all
+/// that: what is synced later was not written back, and what is truncated later was not looked at.
+pub(crate) fn split_bounds(mapping: &Mapping, first: usize, end: usize) {
+    for bound in [first, end] {
+        // All ones is the end of every file.
+        if bound & Size::Huge.colour() != 0 && bound != usize::MAX {
+            split_at(mapping, bound);
+        }
+    }
+}
+
+fn split_at(mapping: &Mapping, index: usize) {
+    let mut walk = Walk::new(mapping, index, Size::Page);
+    let mut tree = walk.lock();
+    let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
+        return;
+    };
+    if entry.size() == Size::Page || !entry.has_frames() {
+        lock::put(&tree, entry, Wake::Next);
+        return;
+    }
+    tree.replace(entry.locked());
+    drop(tree);
+    LockedEntry::new(&mut walk, entry).split_at_any_cost();
 }
 
 /// Says that nobody has written to any page from `first` to `last`, both included. What is around

@@ -11,6 +11,7 @@
 #include <linux/percpu-defs.h>
 #include <linux/types.h>
 
+struct address_space;
 struct folio;
 struct inode;
 struct vm_fault;
@@ -71,5 +72,8 @@ void dax_glue_fault_fallback(struct inode *inode, struct vm_fault *vmf,
 
 /* fs/fsdax.rs: waits until nobody but the mapping has a page of an inode. */
 void dax_break_layout_final(struct inode *inode);
+
+/* The same: splits entries that are not as a whole in pages start to end - 1. */
+void dax_split_bounds(struct address_space *mapping, pgoff_t start, pgoff_t end);
 
 #endif

@@ -6,7 +6,7 @@
 
 use crate::{bindings, cstr, dax::mapping::Mapping, str::CStr, types::Opaque};
 use core::{
-    ptr::{addr_of, addr_of_mut},
+    ptr::addr_of_mut,
     sync::atomic::{AtomicI64, Ordering},
 };
 
@@ -68,15 +68,6 @@ impl Inode {
         // SAFETY: By the invariant the field is there.
         let mode = u32::from(unsafe { (*self.as_raw()).i_mode });
         mode & bindings::S_IFMT == bindings::S_IFCHR
-    }
-
-    /// Whether it is being freed: nobody has it open or mapped any more. C: `I_FREEING`.
-    #[doc(alias = "I_FREEING")]
-    #[inline]
-    pub fn is_freeing(&self) -> bool {
-        // SAFETY: By the invariant the field is there. Volatile, for other bits of it change.
-        let state = unsafe { addr_of!((*self.as_raw()).i_state).read_volatile() };
-        state & bindings::I_FREEING != 0
     }
 
     /// The size of a block, as a power of two. C: `i_blkbits`.

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{ensure, Context, Result};
 
@@ -61,7 +62,9 @@ pub fn tests() -> Vec<Test> {
 /// A file of 2 MiB that is one dirty entry, with a mapping of small pages that are
 /// all writable.
 fn dirty(ground: &Ground) -> Result<(File, Mapping)> {
-    let file = ground.written("data", &data::bytes(1, HUGE))?;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("data-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let file = ground.written(&name, &data::bytes(1, HUGE))?;
     let wide = large(&file, HUGE)?;
     let trace = FaultTrace::start()?;
     wide.poke(0, 1);
@@ -104,17 +107,24 @@ fn truncate(place: &Place) -> Result<String> {
 fn punch(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let (file, map) = dirty(&ground)?;
-    punch_page(&file, 0)?;
+    punch_pages(&file, 0..1)?;
+    // Both bounds are in what was 2 MiB once more.
+    let (file_too, map_too) = dirty(&ground)?;
+    punch_pages(&file_too, 100..140)?;
+    // Stores to the hole as well: it gets blocks.
+    require_synced(&file_too, &map_too, 0..HUGE / PAGE)?;
     require_synced(&file, &map, 1..HUGE / PAGE)?;
     map.require(0, &[0; PAGE], "the hole")?;
+    map_too.require(100 * PAGE + 1, &[0; PAGE - 1], "the other hole")?;
     drop((file, map));
     ground.finish()?;
     Ok(String::new())
 }
 
-fn punch_page(file: &File, page: usize) -> Result<()> {
+fn punch_pages(file: &File, pages: std::ops::Range<usize>) -> Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    fallocate(file, mode, (page * PAGE) as u64, PAGE as u64).context("punching a hole")
+    let (at, len) = (pages.start * PAGE, pages.len() * PAGE);
+    fallocate(file, mode, at as u64, len as u64).context("punching a hole")
 }
 
 fn write(place: &Place) -> Result<String> {
@@ -138,7 +148,7 @@ fn write(place: &Place) -> Result<String> {
 fn pin(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let (file, map) = dirty(&ground)?;
-    punch_page(&file, 0)?;
+    punch_pages(&file, 0..1)?;
     let (mut reader, writer) = pipe()?;
     vmsplice(&map, 7 * PAGE, PAGE, &writer)?;
     let same = file.try_clone().context("dup")?;
