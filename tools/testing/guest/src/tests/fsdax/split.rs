@@ -116,7 +116,7 @@ fn punch(place: &Place) -> Result<String> {
     require_synced(&file, &map, 1..HUGE / PAGE)?;
     map.require(0, &[0; PAGE], "the hole")?;
     map_too.require(100 * PAGE + 1, &[0; PAGE - 1], "the other hole")?;
-    drop((file, map));
+    drop((file, map, file_too, map_too));
     ground.finish()?;
     Ok(String::new())
 }
