@@ -3,9 +3,8 @@
 //! A file loses, or copies, a part of what is one entry of 2 MiB. The other pages
 //! of it may be dirty, mapped and pinned, and fs/dax has to go on knowing that.
 //!
-//! C forgets the whole entry. Then fsync finds nothing to write back, and leaves
-//! the page table entry of a dirty page writable for ever: no later store is
-//! noticed either. And truncate does not see that such a page is pinned.
+//! C forgets the whole entry. Then fsync finds nothing to write back; and where the
+//! pages stay mapped, no later store is noticed either.
 
 use std::fs::File;
 use std::io::Read;
@@ -50,7 +49,7 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(per_place(
         &[EXT4, XFS],
-        "split::differs_pin",
+        "split::pin",
         60,
         "ftruncate does not wait for a pinned page, because another page of the same 2 MiB was punched out before: \
          its block is freed, and may be another file's while a device writes to it",
@@ -94,10 +93,23 @@ fn require_synced(file: &File, map: &Mapping, pages: std::ops::Range<usize>) -> 
     Ok(())
 }
 
+/// Requires that fsync finds something to write back.
+fn require_written_back(file: &File) -> Result<()> {
+    let trace = FaultTrace::of(&["dax_writeback_one"])?;
+    file.sync_all().context("fsync")?;
+    let text = trace.take_text()?;
+    ensure!(
+        text.contains("dax_writeback_one"),
+        "fsync does not know of the pages that stayed"
+    );
+    Ok(())
+}
+
 fn truncate(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let (file, map) = dirty(&ground)?;
     file.set_len(HUGE as u64 / 2).context("ftruncate")?;
+    require_written_back(&file)?;
     require_synced(&file, &map, 0..HUGE / 2 / PAGE)?;
     drop((file, map));
     ground.finish()?;
@@ -108,6 +120,7 @@ fn punch(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let (file, map) = dirty(&ground)?;
     punch_pages(&file, 0..1)?;
+    require_written_back(&file)?;
     // Both bounds are in what was 2 MiB once more.
     let (file_too, map_too) = dirty(&ground)?;
     punch_pages(&file_too, 100..140)?;
