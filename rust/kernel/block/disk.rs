@@ -20,7 +20,8 @@ use crate::{
     bindings,
     device::Device,
     error::{from_err_ptr, to_result, Result},
-    ffi::{c_char, c_ulong},
+    ffi::c_char,
+    mm::is_possible_node,
     prelude::*,
     static_lock_class,
     sync::Arc,
@@ -106,29 +107,6 @@ pub trait Operations: Sized + Send + Sync + 'static {
     }
 }
 
-/// The node, or none in particular if there can be none of this number. C: `node_possible()`.
-#[doc(alias = "node_possible")]
-fn possible_node(node: i32) -> i32 {
-    const BITS: usize = c_ulong::BITS as usize;
-
-    // SAFETY: The masks are always there; this one is written at boot only.
-    let mask = unsafe {
-        addr_of!(bindings::node_states)
-            .cast::<bindings::nodemask_t>()
-            .wrapping_add(bindings::node_states_N_POSSIBLE as usize)
-            .read()
-    };
-    let possible = usize::try_from(node).is_ok_and(|node| {
-        let word = mask.bits.get(node / BITS);
-        word.is_some_and(|word| (word >> (node % BITS)) & 1 != 0)
-    });
-    if possible {
-        node
-    } else {
-        bindings::NUMA_NO_NODE
-    }
-}
-
 /// A disk that is not there yet for others. Dropping it frees it.
 ///
 /// # Invariants
@@ -164,7 +142,10 @@ impl<T: Operations> Disk<T> {
         lim.physical_block_size = limits.physical_block_size;
         lim.max_hw_sectors = limits.max_hw_sectors;
         lim.features = limits.features.0;
-        let node = possible_node(node);
+        let node = match u32::try_from(node) {
+            Ok(number) if is_possible_node(number) => node,
+            _ => bindings::NUMA_NO_NODE,
+        };
         // SAFETY: The limits are initialised, the node is one or none in particular, the lock class
         // is static.
         let disk = from_err_ptr(unsafe {

@@ -17,7 +17,10 @@ use crate::{
         from_err_ptr, Error, Result,
     },
     ffi::{c_int, c_ulong, c_void},
-    mm::pfn::{Pfn, PfnRange, PhysRange},
+    mm::{
+        is_possible_node,
+        pfn::{Pfn, PfnRange, PhysRange},
+    },
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
     str::CStr,
@@ -189,18 +192,11 @@ impl Options {
     fn alignment(self) -> Result<u64> {
         const LARGEST: u32 = bindings::PUD_SHIFT - PAGE_SHIFT as u32;
 
-        if self.vmemmap_shift > LARGEST || self.node.is_some_and(|node| !is_possible(node)) {
+        if self.vmemmap_shift > LARGEST || self.node.is_some_and(|node| !is_possible_node(node)) {
             return Err(EINVAL);
         }
         Ok(SUBSECTION_SIZE.max((PAGE_SIZE as u64) << self.vmemmap_shift))
     }
-}
-
-/// Whether there can be a node of this number. C: `node_possible()`.
-fn is_possible(node: u32) -> bool {
-    // SAFETY: Looks for a bit that is in the mask.
-    // CAST: There are few nodes.
-    node < bindings::MAX_NUMNODES && unsafe { bindings::node_possible(node as c_int) }
 }
 
 /// A registration failed. What was handed over comes back.
