@@ -223,17 +223,11 @@ impl Entry {
         self.0 & (Self::ZERO | Self::EMPTY) == 0
     }
 
-    /// The frame that is written in it, whatever it means: for comparing entries.
-    #[inline]
-    pub const fn frame_word(self) -> usize {
-        self.0 >> Self::SHIFT
-    }
-
     /// The first frame, if it is memory of the device.
     #[inline]
     pub const fn pfn(self) -> Option<Pfn> {
         if self.has_frames() {
-            Some(Pfn::new(self.frame_word()))
+            Some(Pfn::new(self.0 >> Self::SHIFT))
         } else {
             None
         }

@@ -218,33 +218,23 @@ impl<'a> Fault<'a> {
         }
     }
 
-    /// Maps the page at the address to the frame, for writing if `write`.
+    /// Maps the page or 2 MiB at the address to the frames from `pfn` on, for writing if `write`. May
+    /// sleep.
     ///
     /// # Safety
     ///
-    /// The program may have the frame, and who unmaps it is sure to find it.
-    #[inline]
-    unsafe fn insert_page(&mut self, pfn: PfnT, write: bool) -> Answer {
+    /// The program may have the frames, and who unmaps them is sure to find them.
+    #[inline(always)]
+    unsafe fn insert_frames(&mut self, pfn: PfnT, size: Size, write: bool) -> Answer {
         let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
-        // SAFETY: By the invariant the VMA is valid; the rest is the caller's promise.
+        // SAFETY: By the invariant the fault and its VMA are valid; the rest is the caller's promise.
         Answer(unsafe {
-            if write {
-                bindings::vmf_insert_mixed_mkwrite(vma, address, pfn)
-            } else {
-                bindings::vmf_insert_mixed(vma, address, pfn)
+            match (size, write) {
+                (Size::Page, true) => bindings::vmf_insert_mixed_mkwrite(vma, address, pfn),
+                (Size::Page, false) => bindings::vmf_insert_mixed(vma, address, pfn),
+                (Size::Huge, _) => bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn, write),
             }
         })
-    }
-
-    /// Maps the 2 MiB that the address is in to the frames from `pfn` on, for writing if `write`.
-    ///
-    /// # Safety
-    ///
-    /// As for [`insert_page`](Self::insert_page), of all of them.
-    #[inline]
-    unsafe fn insert_huge(&mut self, pfn: PfnT, write: bool) -> Answer {
-        // SAFETY: By the invariant the fault is valid; the rest is the caller's promise.
-        Answer(unsafe { bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn.into_raw(), write) })
     }
 
     /// Maps the page or 2 MiB at the address, for writing if `write`. May sleep. Only frames that the
@@ -257,12 +247,7 @@ impl<'a> Fault<'a> {
     pub fn insert(&mut self, fit: &Fit<'_>, write: bool) -> Answer {
         // SAFETY: By its invariant this is memory of the file's device, and as much as is mapped. Who
         // kills the device waits for the access, and unmaps then.
-        unsafe {
-            match fit.size() {
-                Size::Page => self.insert_page(fit.pfn(), write),
-                Size::Huge => self.insert_huge(fit.pfn(), write),
-            }
-        }
+        unsafe { self.insert_frames(fit.pfn(), fit.size(), write) }
     }
 
     /// The same for an entry that the caller has locked, from what it says: there is no access any
@@ -279,14 +264,8 @@ impl<'a> Fault<'a> {
         };
         let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
         // SAFETY: By the invariant of an entry these are frames of a device, aligned and as many as
-        // are mapped. Their page map is alive: who tears it down waits, and has unmapped the file's
-        // memory before; or will, as for any other.
-        unsafe {
-            match entry.size() {
-                Size::Page => self.insert_page(pfn, write),
-                Size::Huge => self.insert_huge(pfn, write),
-            }
-        }
+        // are mapped. Their page map is alive, and who tears it down waits for that.
+        unsafe { self.insert_frames(pfn, entry.size(), write) }
     }
 
     /// The page of zeroes at the address. C: `my_zero_pfn()`.
@@ -303,7 +282,7 @@ impl<'a> Fault<'a> {
     #[inline]
     pub fn insert_zero_page(&mut self, zero: ZeroPage) -> Answer {
         // SAFETY: Everybody may read it, and it never goes.
-        unsafe { self.insert_page(PfnT::new(zero.0, PfnFlags::NONE), false) }
+        unsafe { self.insert_frames(PfnT::new(zero.0, PfnFlags::NONE), Size::Page, false) }
     }
 
     /// The huge page of zeroes, which stays as long as the process has memory. Sleeps. `None` if
