@@ -7,7 +7,7 @@ use kernel::{
     dax::{
         entry::{page_of, Entry, Size},
         mapping::Mapping,
-        tree::{Found, Mark, Tree, Walk, CHECK},
+        tree::{Found, Mark, Patience, Tree, Walk, CHECK},
         wait::Wake,
     },
     error::Result,
@@ -57,8 +57,10 @@ pub(crate) fn shared(mapping: &Mapping, first: i64, end: i64) -> Result {
 /// The pages from `first` to `end`, not included, are about to be taken out: an entry of 2 MiB with
 /// memory on both sides of a bound is split. Sleeps.
 ///
-/// The pages that stay may be dirty, mapped and pinned. C takes the whole entry out and forgets all
-/// that: what is synced later was not written back, and what is truncated later was not looked at.
+/// The pages that stay may be dirty, mapped and pinned. C takes the whole entry out and forgets
+/// that: a later fsync does not write them back. It has to be done before, because
+/// `truncate_inode_pages_range()` goes on behind a large entry that it found: if only the page that it
+/// asked for went, the rest of the range would keep entries of blocks that are not the file's.
 pub(crate) fn split_bounds(mapping: &Mapping, first: usize, end: usize) {
     for bound in [first, end] {
         // All ones is the end of every file.
@@ -80,7 +82,11 @@ fn split_at(mapping: &Mapping, index: usize) {
     }
     tree.replace(entry.locked());
     drop(tree);
-    LockedEntry::new(&mut walk, entry).split_at_any_cost();
+    // Who truncates cannot go back.
+    let split = LockedEntry::new(&mut walk, entry).split(Patience::Endless);
+    if split.is_err() {
+        kernel::warn_once!("fs_dax: an entry of 2 MiB cannot be split");
+    }
 }
 
 /// Says that nobody has written to any page from `first` to `last`, both included. What is around
@@ -98,7 +104,7 @@ fn clear_dirty(mapping: &Mapping, first: usize, last: usize) -> Result {
         };
         tree.replace(entry.locked());
         drop(tree);
-        LockedEntry::new(&mut walk, entry).split()?;
+        LockedEntry::new(&mut walk, entry).split(Patience::Some)?;
     }
 }
 

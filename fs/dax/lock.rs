@@ -84,19 +84,8 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
-    pub(crate) fn split(&mut self) -> Result {
-        self.split_with(Patience::Some)
-    }
-
-    /// The same for who cannot go back: waits until there is memory.
-    pub(crate) fn split_at_any_cost(&mut self) {
-        if self.split_with(Patience::Endless).is_err() {
-            kernel::warn_once!("fs_dax: an entry of 2 MiB cannot be split");
-        }
-    }
-
-    fn split_with(&mut self, patience: Patience) -> Result {
+    /// `ENOMEM`, unless the patience is endless.
+    pub(crate) fn split(&mut self, patience: Patience) -> Result {
         let (huge, index) = (self.entry, self.index());
         let first = huge.size().align(index);
         let part = |page: usize| huge.part(page.wrapping_sub(first));

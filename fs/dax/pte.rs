@@ -9,7 +9,7 @@ use kernel::{
         entry::{byte_of, Size},
         reader::Reader,
         trace,
-        tree::Walk,
+        tree::{Patience, Walk},
         Mode,
     },
     error::{code::EIO, Result},
@@ -120,7 +120,7 @@ fn map_page(
         Ok(fit) => fit,
         Err(refused) => return Answer::from_error(refused.error()),
     };
-    if map.is_shared() && locked.split().is_err() {
+    if map.is_shared() && locked.split(Patience::Some).is_err() {
         return Answer::OOM;
     }
     if write && map.is_shared() {

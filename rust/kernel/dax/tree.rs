@@ -138,18 +138,9 @@ impl<'a> Walk<'a> {
     }
 
     /// Forgets all but the index. C: `xas_reset()`.
-    #[doc(alias = "xas_reset")]
     #[inline]
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         self.state.xa_node = RESTART;
-    }
-
-    /// Goes to a page. C: `xas_set()`.
-    #[doc(alias = "xas_set")]
-    #[inline]
-    pub fn set(&mut self, index: usize) {
-        self.state.xa_index = index as _;
-        self.reset();
     }
 
     /// Locks the entries. C: `xas_lock_irq()`.
@@ -284,9 +275,11 @@ impl Tree<'_, '_> {
     }
 
     /// Goes to a page. C: `xas_set()`.
+    #[doc(alias = "xas_set")]
     #[inline]
     pub fn set(&mut self, index: usize) {
-        self.walk.set(index);
+        self.walk.state.xa_index = index as _;
+        self.walk.reset();
     }
 
     /// Why storing has failed. C: `xas_error()`.
@@ -322,7 +315,7 @@ impl Tree<'_, '_> {
     }
 
     /// The first entry of any size that has a page of the one that the walk is for. C:
-    /// `xas_find_conflict()`. Only from a walk that was reset.
+    /// `xas_find_conflict()`. Only before anything else was looked for, or after [`set`](Self::set).
     #[doc(alias = "xas_find_conflict")]
     #[inline]
     pub fn find_conflict(&mut self) -> Found {
