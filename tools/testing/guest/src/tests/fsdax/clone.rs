@@ -52,7 +52,8 @@ pub fn tests() -> Vec<Test> {
         &[REFLINK],
         "clone::differs_short_write",
         60,
-        "write() to a shared block, from a buffer that ends before it says, gives the file what was in the new block          before: perhaps the data of a file that was removed",
+        "write() to a shared block, from a buffer that ends before it says, gives the file what was in the new block \
+         before: perhaps the data of a file that was removed",
         short_write,
     ));
     tests.extend(per_place(
