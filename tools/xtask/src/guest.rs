@@ -27,7 +27,7 @@ use crate::files;
 use crate::job::{self, Job};
 use crate::kbuild::{self, Built};
 use crate::kvm;
-use crate::lock::{nvdimms_lock, CacheLock};
+use crate::lock::{folder_lock, CacheLock};
 use crate::options::GuestOptions;
 use crate::outcome::{End, Outcome};
 use crate::paths::Paths;
@@ -138,7 +138,7 @@ pub fn hold_nvdimms(options: &GuestOptions) -> Result<Option<CacheLock>> {
         return Ok(None);
     };
     files::make_dir(folder)?;
-    nvdimms_lock(folder).map(Some)
+    folder_lock(folder, "a guest with these NVDIMMs").map(Some)
 }
 
 /// The script that the guest's PID 1 becomes, as a file of the job folder.

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use walkdir::WalkDir;
 
 use crate::files;
-use walkdir::WalkDir;
 
 /// Which drivers the guest loads before the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

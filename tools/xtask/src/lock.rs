@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One writer of the cache at a time, and one guest with the same NVDIMMs.
+//! One writer at a time: of the cache, of a guest's NVDIMMs, of results.
 //!
 //! Every command that unpacks, builds or makes an image takes the lock for as
 //! long as it writes. Guests run without it. The file says who holds it; the
@@ -34,14 +34,9 @@ pub fn cache_lock(paths: &Paths, why: &str) -> Result<CacheLock> {
     lock_file(&paths.cache.join("lock"), why)
 }
 
-/// Takes the NVDIMMs in `folder` for one guest, whose writes would mix with
-/// another's.
-pub fn nvdimms_lock(folder: &Path) -> Result<CacheLock> {
-    lock_file(&folder.join("lock"), "a guest with these NVDIMMs")
-}
-
-/// Takes the results in `folder` for one command that adds to them.
-pub fn results_lock(folder: &Path, why: &str) -> Result<CacheLock> {
+/// Takes a folder that only one may write to: the NVDIMMs of a guest, the results of
+/// a command. `why` is as above.
+pub fn folder_lock(folder: &Path, why: &str) -> Result<CacheLock> {
     lock_file(&folder.join("lock"), why)
 }
 

@@ -37,7 +37,7 @@ use crate::cli::ConformArgs;
 use crate::files::{self, Fingerprint};
 use crate::guest;
 use crate::kbuild::Built;
-use crate::lock::results_lock;
+use crate::lock::folder_lock;
 use crate::paths::Paths;
 use crate::program;
 use crate::variant::Variant;
@@ -54,7 +54,7 @@ const DIGITS: usize = 12;
 pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
     let suites = suite::chosen(&args.suites)?;
     files::make_dir(&root(paths))?;
-    let _lock = results_lock(&root(paths), "make conform")?;
+    let _lock = folder_lock(&root(paths), "make conform")?;
     let (c_built, _) = guest::prepare(paths, Variant::C)?;
     let (rust_built, image) = guest::prepare(paths, Variant::Rust)?;
     let disk = disk::prepare(paths, &rust_built)?;
