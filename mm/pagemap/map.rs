@@ -83,7 +83,7 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
             return Err(ENXIO);
         }
     }
-    let entry = Entry::insert(&of).map_err(|error| match error {
+    let entry = Entry::insert(of).map_err(|error| match error {
         InsertError::Conflict => {
             kernel::warn!("Conflicting mapping in same section");
             // Not EEXIST or EBUSY: the errno is C's.
@@ -96,9 +96,9 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
     if !range_allowed(range, !is_private) {
         return Err(EINVAL);
     }
-    let memory = Memory::add(&of, &entry, node.or_nearest(), prot)?;
-    // SAFETY: All three were made for `of`, or for the `range` that it is.
-    Ok(unsafe { MappedRange::new(of, entry, tracking, memory) })
+    let memory = Memory::add(&entry, node.or_nearest(), prot)?;
+    // SAFETY: The memory is that of the entry, which is of the range that is tracked.
+    Ok(unsafe { MappedRange::new(entry, tracking, memory) })
 }
 
 /// What a driver must have set up, by type.

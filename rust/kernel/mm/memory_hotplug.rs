@@ -228,13 +228,9 @@ impl Drop for ZeroShadow {
 ///
 /// # Invariants
 ///
-/// The range was added as memory of `pagemap`, lies in ZONE_DEVICE, has its memmap, and this value
+/// The range was added as memory of its page map, lies in ZONE_DEVICE, has its memmap, and this value
 /// alone is responsible for it.
-pub struct Memory<'m> {
-    pagemap: &'m Pagemap,
-    index: usize,
-    range: PhysRange,
-}
+pub struct Memory<'m>(RangeOf<'m>);
 
 impl<'m> Memory<'m> {
     /// Adds a range of a page map, which has its entry in the registry already, and initialises
@@ -246,8 +242,9 @@ impl<'m> Memory<'m> {
     /// already, `ENOMEM`.
     #[doc(alias = "arch_add_memory")]
     #[doc(alias = "memmap_init_zone_device")]
-    pub fn add(of: &RangeOf<'m>, entry: &Entry<'m>, node: Node, prot: PageProt) -> Result<Self> {
-        let (pagemap, range) = (entry.pagemap(), entry.range());
+    pub fn add(entry: &Entry<'m>, node: Node, prot: PageProt) -> Result<Self> {
+        let of = entry.of();
+        let (pagemap, range) = (of.pagemap(), of.range());
         let (first, pages) = (range.pfns().first().nr(), range.pages());
         let mut params = bindings::mhp_params {
             altmap: pagemap.altmap_ptr(),
@@ -289,11 +286,7 @@ impl<'m> Memory<'m> {
         unsafe { bindings::memmap_init_zone_device(zone, first, pages, pagemap.as_raw()) };
 
         // INVARIANT: Added, in the zone, initialised.
-        Ok(Self {
-            pagemap,
-            index: of.index(),
-            range,
-        })
+        Ok(Self(of))
     }
 
     /// The memory of a range that was added and forgotten.
@@ -301,13 +294,9 @@ impl<'m> Memory<'m> {
     /// # Safety
     ///
     /// It was, and this is called once for it.
-    pub(super) unsafe fn reclaim(of: &RangeOf<'m>) -> Self {
+    pub(super) unsafe fn reclaim(of: RangeOf<'m>) -> Self {
         // INVARIANT: The caller's promise.
-        Self {
-            pagemap: of.pagemap(),
-            index: of.index(),
-            range: of.range(),
-        }
+        Self(of)
     }
 }
 
@@ -317,12 +306,12 @@ fn is_private(pagemap: &Pagemap) -> bool {
 
 impl Drop for Memory<'_> {
     fn drop(&mut self) {
-        let (pagemap, range) = (self.pagemap, self.range);
+        let (pagemap, range) = (self.0.pagemap(), self.0.range());
         let (first, pages) = (range.pfns().first().nr(), range.pages());
         // The frames in front of it may hold the memmap, and have no `struct page` that was
         // initialised.
         let first_page = pagemap
-            .first_pfn(self.index, range)
+            .first_pfn(self.0.index(), range)
             .unwrap_or(range.pfns().first());
 
         let hotplug = Hotplug::begin();

@@ -21,6 +21,7 @@ use crate::{
 ///
 /// `pagemap` has a range with this index, it is `range`, and it has `units` pages (or compound
 /// pages) of its own.
+#[derive(Clone, Copy)]
 pub struct RangeOf<'m> {
     pagemap: &'m Pagemap,
     index: usize,
@@ -71,12 +72,11 @@ impl<'m> RangeOf<'m> {
 ///
 /// # Invariants
 ///
-/// The fields are of one range, which has `units` pages (or compound pages) of its own.
+/// The fields are of one range.
 pub struct MappedRange<'m> {
     _memory: Memory<'m>,
     _tracking: TrackedPfns,
-    _entry: Entry<'m>,
-    units: usize,
+    entry: Entry<'m>,
 }
 
 impl<'m> MappedRange<'m> {
@@ -84,25 +84,19 @@ impl<'m> MappedRange<'m> {
     ///
     /// # Safety
     ///
-    /// `entry`, `tracking` and `memory` were made for `of`.
-    pub unsafe fn new(
-        of: RangeOf<'m>,
-        entry: Entry<'m>,
-        tracking: TrackedPfns,
-        memory: Memory<'m>,
-    ) -> Self {
+    /// `tracking` and `memory` were made for the range of `entry`.
+    pub unsafe fn new(entry: Entry<'m>, tracking: TrackedPfns, memory: Memory<'m>) -> Self {
         // INVARIANT: The caller's promise.
         Self {
             _memory: memory,
             _tracking: tracking,
-            _entry: entry,
-            units: of.units,
+            entry,
         }
     }
 
     /// How many pages (or compound pages) the range hands out.
     pub(super) fn units(&self) -> usize {
-        self.units
+        self.entry.of().units
     }
 
     /// The undoing of a range that was committed.
@@ -114,12 +108,11 @@ impl<'m> MappedRange<'m> {
         // INVARIANT: All of them are of this range.
         Self {
             // SAFETY: A committed range went through all the steps, and each value was forgotten.
-            _memory: unsafe { Memory::reclaim(&of) },
+            _memory: unsafe { Memory::reclaim(of) },
             // SAFETY: As above.
             _tracking: unsafe { TrackedPfns::reclaim(of.range) },
             // SAFETY: As above.
-            _entry: unsafe { Entry::reclaim(&of) },
-            units: of.units,
+            entry: unsafe { Entry::reclaim(of) },
         }
     }
 }

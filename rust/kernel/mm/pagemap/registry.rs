@@ -202,12 +202,9 @@ pub enum InsertError {
 ///
 /// # Invariants
 ///
-/// Every frame of `range` has an entry for `pagemap`, this value alone is responsible for them, and
-/// the count of `pagemap` is initialised.
-pub struct Entry<'m> {
-    pagemap: &'m Pagemap,
-    range: PhysRange,
-}
+/// Every frame of the range has an entry for its page map, this value alone is responsible for them,
+/// and the count of the page map is initialised.
+pub struct Entry<'m>(RangeOf<'m>);
 
 impl<'m> Entry<'m> {
     /// Inserts a range of a page map that is being mapped. Sleeps.
@@ -215,7 +212,7 @@ impl<'m> Entry<'m> {
     /// # Errors
     ///
     /// [`InsertError`]; then the registry is as it was.
-    pub fn insert(of: &RangeOf<'m>) -> Result<Self, InsertError> {
+    pub fn insert(of: RangeOf<'m>) -> Result<Self, InsertError> {
         let (pagemap, range) = (of.pagemap(), of.range());
         let pfns = range.pfns();
         let (first, last) = (pfns.first().nr(), pfns.last().nr());
@@ -240,7 +237,7 @@ impl<'m> Entry<'m> {
 
         // INVARIANT: All frames have an entry, or, if that failed, some; none had one before. The
         // count was initialised when the mapping started.
-        let entry = Self { pagemap, range };
+        let entry = Self(of);
         match stored {
             Ok(()) => Ok(entry),
             // Dropping `entry` erases the part that was stored.
@@ -253,35 +250,28 @@ impl<'m> Entry<'m> {
     /// # Safety
     ///
     /// The entry of `of` was inserted, its value forgotten, and this is called once for it.
-    pub(super) unsafe fn reclaim(of: &RangeOf<'m>) -> Self {
+    pub(super) unsafe fn reclaim(of: RangeOf<'m>) -> Self {
         // INVARIANT: The caller's promise.
-        Self {
-            pagemap: of.pagemap(),
-            range: of.range(),
-        }
+        Self(of)
     }
 
-    /// The page map.
-    pub fn pagemap(&self) -> &'m Pagemap {
-        self.pagemap
-    }
-
-    /// The range.
-    pub fn range(&self) -> PhysRange {
-        self.range
+    /// What it is the entry of.
+    pub fn of(&self) -> RangeOf<'m> {
+        self.0
     }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        let pfns = self.range.pfns();
+        let range = self.0.range();
+        let pfns = range.pfns();
         let erased = {
             let _lock = Lock::new();
             pagemaps().erase_range(pfns.first().nr(), pfns.last().nr())
         };
         if erased.is_err() {
             // Cannot be: the range is erased in the pieces in which it was stored.
-            crate::warn!("pagemap: {:?} could not be erased", self.range);
+            crate::warn!("pagemap: {:?} could not be erased", range);
         }
         // Whoever found the entry may be about to look at the count.
         rcu::synchronize();
