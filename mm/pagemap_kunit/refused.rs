@@ -127,6 +127,8 @@ mod tests {
         for shift in [10, 19, u32::MAX] {
             assert_eq!(answer(MemoryType::Generic, None, shift), Some(EINVAL));
         }
+        // 2 MiB, which it has, but not for files.
+        assert_eq!(answer(MemoryType::FsDax, None, 9), Some(EINVAL));
         // Nothing was left behind.
         assert!(answer(MemoryType::Generic, Some(0), 0).is_none());
         Ok(())

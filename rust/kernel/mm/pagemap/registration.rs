@@ -175,7 +175,7 @@ pub trait Operations {
 #[derive(Clone, Copy, Default)]
 pub struct Options {
     /// The order, in pages, of the compound pages that the memmap shall consist of: those of a pud
-    /// at most. 0: single pages.
+    /// at most. 0: single pages, the only ones that filesystems can have.
     pub vmemmap_shift: u32,
     /// The node of the memory; `None`: the nearest.
     pub node: Option<u32>,
@@ -247,7 +247,8 @@ impl<T: Operations> Registration<T> {
     ///
     /// * `EINVAL` for no range, or a range outside the regions, or not aligned to
     ///   [`SUBSECTION_SIZE`] and to whole compound pages;
-    /// * `EINVAL` for compound pages larger than a pud maps, a node that there cannot be, and
+    /// * `EINVAL` for compound pages larger than a pud maps or of [`MemoryType::FsDax`], whose pages
+    ///   belong to files one by one; for a node that there cannot be; and for
     ///   [`MemoryType::PciP2pdma`], whose users in C look for more around a page map;
     /// * `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; and what the
     ///   architecture answers.
@@ -325,7 +326,12 @@ impl<T: Operations> Registration<T> {
                 region.range.contains(range.start()) && region.range.contains(range.end())
             })
         };
-        if kind == MemoryType::PciP2pdma
+        let fits_kind = match kind {
+            MemoryType::FsDax => options.vmemmap_shift == 0,
+            MemoryType::PciP2pdma => false,
+            _ => true,
+        };
+        if !fits_kind
             || ranges.is_empty()
             || ranges.len() > MOST
             || !ranges
