@@ -62,11 +62,12 @@ use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 #[doc(alias = "dax_operations")]
 pub trait Operations: Send + Sync + Sized + 'static {
     /// Memory from the page `at` on, of which `pages` are wanted; more and less of them are fine.
+    /// It stays as long as the driver's data, and so as long as the device is alive.
     ///
     /// # Errors
     ///
     /// `EHWPOISON` if some of it is bad, unless the access is for [`Mode::Recovery`].
-    fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access>;
+    fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>>;
 
     /// Fills a page with zeroes.
     fn zero_page(&self, at: PageOffset) -> Result;

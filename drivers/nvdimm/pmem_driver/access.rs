@@ -18,7 +18,7 @@ kernel::export_direct_access!(direct_access);
 
 /// Access to a page and what follows it. Bad memory is not among what it gives, but for those who
 /// want to write over it.
-fn direct_access(view: &View, at: PageOffset, pages: usize, mode: Mode) -> Result<Access> {
+fn direct_access(view: &View, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>> {
     let access = view.access(at)?;
     let bad = view.badblocks();
     if bad.is_empty() {
@@ -48,8 +48,8 @@ fn sector_of(at: PageOffset) -> Result<u64> {
 
 impl dax::Operations for Media {
     #[inline]
-    fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access> {
-        self.view().direct_access(at, pages, mode)
+    fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>> {
+        self.memory.view().direct_access(at, pages, mode)
     }
 
     fn zero_page(&self, at: PageOffset) -> Result {

@@ -19,7 +19,7 @@ use kernel::{
     },
     dev_dbg,
     mm::device_memory::DeviceMemory,
-    nvdimm::{pmem::View, Region},
+    nvdimm::{pmem::Memory, Region},
     page::PAGE_SIZE,
     prelude::*,
     sync::{set_once::SetOnce, Arc},
@@ -35,15 +35,13 @@ fn offset_of(sector: u64) -> Result<u64> {
 /// What the operations of the disk and of the DAX device work on.
 #[pin_data]
 pub(crate) struct Media {
-    // Before the memory, which it describes.
-    #[pin]
-    view: View,
     /// Who polls the list of bad blocks, once the disk is there.
     pub(crate) bad_entry: SetOnce<Dirent>,
     /// The DAX device, once there is one.
     pub(crate) holder: Arc<Holder>,
     region: Region,
-    memory: DeviceMemory<Arc<Holder>>,
+    #[pin]
+    pub(crate) memory: Memory<Arc<Holder>>,
 }
 
 impl Media {
@@ -55,16 +53,14 @@ impl Media {
     ) -> Result<Arc<Self>> {
         let this = Arc::pin_init(
             try_pin_init!(Self {
-                view <- View::new(&memory),
                 bad_entry: SetOnce::new(),
                 holder,
                 region,
-                memory,
+                memory <- Memory::new(memory),
             }),
             GFP_KERNEL,
         )?;
-        this.region
-            .populate(this.view.badblocks(), this.memory.data());
+        this.region.populate(this.badblocks(), this.memory.data());
         Ok(this)
     }
 
@@ -73,16 +69,12 @@ impl Media {
         self.memory.data().len()
     }
 
-    pub(crate) fn view(&self) -> &View {
-        &self.view
-    }
-
     pub(crate) fn region(&self) -> &Region {
         &self.region
     }
 
     pub(crate) fn badblocks(&self) -> &Badblocks {
-        self.view.badblocks()
+        self.memory.view().badblocks()
     }
 
     pub(crate) fn device(&self) -> &kernel::device::Device {

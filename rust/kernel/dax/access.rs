@@ -74,16 +74,16 @@ impl Mode {
 ///
 /// # Invariants
 ///
-/// `pages` pages from `address` on are mapped while the DAX device is alive, and `pfn` is the frame
-/// of the first.
+/// `pages` pages from `address` on are mapped during `'m`, and `pfn` is the frame of the first.
 #[derive(Clone, Copy)]
-pub struct Access {
+pub struct Access<'m> {
     pages: usize,
     address: *mut c_void,
     pfn: PfnT,
+    _memory: PhantomData<&'m ()>,
 }
 
-impl Access {
+impl Access<'_> {
     /// So many pages.
     ///
     /// # Safety
@@ -96,6 +96,7 @@ impl Access {
             pages,
             address,
             pfn,
+            _memory: PhantomData,
         }
     }
 
@@ -203,9 +204,9 @@ impl RecoveryWrite<'_> {
 /// `kaddr` and `pfn` are each null or valid for writes.
 #[doc(hidden)]
 #[inline]
-pub unsafe fn answer(
+pub unsafe fn answer<'m>(
     pages: c_long,
-    ask: impl FnOnce(usize) -> Result<Access>,
+    ask: impl FnOnce(usize) -> Result<Access<'m>>,
     kaddr: *mut *mut c_void,
     pfn: *mut bindings::pfn_t,
 ) -> c_long {
@@ -233,9 +234,9 @@ pub unsafe fn answer(
 /// # Safety
 ///
 /// `ask` answers as C's `->direct_access()` does: with an errno, or with as many pages as it
-/// returns behind what it writes.
+/// returns behind what it writes, which are mapped during `'m`.
 #[inline]
-pub(crate) unsafe fn ask(
+pub(crate) unsafe fn ask<'m>(
     at: PageOffset,
     pages: usize,
     mode: Mode,
@@ -246,7 +247,7 @@ pub(crate) unsafe fn ask(
         *mut *mut c_void,
         *mut bindings::pfn_t,
     ) -> c_long,
-) -> Result<Access> {
+) -> Result<Access<'m>> {
     let (mut address, mut pfn) = (null_mut(), bindings::pfn_t { val: 0 });
     let pages = c_long::try_from(pages).unwrap_or(c_long::MAX);
     let answer = ask(at.as_raw(), pages, mode.as_raw(), &mut address, &mut pfn);

@@ -68,7 +68,8 @@ impl Reader {
     ) -> Result<Direct<'r>> {
         let at = map.page_at(position);
         let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
-        // SAFETY: The filesystem that the extent is of has the device. The section is open.
+        // SAFETY: The filesystem that the extent is of has the device. The section is open for `'r`,
+        // and no device is killed meanwhile.
         let access = unsafe {
             ask(
                 at,
@@ -166,7 +167,7 @@ impl Device<'_> {
 /// memory is mapped for the kernel, and not null.
 #[derive(Clone, Copy)]
 pub struct Direct<'r> {
-    access: Access,
+    access: Access<'r>,
     at: PageOffset,
     device: Device<'r>,
 }

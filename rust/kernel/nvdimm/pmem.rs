@@ -3,8 +3,8 @@
 //! What the mock platform of `tools/testing/nvdimm` looks at in the driver for persistent memory.
 //!
 //! Its modules are linked from the same objects, but with `__pmem_direct_access()` replaced by a
-//! function of its own, which reads `struct pmem_device`. So the driver keeps a [`View`] of that
-//! layout, and goes through that symbol. Whoever does not replace it gets what the driver has
+//! function of its own, which reads `struct pmem_device`. So the driver's [`Memory`] has a [`View`] of
+//! that layout, and the driver goes through that symbol. Whoever does not replace it gets what the driver has
 //! defined with [`export_direct_access!`](crate::export_direct_access).
 //!
 //! C header: [`drivers/nvdimm/pmem.h`](srctree/drivers/nvdimm/pmem.h)
@@ -19,14 +19,57 @@ use crate::{
     prelude::*,
     types::Opaque,
 };
-use core::ptr::addr_of_mut;
+use core::{ops::Deref, ptr::addr_of_mut};
+
+/// Memory that C code can look at.
+///
+/// # Invariants
+///
+/// `view` describes `memory`.
+#[pin_data]
+pub struct Memory<H: FailureHandler> {
+    #[pin]
+    view: View,
+    memory: DeviceMemory<H>,
+}
+
+impl<H: FailureHandler> Memory<H> {
+    /// The memory, with an empty list of bad blocks. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` if it is too long for C.
+    #[inline]
+    pub fn new(memory: DeviceMemory<H>) -> impl PinInit<Self, Error> {
+        // INVARIANT: The view is made of the memory.
+        try_pin_init!(Self {
+            view <- View::new(&memory),
+            memory,
+        })
+    }
+
+    /// What C code sees.
+    #[inline]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+impl<H: FailureHandler> Deref for Memory<H> {
+    type Target = DeviceMemory<H>;
+
+    #[inline]
+    fn deref(&self) -> &DeviceMemory<H> {
+        &self.memory
+    }
+}
 
 /// A driver's memory as C code sees it. C: `struct pmem_device`.
 ///
 /// # Invariants
 ///
-/// The structure is initialised, its list of bad blocks included; but for that list nothing in it
-/// changes.
+/// It is part of a [`Memory`]. The structure is initialised, its list of bad blocks included; but
+/// for that list nothing in it changes.
 #[doc(alias = "pmem_device")]
 #[pin_data(PinnedDrop)]
 #[repr(transparent)]
@@ -41,13 +84,9 @@ unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
 impl View {
-    /// The memory, and where in it the data begins. Sleeps.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; `EINVAL` if it is too long for C.
+    /// For [`Memory::new`].
     #[inline]
-    pub fn new<H: FailureHandler>(memory: &DeviceMemory<H>) -> impl PinInit<Self, Error> + '_ {
+    fn new<H: FailureHandler>(memory: &DeviceMemory<H>) -> impl PinInit<Self, Error> + '_ {
         let init = move |slot: *mut Self| -> Result {
             let raw = slot.cast::<bindings::pmem_device>();
             let (all, mapped) = (memory.reserved().len(), memory.range().len());
@@ -96,9 +135,10 @@ impl View {
     /// Those of [`dax::Operations::direct_access`].
     #[doc(alias = "__pmem_direct_access")]
     #[inline]
-    pub fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access> {
+    pub fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>> {
         let raw = self.inner.get();
-        // SAFETY: The function is either the driver's, by the macro, or the mock platform's.
+        // SAFETY: The function is either the driver's, by the macro, or the mock platform's. Both
+        // answer with the memory that is described, which stays as long as we do.
         unsafe {
             dax::ask(at, pages, mode, |at, pages, mode, kaddr, pfn| {
                 bindings::__pmem_direct_access(raw, at, pages, mode, kaddr, pfn)
@@ -112,7 +152,7 @@ impl View {
     ///
     /// `ERANGE` at or behind the end.
     #[inline]
-    pub fn access(&self, at: PageOffset) -> Result<Access> {
+    pub fn access(&self, at: PageOffset) -> Result<Access<'_>> {
         // SAFETY: By the invariant nothing of it changes.
         let this = unsafe { &*self.inner.get().cast_const() };
         // OVERFLOW: `new` has seen that `pfn_pad` is a part of `size`.
@@ -126,7 +166,8 @@ impl View {
         let pfn = bindings::pfn_t {
             val: (this.phys_addr.wrapping_add(offset) >> crate::page::PAGE_SHIFT) | this.pfn_flags,
         };
-        // SAFETY: `new` was given memory that is mapped from `virt_addr` on, for so many bytes.
+        // SAFETY: The memory is mapped from `virt_addr` on, for so many bytes. By the invariant it is
+        // part of the same value as we are, and so mapped as long as that is borrowed.
         Ok(unsafe {
             Access::new(
                 (left >> crate::page::PAGE_SHIFT) as usize,
@@ -146,7 +187,7 @@ impl PinnedDrop for View {
 }
 
 /// Defines `__pmem_direct_access()`, weakly, by a function
-/// `fn(&View, PageOffset, usize, Mode) -> Result<Access>`.
+/// `fn(&View, PageOffset, usize, Mode) -> Result<Access<'_>>`.
 ///
 /// Another definition of the symbol in the same module replaces it: so does the mock platform.
 #[macro_export]
@@ -184,7 +225,7 @@ macro_rules! export_direct_access {
                 $crate::dax::PageOffset,
                 usize,
                 $crate::dax::Mode,
-            ) -> $crate::error::Result<$crate::dax::Access> = $function;
+            ) -> $crate::error::Result<$crate::dax::Access<'_>> = $function;
             // SAFETY: The caller's promise.
             unsafe {
                 let view = $crate::nvdimm::pmem::View::from_raw(pmem);
