@@ -20,6 +20,7 @@ mod poison;
 mod race;
 mod realtime;
 mod reasons;
+mod recovery;
 mod resize;
 mod size;
 mod split;
@@ -55,6 +56,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(fsx::tests());
     tests.extend(race::tests());
     tests.extend(poison::tests());
+    tests.extend(recovery::tests());
     tests.extend(idle::tests());
     tests.extend(reasons::tests());
     tests.extend(daxstat::tests());

@@ -6,6 +6,7 @@
 mod cycle;
 mod fork;
 mod held;
+mod levels;
 mod pkey;
 mod storm;
 mod undo;
@@ -19,7 +20,8 @@ use crate::memory::Kind;
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
-    let mut tests = cycle::tests();
+    let mut tests = levels::tests();
+    tests.extend(cycle::tests());
     tests.extend(held::tests());
     tests.extend(fork::tests());
     tests.extend(pkey::tests());

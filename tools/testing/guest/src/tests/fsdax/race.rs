@@ -7,31 +7,32 @@
 //! away: then it may become zero, and once it has been seen as zero, the old
 //! number must never come back. The kernel does the loads and stores for us
 //! (read() into a mapping, write() from it), so that a page that is not there is
-//! EFAULT instead of a signal.
+//! EFAULT instead of a signal. `run --all` keeps each race up for a minute.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
+use nix::mount::{umount2, MntFlags};
 
 use super::{
     large, per_place, require_rust, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS,
 };
 use crate::data::{self, Random};
-use crate::filesystem::fallocate;
+use crate::filesystem::{fallocate, DaxMount};
 use crate::mapping::{open_rw, pread_once, pwrite_once, Mapping, PAGE};
 use crate::memory::HUGE;
+use crate::runner;
 use crate::tests::Test;
 
 const LEN: usize = 3 * HUGE;
-const LONG: Duration = Duration::from_millis(1500);
 /// Beyond these, racers do not go: so many pages are enough to meet.
 const PLACES: usize = 24;
 
@@ -44,7 +45,7 @@ type Case = (
 );
 
 pub fn tests() -> Vec<Test> {
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         (
             "race::punch",
             &[EXT4, XFS],
@@ -81,6 +82,12 @@ pub fn tests() -> Vec<Test> {
             &[EXT4_E820],
             "files whose inodes are reclaimed while others are mapped lose bytes, or the reclaim hangs",
             reclaim,
+        ),
+        (
+            "race::unmount",
+            &[EXT4_E820, XFS],
+            "faults on the last files of a filesystem that goes away and comes back hang, or lose bytes",
+            unmount,
         ),
         (
             "race::clone",
@@ -126,7 +133,10 @@ impl Race {
 
     /// Lets them race, and tells how often each did its thing.
     fn run(self) -> Result<String> {
-        thread::sleep(LONG);
+        thread::sleep(match runner::thorough() {
+            true => Duration::from_secs(60),
+            false => Duration::from_millis(1500),
+        });
         self.stop.store(true, Ordering::Relaxed);
         let mut counts = BTreeMap::<&str, u64>::new();
         let mut result = Ok(());
@@ -401,28 +411,32 @@ fn direct(place: &Place) -> Result<String> {
     Ok(told)
 }
 
-/// Files that come and go, each with bytes that its name tells.
-fn reclaim(place: &Place) -> Result<String> {
+/// Files that come and go, each with bytes that its name tells, but for its first ones: each lane
+/// has one of them for itself.
+fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
     const FILES: usize = 24;
     const SIZE: usize = 5 * PAGE;
-    let ground = Ground::create(place)?;
-    let path = |n: usize| ground.path(&format!("file-{n}"));
+    const LANES: usize = 2;
+    let name = |n: usize| format!("file-{n}");
     for n in 0..FILES {
         let mut bytes = data::bytes(n as u64, SIZE);
-        bytes[..FILES].fill(0);
-        drop(ground.written(&format!("file-{n}"), &bytes)?);
+        bytes[..LANES].fill(0);
+        drop(ground.written(&name(n), &bytes)?);
     }
-    let mut race = Race::default();
-    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(path).collect());
-    for lane in 0..2 {
+    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(|n| ground.path(&name(n))).collect());
+    for lane in 0..LANES {
         let paths = paths.clone();
         let mut last = [0u8; FILES];
         race.add("files mapped", move |random| {
             let n = random.below(FILES);
-            let file = open_rw(&paths[n], false)?;
+            let file = match File::options().read(true).write(true).open(&paths[n]) {
+                // Not mounted at the moment.
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                file => file.with_context(|| paths[n].display().to_string())?,
+            };
             let map = large(&file, SIZE)?;
             drop(file);
-            map.require(FILES, &data::bytes(n as u64, SIZE)[FILES..], "a file")?;
+            map.require(LANES, &data::bytes(n as u64, SIZE)[LANES..], "a file")?;
             ensure!(
                 map.peek(lane) == last[n],
                 "a file has {} where {} was stored",
@@ -434,6 +448,13 @@ fn reclaim(place: &Place) -> Result<String> {
             Ok(())
         });
     }
+    Ok(())
+}
+
+fn reclaim(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let mut race = Race::default();
+    passing_files(&mut race, &ground)?;
     race.add("reclaims", move |_| {
         fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")?;
         thread::sleep(Duration::from_millis(3));
@@ -442,6 +463,31 @@ fn reclaim(place: &Place) -> Result<String> {
     let told = race.run()?;
     ground.finish()?;
     Ok(told)
+}
+
+/// The filesystem is unmounted while files of it are mapped, so that it ends with the last of them;
+/// and mounted again, be that while it still ends, or ended.
+fn unmount(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let mut race = Race::default();
+    passing_files(&mut race, &ground)?;
+    let (node, dir) = (ground.namespace.node()?, ground.mount.dir().to_owned());
+    let kind = place.kind;
+    race.add("unmounts", move |random| {
+        detach(&dir)?;
+        thread::sleep(Duration::from_millis(random.below(4) as u64));
+        // It stays mounted: who has created it unmounts it.
+        std::mem::forget(DaxMount::mount(kind, &node, &dir)?);
+        thread::sleep(Duration::from_millis(20));
+        Ok(())
+    });
+    let told = race.run()?;
+    ground.finish()?;
+    Ok(told)
+}
+
+fn detach(dir: &Path) -> Result<()> {
+    umount2(dir, MntFlags::MNT_DETACH).context("umount -l")
 }
 
 /// One file is cloned to another all the time, which is stored to as well.

@@ -4,7 +4,7 @@
 //! the host, and the driver for the memory is the same.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
@@ -13,7 +13,7 @@ use super::{io, Made};
 use crate::command::Cmd;
 use crate::data;
 use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{open_rw, Mapping, PAGE};
+use crate::mapping::{open_rw, pwrite_once, Mapping, PAGE};
 use crate::ndctl::{namespaces, Info, MIB};
 use crate::skip::Skip;
 use crate::system;
@@ -90,6 +90,7 @@ fn virtio() -> Result<String> {
             "{arguments}: {syncs} times was synced, {requests} requests reached the host"
         );
         flushed.push(requests);
+        durable(&made)?;
     }
     file(&made)?;
     Ok(format!("{flushed:?} flushes asked of the host"))
@@ -128,6 +129,38 @@ fn synced(made: &Made) -> Result<(u64, u64)> {
         disk.sync_all().context("fsync of the disk")?;
     }
     Ok((SYNCS, answered()?.saturating_sub(before)))
+}
+
+/// Each write that has to be durable before it ends (FUA) is a request to the host, and one that
+/// has not is none.
+fn durable(made: &Made) -> Result<()> {
+    const WRITES: u64 = 8;
+    let memory = Mapping::anonymous(PAGE)?;
+    for (flags, what, wanted) in [
+        (libc::O_DIRECT, "O_DIRECT", 0),
+        (
+            libc::O_DIRECT | libc::O_DSYNC,
+            "O_DIRECT and O_DSYNC",
+            WRITES,
+        ),
+    ] {
+        let disk = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(made.node()?)
+            .context("cannot open the disk")?;
+        let before = answered()?;
+        for round in 0..WRITES {
+            let n = pwrite_once(&disk, &memory, 0, PAGE, round * PAGE as u64)?;
+            ensure!(n == PAGE, "a short write");
+        }
+        let requests = answered()?.saturating_sub(before);
+        ensure!(
+            requests == wanted,
+            "{WRITES} writes with {what} made {requests} requests to the host, not {wanted}"
+        );
+    }
+    Ok(())
 }
 
 /// A file on it is mapped, and its data reaches the host.

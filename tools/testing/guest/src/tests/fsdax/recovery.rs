@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is known to be bad, by the disk's list of bad blocks: who maps or
+//! reads it is told, and who writes over whole pages of it makes it good.
+//!
+//! The mock platform cannot show this, because it refuses access to all of a
+//! disk with bad blocks. A disk of which no firmware knows anything, as of
+//! memory that the kernel's command line makes persistent, takes a list from
+//! sysfs, and clears what is asked of it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::{large, place, require_sigbus, small, Ground, Place, EXT4_E820};
+use crate::command::Cmd;
+use crate::data;
+use crate::filesystem::Kind;
+use crate::mapping::{pread_once, pwrite_once, Mapping, PAGE};
+use crate::memory::HUGE;
+use crate::ndctl::{Bus, Map};
+use crate::system;
+use crate::tests::Test;
+
+const LEN: usize = 3 * HUGE;
+const SECTOR: usize = 512;
+/// In the middle of a huge page.
+const BAD: usize = HUGE + 37 * PAGE;
+const XFS_E820: Place = place(Kind::Xfs, Map::Dev, Bus::E820);
+
+pub fn tests() -> Vec<Test> {
+    super::per_place(
+        &[EXT4_E820, XFS_E820],
+        "recovery",
+        60,
+        "memory on the list of bad blocks is mapped or read, good memory next to it is not, a part of a bad page \
+         is written, or whole pages that are written stay bad",
+        recovery,
+    )
+}
+
+/// The list of what is bad on a disk.
+struct List(PathBuf);
+
+impl List {
+    fn of(node: &Path) -> Result<Self> {
+        let name = node.file_name().context("a disk without a name")?;
+        Ok(Self(Path::new("/sys/block").join(name).join("badblocks")))
+    }
+
+    fn add(&self, sector: u64, count: usize) -> Result<()> {
+        fs::write(&self.0, format!("{sector} {count}"))
+            .with_context(|| format!("cannot add to {}", self.0.display()))
+    }
+
+    fn require(&self, lines: usize, when: &str) -> Result<()> {
+        let known = system::read(&self.0)?;
+        ensure!(
+            known.lines().filter(|l| !l.trim().is_empty()).count() == lines,
+            "{when} the disk knows of {known:?}, not of {lines} ranges"
+        );
+        Ok(())
+    }
+}
+
+/// Where on the disk a byte of a file is, in sectors.
+fn sector_of(path: &Path, at: usize) -> Result<u64> {
+    let wanted = (at / SECTOR) as u64;
+    let listed = Cmd::new("filefrag -v -e -b512").arg(path).ok()?;
+    let found = listed.stdout.lines().find_map(|line| {
+        let numbers: Vec<u64> = line
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        // Index, logical from and to, physical from.
+        match *numbers {
+            [_, first, last, start, ..] if line.contains("..") => (first..=last)
+                .contains(&wanted)
+                .then(|| start + wanted - first),
+            _ => None,
+        }
+    });
+    found.with_context(|| format!("byte {at:#x} is nowhere: {}", listed.stdout))
+}
+
+fn recovery(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let mut bytes = data::bytes(6, LEN);
+    drop(ground.written("data", &bytes)?);
+    // Nothing of it is mapped, and it has no entries.
+    let ground = ground.remount("dax")?;
+    let list = List::of(&ground.namespace.node()?)?;
+    let sector = sector_of(&ground.path("data"), BAD)?;
+    list.require(0, "at first")?;
+    list.add(sector + 3, 1)?;
+
+    let file = ground.open("data")?;
+    told(&file, &bytes)?;
+    list.require(1, "after it was only read and mapped")?;
+    partly(&file, &bytes)?;
+    list.require(1, "after a part of the page could not be written")?;
+
+    // The bad page alone, then in the middle of others.
+    written_over(&file, &mut bytes, BAD, PAGE)?;
+    list.require(0, "after the page was written")?;
+    list.add(sector, 8)?;
+    list.add(sector + 16, 1)?;
+    written_over(&file, &mut bytes, BAD - 2 * PAGE, 7 * PAGE)?;
+    list.require(0, "after the pages were written")?;
+
+    drop(file);
+    let ground = ground.remount("dax")?;
+    let file = ground.open("data")?;
+    large(&file, LEN)?.require(0, &bytes, "the file, mounted anew")?;
+    drop(file);
+    ground.finish()?;
+    Ok(String::new())
+}
+
+/// All but the bad page is there, in mappings of both sizes and for read().
+fn told(file: &File, bytes: &[u8]) -> Result<()> {
+    let memory = Mapping::anonymous(PAGE)?;
+    for map in [large(file, LEN)?, small(file, LEN)?] {
+        require_sigbus(&map, BAD + 100, "of bad memory")?;
+        map.require(0, &bytes[..BAD], "what is in front of it")?;
+        map.require(BAD + PAGE, &bytes[BAD + PAGE..], "what is behind it")?;
+    }
+    is_eio(pread_once(file, &memory, 0, PAGE, BAD as u64), "read()")?;
+    for good in [BAD - PAGE, BAD + PAGE] {
+        let n = pread_once(file, &memory, 0, PAGE, good as u64).context("read() next to it")?;
+        ensure!(n == PAGE, "a short read() next to it");
+        memory.require(0, &bytes[good..good + PAGE], "read() next to it")?;
+    }
+    Ok(())
+}
+
+/// Some bytes of a page do not say what the others are.
+fn partly(file: &File, bytes: &[u8]) -> Result<()> {
+    let memory = Mapping::anonymous(PAGE)?;
+    memory.write(0, &bytes[..PAGE]);
+    for (at, len) in [(BAD, 100), (BAD + 100, PAGE - 100), (BAD + SECTOR, SECTOR)] {
+        let what = format!("write() of {len} bytes of it");
+        is_eio(pwrite_once(file, &memory, 0, len, at as u64), &what)?;
+    }
+    Ok(())
+}
+
+fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<()> {
+    let new = data::bytes(at as u64, len);
+    let memory = Mapping::anonymous(len)?;
+    memory.write(0, &new);
+    let mut done = 0;
+    // A call may end where the bad memory begins, or does.
+    while done < len {
+        let n = pwrite_once(file, &memory, done, len - done, (at + done) as u64)
+            .with_context(|| format!("write() of bad pages, after {done} bytes"))?;
+        ensure!(n > 0, "write() of bad pages does nothing");
+        done += n;
+    }
+    bytes[at..at + len].copy_from_slice(&new);
+    large(file, LEN)?.require(0, bytes, "the mapping, after bad pages were written")
+}
+
+fn is_eio(result: io::Result<usize>, what: &str) -> Result<()> {
+    match result {
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(()),
+        other => bail!("{what} gives {other:?}, not EIO"),
+    }
+}

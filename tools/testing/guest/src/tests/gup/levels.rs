@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How many levels the page tables have that the other tests walk.
+
+use anyhow::{ensure, Result};
+
+use crate::system;
+use crate::tests::Test;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "gup::levels",
+        10,
+        "a kernel that was told to use four levels of page tables uses five, so that the walk of four is not \
+         tested",
+        levels,
+    )]
+}
+
+fn levels() -> Result<String> {
+    let five = has_word(&system::read("/proc/cpuinfo")?, "la57");
+    let told = has_word(&system::read("/proc/cmdline")?, "no5lvl");
+    ensure!(
+        !(five && told),
+        "no5lvl does not keep this kernel from using five levels"
+    );
+    Ok(format!("{} levels", if five { 5 } else { 4 }))
+}
+
+fn has_word(text: &str, wanted: &str) -> bool {
+    text.split_whitespace().any(|word| word == wanted)
+}
