@@ -12,7 +12,7 @@ VERBS := run check crash abi bench conform guest shell build lint doc
 # hold any text of a shell, and no shell but the guest's reads it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
-VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT \
+VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
 	     ROWS QUICK GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
@@ -76,6 +76,8 @@ help:
 #:   ALLOW_SPLAT=1  a kernel report (oops, WARN, KASAN, lockdep, hung task) does
 #:            not turn the status into 99
 #:   ICOUNT=1     one CPU that takes one guest nanosecond per instruction
+#:   ALL=1        of check: all tests in full, also on a debug kernel, which runs some of
+#:            each kind else; many hours there (TIMEOUT= them)
 #:   ROWS=regex   bench only the rows whose names match; GUP=1 those of GUP
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing

@@ -73,6 +73,7 @@ pub fn in_guest(
     check.kunit(tally)?;
     check.reboot(tally)?;
     crash::run(&check, &Failures::few(args.variant), tally)?;
+    check.four_levels(tally)?;
     check.guest_tests(tally)
 }
 
@@ -182,7 +183,21 @@ impl Check<'_> {
     /// Boots with all persistent memory and runs the guest tests.
     fn guest_tests(&self, tally: &mut Tally) -> Result<()> {
         let options = self.options(GUEST_TESTS)?;
-        self.guest_test("guest", options, "run", tally)
+        let verb = match self.args.all {
+            true => "run --all",
+            false => "run",
+        };
+        self.guest_test("guest", options, verb, tally)
+    }
+
+    /// Boots with page tables of four levels, as most machines have them: QEMU's
+    /// CPU has five.
+    fn four_levels(&self, tally: &mut Tally) -> Result<()> {
+        const WALKS: &str = "^(gup::levels|gup::cycle|gup::undo|devmap::together|remote::populate)";
+        let mut options = self.options(TIMEOUT)?;
+        options.extra_cmdline.push("no5lvl".into());
+        let verb = format!("run --filter '{WALKS}'");
+        self.guest_test("four levels", options, &verb, tally)
     }
 
     /// Boots twice with the same NVDIMMs.

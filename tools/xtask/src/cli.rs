@@ -26,6 +26,7 @@ pub const VARIABLES: &[&str] = &[
     "TIMEOUT",
     "ALLOW_SPLAT",
     "ICOUNT",
+    "ALL",
     "ROWS",
     "QUICK",
     "GUP",
@@ -108,6 +109,9 @@ pub struct GuestArgs {
     /// One CPU, one instruction a guest nanosecond.
     #[arg(long, env = "ICOUNT", value_parser = FalseyValueParser::new())]
     pub icount: bool,
+    /// Of check: all tests in full, also on a debug kernel.
+    #[arg(long, env = "ALL", value_parser = FalseyValueParser::new())]
+    pub all: bool,
     /// Files for the guest's /root, as words of a shell.
     #[arg(long, env = "COPY", default_value = "")]
     pub copy: String,

@@ -65,6 +65,13 @@ pub struct Live {
     pub gup: Piece,
 }
 
+impl Live {
+    /// All four.
+    pub fn pieces(&self) -> [&Piece; 4] {
+        [&self.registry, &self.pmem_driver, &self.fs_dax, &self.gup]
+    }
+}
+
 /// One of the four pieces.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -195,17 +202,12 @@ fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> 
     require(report.destroyed, "the namespace could not be destroyed");
     if let Some(live) = &report.live {
         let wanted = matches!(built.variant, Variant::Rust | Variant::Debug);
-        for (piece, complaint) in [
-            (
-                &live.registry,
-                "the registry is not the implementation that this variant has",
-            ),
-            (
-                &live.pmem_driver,
-                "the pmem driver is not the implementation that this variant has",
-            ),
-        ] {
-            require((piece.implementation == "rust") == wanted, complaint);
+        for piece in live.pieces() {
+            let complaint = format!(
+                "the {} is not the implementation that this variant has",
+                piece.name
+            );
+            require((piece.implementation == "rust") == wanted, &complaint);
         }
     }
     list
@@ -236,7 +238,7 @@ fn text(report: &Report, built: &Built, outcome: &Outcome) -> String {
         format!("QEMU {accel}, {boot}, {} in all", seconds(outcome.total)),
     );
     if let Some(live) = &report.live {
-        for piece in [&live.registry, &live.pmem_driver, &live.fs_dax, &live.gup] {
+        for piece in live.pieces() {
             row(&piece.name, language(&piece.implementation).into());
         }
     }

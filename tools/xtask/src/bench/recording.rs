@@ -30,7 +30,7 @@ impl Side {
     /// may be live; in the Rust kernel at least the registry is.
     pub fn is(self, live: &Live) -> bool {
         let rust = |piece: &crate::run::Piece| piece.implementation == "rust";
-        let pieces = [&live.registry, &live.pmem_driver, &live.fs_dax, &live.gup];
+        let pieces = live.pieces();
         match self {
             Side::C => pieces.iter().all(|p| p.implementation == "c"),
             Side::Rust => rust(&live.registry),
