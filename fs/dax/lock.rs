@@ -21,8 +21,8 @@
 //! a word only.
 //!
 //! An entry has one size. Small ones win: a huge fault that finds a small entry falls back, and a
-//! small fault that finds a huge hole splits it. Only a huge entry with memory stays: small faults
-//! of it lock it as a whole.
+//! small fault that finds a huge hole splits it. A huge entry with memory stays, and small faults
+//! of it lock it as a whole, until a page of it gets another block, or a part of it is truncated.
 
 use kernel::{
     dax::{

@@ -3,11 +3,13 @@
 //! Memory management.
 //!
 //! What lives here are the parts of `mm/` that code outside `mm/` may use: page frame numbers as
-//! types ([`pfn`]), the `pfn_t` that a driver hands to the fault path ([`pfn_t`]), and the registry
-//! of device page maps ([`pagemap`]).
+//! types ([`pfn`]), the `pfn_t` that a driver hands to the fault path ([`pfn_t`]), the registry of
+//! device page maps ([`pagemap`]), memory that a driver has mapped ([`device_memory`]), and what
+//! faults, GUP and page tables are made of.
 //!
-//! A page is not an object of its own here. `struct page` is reached only through something that
-//! is known to keep it alive, such as a [`pagemap::LiveRef`].
+//! A page is not an object of its own here. `struct page` is reached through something that is
+//! known to keep it alive, such as a [`pagemap::LiveRef`]; only [`folio`] knows of pages that
+//! nothing but a page table entry keeps.
 
 #[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
 pub mod device_memory;

@@ -5,7 +5,7 @@
 //! A fault adds one to a number of its CPU. Which number that is, depends on the filesystem's
 //! place in a table; the place is found by a hash of its device number, nearly always at once. A
 //! filesystem gets its place with its first fault, and keeps it, so that its numbers can be read
-//! when it is not mounted any more. When another filesystem has the device, its numbers begin anew.
+//! when it is not mounted any more. When one of another type has the device, they begin anew.
 
 use crate::{bindings, fs::inode::Inode, percpu};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

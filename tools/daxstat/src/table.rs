@@ -69,7 +69,7 @@ fn row(
         let count = filesystem.count(column);
         let rate = old.and_then(|(old, time)| {
             let before = old.map_or(0, |f| f.count(column));
-            // A filesystem that was mounted anew counts from zero.
+            // A filesystem of another type, on the same device, counts from zero.
             let came = count.checked_sub(before).filter(|n| *n > 0)?;
             Some(format!(" +{:.0}/s", came as f64 / time.as_secs_f64()))
         });
