@@ -24,9 +24,8 @@ pub(crate) struct Plan {
 
 /// As the info block of a device with pages says. Sleeps.
 pub(crate) fn plan_pages(namespace: &Namespace<'_>, pfn: &Pfn<'_>) -> Result<Plan> {
-    let mut pages = Blueprint::new()?;
     let enabled = namespace.enable()?;
-    let block = pfn.set_up(enabled, &mut pages)?;
+    let (pages, block) = pfn.set_up(enabled)?;
     Ok(Plan {
         pages: Some(pages),
         data_offset: block.data_offset,

@@ -124,7 +124,7 @@ unsafe impl Send for Blueprint {}
 impl Blueprint {
     /// One without a range yet. Sleeps.
     #[inline]
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let memory = KBox::<Opaque<bindings::dev_pagemap>>::new_uninit(GFP_KERNEL)?;
         // INVARIANT: Zeroed.
         Ok(Self(memory.write(Opaque::new(

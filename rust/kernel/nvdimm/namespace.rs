@@ -307,7 +307,9 @@ impl Pfn<'_> {
     /// used.
     #[doc(alias = "nvdimm_setup_pfn")]
     #[inline]
-    pub fn set_up(&self, enabled: Enabled<'_>, blueprint: &mut Blueprint) -> Result<InfoBlock> {
+    pub fn set_up(&self, enabled: Enabled<'_>) -> Result<(Blueprint, InfoBlock)> {
+        // A fresh one: C leaves the altmap alone where the device has none.
+        let blueprint = Blueprint::new()?;
         #[cfg(CONFIG_ND_CLAIM)]
         {
             // SAFETY: By the invariant the device is valid and bound, and its namespace is enabled;
@@ -327,9 +329,10 @@ impl Pfn<'_> {
                 let block = addr_of!((*self.pfn.as_ptr()).pfn_sb).read();
                 addr_of!((*block).dataoff).read_unaligned()
             };
-            Ok(InfoBlock {
+            let block = InfoBlock {
                 data_offset: u64::from_le(data_offset),
-            })
+            };
+            Ok((blueprint, block))
         }
         #[cfg(not(CONFIG_ND_CLAIM))]
         {
