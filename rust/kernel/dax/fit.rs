@@ -12,7 +12,7 @@ pub enum Unfit {
     Short,
     /// It is not aligned as the entry is.
     Misaligned,
-    /// It has no pages, without which only small entries can be mapped.
+    /// It has no pages, which entries count files and references in.
     NoMemmap,
 }
 
@@ -21,8 +21,8 @@ pub enum Unfit {
 ///
 /// # Invariants
 ///
-/// `direct` has as many frames as an entry of `size`, the first of which is a multiple of that; if
-/// they are several they have pages.
+/// `direct` has as many frames as an entry of `size`, the first of which is a multiple of that. They
+/// have pages.
 #[derive(Clone, Copy)]
 pub struct Fit<'r> {
     direct: Direct<'r>,
@@ -43,7 +43,7 @@ impl<'r> Fit<'r> {
         if direct.pfn().pfn().nr() & size.colour() != 0 {
             return Err(Unfit::Misaligned);
         }
-        if direct.pages() > 1 && !direct.pfn().is_devmap() {
+        if !direct.pfn().is_devmap() {
             return Err(Unfit::NoMemmap);
         }
         // INVARIANT: Just looked at.
