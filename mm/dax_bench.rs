@@ -44,9 +44,10 @@ struct DaxBench {
 }
 
 impl kernel::Module for DaxBench {
-    fn init(module: &'static ThisModule) -> Result<Self> {
-        let file = SessionFile::new(c_str!("dax_bench"), c_str!("command"), module)?;
-        Ok(Self { _file: file })
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _file: SessionFile::new(c_str!("dax_bench"), c_str!("command")),
+        })
     }
 }
 
@@ -56,6 +57,8 @@ struct Commands {
 }
 
 impl Session for Commands {
+    const MODULE: &'static ThisModule = &THIS_MODULE;
+
     fn begin() -> Result<Self> {
         Ok(Self { maps: Maps::none() })
     }

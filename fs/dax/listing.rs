@@ -14,7 +14,8 @@ use kernel::{
 };
 
 pub(crate) fn init() {
-    let dir = Dir::new(c_str!("fs_dax"));
+    // SAFETY: This is built into the kernel.
+    let dir = unsafe { Dir::new(c_str!("fs_dax")) };
     dir.file::<Implementation>(c_str!("implementation"));
     dir.file::<Faults>(c_str!("faults"));
 }

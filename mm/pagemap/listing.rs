@@ -17,7 +17,8 @@ use kernel::{
 };
 
 pub(crate) fn init() {
-    let dir = Dir::new(c_str!("dev_pagemap"));
+    // SAFETY: This is built into the kernel.
+    let dir = unsafe { Dir::new(c_str!("dev_pagemap")) };
     dir.file::<Implementation>(c_str!("implementation"));
     dir.file::<Ranges>(c_str!("ranges"));
 }

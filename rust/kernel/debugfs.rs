@@ -30,8 +30,12 @@ impl Dir {
     /// Makes a directory at the top. C: `debugfs_create_dir()`. Sleeps.
     ///
     /// It cannot fail for the caller: without debugfs there are no files, and nothing else differs.
+    ///
+    /// # Safety
+    ///
+    /// The caller is built into the kernel: what is made here refers to its code, and stays.
     #[doc(alias = "debugfs_create_dir")]
-    pub fn new(name: &'static CStr) -> Self {
+    pub unsafe fn new(name: &'static CStr) -> Self {
         // INVARIANT: So it is.
         // SAFETY: A valid name.
         Self(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), null_mut()) })
@@ -40,8 +44,8 @@ impl Dir {
     /// Makes a file that only root can read. C: `debugfs_create_file()`. Sleeps.
     #[doc(alias = "debugfs_create_file")]
     pub fn file<T: Show>(&self, name: &'static CStr) {
-        // SAFETY: By the invariant the directory is one that debugfs takes; the operations are
-        // never freed.
+        // SAFETY: By the invariant the directory is one that debugfs takes. The operations are in
+        // the crate that has the directory, and never freed: that is built in.
         unsafe {
             bindings::debugfs_create_file(
                 name.as_char_ptr(),

@@ -18,17 +18,16 @@ use crate::{
     types::ForeignOwnable,
     uaccess::UserSlice,
 };
-use core::{
-    marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::{from_ref, null_mut},
-};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::null_mut};
 
 /// The longest command, in bytes.
 const LONGEST: usize = 256;
 
 /// What a file of this kind does.
 pub trait Session: Send + Sized + 'static {
+    /// The module that it is in, which a session keeps: `&THIS_MODULE`.
+    const MODULE: &'static ThisModule;
+
     /// Begins one. May sleep.
     fn begin() -> Result<Self>;
 
@@ -49,11 +48,9 @@ type Shared<T> = Pin<KBox<Mutex<State<T>>>>;
 ///
 /// # Invariants
 ///
-/// `dir` is what `debugfs_create_dir()` returned. The file in it uses `operations`, which do not
-/// move, and their owner is the module that holds this value.
+/// `dir` is what `debugfs_create_dir()` returned.
 pub struct SessionFile<T: Session> {
     dir: *mut bindings::dentry,
-    _operations: KBox<bindings::file_operations>,
     _session: PhantomData<fn() -> T>,
 }
 
@@ -63,22 +60,20 @@ unsafe impl<T: Session> Send for SessionFile<T> {}
 unsafe impl<T: Session> Sync for SessionFile<T> {}
 
 impl<T: Session> SessionFile<T> {
+    const TABLE: bindings::file_operations = bindings::file_operations {
+        owner: T::MODULE.as_ptr(),
+        open: Some(Self::open),
+        read: Some(Self::read),
+        write: Some(Self::write),
+        release: Some(Self::release),
+        // SAFETY: All fields are pointers or functions that may be null, or integers.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
     /// Makes the directory at the top of debugfs and the file, for root only. Sleeps.
-    pub fn new(dir: &CStr, file: &CStr, module: &'static ThisModule) -> Result<Self> {
-        let operations = KBox::new(
-            bindings::file_operations {
-                owner: module.as_ptr(),
-                open: Some(Self::open),
-                read: Some(Self::read),
-                write: Some(Self::write),
-                release: Some(Self::release),
-                // SAFETY: All fields are pointers or functions that may be null, or integers.
-                ..unsafe { MaybeUninit::zeroed().assume_init() }
-            },
-            GFP_KERNEL,
-        )?;
-        // SAFETY: Valid names; the operations stay until the file was removed and no session is
-        // left: a session keeps the module, and the module keeps the value.
+    pub fn new(dir: &CStr, file: &CStr) -> Self {
+        // SAFETY: Valid names. The operations are the module's, which stays while the file is open,
+        // also after it was removed.
         let dir = unsafe {
             let dir = bindings::debugfs_create_dir(dir.as_char_ptr(), null_mut());
             bindings::debugfs_create_file(
@@ -86,16 +81,15 @@ impl<T: Session> SessionFile<T> {
                 0o600,
                 dir,
                 null_mut(),
-                from_ref(&*operations),
+                const { &Self::TABLE },
             );
             dir
         };
         // INVARIANT: So it was made.
-        Ok(Self {
+        Self {
             dir,
-            _operations: operations,
             _session: PhantomData,
-        })
+        }
     }
 
     /// # Safety
