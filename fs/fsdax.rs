@@ -78,7 +78,12 @@ mod zero;
 
 const __LOG_PREFIX: &[u8] = b"fs_dax\0";
 
-kernel::fs_initcall!(fsdax_init, wait::init);
+fn init() {
+    // SAFETY: The boot code calls it once, before the first filesystem is mounted.
+    unsafe { wait::init() };
+}
+
+kernel::fs_initcall!(fsdax_init, init);
 kernel::late_initcall!(fsdax_listing_init, listing::init);
 
 /// The size of an entry, if there are entries of that order.

@@ -47,11 +47,14 @@ impl Table {
     }
 }
 
-/// Prepares the queues. To be called once, at boot, before the first filesystem is mounted. C:
-/// `init_waitqueue_head()`.
-pub fn init() {
+/// Prepares the queues. C: `init_waitqueue_head()`.
+///
+/// # Safety
+///
+/// To be called once, at boot, before the first filesystem is mounted.
+pub unsafe fn init() {
     for number in 0..QUEUES {
-        // SAFETY: A place for a queue that nobody uses yet.
+        // SAFETY: A place for a queue that by the caller's promise nobody uses yet.
         unsafe { bindings::dax_wait_queue_init(TABLE.queue(number)) };
     }
 }
