@@ -83,7 +83,8 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
             return Err(ENXIO);
         }
     }
-    let entry = Entry::insert(of).map_err(|error| match error {
+    // SAFETY: It becomes part of what is returned, which is committed, or is dropped on the way.
+    let entry = unsafe { Entry::insert(of) }.map_err(|error| match error {
         InsertError::Conflict => {
             kernel::warn!("Conflicting mapping in same section");
             // Not EEXIST or EBUSY: the errno is C's.
@@ -92,7 +93,8 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
         InsertError::Store(error) => error,
     })?;
     let mut prot = PageProt::for_device(pagemap.memory_type());
-    let tracking = TrackedPfns::track(range, &mut prot)?;
+    // SAFETY: Who asks for a page map of the range has it.
+    let tracking = unsafe { TrackedPfns::track(range, &mut prot) }?;
     if !range_allowed(range, !is_private) {
         return Err(EINVAL);
     }

@@ -76,7 +76,6 @@ pub(crate) fn try_register_with(
     let _ = regions.push(region, GFP_KERNEL);
     match Freed::new() {
         Ok(data) => TestMap::new(kind, regions, ranges, options, data),
-        // SAFETY: Not reached with memory at hand; there is no other way to say so here.
         Err(_) => unreachable_without_memory(),
     }
 }

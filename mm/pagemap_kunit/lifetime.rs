@@ -2,13 +2,14 @@
 
 //! References, teardown, and both at once.
 
-use super::fixture::*;
+use super::{fixture::*, refused::UNSEEN_CONFLICT};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kernel::{
     impl_has_work,
+    kunit::{expect_splat, expect_splat_end},
     macros::kunit_tests,
     mm::{
-        pagemap::{LiveRef, MemoryType, Pagemap},
+        pagemap::{LiveRef, MemoryType, Options, Pagemap},
         pfn::Pfn,
     },
     new_mutex, new_work,
@@ -153,6 +154,30 @@ mod tests {
         assert_eq!(teardown_waits_for_a_walker(), Ok(()));
     }
 
+    fn overlap_with_a_dying_one() -> Result<Option<Error>> {
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let pfn = range.pfns().first();
+        let map = register(MemoryType::Private, region, &[range])?;
+        let live = Pagemap::lookup(pfn, None).ok_or(ENOENT)?;
+        let teardown = Teardown::start(map)?;
+        assert!(wait_until_dying(pfn));
+
+        expect_splat(UNSEEN_CONFLICT);
+        let refused = try_register(MemoryType::Private, claim_again(range), &[range]);
+        expect_splat_end(UNSEEN_CONFLICT);
+        drop(live);
+        teardown.done.wait();
+        Ok(refused.err().map(Error::from))
+    }
+
+    /// Fails if the frames of a page map that is being torn down, which no lookup finds any more,
+    /// count as free. C stores over its entries, and fails when the memory cannot be added (EEXIST).
+    #[test]
+    fn differs_overlap_with_a_dying_page_map_is_refused() {
+        assert_eq!(overlap_with_a_dying_one(), Ok(Some(ENOMEM)));
+    }
+
     fn cached_in_second_range() -> Result {
         let region = region()?;
         let (low, high) = (part(&region, 0, 1)?, part(&region, 4, 1)?);
@@ -230,6 +255,30 @@ mod tests {
     #[test]
     fn pages_are_idle_at_first() {
         assert_eq!(idle_counts(), Ok(()));
+    }
+
+    fn pagemap_of_each_page() -> Result {
+        const SHIFT: u32 = 9;
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let options = Options {
+            vmemmap_shift: SHIFT,
+            ..Options::default()
+        };
+        let map = try_register_with(MemoryType::Generic, region, &[range], options)?;
+        for nr in 0..1 << SHIFT {
+            let pfn = range.pfns().first().checked_add(nr).ok_or(EINVAL)?;
+            let page = map.page(pfn).ok_or(ENOENT)?;
+            assert!(core::ptr::eq(page.pagemap(), map.pagemap()));
+        }
+        Ok(())
+    }
+
+    /// Fails if a tail of a compound page, which has something else where others have the page map,
+    /// does not lead to it.
+    #[test]
+    fn each_page_of_a_compound_page_knows_its_pagemap() {
+        assert_eq!(pagemap_of_each_page(), Ok(()));
     }
 
     fn again_and_again() -> Result {

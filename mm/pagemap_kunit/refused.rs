@@ -16,6 +16,13 @@ use kernel::{
     prelude::*,
 };
 
+/// What the log says of an overlap with a page map that a lookup does not find. C warns as well, but
+/// where the memory cannot be added.
+pub(crate) const UNSEEN_CONFLICT: &str = if cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+    CONFLICT
+} else {
+    "add_pages"
+};
 const CONFLICT: &str = "Conflicting mapping in same section";
 
 /// Maps one range, tries another one, and looks whether the first is still whole.
@@ -73,13 +80,7 @@ mod tests {
     /// memory cannot be added (EEXIST), and then erases the inner page map's entries.
     #[test]
     fn differs_overlap_around_another_range_is_refused() {
-        // C warns as well, but where the memory cannot be added.
-        let splat = if cfg!(CONFIG_RUST_DEV_PAGEMAP) {
-            CONFLICT
-        } else {
-            "add_pages"
-        };
-        assert_eq!(overlap((3, 1), (1, 5), splat), Ok(()));
+        assert_eq!(overlap((3, 1), (1, 5), UNSEEN_CONFLICT), Ok(()));
     }
 
     fn bad_ranges() -> Result {

@@ -15,6 +15,7 @@ use crate::{
     device::Device,
     error::{to_result, Result},
     mm::{
+        is_possible_node,
         pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap},
         pfn::PhysRange,
         prot::PageProt,
@@ -77,25 +78,34 @@ impl PageProt {
 }
 
 /// A NUMA node, or none in particular.
+///
+/// # Invariants
+///
+/// There can be a node of this number, or it is negative.
 #[derive(Clone, Copy)]
 pub struct Node(i32);
 
 impl Node {
-    /// What C calls `nid`: a node, or a negative number for none in particular.
-    pub const fn from_raw(nid: i32) -> Self {
-        Self(nid)
+    /// What C calls `nid`: a node. A number that none can have stands for none in particular.
+    pub fn from_raw(nid: i32) -> Self {
+        match u32::try_from(nid) {
+            // INVARIANT: Just looked.
+            Ok(number) if is_possible_node(number) => Self(nid),
+            _ => Self(bindings::NUMA_NO_NODE),
+        }
     }
 
     /// The node that a device is close to, if it is close to one. C: `dev_to_node()`.
     #[doc(alias = "dev_to_node")]
     pub fn of(dev: &Device) -> Self {
         // SAFETY: A valid device.
-        Self(unsafe { bindings::dev_to_node(dev.as_raw()) })
+        Self::from_raw(unsafe { bindings::dev_to_node(dev.as_raw()) })
     }
 
     /// This node, or, if it is none in particular, the nearest that has memory.
     pub fn or_nearest(self) -> Self {
         if self.0 < 0 {
+            // INVARIANT: A node that is there.
             // SAFETY: No preconditions.
             Self(unsafe { bindings::numa_mem_id() })
         } else {
@@ -146,8 +156,12 @@ impl TrackedPfns {
     /// # Errors
     ///
     /// `EINVAL` for a conflict, `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// The range is the caller's to map.
     #[doc(alias = "track_pfn_remap")]
-    pub fn track(range: PhysRange, prot: &mut PageProt) -> Result<Self> {
+    pub unsafe fn track(range: PhysRange, prot: &mut PageProt) -> Result<Self> {
         // SAFETY: Without a VMA this reserves a memory type and changes `prot`, nothing else.
         to_result(unsafe {
             bindings::track_pfn_remap(

@@ -175,9 +175,10 @@ impl Mapping {
         }
     }
 
-    /// All ranges are mapped.
+    /// All ranges are mapped; those that are not, if there are any, do not become part of it.
     pub fn finish(self) -> Live {
-        // INVARIANT: The ranges are mapped and have their references; the rest carries over.
+        // INVARIANT: As many ranges as `nr_range` says are mapped and have their references, and
+        // those are all that there are from here on; the rest carries over.
         Live(self.ptr)
     }
 

@@ -71,9 +71,27 @@ impl<'a> DevicePage<'a> {
     /// The page map that it belongs to.
     #[inline]
     pub fn pagemap(self) -> &'a Pagemap {
-        // SAFETY: In ZONE_DEVICE this member of the union is the one in use, and by the invariant
-        // it points to a page map that is valid for `'a`.
-        unsafe { Pagemap::from_raw((*self.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap) }
+        self.folio().pagemap()
+    }
+
+    /// The folio that it is a page of. C: `page_folio()`.
+    #[doc(alias = "page_folio")]
+    #[inline]
+    fn folio(self) -> DeviceFolio<'a> {
+        // SAFETY: A valid page. All members of the union are words.
+        let word = unsafe {
+            (*self.as_raw())
+                .__bindgen_anon_1
+                .__bindgen_anon_3
+                .compound_head
+        };
+        // The tails of a compound page have the address of its first page in the place of the page
+        // map, with the lowest bit set.
+        let first = (word & 1 != 0)
+            .then(|| NonNull::new((word & !1) as *mut bindings::page))
+            .flatten();
+        // INVARIANT: The first page of a compound page of this page map, or the page itself.
+        DeviceFolio(first.map_or(self, |first| Self(first, core::marker::PhantomData)))
     }
 
     /// The count of references. C: `page_ref_count()`.
@@ -147,7 +165,9 @@ impl<'a> DeviceFolio<'a> {
     /// The page map that it belongs to.
     #[inline]
     pub fn pagemap(self) -> &'a Pagemap {
-        self.0.pagemap()
+        // SAFETY: Of the first page of a folio in ZONE_DEVICE this member of the union is the one in
+        // use, and by the invariant it points to a page map that is valid for `'a`.
+        unsafe { Pagemap::from_raw((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap) }
     }
 
     /// Drops `refs` references of an FS DAX folio, and wakes who waits for it if it is idle then.

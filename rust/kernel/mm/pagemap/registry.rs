@@ -209,10 +209,14 @@ pub struct Entry<'m>(RangeOf<'m>);
 impl<'m> Entry<'m> {
     /// Inserts a range of a page map that is being mapped. Sleeps.
     ///
+    /// # Safety
+    ///
+    /// The entry is dropped before the page map is unmapped, or is part of a range that is committed.
+    ///
     /// # Errors
     ///
     /// [`InsertError`]; then the registry is as it was.
-    pub fn insert(of: RangeOf<'m>) -> Result<Self, InsertError> {
+    pub unsafe fn insert(of: RangeOf<'m>) -> Result<Self, InsertError> {
         let (pagemap, range) = (of.pagemap(), of.range());
         let pfns = range.pfns();
         let (first, last) = (pfns.first().nr(), pfns.last().nr());
@@ -230,8 +234,8 @@ impl<'m> Entry<'m> {
                 return Err(InsertError::Conflict);
             }
         }
-        // SAFETY: A page map that is being mapped stays valid until it is unmapped, which drops
-        // this entry, and so erases it and waits for a grace period, before.
+        // SAFETY: A page map that is being mapped stays valid until it is unmapped. By the caller's
+        // promise this entry is dropped before, which erases it and waits for a grace period.
         let stored = unsafe { pagemaps().store_range(first, last, pagemap.into(), GFP_KERNEL) };
         drop(lock);
 
