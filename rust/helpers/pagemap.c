@@ -142,6 +142,28 @@ bool rust_helper_pfn_t_devmap(pfn_t pfn)
 	return pfn_t_devmap(pfn);
 }
 
+/* Without page attribute tables there is nothing on record. */
+#ifndef __HAVE_PFNMAP_TRACKING
+int rust_helper_track_pfn_remap(struct vm_area_struct *vma, pgprot_t *prot,
+				unsigned long pfn, unsigned long addr,
+				unsigned long size)
+{
+	return track_pfn_remap(vma, prot, pfn, addr, size);
+}
+
+void rust_helper_track_pfn_insert(struct vm_area_struct *vma, pgprot_t *prot,
+				  pfn_t pfn)
+{
+	track_pfn_insert(vma, prot, pfn);
+}
+
+void rust_helper_untrack_pfn(struct vm_area_struct *vma, unsigned long pfn,
+			     unsigned long size, bool mm_wr_locked)
+{
+	untrack_pfn(vma, pfn, size, mm_wr_locked);
+}
+#endif
+
 #ifdef CONFIG_ZONE_DEVICE
 struct zone *rust_helper_zone_device(int nid)
 {

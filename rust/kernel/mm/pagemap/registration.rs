@@ -49,6 +49,7 @@ pub struct Region {
 /// # Invariants
 ///
 /// The range is reserved, and nobody else gives it back.
+#[cfg_attr(not(CONFIG_GET_FREE_REGION), expect(dead_code))]
 struct Reserved(PhysRange);
 
 impl Drop for Reserved {
@@ -74,6 +75,7 @@ impl Region {
     /// # Errors
     ///
     /// `ENOMEM`, `ERANGE` if there is no such stretch.
+    #[cfg(CONFIG_GET_FREE_REGION)]
     #[doc(alias = "request_free_mem_region")]
     pub fn request_free(size: u64, name: &'static CStr) -> Result<Self> {
         // SAFETY: The root of the resource tree is a static; the name is never freed.
