@@ -157,7 +157,8 @@ impl Badblocks {
         Ok(())
     }
 
-    /// Makes sectors good again. Any context. C: `badblocks_clear()`.
+    /// Makes sectors good again. Interrupts have to be on, and are on after it. C:
+    /// `badblocks_clear()`.
     #[doc(alias = "badblocks_clear")]
     pub fn clear(&self, from: u64, sectors: u64) {
         let Ok(sectors) = c_int::try_from(sectors) else {

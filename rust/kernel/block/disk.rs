@@ -82,7 +82,8 @@ pub struct Limits {
     pub logical_block_size: u32,
     /// The smallest unit that it writes without reading first, in bytes.
     pub physical_block_size: u32,
-    /// The most sectors of one bio.
+    /// How many sectors at once are good for it. The block layer tells others, and does not split
+    /// bios: [`Operations::submit`] may get longer ones.
     pub max_hw_sectors: u32,
     /// What it can do.
     pub features: Features,

@@ -95,13 +95,15 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// `EIO` for bad memory; `ENXIO`; others of the driver.
+    /// `EIO` for bad memory; `ENXIO` if the device is dead; `EOPNOTSUPP` without one; others of the
+    /// driver.
     #[doc(alias = "dax_zero_page_range")]
     #[inline]
     pub fn zero_page(&self, map: Map<'_>, position: i64) -> Result {
         let at = map.page_at(position).as_raw();
+        let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
         // SAFETY: The filesystem that the extent is of has the device. The section is open.
-        to_result(unsafe { bindings::dax_zero_page_range(map.dax_device(), at, 1) })
+        to_result(unsafe { bindings::dax_zero_page_range(device.as_ptr(), at, 1) })
     }
 }
 

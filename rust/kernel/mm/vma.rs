@@ -177,12 +177,13 @@ impl<'a> Vma<'a> {
         // SAFETY: By the invariant the field is there, and the area keeps its file, which keeps its
         // inode and its mapping. For a device these may be of two inodes.
         let (inode, mapping) = unsafe {
-            let Some(file) = (*self.as_raw()).vm_file.as_ref() else {
+            let file = (*self.as_raw()).vm_file;
+            if file.is_null() {
                 return false;
-            };
+            }
             (
-                Inode::from_raw(file.f_inode),
-                Mapping::from_raw(file.f_mapping),
+                Inode::from_raw((*file).f_inode),
+                Mapping::from_raw((*file).f_mapping),
             )
         };
         mapping.inode().is_dax() && !inode.is_char_device()

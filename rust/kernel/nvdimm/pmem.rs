@@ -153,25 +153,35 @@ impl View {
     /// `ERANGE` at or behind the end.
     #[inline]
     pub fn access(&self, at: PageOffset) -> Result<Access<'_>> {
-        // SAFETY: By the invariant nothing of it changes.
-        let this = unsafe { &*self.inner.get().cast_const() };
+        let this = self.inner.get();
+        // SAFETY: By the invariant nothing of these changes.
+        let (size, pfn_pad, data_offset, phys_addr, pfn_flags, virt_addr) = unsafe {
+            (
+                (*this).size,
+                (*this).pfn_pad,
+                (*this).data_offset,
+                (*this).phys_addr,
+                (*this).pfn_flags,
+                (*this).virt_addr,
+            )
+        };
         // OVERFLOW: `new` has seen that `pfn_pad` is a part of `size`.
-        let mapped = (this.size as u64).wrapping_sub(this.pfn_pad.into());
+        let mapped = (size as u64).wrapping_sub(pfn_pad.into());
         let offset = at
             .bytes()
-            .and_then(|bytes| bytes.checked_add(this.data_offset))
+            .and_then(|bytes| bytes.checked_add(data_offset))
             .filter(|offset| *offset < mapped)
             .ok_or(ERANGE)?;
         let left = mapped.wrapping_sub(offset);
         let pfn = bindings::pfn_t {
-            val: (this.phys_addr.wrapping_add(offset) >> crate::page::PAGE_SHIFT) | this.pfn_flags,
+            val: (phys_addr.wrapping_add(offset) >> crate::page::PAGE_SHIFT) | pfn_flags,
         };
         // SAFETY: The memory is mapped from `virt_addr` on, for so many bytes. By the invariant it is
         // part of the same value as we are, and so mapped as long as that is borrowed.
         Ok(unsafe {
             Access::new(
                 (left >> crate::page::PAGE_SHIFT) as usize,
-                this.virt_addr.wrapping_byte_add(offset as usize),
+                virt_addr.wrapping_byte_add(offset as usize),
                 crate::mm::pfn_t::PfnT::from_raw(pfn),
             )
         })
