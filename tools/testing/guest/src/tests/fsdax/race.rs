@@ -427,7 +427,7 @@ fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
     for lane in 0..LANES {
         let paths = paths.clone();
         let mut last = [0u8; FILES];
-        race.add("files mapped", move |random| {
+        race.add("opens", move |random| {
             let n = random.below(FILES);
             let file = match File::options().read(true).write(true).open(&paths[n]) {
                 // Not mounted at the moment.

@@ -127,7 +127,8 @@ fn told(file: &File, bytes: &[u8]) -> Result<()> {
         map.require(0, &bytes[..BAD], "what is in front of it")?;
         map.require(BAD + PAGE, &bytes[BAD + PAGE..], "what is behind it")?;
     }
-    is_eio(pread_once(file, &memory, 0, PAGE, BAD as u64), "read()")?;
+    let read = pread_once(file, &memory, 0, PAGE, BAD as u64);
+    fails(read, libc::EIO, "read() of it")?;
     for good in [BAD - PAGE, BAD + PAGE] {
         let n = pread_once(file, &memory, 0, PAGE, good as u64).context("read() next to it")?;
         ensure!(n == PAGE, "a short read() next to it");
@@ -136,13 +137,18 @@ fn told(file: &File, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Some bytes of a page do not say what the others are.
+/// Some bytes of a page do not say what the others are. As nothing is copied, the errno is that of
+/// a buffer that is not there, in C as well.
 fn partly(file: &File, bytes: &[u8]) -> Result<()> {
     let memory = Mapping::anonymous(PAGE)?;
     memory.write(0, &bytes[..PAGE]);
     for (at, len) in [(BAD, 100), (BAD + 100, PAGE - 100), (BAD + SECTOR, SECTOR)] {
-        let what = format!("write() of {len} bytes of it");
-        is_eio(pwrite_once(file, &memory, 0, len, at as u64), &what)?;
+        let written = pwrite_once(file, &memory, 0, len, at as u64);
+        fails(
+            written,
+            libc::EFAULT,
+            &format!("write() of {len} bytes of it"),
+        )?;
     }
     Ok(())
 }
@@ -163,9 +169,9 @@ fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<
     large(file, LEN)?.require(0, bytes, "the mapping, after bad pages were written")
 }
 
-fn is_eio(result: io::Result<usize>, what: &str) -> Result<()> {
+fn fails(result: io::Result<usize>, errno: i32, what: &str) -> Result<()> {
     match result {
-        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(()),
-        other => bail!("{what} gives {other:?}, not EIO"),
+        Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
+        other => bail!("{what} gives {other:?}, not errno {errno}"),
     }
 }

@@ -131,8 +131,8 @@ fn synced(made: &Made) -> Result<(u64, u64)> {
     Ok((SYNCS, answered()?.saturating_sub(before)))
 }
 
-/// Each write that has to be durable before it ends (FUA) is a request to the host, and one that
-/// has not is none.
+/// A write that has to be durable before it ends is a bio with FUA, and an empty one with PREFLUSH
+/// behind it, for `O_DSYNC` syncs the disk: a request to the host for each. Other writes are none.
 fn durable(made: &Made) -> Result<()> {
     const WRITES: u64 = 8;
     let memory = Mapping::anonymous(PAGE)?;
@@ -141,7 +141,7 @@ fn durable(made: &Made) -> Result<()> {
         (
             libc::O_DIRECT | libc::O_DSYNC,
             "O_DIRECT and O_DSYNC",
-            WRITES,
+            2 * WRITES,
         ),
     ] {
         let disk = fs::OpenOptions::new()
