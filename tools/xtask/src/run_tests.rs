@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::outcome::End;
 
+const RUST_GUP: &str = r#""gup", "implementation": "rust""#;
+
 fn guest_report(digest: &str) -> String {
     format!(
         r#"{{
@@ -71,7 +73,7 @@ fn a_good_report() {
     for part in [
         "kernel            Linux 6.12.117 (variant rust)",
         "registry          Rust",
-        "gup               C",
+        "gup               Rust",
         "namespace2.0: fsdax, 1024 MiB, map dev, align 2 MiB",
         "40 of 2 MiB, 3 of 4 KiB",
         "64 MiB from a virtio disk into 32 mappings",
@@ -100,8 +102,16 @@ fn the_wrong_implementation_fails() {
         variant: Variant::C,
         ..built()
     };
-    // The registry and the pmem driver.
-    assert_eq!(problems(&report, "abc", &c, &outcome(Some(&json))).len(), 2);
+    // All four are Rust, none should be.
+    assert_eq!(problems(&report, "abc", &c, &outcome(Some(&json))).len(), 4);
+    // One is C, and should be Rust.
+    let json = json.replacen(RUST_GUP, &RUST_GUP.replace("rust", "c"), 1);
+    let report: Report = serde_json::from_str(&json).unwrap();
+    let p = problems(&report, "abc", &built(), &outcome(Some(&json)));
+    assert_eq!(
+        p,
+        ["the gup is not the implementation that this variant has"]
+    );
 }
 
 #[test]

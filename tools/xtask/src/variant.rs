@@ -42,7 +42,12 @@ impl Variant {
         match self {
             Variant::Rust => &["base.config", "rust.config"],
             Variant::C => &["base.config", "c.config"],
-            Variant::Debug => &["base.config", "rust.config", "debug.config", "compare.config"],
+            Variant::Debug => &[
+                "base.config",
+                "rust.config",
+                "debug.config",
+                "compare.config",
+            ],
             Variant::Cdebug => &["base.config", "c.config", "debug.config"],
         }
     }
