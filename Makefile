@@ -77,10 +77,11 @@ help:
 #:            not turn the status into 99
 #:   ICOUNT=1     one CPU that takes one guest nanosecond per instruction
 #:   ALL=1        of check: all tests in full, also on a debug kernel, which runs some of
-#:            each kind else; many hours there (TIMEOUT= them)
+#:            each kind else; many hours there (TIMEOUT= them). QUICK=1: KUnit and a
+#:            test of each kind only
 #:   ROWS=regex   bench only the rows whose names match; GUP=1 those of GUP
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
-#:            abi compares the builds and boots nothing
+#:            abi compares the builds and boots nothing; check see ALL
 #:   OUT=folder   where bench puts its results (bench in the cache)
 #:   SUITES='mm stress'  of conform: which of stress, mm, nfit, ndctl, pmdk
 #:   FRESH=1      of conform: run again what there are results of

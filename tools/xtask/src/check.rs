@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cli::GuestArgs;
+use crate::cli::{CheckArgs, GuestArgs};
 use crate::crash::{self, Failures};
 use crate::doc;
 use crate::guest;
@@ -32,6 +32,7 @@ use crate::panics;
 use crate::paths::Paths;
 use crate::program;
 use crate::progress::seconds;
+use crate::qemu::FOUR_LEVELS;
 use crate::run::slow;
 use crate::tally::{judge, Tally};
 use crate::variant::Variant;
@@ -45,36 +46,49 @@ const GUEST_TESTS: Duration = Duration::from_secs(45 * 60);
 /// Begins a line about a KUnit module that could not be loaded.
 const MODULE: &str = "kunit-module: ";
 
-/// Runs everything and prints the count; the exit status.
-pub fn run(paths: &Paths, args: &GuestArgs) -> Result<i32> {
-    let mut tally = Tally::default();
-    on_host(paths, &mut tally)?;
-    let (built, image) = guest::prepare(paths, args.variant)?;
-    no_panics(paths, &built, &mut tally)?;
-    in_guest(paths, args, &built, &image, &mut tally)?;
-    println!("{}", tally.summary());
-    Ok(i32::from(tally.failed > 0))
-}
+/// What `QUICK=1` runs in the guest: a test of each kind, some minutes on a debug
+/// kernel.
+const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsdax|\
+                     pins::cycle::devdax-2M-mem-acpi|direct-io::fsdax-2M-dev-acpi|\
+                     users::fixed-buffers::devdax-4K-mem-acpi|remote::rights::devdax-4K-mem-acpi|\
+                     devmap::together::fsdax-2M-mem-acpi|gup::cycle::thp|\
+                     gup::undo::fsdax-2M-dev-acpi|truncate::pipe-read-truncate::ext4|\
+                     fsdax::size::ext4-dev-acpi|fsdax::fsx::ext4-dev-acpi|\
+                     fsdax::race::punch::xfs-mem-acpi|fsdax::recovery::xfs-dev-e820|\
+                     fsdax::clone::store-large::xfs-reflink-dev-e820|suite::dax-pmd)$";
 
-/// What needs the kernel.
-pub fn in_guest(
-    paths: &Paths,
-    args: &GuestArgs,
-    built: &Built,
-    image: &Path,
-    tally: &mut Tally,
-) -> Result<()> {
+/// Runs everything and prints the count; the exit status.
+pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
+    let mut tally = Tally::default();
+    if !args.quick {
+        on_host(paths, &mut tally)?;
+    }
+    let (built, image) = guest::prepare(paths, args.guest.variant)?;
+    if !args.quick {
+        no_panics(paths, &built, &mut tally)?;
+    }
     let check = Check {
         paths,
-        args,
-        built,
-        image,
+        args: &args.guest,
+        built: &built,
+        image: &image,
     };
-    check.kunit(tally)?;
-    check.reboot(tally)?;
-    crash::run(&check, &Failures::few(args.variant), tally)?;
-    check.four_levels(tally)?;
-    check.guest_tests(tally)
+    check.kunit(&mut tally)?;
+    if !args.quick {
+        check.reboot(&mut tally)?;
+        crash::run(&check, &Failures::few(check.variant()), &mut tally)?;
+        check.four_levels(&mut tally)?;
+    }
+    let mut verb = String::from("run");
+    if args.all {
+        verb.push_str(" --all");
+    }
+    if args.quick {
+        verb.push_str(&format!(" --filter '{QUICK}'"));
+    }
+    check.guest_tests(&verb, &mut tally)?;
+    println!("{}", tally.summary());
+    Ok(i32::from(tally.failed > 0))
 }
 
 /// What needs no guest.
@@ -181,21 +195,20 @@ impl Check<'_> {
     }
 
     /// Boots with all persistent memory and runs the guest tests.
-    fn guest_tests(&self, tally: &mut Tally) -> Result<()> {
+    fn guest_tests(&self, verb: &str, tally: &mut Tally) -> Result<()> {
         let options = self.options(GUEST_TESTS)?;
-        let verb = match self.args.all {
-            true => "run --all",
-            false => "run",
-        };
         self.guest_test("guest", options, verb, tally)
     }
 
-    /// Boots with page tables of four levels, as most machines have them: QEMU's
-    /// CPU has five.
+    /// Boots with page tables of four levels, as most machines have them. A debug
+    /// kernel always does.
     fn four_levels(&self, tally: &mut Tally) -> Result<()> {
         const WALKS: &str = "^(gup::levels|gup::cycle|gup::undo|devmap::together|remote::populate)";
+        if self.variant().is_debug() {
+            return Ok(());
+        }
         let mut options = self.options(TIMEOUT)?;
-        options.extra_cmdline.push("no5lvl".into());
+        options.extra_cmdline.push(FOUR_LEVELS.into());
         let verb = format!("run --filter '{WALKS}'");
         self.guest_test("four levels", options, &verb, tally)
     }

@@ -51,7 +51,7 @@ pub enum Verb {
     /// Build the kernel, boot it, and do direct I/O into a 2 MiB DAX mapping.
     Run(GuestArgs),
     /// Formatting, lints, documentation, host tests, and all tests in the guest.
-    Check(GuestArgs),
+    Check(CheckArgs),
     /// Kill the guest while it writes to DAX files, and look what is left.
     Crash(CrashArgs),
     /// Measure the C and the Rust kernel side by side.
@@ -109,9 +109,6 @@ pub struct GuestArgs {
     /// One CPU, one instruction a guest nanosecond.
     #[arg(long, env = "ICOUNT", value_parser = FalseyValueParser::new())]
     pub icount: bool,
-    /// Of check: all tests in full, also on a debug kernel.
-    #[arg(long, env = "ALL", value_parser = FalseyValueParser::new())]
-    pub all: bool,
     /// Files for the guest's /root, as words of a shell.
     #[arg(long, env = "COPY", default_value = "")]
     pub copy: String,
@@ -127,6 +124,19 @@ impl GuestArgs {
         }
         Ok(paths)
     }
+}
+
+/// Which tests.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// All tests in full, also on a debug kernel.
+    #[arg(long, env = "ALL", value_parser = FalseyValueParser::new())]
+    pub all: bool,
+    /// Only KUnit and a test of each kind, and nothing on the host.
+    #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
+    pub quick: bool,
 }
 
 /// How often the power fails.

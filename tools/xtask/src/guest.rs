@@ -31,7 +31,7 @@ use crate::lock::{folder_lock, CacheLock};
 use crate::options::GuestOptions;
 use crate::outcome::{End, Outcome};
 use crate::paths::Paths;
-use crate::qemu::{Accel, Machine, Terminal};
+use crate::qemu::{Accel, Machine, Terminal, FOUR_LEVELS};
 use crate::qmp::Monitor;
 use crate::rootfs;
 use crate::variant::Variant;
@@ -156,6 +156,13 @@ pub fn machine(
     accel: Accel,
     dir: &Path,
 ) -> Machine {
+    let mut extra_cmdline = options.extra_cmdline.clone();
+    if built.variant.is_debug() {
+        // identify_cpu() forgets for a moment that there are five levels, and takes
+        // interrupts meanwhile: KASAN then looks at the wrong place for its shadow,
+        // and reports a wild access at boot, now and then.
+        extra_cmdline.push(FOUR_LEVELS.into());
+    }
     Machine {
         kernel: built.bzimage.clone(),
         image: image.to_owned(),
@@ -169,7 +176,7 @@ pub fn machine(
         terminal: Terminal::Port,
         suites: options.suites.clone(),
         nvdimms: options.nvdimms.clone().unwrap_or_else(|| dir.to_owned()),
-        extra_cmdline: options.extra_cmdline.clone(),
+        extra_cmdline,
         extra_arguments: options.extra_arguments.clone(),
     }
 }

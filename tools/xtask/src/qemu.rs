@@ -92,6 +92,9 @@ pub struct Machine {
     pub extra_arguments: Vec<OsString>,
 }
 
+/// Keeps the kernel from using page tables of five levels, which QEMU's CPU offers.
+pub const FOUR_LEVELS: &str = "no5lvl";
+
 impl Machine {
     pub fn console(&self) -> PathBuf {
         self.dir.join("console.log")
