@@ -14,7 +14,15 @@ use super::stage::SUITES;
 /// Where RUNTESTS is, below the suites.
 const TESTS: &str = "/opt/suites/pmdk/src/test";
 
-/// The folders that were built, whatever their names.
+/// Folders with nothing to compare: the first has no case for what is built here,
+/// and the other two are Python that does not run with that of Debian 13.
+const EMPTY: [&str; 3] = [
+    "pmem2_badblock",
+    "pmem2_badblock_mocks",
+    "pmem2_source_numa",
+];
+
+/// The folders that were built, but for these.
 pub fn items() -> Result<Vec<Item>> {
     let mut names = Vec::new();
     let list = fs::read_dir(TESTS)
@@ -25,7 +33,9 @@ pub fn items() -> Result<Vec<Item>> {
             .path();
         if let Some(runner) = runner(&dir) {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
-            names.push((name.into_owned(), runner));
+            if !EMPTY.contains(&&*name) {
+                names.push((name.into_owned(), runner));
+            }
         }
     }
     ensure!(!names.is_empty(), "{TESTS} holds no test");
@@ -34,7 +44,7 @@ pub fn items() -> Result<Vec<Item>> {
         .into_iter()
         .map(|(name, runner)| Item {
             dir: TESTS,
-            limit_secs: 200,
+            limit_secs: 600,
             parse: Parse::Pmdk,
             ..Item::shell(name.as_str(), Place::DaxMount, format!("{runner} {name}"))
         })
