@@ -2,13 +2,16 @@
 
 //! Binding and unbinding the driver, with I/O under way.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 
 use super::{bind, Made, DISKS};
+use crate::command::Cmd;
 use crate::data;
 use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping};
 use crate::runner;
@@ -59,11 +62,17 @@ fn rebind(arguments: &str) -> Result<String> {
     pwrite_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
 
     let (iomem_before, memmap_before) = (iomem()?, settled()?.memmap);
+    if runner::thorough() {
+        forget_leaks()?;
+    }
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut slab_warm = 0;
     let worked = thread::scope(|scope| -> Result<()> {
         for _ in 0..2 {
             scope.spawn(|| busy(&node, &stop, &done));
+        }
+        if runner::thorough() {
+            scope.spawn(|| fio(&node, &stop));
         }
         let mut work = || -> Result<()> {
             for round in 0..rounds {
@@ -108,10 +117,53 @@ fn rebind(arguments: &str) -> Result<String> {
         "{} KiB more of slab after {rounds} rounds",
         grown >> 10
     );
+    if runner::thorough() {
+        no_leaks()?;
+    }
     Ok(format!(
         "{rounds} rounds, {} I/Os beside",
         done.load(Ordering::Relaxed)
     ))
+}
+
+/// Reads with fio, which loses its disk, and again.
+fn fio(node: &Path, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        // It fails each time that the disk goes, and must not make a file in its place.
+        let _ = Cmd::new("fio --name=rebind --rw=randread --bs=4k --direct=1 --ioengine=libaio")
+            .arg_words("--iodepth=8 --size=16M --time_based --runtime=2 --allow_file_create=0")
+            .arg(format!("--filename={}", node.display()))
+            .ok();
+    }
+}
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+
+/// What kmemleak knows of until now is not ours. Without it nothing is done.
+fn forget_leaks() -> Result<()> {
+    for command in ["scan", "clear"] {
+        kmemleak(command)?;
+    }
+    Ok(())
+}
+
+/// An error if kmemleak has found something since.
+fn no_leaks() -> Result<()> {
+    // What is young is not reported, and what moved during a scan only by the next.
+    for _ in 0..2 {
+        thread::sleep(Duration::from_secs(6));
+        kmemleak("scan")?;
+    }
+    let report = fs::read_to_string(KMEMLEAK).unwrap_or_default();
+    ensure!(report.is_empty(), "kmemleak has found: {report}");
+    Ok(())
+}
+
+fn kmemleak(command: &str) -> Result<()> {
+    if !Path::new(KMEMLEAK).exists() {
+        return Ok(());
+    }
+    fs::write(KMEMLEAK, command).with_context(|| format!("kmemleak does not take {command}"))
 }
 
 /// Opens the disk, reads and writes until that fails, and again.
