@@ -209,19 +209,20 @@ fn witness(file: &File, bytes: &[u8], wide: bool, (ready, told): (&Gate, &Gate))
     require_rest(&map, bytes, "the rest, in the second process")
 }
 
-fn two(first: &File, second: &File, bytes: &[u8], wide: bool) -> Result<()> {
+/// The first process makes a page bad, and both are told, each of the size in which it has mapped it.
+fn two(files: (&File, &File), bytes: &[u8], wide: (bool, bool)) -> Result<()> {
     let (ready, told) = (Gate::new()?, Gate::new()?);
-    let other = spawn(|| witness(second, bytes, wide, (&ready, &told)))?;
+    let other = spawn(|| witness(files.1, bytes, wide.1, (&ready, &told)))?;
     ready.pass()?;
     let child = spawn(|| {
         listen()?;
-        let map = match wide {
-            true => large(first, LEN)?,
-            false => small(first, LEN)?,
+        let map = match wide.0 {
+            true => large(files.0, LEN)?,
+            false => small(files.0, LEN)?,
         };
         map.require(0, bytes, "the first process's view")?;
         make_bad(&map)?;
-        require_told(&map, libc::BUS_MCEERR_AR, lsb(wide))?;
+        require_told(&map, libc::BUS_MCEERR_AR, lsb(wide.0))?;
         require_rest(&map, bytes, "the rest, in the first process")
     })?;
     child.join(30, "the first process")?;
@@ -230,12 +231,16 @@ fn two(first: &File, second: &File, bytes: &[u8], wide: bool) -> Result<()> {
 }
 
 fn shared(place: &Place) -> Result<String> {
-    for wide in [true, false] {
+    // The second process maps first, and small pages make small entries, so that the first would
+    // not get large ones either.
+    for wide in [(true, true), (false, false), (false, true)] {
         let ground = Ground::create(place)?;
         let bytes = data::bytes(3, LEN);
         let file = ground.written("data", &bytes)?;
-        two(&file, &file, &bytes, wide)
-            .with_context(|| format!("in pages of {} bytes", 1 << lsb(wide)))?;
+        two((&file, &file), &bytes, wide).with_context(|| {
+            let (one, other) = (1 << lsb(wide.0), 1 << lsb(wide.1));
+            format!("in pages of {one} bytes and, the other process, of {other}")
+        })?;
         drop(file);
         ground.finish()?;
     }
@@ -249,7 +254,7 @@ fn cloned() -> Result<String> {
         let first = ground.written("first", &bytes)?;
         let second = ground.sparse("second", 0)?;
         super::clone::clone(&first, &second)?;
-        if let Err(e) = two(&first, &second, &bytes, wide) {
+        if let Err(e) = two((&first, &second), &bytes, (wide, wide)) {
             bail!("in pages of {} bytes: {e:#}", 1 << lsb(wide));
         }
         drop((first, second));

@@ -4,7 +4,7 @@
 //! on the device is clean, so that the next store is noticed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -14,6 +14,8 @@ use super::{large, per_place, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLI
 use crate::data;
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::HUGE;
+use crate::process::{pipe, vmsplice};
+use crate::tests::truncate::Background;
 use crate::tests::Test;
 use crate::trace::FaultTrace;
 
@@ -37,6 +39,14 @@ pub fn tests() -> Vec<Test> {
         "after MAP_SYNC and a store, or a store and msync, the filesystem goes down without a word, and the bytes or \
          their blocks are gone when it is mounted again",
         down,
+    ));
+    tests.extend(per_place(
+        &[EXT4],
+        "sync::many",
+        90,
+        "a walk over thousands of entries, which pauses on its way, loses its place: fsync or ftruncate passes over \
+         pages, or hangs",
+        many,
     ));
     tests.extend(per_place(
         &[EXT2],
@@ -161,6 +171,37 @@ pub fn refuses(file: &File) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// More entries than a walk looks at in one go. One of the last is pinned when they are truncated.
+fn many(place: &Place) -> Result<String> {
+    const PAGES: usize = 3 * 4096;
+    let ground = Ground::create(place)?;
+    let file = ground.written("data", &vec![0; PAGES * PAGE])?;
+    let map = small(&file, PAGES * PAGE)?;
+    map.prefault_write(PAGE);
+    let trace = FaultTrace::start()?;
+    file.sync_all().context("fsync")?;
+    let again = faults(&trace, &map, PAGE)?;
+    ensure!(
+        again == PAGES as u64,
+        "after fsync {again} pages of {PAGES} were write-protected"
+    );
+    drop(trace);
+
+    let (mut reader, writer) = pipe()?;
+    vmsplice(&map, (PAGES - 7) * PAGE, PAGE, &writer)?;
+    let same = file.try_clone().context("dup")?;
+    let shrink = Background::start(move || same.set_len(0).context("ftruncate"));
+    let waited = shrink.must_wait("ftruncate");
+    reader
+        .read_exact(&mut [0; PAGE])
+        .context("draining the pipe")?;
+    waited?;
+    shrink.must_end("ftruncate")?;
+    drop((map, file));
+    ground.finish()?;
+    Ok(format!("{PAGES} entries"))
 }
 
 fn refused(place: &Place) -> Result<String> {
