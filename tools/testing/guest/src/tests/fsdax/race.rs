@@ -9,24 +9,24 @@
 //! (read() into a mapping, write() from it), so that a page that is not there is
 //! EFAULT instead of a signal. `run --all` keeps each race up for a minute.
 
+mod passing;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
-use nix::mount::{umount2, MntFlags};
 
 use super::{
     large, per_place, require_rust, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS,
 };
 use crate::data::{self, Random};
-use crate::filesystem::{fallocate, DaxMount};
+use crate::filesystem::fallocate;
 use crate::mapping::{open_rw, pread_once, pwrite_once, Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::runner;
@@ -81,13 +81,13 @@ pub fn tests() -> Vec<Test> {
             "race::reclaim",
             &[EXT4_E820],
             "files whose inodes are reclaimed while others are mapped lose bytes, or the reclaim hangs",
-            reclaim,
+            passing::reclaim,
         ),
         (
             "race::unmount",
             &[EXT4_E820, XFS],
             "faults on the last files of a filesystem that goes away and comes back hang, or lose bytes",
-            unmount,
+            passing::unmount,
         ),
         (
             "race::clone",
@@ -409,85 +409,6 @@ fn direct(place: &Place) -> Result<String> {
     drop((maps, file));
     ground.finish()?;
     Ok(told)
-}
-
-/// Files that come and go, each with bytes that its name tells, but for its first ones: each lane
-/// has one of them for itself.
-fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
-    const FILES: usize = 24;
-    const SIZE: usize = 5 * PAGE;
-    const LANES: usize = 2;
-    let name = |n: usize| format!("file-{n}");
-    for n in 0..FILES {
-        let mut bytes = data::bytes(n as u64, SIZE);
-        bytes[..LANES].fill(0);
-        drop(ground.written(&name(n), &bytes)?);
-    }
-    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(|n| ground.path(&name(n))).collect());
-    for lane in 0..LANES {
-        let paths = paths.clone();
-        let mut last = [0u8; FILES];
-        race.add("opens", move |random| {
-            let n = random.below(FILES);
-            let file = match File::options().read(true).write(true).open(&paths[n]) {
-                // Not mounted at the moment.
-                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-                file => file.with_context(|| paths[n].display().to_string())?,
-            };
-            let map = large(&file, SIZE)?;
-            drop(file);
-            map.require(LANES, &data::bytes(n as u64, SIZE)[LANES..], "a file")?;
-            ensure!(
-                map.peek(lane) == last[n],
-                "a file has {} where {} was stored",
-                map.peek(lane),
-                last[n]
-            );
-            last[n] = random.below(256) as u8;
-            map.poke(lane, last[n]);
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-fn reclaim(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let mut race = Race::default();
-    passing_files(&mut race, &ground)?;
-    race.add("reclaims", move |_| {
-        fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")?;
-        thread::sleep(Duration::from_millis(3));
-        Ok(())
-    });
-    let told = race.run()?;
-    ground.finish()?;
-    Ok(told)
-}
-
-/// The filesystem is unmounted while files of it are mapped, so that it ends with the last of them;
-/// and mounted again, be that while it still ends, or ended.
-fn unmount(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let mut race = Race::default();
-    passing_files(&mut race, &ground)?;
-    let (node, dir) = (ground.namespace.node()?, ground.mount.dir().to_owned());
-    let kind = place.kind;
-    race.add("unmounts", move |random| {
-        detach(&dir)?;
-        thread::sleep(Duration::from_millis(random.below(4) as u64));
-        // It stays mounted: who has created it unmounts it.
-        std::mem::forget(DaxMount::mount(kind, &node, &dir)?);
-        thread::sleep(Duration::from_millis(20));
-        Ok(())
-    });
-    let told = race.run()?;
-    ground.finish()?;
-    Ok(told)
-}
-
-fn detach(dir: &Path) -> Result<()> {
-    umount2(dir, MntFlags::MNT_DETACH).context("umount -l")
 }
 
 /// One file is cloned to another all the time, which is stored to as well.

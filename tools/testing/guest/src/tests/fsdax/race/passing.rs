@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files that nobody has open for long, against their inodes' end: by reclaim, or
+//! with their filesystem.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use nix::mount::{umount2, MntFlags};
+
+use super::super::{large, Ground, Place};
+use super::Race;
+use crate::data;
+use crate::filesystem::DaxMount;
+use crate::mapping::PAGE;
+
+/// Files that come and go, each with bytes that its name tells, but for its first ones: each lane
+/// has one of them for itself.
+fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
+    const FILES: usize = 24;
+    const SIZE: usize = 5 * PAGE;
+    const LANES: usize = 2;
+    let name = |n: usize| format!("file-{n}");
+    for n in 0..FILES {
+        let mut bytes = data::bytes(n as u64, SIZE);
+        bytes[..LANES].fill(0);
+        drop(ground.written(&name(n), &bytes)?);
+    }
+    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(|n| ground.path(&name(n))).collect());
+    for lane in 0..LANES {
+        let paths = paths.clone();
+        let mut last = [0u8; FILES];
+        race.add("opens", move |random| {
+            let n = random.below(FILES);
+            let file = match File::options().read(true).write(true).open(&paths[n]) {
+                // Not mounted at the moment.
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                file => file.with_context(|| paths[n].display().to_string())?,
+            };
+            let map = large(&file, SIZE)?;
+            drop(file);
+            map.require(LANES, &data::bytes(n as u64, SIZE)[LANES..], "a file")?;
+            ensure!(
+                map.peek(lane) == last[n],
+                "a file has {} where {} was stored",
+                map.peek(lane),
+                last[n]
+            );
+            last[n] = random.below(256) as u8;
+            map.poke(lane, last[n]);
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+pub fn reclaim(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let mut race = Race::default();
+    passing_files(&mut race, &ground)?;
+    race.add("reclaims", move |_| {
+        fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")?;
+        thread::sleep(Duration::from_millis(3));
+        Ok(())
+    });
+    let told = race.run()?;
+    ground.finish()?;
+    Ok(told)
+}
+
+/// The filesystem is unmounted while files of it are mapped, so that it ends with the last of them;
+/// and mounted again, be that while it still ends, or ended.
+pub fn unmount(place: &Place) -> Result<String> {
+    let ground = Ground::create(place)?;
+    let mut race = Race::default();
+    passing_files(&mut race, &ground)?;
+    let (node, dir) = (ground.namespace.node()?, ground.mount.dir().to_owned());
+    let kind = place.kind;
+    race.add("unmounts", move |random| {
+        detach(&dir)?;
+        thread::sleep(Duration::from_millis(random.below(4) as u64));
+        // It stays mounted: who has created it unmounts it.
+        std::mem::forget(DaxMount::mount(kind, &node, &dir)?);
+        thread::sleep(Duration::from_millis(20));
+        Ok(())
+    });
+    let told = race.run()?;
+    ground.finish()?;
+    Ok(told)
+}
+
+fn detach(dir: &Path) -> Result<()> {
+    umount2(dir, MntFlags::MNT_DETACH).context("umount -l")
+}
