@@ -208,7 +208,7 @@ impl Check<'_> {
         if self.variant().is_debug() {
             return Ok(());
         }
-        let mut options = self.options(TIMEOUT)?;
+        let mut options = self.options(GUEST_TESTS)?;
         options.extra_cmdline.push(FOUR_LEVELS.into());
         let verb = format!("run --filter '{WALKS}'");
         self.guest_test("four levels", options, &verb, tally)
