@@ -267,7 +267,7 @@ fn without_memory(place: &Place) -> Result<String> {
     books.require("no-zero-page", &hole, || {
         map.peek(0);
     })?;
-    drop(failing);
+    drop((failing, map));
     let file = ground.written("data", &data::bytes(4, LEN))?;
     let map = large(&file, LEN)?;
     let mut failed = Ok(());
