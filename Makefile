@@ -13,7 +13,7 @@ VERBS := run check crash abi bench conform guest shell build lint doc
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
-	     ROWS QUICK GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
+	     JOBS ROWS QUICK GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
 override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
@@ -79,6 +79,7 @@ help:
 #:   ALL=1        of check: all tests in full, also on a debug kernel, which runs some of
 #:            each kind else; many hours there (TIMEOUT= them). QUICK=1: KUnit and a
 #:            test of each kind only
+#:   JOBS=2       of check: so many guests at a time; what CPUs and memory allow if not given
 #:   ROWS=regex   bench only the rows whose names match; GUP=1 those of GUP
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; check see ALL

@@ -4,14 +4,15 @@
 //!
 //! On the host: formatting, lints, documentation, the harness's own tests, and
 //! whether what was built could panic.
-//! Then the kernel is booted. The first boot runs KUnit: what is built in runs
+//! Then the kernel is booted. One boot runs KUnit: what is built in runs
 //! before the init, the suites in modules when they are loaded. Two have the
-//! same NVDIMMs: the second of them must find what the first wrote. So have the
-//! next, each of which but the last is killed while it writes. The last boot
-//! runs the guest tests, which include the suites of others. Each boot must also
-//! end without a report of the kernel, and on a debug kernel without a leak.
+//! same NVDIMMs: the second of them must find what the first wrote. So have
+//! some more, each of which but the last is killed while it writes. The guest
+//! tests, which include the suites of others, have a boot of their own, or share
+//! several when the host can run guests side by side. Each boot must also end
+//! without a report of the kernel, and on a debug kernel without a leak.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -24,6 +25,8 @@ use crate::guest_lines::GuestLines;
 use crate::job::Modules;
 use crate::kbuild::Built;
 use crate::ktap::{self, TestResult, Verdict};
+use crate::kvm;
+use crate::lanes::{self, Boot};
 use crate::leaks::Leaks;
 use crate::lint;
 use crate::options::{GuestOptions, TIMEOUT};
@@ -32,7 +35,7 @@ use crate::panics;
 use crate::paths::Paths;
 use crate::program;
 use crate::progress::seconds;
-use crate::qemu::FOUR_LEVELS;
+use crate::qemu::{Machine, FOUR_LEVELS};
 use crate::run::slow;
 use crate::tally::{judge, Tally};
 use crate::variant::Variant;
@@ -68,26 +71,8 @@ pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     if !args.quick {
         no_panics(paths, &built, &mut tally)?;
     }
-    let check = Check {
-        paths,
-        args: &args.guest,
-        built: &built,
-        image: &image,
-    };
-    check.kunit(&mut tally)?;
-    if !args.quick {
-        check.reboot(&mut tally)?;
-        crash::run(&check, &Failures::few(check.variant()), &mut tally)?;
-        check.four_levels(&mut tally)?;
-    }
-    let mut verb = String::from("run");
-    if args.all {
-        verb.push_str(" --all");
-    }
-    if args.quick {
-        verb.push_str(&format!(" --filter '{QUICK}'"));
-    }
-    check.guest_tests(&verb, &mut tally)?;
+    let check = Check::new(paths, &args.guest, &built, &image)?;
+    check.boots(args, &mut tally)?;
     println!("{}", tally.summary());
     Ok(i32::from(tally.failed > 0))
 }
@@ -152,9 +137,65 @@ pub struct Check<'a> {
     pub args: &'a GuestArgs,
     pub built: &'a Built,
     pub image: &'a Path,
+    /// What runs in the guest, built once, so that all boots run the same.
+    programs: Vec<PathBuf>,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    pub fn new(
+        paths: &'a Paths,
+        args: &'a GuestArgs,
+        built: &'a Built,
+        image: &'a Path,
+    ) -> Result<Check<'a>> {
+        Ok(Check {
+            paths,
+            args,
+            built,
+            image,
+            programs: vec![program::build(paths)?, program::build_daxstat(paths)?],
+        })
+    }
+
+    /// Every boot, side by side where the host can do that.
+    fn boots(&self, args: &CheckArgs, tally: &mut Tally) -> Result<()> {
+        let lanes = match args.jobs {
+            Some(jobs) => jobs as usize,
+            None => lanes::available(Machine::memory_mib(self.args.mem)),
+        };
+        // The tests are dealt out in more shares than there are lanes: what is left
+        // over at the end is shorter.
+        let shares = if lanes > 1 { lanes + 1 } else { 1 };
+        let mut boots: Vec<Boot<'_>> = vec![Box::new(|t| self.kunit(t))];
+        if !args.quick {
+            boots.push(Box::new(|t| self.reboot(t)));
+            boots.push(Box::new(|t| {
+                crash::run(self, &Failures::few(self.variant()), t)
+            }));
+            boots.push(Box::new(|t| self.four_levels(t)));
+        }
+        let mut verb = String::from("run");
+        if args.all {
+            verb.push_str(" --all");
+        }
+        if args.quick {
+            verb.push_str(&format!(" --filter '{QUICK}'"));
+        }
+        let tests = (1..=shares).map(|share| -> Boot<'_> {
+            let verb = format!("{verb} --share {share}/{shares}");
+            Box::new(move |t| self.guest_tests(share, &verb, t))
+        });
+        // The long ones before the short ones, but for KUnit, which says most about
+        // a kernel that is wholly wrong.
+        boots.splice(1..1, tests);
+        if lanes > 1 {
+            eprintln!("{lanes} guests at a time (JOBS=1 for one)");
+            // Now, and not in all lanes at once.
+            kvm::choose(self.paths, self.built, self.image, self.args.icount)?;
+        }
+        lanes::run(lanes, boots, tally)
+    }
+
     pub fn variant(&self) -> Variant {
         self.built.variant
     }
@@ -196,9 +237,9 @@ impl Check<'_> {
     }
 
     /// Boots with all persistent memory and runs the guest tests.
-    fn guest_tests(&self, verb: &str, tally: &mut Tally) -> Result<()> {
+    fn guest_tests(&self, share: usize, verb: &str, tally: &mut Tally) -> Result<()> {
         let options = self.options(GUEST_TESTS)?;
-        self.guest_test("guest", options, verb, tally)
+        self.guest_test(&format!("guest {share}"), options, verb, tally)
     }
 
     /// Boots with page tables of four levels, as most machines have them. A debug
@@ -233,7 +274,7 @@ impl Check<'_> {
         verb: &str,
         tally: &mut Tally,
     ) -> Result<()> {
-        let command = self.command(&mut options, verb)?;
+        let command = self.command(&mut options, verb);
         let mut lines = GuestLines::new(self.variant());
         let outcome = guest::run_with(
             self.paths,
@@ -249,14 +290,13 @@ impl Check<'_> {
     }
 
     /// The command that does `verb` in the guest, with the programs that it takes.
-    pub fn command(&self, options: &mut GuestOptions, verb: &str) -> Result<String> {
-        options.copy.push(program::build(self.paths)?);
-        options.copy.push(program::build_daxstat(self.paths)?);
+    pub fn command(&self, options: &mut GuestOptions, verb: &str) -> String {
+        options.copy.extend_from_slice(&self.programs);
         let language = match self.variant() {
             Variant::Rust | Variant::Debug => "rust",
             Variant::C | Variant::Cdebug => "c",
         };
-        Ok(format!("./{} {verb} --expect {language}", program::NAME))
+        format!("./{} {verb} --expect {language}", program::NAME)
     }
 
     /// What must hold of every boot.

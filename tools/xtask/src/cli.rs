@@ -27,6 +27,7 @@ pub const VARIABLES: &[&str] = &[
     "ALLOW_SPLAT",
     "ICOUNT",
     "ALL",
+    "JOBS",
     "ROWS",
     "QUICK",
     "GUP",
@@ -137,6 +138,9 @@ pub struct CheckArgs {
     /// Only KUnit and a test of each kind, and nothing on the host.
     #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
+    /// Guests at a time; as many as there are CPUs and memory for, unless given.
+    #[arg(long, env = "JOBS", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub jobs: Option<u32>,
 }
 
 /// How often the power fails.

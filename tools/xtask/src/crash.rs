@@ -54,12 +54,7 @@ impl Failures {
 /// `make crash`; the exit status.
 pub fn verb(paths: &Paths, args: &CrashArgs) -> Result<i32> {
     let (built, image) = guest::prepare(paths, args.guest.variant)?;
-    let check = Check {
-        paths,
-        args: &args.guest,
-        built: &built,
-        image: &image,
-    };
+    let check = Check::new(paths, &args.guest, &built, &image)?;
     let failures = Failures {
         count: args.failures,
         seed: args.seed,
@@ -90,7 +85,7 @@ pub fn run(check: &Check<'_>, failures: &Failures, tally: &mut Tally) -> Result<
         if last {
             verb.push_str(" --last");
         }
-        let command = check.command(&mut options, &verb)?;
+        let command = check.command(&mut options, &verb);
         let mut lanes = Lanes::default();
         let mut lines = GuestLines::new(check.variant());
         let failed = tally.failed;

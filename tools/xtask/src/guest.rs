@@ -57,6 +57,11 @@ static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     stop
 });
 
+/// Whether the user has had enough.
+pub fn is_interrupted() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 /// The kernel and the image: what every boot needs first.
 pub fn prepare(paths: &Paths, variant: Variant) -> Result<(Built, PathBuf)> {
     rootfs::require_root(paths)?;
@@ -315,7 +320,7 @@ impl Running {
             if !open {
                 break None;
             }
-            if STOP.load(Ordering::Relaxed) {
+            if is_interrupted() {
                 break Some(End::Interrupted);
             }
             if !alarmed && self.console.scanner.unannounced().next().is_some() {
@@ -354,7 +359,7 @@ impl Running {
             if self.lines.iter().any(|l| l.contains(text)) {
                 return Ok(true);
             }
-            if STOP.load(Ordering::Relaxed) {
+            if is_interrupted() {
                 bail!("interrupted");
             }
             if gone || Instant::now() >= deadline {

@@ -2,6 +2,8 @@
 
 //! What the guest tests print, read while they print it.
 
+use std::io::{self, Write};
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -73,11 +75,7 @@ impl GuestLines {
                 Ok(result) => {
                     let result = judge(self.variant, result);
                     if result.verdict == Verdict::Fail {
-                        let skip = self.said.len().saturating_sub(SHOWN);
-                        self.said
-                            .iter()
-                            .skip(skip)
-                            .for_each(|l| println!("     | {l}"));
+                        self.show();
                     }
                     tally.add("guest", &result);
                 }
@@ -89,14 +87,20 @@ impl GuestLines {
         }
     }
 
+    /// The last of what was said, in one piece, whatever other guests say meanwhile.
+    fn show(&self) {
+        let skip = self.said.len().saturating_sub(SHOWN);
+        let mut out = io::stdout().lock();
+        for line in self.said.iter().skip(skip) {
+            // Without a reader there is nobody to tell.
+            let _ = writeln!(out, "     | {line}");
+        }
+    }
+
     /// The output ended; without its last line the run was cut off.
     pub fn finish(self, tally: &mut Tally) {
         if !self.closed {
-            let skip = self.said.len().saturating_sub(SHOWN);
-            self.said
-                .iter()
-                .skip(skip)
-                .for_each(|l| println!("     | {l}"));
+            self.show();
             let why = "the guest tests ended before their last line";
             tally.say("guest", "(all)", Verdict::Fail, why);
         }

@@ -38,6 +38,7 @@ mod kconfig;
 mod ktap;
 mod kvm;
 mod label;
+mod lanes;
 mod leaks;
 mod lint;
 mod lock;

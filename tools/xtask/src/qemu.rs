@@ -34,6 +34,9 @@ const GIB: u64 = 1024;
 /// and the half gigabyte for test_hmm.
 const SET_ASIDE_MIB: u64 = 4 * GIB + GIB / 2;
 
+/// What QEMU needs for itself, most of it for translated code.
+const QEMU_MIB: u64 = GIB;
+
 /// RAM below the hole under 4 GiB; q35 puts the rest above.
 const LOW_MIB: u64 = 2 * GIB;
 
@@ -45,6 +48,9 @@ const NVME_MIB: u64 = 3 * GIB;
 
 /// Size of the memory behind virtio-pmem.
 const VIRTIO_PMEM_MIB: u64 = GIB / 2;
+
+/// Keeps the kernel from using page tables of five levels, which QEMU's CPU offers.
+pub const FOUR_LEVELS: &str = "no5lvl";
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,9 +98,6 @@ pub struct Machine {
     pub extra_arguments: Vec<OsString>,
 }
 
-/// Keeps the kernel from using page tables of five levels, which QEMU's CPU offers.
-pub const FOUR_LEVELS: &str = "no5lvl";
-
 impl Machine {
     pub fn console(&self) -> PathBuf {
         self.dir.join("console.log")
@@ -132,6 +135,11 @@ impl Machine {
     /// that the next DIMM is aligned as this one is.
     fn dimm_mib(&self) -> u64 {
         self.pmem_mib + (label::AREA >> 20)
+    }
+
+    /// What the guest can make its QEMU take of the host's memory: all but the files.
+    pub fn memory_mib(mem_mib: u64) -> u64 {
+        mem_mib + SET_ASIDE_MIB + QEMU_MIB
     }
 
     /// Refuses sizes that no guest could boot with.

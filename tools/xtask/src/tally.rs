@@ -2,6 +2,8 @@
 
 //! The results of `make check`: one line per test, and the count of them.
 
+use std::ops::AddAssign;
+
 use crate::ktap::{TestResult, Verdict};
 use crate::variant::Variant;
 
@@ -56,6 +58,14 @@ impl Tally {
             skipped,
         } = self;
         format!("{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 

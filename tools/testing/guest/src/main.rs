@@ -20,6 +20,7 @@ mod ndctl;
 mod page_tables;
 mod process;
 mod runner;
+mod share;
 mod skip;
 mod suites;
 mod system;
@@ -36,6 +37,7 @@ use clap::{Parser, Subcommand};
 use regex::Regex;
 
 use crate::live::Language;
+use crate::share::Share;
 use crate::tests::fsdax::crash;
 use crate::tests::reboot::Boot;
 
@@ -87,6 +89,9 @@ enum Verb {
         /// Only tests whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
+        /// Only one of several shares of them: 2/3 is the second of three.
+        #[arg(long, default_value = "1/1")]
+        share: Share,
         /// On a debug kernel, too, run all and not one of each kind; and what repeats or
         /// samples does it in full.
         #[arg(long)]
@@ -180,6 +185,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
         Verb::Run {
             expect,
             filter,
+            share,
             all,
             ..
         } => {
@@ -187,7 +193,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
             print!("{}", live.text());
             match refuse(&live, expect) {
                 Some(code) => Ok(code),
-                None => Ok(status(runner::run(&filter, all)?)),
+                None => Ok(status(runner::run(&filter, share, all)?)),
             }
         }
         Verb::Reboot { expect, boot } => match refuse(&live::ask()?, expect) {

@@ -7,7 +7,7 @@
 //! left, brings the namespaces back to what they were, and looks at the
 //! kernel's taint flags to tell which test made the kernel complain.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use regex::Regex;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Cmd;
 use crate::filesystem::unmount_devices;
 use crate::ndctl::{self, Info};
+use crate::share::Share;
 use crate::skip::Skip;
 use crate::system;
 use crate::tests::{self, Test};
@@ -27,6 +28,14 @@ const ALL: &str = "GUEST_TEST_ALL";
 /// does it in full.
 pub fn thorough() -> bool {
     std::env::var_os(ALL).is_some()
+}
+
+/// How long threads race: a minute if the caller asked for all, else so long.
+pub fn race_time(short: Duration) -> Duration {
+    match thorough() {
+        true => Duration::from_secs(60),
+        false => short,
+    }
 }
 
 /// Begins the last line of a test's own process.
@@ -61,24 +70,29 @@ pub fn list(filter: &Regex) {
     }
 }
 
-/// Runs what matches; true when nothing failed.
-pub fn run(filter: &Regex, all: bool) -> Result<bool> {
+/// Runs what matches and is in this share; true when nothing failed.
+pub fn run(filter: &Regex, share: Share, all: bool) -> Result<bool> {
     system::load_modules()?;
-    let chosen: Vec<Test> = tests::all()
+    let matching = tests::all()
         .into_iter()
-        .filter(|t| filter.is_match(&t.name))
-        .collect();
-    if chosen.is_empty() {
+        .filter(|t| filter.is_match(&t.name));
+    let slow = system::is_slow()?;
+    let left_out = |test: &Test| slow && !all && !test.is_essential();
+    let (rest, work): (Vec<Test>, Vec<Test>) = matching.partition(left_out);
+    if rest.is_empty() && work.is_empty() {
         bail!("no test matches {filter}; `guest-test run --list` shows them");
     }
-    let slow = system::is_slow()?;
+    // Those that do nothing are dealt out by themselves, so that each share has
+    // as much to do.
+    let mut chosen = share.of(rest);
+    chosen.extend(share.of(work));
     let before = ndctl::namespaces("")?;
     if all {
         // For the tests' own processes.
         std::env::set_var(ALL, "1");
     }
     each(&chosen, |test| {
-        if slow && !all && !test.is_essential() {
+        if left_out(test) {
             return Verdict {
                 status: Status::Skip,
                 why: "a debug kernel runs one of each kind; --all runs this too".into(),
