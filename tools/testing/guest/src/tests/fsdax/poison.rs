@@ -123,12 +123,17 @@ fn make_bad(map: &Mapping) -> Result<()> {
         .context("MADV_HWPOISON")
 }
 
+/// In huge pages, or in small ones.
+fn sized(file: &File, wide: bool) -> Result<Mapping> {
+    match wide {
+        true => large(file, LEN),
+        false => small(file, LEN),
+    }
+}
+
 /// Stores everywhere, so that every page is mapped and writable.
 fn mapped(file: &File, wide: bool, bytes: &[u8]) -> Result<Mapping> {
-    let map = match wide {
-        true => large(file, LEN)?,
-        false => small(file, LEN)?,
-    };
+    let map = sized(file, wide)?;
     map.write(0, bytes);
     Ok(map)
 }
@@ -198,10 +203,7 @@ fn witness(file: &File, bytes: &[u8], wide: bool, (ready, told): (&Gate, &Gate))
     ask_early()?;
     // At an address of its own.
     let _apart = Mapping::anonymous(3 * HUGE)?;
-    let map = match wide {
-        true => large(file, LEN)?,
-        false => small(file, LEN)?,
-    };
+    let map = sized(file, wide)?;
     map.require(0, bytes, "the second process's view")?;
     ready.open()?;
     told.pass()?;
@@ -216,10 +218,7 @@ fn two(files: (&File, &File), bytes: &[u8], wide: (bool, bool)) -> Result<()> {
     ready.pass()?;
     let child = spawn(|| {
         listen()?;
-        let map = match wide.0 {
-            true => large(files.0, LEN)?,
-            false => small(files.0, LEN)?,
-        };
+        let map = sized(files.0, wide.0)?;
         map.require(0, bytes, "the first process's view")?;
         make_bad(&map)?;
         require_told(&map, libc::BUS_MCEERR_AR, lsb(wide.0))?;

@@ -133,10 +133,7 @@ impl Race {
 
     /// Lets them race, and tells how often each did its thing.
     fn run(self) -> Result<String> {
-        thread::sleep(match runner::thorough() {
-            true => Duration::from_secs(60),
-            false => Duration::from_millis(1500),
-        });
+        thread::sleep(runner::race_time(Duration::from_millis(1500)));
         self.stop.store(true, Ordering::Relaxed);
         let mut counts = BTreeMap::<&str, u64>::new();
         let mut result = Ok(());

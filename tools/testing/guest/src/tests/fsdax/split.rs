@@ -162,8 +162,17 @@ fn pin(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let (file, map) = dirty(&ground)?;
     punch_pages(&file, 0..1)?;
+    shrink_waits(&file, &map, 7 * PAGE)?;
+    drop((file, map));
+    ground.finish()?;
+    Ok(String::new())
+}
+
+/// Truncates the file to nothing while a pipe holds the page of it that is mapped at `at`: that
+/// must wait until the pipe is drained, and end then.
+pub fn shrink_waits(file: &File, map: &Mapping, at: usize) -> Result<()> {
     let (mut reader, writer) = pipe()?;
-    vmsplice(&map, 7 * PAGE, PAGE, &writer)?;
+    vmsplice(map, at, PAGE, &writer)?;
     let same = file.try_clone().context("dup")?;
     let shrink = Background::start(move || same.set_len(0).context("ftruncate"));
     let waited = shrink.must_wait("ftruncate");
@@ -172,8 +181,5 @@ fn pin(place: &Place) -> Result<String> {
         .read_exact(&mut [0; PAGE])
         .context("draining the pipe")?;
     waited?;
-    shrink.must_end("ftruncate")?;
-    drop((file, map));
-    ground.finish()?;
-    Ok(String::new())
+    shrink.must_end("ftruncate").map(drop)
 }

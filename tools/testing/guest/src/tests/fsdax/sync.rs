@@ -4,18 +4,17 @@
 //! on the device is clean, so that the next store is noticed.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{bail, ensure, Context, Result};
 
+use super::split::shrink_waits;
 use super::{large, per_place, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::data;
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::HUGE;
-use crate::process::{pipe, vmsplice};
-use crate::tests::truncate::Background;
 use crate::tests::Test;
 use crate::trace::FaultTrace;
 
@@ -189,16 +188,7 @@ fn many(place: &Place) -> Result<String> {
     );
     drop(trace);
 
-    let (mut reader, writer) = pipe()?;
-    vmsplice(&map, (PAGES - 7) * PAGE, PAGE, &writer)?;
-    let same = file.try_clone().context("dup")?;
-    let shrink = Background::start(move || same.set_len(0).context("ftruncate"));
-    let waited = shrink.must_wait("ftruncate");
-    reader
-        .read_exact(&mut [0; PAGE])
-        .context("draining the pipe")?;
-    waited?;
-    shrink.must_end("ftruncate")?;
+    shrink_waits(&file, &map, (PAGES - 7) * PAGE)?;
     drop((map, file));
     ground.finish()?;
     Ok(format!("{PAGES} entries"))

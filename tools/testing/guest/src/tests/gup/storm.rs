@@ -198,11 +198,7 @@ pub fn storm(
             .map(|seed| (seed, &stop))
             .map(|(seed, stop)| scope.spawn(move || take_all(ground, seed, stop)))
             .collect();
-        let end = Instant::now()
-            + match runner::thorough() {
-                true => Duration::from_secs(60),
-                false => patient(Duration::from_secs(2)),
-            };
+        let end = Instant::now() + runner::race_time(patient(Duration::from_secs(2)));
         let mut draw = Draw(0);
         let mut rounds = 0u64;
         let mut outcome = Ok(());
