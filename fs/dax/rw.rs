@@ -82,17 +82,35 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
         kernel::warn_once!("fs_dax: an extent without memory");
         return Err(EIO);
     }
-    let cow = write && map.is_shared();
-    if map.is_new() || cow {
-        let mapping = inode.mapping();
-        // Who has the hole mapped, or what was shared, would not see the data.
-        if cow {
-            invalidate::shared(mapping, first, end)?;
-        } else {
-            mapping.invalidate(page_of(first), page_of(end.wrapping_sub(1)));
-        }
+    let mapping = inode.mapping();
+    // Who has what was shared, or the hole, mapped would not see the data.
+    if write && map.is_shared() {
+        invalidate::shared(mapping, first, end)?;
+        return transfer_shared(extents, data, first, end);
     }
+    if map.is_new() {
+        mapping.invalidate(page_of(first), page_of(end.wrapping_sub(1)));
+    }
+    transfer_range::<false>(extents, data, first, end, write)
+}
 
+/// Writes to the copy of shared blocks.
+#[cold]
+#[inline(never)]
+fn transfer_shared(extents: &Extents<'_>, data: &mut IovIter, first: i64, end: i64) -> Result<u64> {
+    transfer_range::<true>(extents, data, first, end, true)
+}
+
+/// Copies what is in `first..end` of an extent; what is written to a copy of shared blocks (`COW`)
+/// with what is around it.
+#[inline]
+fn transfer_range<const COW: bool>(
+    extents: &Extents<'_>,
+    data: &mut IovIter,
+    first: i64,
+    end: i64,
+    write: bool,
+) -> Result<u64> {
     let reader = Reader::new();
     let mut position = first;
     let mut result = Ok(());
@@ -111,7 +129,7 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
         };
         let offset = offset_in_page(position);
         let len = wanted.min(direct.bytes().saturating_sub(offset));
-        if cow {
+        if COW {
             result = copy::around(&reader, position, len, PAGE_SIZE, extents.source(), direct);
             if result.is_err() {
                 break;
@@ -124,7 +142,7 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
                 break;
             }
         };
-        if cow && copied > 0 && copied < len {
+        if COW && copied > 0 && copied < len {
             // The program has no more memory there. The last block becomes the file's as a whole,
             // so it needs the rest of what the file had; or it has what was on the device before.
             result = rest_of_page(&reader, extents, position, copied, direct);
@@ -177,6 +195,7 @@ fn bytes(from: i64, to: i64) -> usize {
 }
 
 /// Access to `len` bytes from `position` on, or fewer; for a write to bad memory, to write over it.
+#[inline(always)]
 fn access<'r>(
     reader: &'r Reader,
     extents: &Extents<'_>,
