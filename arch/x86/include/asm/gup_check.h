@@ -3,16 +3,24 @@
 #define _ASM_X86_GUP_CHECK_H
 
 /*
- * For mm/gup.c of a kernel that has both walks: what the Rust walk took is
- * compared with what the C walk takes of the same addresses a moment later.
- * Interrupts are off, but other CPUs may change an entry in between, so only a
- * difference that stays is reported.
+ * For mm/gup.c of a kernel that has both walks: what the C walk takes is put
+ * again, and what the Rust walk takes of the same addresses a moment later is
+ * compared with it: the pages, and what holds their folios meanwhile.
+ * Interrupts are off, but other CPUs may change an entry or a count in between,
+ * so only a difference that stays is reported. Pages that were put are looked
+ * at: who frees a memmap has unmapped it before, and waits for this CPU there.
  */
 
 #include <asm/gup.h>
 
-#define GUP_CHECK_PAGES 32
 #define GUP_CHECK_TRIES 8
+
+/* What a walk took, in numbers. */
+struct gup_check {
+	int nr;
+	u64 pages;
+	u64 counts;
+};
 
 /* As if they had never been taken: the books of pins are for tests to compare. */
 static void gup_check_put(struct page **pages, int nr, unsigned int flags)
@@ -35,41 +43,79 @@ static void gup_check_put(struct page **pages, int nr, unsigned int flags)
 	gup_fast_unpin_user_pages(pages, nr);
 }
 
-/* The Rust walk may take device memory where the C walk leaves off. */
-static bool gup_check_same(struct page **rust, int nr_rust, struct page **c,
-			   int nr_c)
+/* What holds the folios of these pages: references, and pins of large ones. */
+static u64 gup_check_counts(struct page **pages, int nr)
 {
+	u64 sum = 0;
 	int i;
 
-	for (i = 0; i < nr_c; i++)
-		if (i == nr_rust || rust[i] != c[i])
-			return false;
-	return nr_rust == nr_c || is_zone_device_page(rust[nr_c]);
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		sum = sum * 31 + folio_ref_count(folio);
+		if (folio_test_large(folio))
+			sum = sum * 31 + atomic_read(&folio->_pincount);
+	}
+	return sum;
+}
+
+static struct gup_check gup_check_of(struct page **pages, int nr)
+{
+	struct gup_check check = {
+		.nr = nr,
+		.counts = gup_check_counts(pages, nr),
+	};
+	int i;
+
+	for (i = 0; i < nr; i++)
+		check.pages = check.pages * 31 + page_to_pfn(pages[i]);
+	return check;
+}
+
+/* The Rust walk may take device memory where the C walk leaves off. */
+static bool gup_check_same_pages(struct page **pages, int nr,
+				 const struct gup_check *c)
+{
+	if (nr < c->nr || gup_check_of(pages, c->nr).pages != c->pages)
+		return false;
+	return nr == c->nr || is_zone_device_page(pages[c->nr]);
 }
 
 /* Takes what gup_fast_walk() takes, and says whether the C walk agrees. */
 static int gup_fast_checked_walk(unsigned long start, unsigned long end,
 				 unsigned int flags, struct page **pages)
 {
-	struct page *c[GUP_CHECK_PAGES];
-	int nr_rust, nr_c, tries;
-	bool same;
+	bool pages_differ = true, counts_differ = true;
+	struct gup_check c;
+	int nr, tries;
+	u64 idle;
 
-	for (tries = 0;; tries++) {
-		nr_rust = gup_fast_walk(current->mm->pgd, start, end, flags, pages);
-		if (end - start > GUP_CHECK_PAGES * PAGE_SIZE)
-			return nr_rust;
-		nr_c = 0;
-		gup_fast_pgd_range(start, end, flags, c, &nr_c);
-		same = gup_check_same(pages, nr_rust, c, nr_c);
-		gup_check_put(c, nr_c, flags);
-		if (same || tries == GUP_CHECK_TRIES)
-			break;
-		gup_check_put(pages, nr_rust, flags);
+	for (tries = 0; tries < GUP_CHECK_TRIES; tries++) {
+		bool same, quiet;
+
+		nr = 0;
+		gup_fast_pgd_range(start, end, flags, pages, &nr);
+		c = gup_check_of(pages, nr);
+		gup_check_put(pages, nr, flags);
+		idle = gup_check_counts(pages, nr);
+
+		nr = gup_fast_walk(current->mm->pgd, start, end, flags, pages);
+		same = gup_check_same_pages(pages, nr, &c);
+		if (same && (nr > c.nr ||
+			     gup_check_counts(pages, nr) == c.counts))
+			return nr;
+		gup_check_put(pages, nr, flags);
+		/* Counts say nothing while others take the same folios. */
+		quiet = same && gup_check_counts(pages, nr) == idle;
+		pages_differ &= !same;
+		counts_differ &= quiet;
 	}
-	WARN_ONCE(!same, "gup: at %lx, flags %x, Rust takes %d pages and C %d\n",
-		  start, flags, nr_rust, nr_c);
-	return nr_rust;
+	nr = gup_fast_walk(current->mm->pgd, start, end, flags, pages);
+	WARN_ONCE(pages_differ, "gup: at %lx, flags %x, Rust takes %d pages and C %d\n",
+		  start, flags, nr, c.nr);
+	WARN_ONCE(counts_differ, "gup: at %lx, flags %x, Rust and C count %d pages differently\n",
+		  start, flags, nr);
+	return nr;
 }
 
 #endif
