@@ -46,6 +46,9 @@ const SCRATCH_MIB: u64 = 4 * GIB;
 /// Size of the disk behind the NVMe controller.
 const NVME_MIB: u64 = 3 * GIB;
 
+/// Size of the NVMe controller's own memory, which other devices can reach.
+const NVME_BUFFER_MIB: u64 = 64;
+
 /// Size of the memory behind virtio-pmem.
 const VIRTIO_PMEM_MIB: u64 = GIB / 2;
 
@@ -274,7 +277,9 @@ impl Machine {
             &self.nvme(),
             ",if=none,id=nvme,format=raw,cache=writeback,discard=unmap",
         )?;
-        a.words(&["-device", "nvme,drive=nvme,serial=rust-dax"]);
+        let buffer = format!("cmb_size_mb={NVME_BUFFER_MIB}");
+        let nvme = format!("nvme,drive=nvme,serial=rust-dax,{buffer}");
+        a.words(&["-device", &nvme]);
         if let Some(suites) = &self.suites {
             a.words(&["-drive"]).option(
                 "file=",

@@ -196,11 +196,10 @@ pub fn vmsplice(map: &Mapping, at: usize, len: usize, pipe: &File) -> Result<()>
     // SAFETY: the vector describes a part of `map`, and the pages behind it
     // are referenced by the kernel itself.
     let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
-    ensure!(
-        n == len as isize,
-        "vmsplice of {len} bytes gave {n}: {}",
-        io::Error::last_os_error()
-    );
+    if n < 0 {
+        return Err(io::Error::last_os_error()).context("vmsplice");
+    }
+    ensure!(n == len as isize, "vmsplice of {len} bytes gave {n}");
     Ok(())
 }
 

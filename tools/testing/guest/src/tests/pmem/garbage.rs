@@ -12,8 +12,8 @@ use anyhow::{bail, ensure, Context, Result};
 use super::{Made, SIZE};
 use crate::command::Cmd;
 use crate::data::{self, Random};
-use crate::mapping::open_rw;
-use crate::ndctl::{namespace, regions, Bus};
+use crate::mapping::{open_rw, Mapping};
+use crate::ndctl::{namespace, regions, Bus, Info};
 use crate::system;
 use crate::tests::Test;
 
@@ -37,14 +37,16 @@ const FIELDS: &[(usize, usize)] = &[
 const CHECKSUM: usize = 4088;
 
 pub fn tests() -> Vec<Test> {
+    const MEANING: &str =
+        "an info block with rubbish in it makes the kernel complain or hang, or gives a device that is larger than \
+         its namespace, instead of being refused";
     vec![
-        Test::new(
-            "pmem::garbage::info-block",
-            300,
-            "an info block with rubbish in it makes the kernel complain or hang, or gives a disk that is \
-             larger than its namespace, instead of being refused",
-            info_block,
-        ),
+        Test::new("pmem::garbage::info-block", 300, MEANING, || {
+            info_block("fsdax", b"NVDIMM_PFN_INFO\0")
+        }),
+        Test::new("pmem::garbage::info-block-devdax", 300, MEANING, || {
+            info_block("devdax", b"NVDIMM_DAX_INFO\0")
+        }),
         Test::new(
             "pmem::garbage::labels",
             180,
@@ -103,9 +105,10 @@ fn raw<T>(dev: &str, work: impl FnOnce(&fs::File) -> Result<T>) -> Result<T> {
     result
 }
 
-fn info_block() -> Result<String> {
+/// Of a namespace in this mode, whose info block begins with this signature.
+fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
     let rounds = if system::is_slow()? { 8 } else { 24 };
-    let made = Made::new("-m fsdax -M dev")?;
+    let made = Made::new(&format!("-m {mode} -M dev"))?;
     let dev = made.info.dev.clone();
     Cmd::new("ndctl disable-namespace").arg(&dev).ok()?;
     let mut good = vec![0; LEN];
@@ -113,11 +116,11 @@ fn info_block() -> Result<String> {
     let mut sealed = good.clone();
     seal(&mut sealed);
     ensure!(
-        sealed == good && good.starts_with(b"NVDIMM_PFN_INFO\0"),
+        sealed == good && good.starts_with(signature),
         "there is no info block, or its checksum is another"
     );
     let mut random = Random::new(0);
-    let (mut refused, mut taken) = (0, 0);
+    let mut refused = 0;
     for round in 0..rounds {
         let mut block = good.clone();
         let mut changed = Vec::new();
@@ -136,18 +139,15 @@ fn info_block() -> Result<String> {
             .limit_secs(60)
             .run()?;
         let info = namespace(&dev)?.context("the namespace is gone")?;
-        match info.blockdev.as_deref().filter(|_| info.enabled()) {
-            Some(disk) => {
-                let sectors = system::read_u64(Path::new("/sys/block").join(disk).join("size"))?;
-                ensure!(
-                    sectors.checked_mul(512).is_some_and(|size| size <= SIZE),
-                    "round {round}, {changed:x?}: a disk of {sectors} sectors in {SIZE} bytes"
-                );
-                ends(disk, sectors).with_context(|| format!("round {round}, {changed:x?}"))?;
-                taken += 1;
+        let looked = match offered(&info) {
+            Some(Offered::Disk(disk)) => look_at_disk(disk),
+            Some(Offered::Dax(device)) => look_at_dax(device),
+            None => {
+                refused += 1;
+                Ok(())
             }
-            None => refused += 1,
-        }
+        };
+        looked.with_context(|| format!("round {round}, {changed:x?}"))?;
         if enabled.status.success() || info.enabled() {
             Cmd::new("ndctl disable-namespace").arg(&dev).ok()?;
         }
@@ -156,15 +156,37 @@ fn info_block() -> Result<String> {
     Cmd::new("ndctl enable-namespace").arg(&dev).ok()?;
     let info = namespace(&dev)?.context("the namespace is gone")?;
     ensure!(
-        info.mode == "fsdax" && info.uuid == made.info.uuid,
+        info.mode == mode && info.uuid == made.info.uuid,
         "the old info block does not work any more: {info:?}"
     );
     ensure!(refused > 0, "all {rounds} info blocks were taken");
-    Ok(format!("{refused} refused, {taken} taken"))
+    Ok(format!("{refused} refused, {} taken", rounds - refused))
 }
 
-/// The first and the last sector can be read.
-fn ends(disk: &str, sectors: u64) -> Result<()> {
+/// What a namespace that was enabled gives to programs.
+enum Offered<'a> {
+    Disk(&'a str),
+    Dax(&'a str),
+}
+
+fn offered(info: &Info) -> Option<Offered<'_>> {
+    if !info.enabled() {
+        return None;
+    }
+    let device = info.daxregion.as_ref().and_then(|r| r.devices.first());
+    match device {
+        Some(device) => Some(Offered::Dax(&device.chardev)),
+        None => info.blockdev.as_deref().map(Offered::Disk),
+    }
+}
+
+/// It is no larger than its namespace, and its first and last sector can be read.
+fn look_at_disk(disk: &str) -> Result<()> {
+    let sectors = system::read_u64(Path::new("/sys/block").join(disk).join("size"))?;
+    ensure!(
+        sectors.checked_mul(512).is_some_and(|size| size <= SIZE),
+        "a disk of {sectors} sectors in {SIZE} bytes"
+    );
     let node = Path::new("/dev").join(disk);
     system::wait_for_node(&node)?;
     let disk = open_rw(&node, false)?;
@@ -172,6 +194,30 @@ fn ends(disk: &str, sectors: u64) -> Result<()> {
     for at in [0, sectors.saturating_sub(1) * 512] {
         disk.read_exact_at(&mut sector, at)
             .with_context(|| format!("the sector at {at}"))?;
+    }
+    Ok(())
+}
+
+/// It is no larger than its namespace, and its first and last page can be mapped and read.
+fn look_at_dax(device: &str) -> Result<()> {
+    let folder = Path::new("/sys/bus/dax/devices").join(device);
+    let (size, align) = (
+        system::read_u64(folder.join("size"))?,
+        system::read_u64(folder.join("align"))?,
+    );
+    ensure!(
+        size <= SIZE,
+        "a dax device of {size} bytes in {SIZE}, aligned to {align}"
+    );
+    let node = Path::new("/dev").join(device);
+    system::wait_for_node(&node)?;
+    let file = open_rw(&node, false)?;
+    let page = usize::try_from(align)?;
+    for at in [0, size.saturating_sub(align)] {
+        let map = Mapping::shared(&file, at, page, page)
+            .with_context(|| format!("mapping {align} bytes at {at} of {size}"))?;
+        map.peek(0);
+        map.peek(page - 1);
     }
     Ok(())
 }

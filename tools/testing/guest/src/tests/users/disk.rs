@@ -60,7 +60,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The disk behind QEMU's NVMe controller.
-fn nvme() -> Result<&'static Path> {
+pub fn nvme() -> Result<&'static Path> {
     let node = Path::new("/dev/nvme0n1");
     Cmd::new("modprobe nvme").ok()?;
     if wait_for_node(node).is_err() {

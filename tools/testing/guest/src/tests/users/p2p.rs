@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of a PCI device, which its driver gives to `memremap_pages()` for
+//! peers: the buffer of QEMU's NVMe controller. A program maps it, and a disk
+//! takes it for direct I/O if it can reach it, and else must not get it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::disk::nvme;
+use crate::data;
+use crate::mapping::{open_rw, pread_all, pread_once, pwrite_all, Mapping, PAGE};
+use crate::process::{pipe, vmsplice};
+use crate::skip::Skip;
+use crate::system::read_u64;
+use crate::tests::direct_io::scratch;
+use crate::tests::Test;
+use crate::vmstat::{require_unpinned, settled};
+
+/// A processor reaches the buffer by a word at a time, and slowly.
+const LEN: usize = 16 * PAGE;
+/// Where on the disks this test writes.
+const DISK_AT: u64 = 2 << 30;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "users::p2pdma",
+        60,
+        "direct I/O of the NVMe disk from and to its controller's own buffer moves wrong bytes, loses a pin or the \
+         memory, or a disk or a pipe that cannot reach that buffer gets its pages (not EREMOTEIO)",
+        p2pdma,
+    )]
+}
+
+/// What the driver has published for peers: a folder of files in sysfs.
+fn published() -> Result<PathBuf> {
+    let folder = Path::new("/sys/class/nvme/nvme0/device/p2pmem");
+    if !folder.exists() {
+        let why =
+            "the NVMe controller has no buffer for peers (QEMU's cmb_size_mb, CONFIG_PCI_P2PDMA)";
+        return Err(Skip(why.into()).into());
+    }
+    ensure!(
+        read_u64(folder.join("published"))? == 1,
+        "the NVMe driver has memory for peers and does not publish it"
+    );
+    Ok(folder.to_owned())
+}
+
+fn p2pdma() -> Result<String> {
+    let disk = open_rw(nvme()?, true)?;
+    let folder = published()?;
+    let available = || read_u64(folder.join("available"));
+    let (idle, before) = (available()?, settled()?);
+
+    let map = Mapping::shared(&open_rw(&folder.join("allocate"), false)?, 0, LEN, PAGE)
+        .context("mapping memory of the controller")?;
+    let taken = idle - available()?;
+    ensure!(
+        taken == LEN as u64,
+        "{LEN} bytes were mapped, {taken} taken"
+    );
+    both_ways(&disk, &map)?;
+    let pinned =
+        require_unpinned("direct I/O of a PCI device's memory")?.acquired - before.acquired;
+    ensure!(pinned > 0, "direct I/O pinned no page of the controller");
+    refused(&map)?;
+    require_unpinned("what was refused")?;
+    drop(map);
+
+    let left = available()?;
+    ensure!(left == idle, "of {idle} bytes {left} came back");
+    Ok(format!("{pinned} pins, all given back"))
+}
+
+/// Between the disk and its own controller's memory.
+fn both_ways(disk: &File, map: &Mapping) -> Result<()> {
+    let plain = Mapping::anonymous(LEN)?;
+    for (seed, chunk) in [(1, PAGE), (2, 5 * PAGE), (3, LEN)] {
+        let bytes = data::bytes(seed, LEN);
+        plain.write(0, &bytes);
+        pwrite_all(disk, &plain, 0, LEN, DISK_AT, LEN).context("preparing the disk")?;
+        pread_all(disk, map, 0, LEN, DISK_AT, chunk).context("disk to its controller")?;
+        map.require(0, &bytes, "what the disk put into its controller's memory")?;
+        let bytes = data::bytes(seed + 10, LEN);
+        map.write(0, &bytes);
+        pwrite_all(disk, map, 0, LEN, DISK_AT, chunk).context("controller to its disk")?;
+        pread_all(disk, &plain, 0, LEN, DISK_AT, LEN).context("reading the disk back")?;
+        plain.require(0, &bytes, "what the disk took from its controller's memory")?;
+    }
+    Ok(())
+}
+
+/// By who cannot tell this memory from the system's.
+fn refused(map: &Mapping) -> Result<()> {
+    let (_reader, writer) = pipe()?;
+    let other = scratch()?;
+    let tries = [
+        (
+            "another disk",
+            pread_once(&other, map, 0, PAGE, DISK_AT).err(),
+        ),
+        (
+            "a pipe",
+            vmsplice(map, 0, PAGE, &writer)
+                .err()
+                .and_then(|e| e.downcast().ok()),
+        ),
+    ];
+    for (who, error) in tries {
+        match error.map(|e| e.raw_os_error()) {
+            Some(Some(libc::EREMOTEIO)) => {}
+            got => bail!("{who} and memory of a PCI device: {got:?} and not EREMOTEIO"),
+        }
+    }
+    Ok(())
+}
