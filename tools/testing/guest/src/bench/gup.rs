@@ -48,13 +48,17 @@ pub fn plans() -> Vec<Plan> {
         ("devdax-4k", memory::DEVDAX_4K, false),
     ] {
         plans.push(plan(name, move |b| {
-            let target = target(b, &want)?;
+            let target = target(b.size, &want)?;
             let map = memory::dax(&target, b.size, huge)?;
             rows_of(b, name, &map)?;
             drop(map);
             target.finish()
         }));
     }
+    plans.extend([
+        sizes_plan("fsdax-2m", memory::FSDAX),
+        sizes_plan("devdax-2m", memory::DEVDAX_2M),
+    ]);
     plans
 }
 
@@ -65,8 +69,8 @@ fn plan(mapping: &'static str, run: impl Fn(&Bench) -> Result<()> + 'static) -> 
 }
 
 /// A namespace with room for the mapping and its struct pages.
-fn target(bench: &Bench, want: &Want) -> Result<Target> {
-    let len = bench.size as u64;
+fn target(len: usize, want: &Want) -> Result<Target> {
+    let len = len as u64;
     Target::sized(
         want,
         (2 * len).max(want.size()).next_multiple_of(128 * MIB),
@@ -77,7 +81,7 @@ fn target(bench: &Bench, want: &Want) -> Result<Target> {
 /// One file, first with 2 MiB entries, then, through a mapping that refuses
 /// them, with 4 KiB ones: the other way round they would be in the way.
 fn fsdax(bench: &Bench) -> Result<()> {
-    let target = target(bench, &memory::FSDAX)?;
+    let target = target(bench.size, &memory::FSDAX)?;
     for (name, huge) in [("fsdax-2m", true), ("fsdax-4k", false)] {
         let wanted = cases(name).any(|case| case.parts().iter().any(|part| bench.wants(part)));
         if wanted {
@@ -85,6 +89,45 @@ fn fsdax(bench: &Bench) -> Result<()> {
         }
     }
     target.finish()
+}
+
+/// How the cost of a page grows with the mapping.
+const SIZES: [(&str, usize); 3] = [("16m", 16 << 20), ("128m", 128 << 20), ("1g", 1 << 30)];
+
+fn sizes_plan(mapping: &'static str, want: Want) -> Plan {
+    let names = move |label: &str| {
+        ["get", "put"].map(|part| sized_case(mapping).name(&format!("size={label}/{part}")))
+    };
+    let row = |name| Row::new(name, UNIT, "all pages of a mapping of this size").slow();
+    let rows = SIZES.iter().flat_map(|(label, _)| names(label)).map(row);
+    Plan::new(rows.collect(), 2 * LIMIT_SECS, move |bench| {
+        let device = Device::open()?;
+        for (label, len) in SIZES {
+            let names = names(label);
+            if !names.iter().any(|name| bench.wants(name)) {
+                continue;
+            }
+            let target = target(len, &want)?;
+            let map = memory::dax(&target, len, true)?;
+            let [get, put, _] = measure(bench, &device, &sized_case(mapping), &map, len)?;
+            let pages = (len / PAGE) as u64;
+            for (name, spans) in names.iter().zip([get, put]) {
+                bench.report(name, pages, &spans)?;
+            }
+            drop(map);
+            target.finish()?;
+        }
+        Ok(())
+    })
+}
+
+fn sized_case(mapping: &'static str) -> Case {
+    Case {
+        mapping,
+        how: How::PinFast,
+        write: true,
+        batch: 512,
+    }
 }
 
 /// One way to take the pages of a mapping.
@@ -164,7 +207,7 @@ fn rows_of(bench: &Bench, mapping: &'static str, map: &Mapping) -> Result<()> {
         if !names.iter().any(|name| bench.wants(name)) {
             continue;
         }
-        match measure(bench, &device, &case, map) {
+        match measure(bench, &device, &case, map, bench.size) {
             Ok(spans) => {
                 let pages = (bench.size / PAGE) as u64;
                 for (name, spans) in names.iter().zip(spans) {
@@ -182,19 +225,25 @@ fn rows_of(bench: &Bench, mapping: &'static str, map: &Mapping) -> Result<()> {
 }
 
 /// The repeats of getting, of putting, and of the whole.
-fn measure(bench: &Bench, device: &Device, case: &Case, map: &Mapping) -> Result<[Vec<Span>; 3]> {
+fn measure(
+    bench: &Bench,
+    device: &Device,
+    case: &Case,
+    map: &Mapping,
+    len: usize,
+) -> Result<[Vec<Span>; 3]> {
     let mut spans: [Vec<Span>; 3] = Default::default();
     for repeat in 0..=bench.repeats() {
         let (cycle, whole) = bench
             .clock
-            .time(|| device.timed_cycle(case.how, map, (0, bench.size), case.batch, case.write));
+            .time(|| device.timed_cycle(case.how, map, (0, len), case.batch, case.write));
         let cycle = cycle?;
         ensure!(
-            cycle.pages == (bench.size / PAGE) as u64,
+            cycle.pages == (len / PAGE) as u64,
             "{:?} took {} of {} pages",
             case.how,
             cycle.pages,
-            bench.size / PAGE
+            len / PAGE
         );
         if repeat == 0 {
             continue;
