@@ -168,6 +168,13 @@ impl<T: Operations> Disk<T> {
         unsafe { bindings::set_capacity(self.raw.as_ptr(), bytes / SECTOR_SIZE) };
     }
 
+    /// Lets nobody write to it, once it is added. C: `set_disk_ro()`.
+    #[doc(alias = "set_disk_ro")]
+    pub fn set_read_only(&mut self) {
+        // SAFETY: By the invariant the disk is valid and ours.
+        unsafe { bindings::set_disk_ro(self.raw.as_ptr(), true) };
+    }
+
     /// Where its name goes: `DISK_NAME_LEN` bytes.
     #[inline]
     pub(crate) fn name_buffer(&mut self) -> *mut c_char {

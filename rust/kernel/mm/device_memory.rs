@@ -203,6 +203,14 @@ impl<H: FailureHandler> FailureHandler for Arc<H> {
     }
 }
 
+/// Nobody, for memory without pages, or whose failures are left to the common way.
+impl FailureHandler for () {
+    #[inline]
+    fn memory_failure(&self, _frames: PfnRange, _flags: i32) -> Result {
+        Err(EOPNOTSUPP)
+    }
+}
+
 /// A page map and who is told of its failures, where C finds both.
 #[repr(C)]
 struct Mapped<H> {

@@ -167,6 +167,7 @@ const ESSENTIAL: &[&str] = &[
     "pmem::garbage::info-block",
     "pmem::garbage::info-block-devdax",
     "pmem::virtio",
+    "pmem::second-driver",
     "pmem::poison",
     "nfit::smoke",
 ];

@@ -9,6 +9,7 @@ mod garbage;
 mod io;
 mod lifetime;
 mod poison;
+mod second;
 mod virtio;
 
 use std::fs;
@@ -57,6 +58,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(garbage::tests());
     tests.extend(poison::tests());
     tests.extend(virtio::tests());
+    tests.extend(second::tests());
     tests
 }
 

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The second driver of `samples/rust`, which is made of the same abstractions:
+//! the bus gives it a namespace, and takes it back.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+
+use super::{bind, Made};
+use crate::command::Cmd;
+use crate::data;
+use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping};
+use crate::skip::Skip;
+use crate::system::{self, iomem, line_diff};
+use crate::tests::Test;
+
+const MODULE: &str = "rust_nd_rom";
+const LEN: usize = 1 << 20;
+const AT: u64 = 16 << 20;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "pmem::second-driver",
+        60,
+        "a second driver on the nvdimm bus cannot have a namespace, reads other bytes than were written through \
+         nd_pmem, lets somebody write, or leaves something behind",
+        second_driver,
+    )]
+}
+
+fn second_driver() -> Result<String> {
+    if !Cmd::new("modprobe -n -q")
+        .arg(MODULE)
+        .run()?
+        .status
+        .success()
+    {
+        return Err(Skip("this kernel has no CONFIG_SAMPLE_RUST_ND_ROM".into()).into());
+    }
+    let made = Made::new("-m raw")?;
+    let (device, node, disk) = (made.bound()?, made.node()?, made.disk()?);
+    let bytes = data::bytes(5, LEN);
+    let memory = Mapping::anonymous(LEN)?;
+    memory.write(0, &bytes);
+    pwrite_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
+    let before = iomem()?;
+
+    Cmd::new("modprobe").arg(MODULE).ok()?;
+    bind("unbind", &device)?;
+    let file = |name: &str| Path::new("/sys/bus/nd/drivers").join(MODULE).join(name);
+    fs::write(file("bind"), &device).context("the second driver does not take the namespace")?;
+    let looked = system::wait_for_node(&node).and_then(|()| look(&node, &disk, &bytes));
+    fs::write(file("unbind"), &device).context("the second driver does not give it back")?;
+    Cmd::new("modprobe -r").arg(MODULE).ok()?;
+    bind("bind", &device)?;
+    system::wait_for_node(&node)?;
+    let reads = looked?;
+
+    require(&node, &bytes).context("nd_pmem has it again")?;
+    if let Some(diff) = line_diff(&before, &iomem()?) {
+        anyhow::bail!("/proc/iomem is not what it was: {diff}");
+    }
+    Ok(format!("{reads} bios"))
+}
+
+fn require(node: &Path, bytes: &[u8]) -> Result<()> {
+    let memory = Mapping::anonymous(LEN)?;
+    let disk = fs::OpenOptions::new().read(true).open(node)?;
+    pread_all(&disk, &memory, 0, LEN, AT, LEN)?;
+    memory.require(0, bytes, "what the disk has")
+}
+
+/// At the disk while the second driver has it. Tells how many bios it has read.
+fn look(node: &Path, disk: &Path, bytes: &[u8]) -> Result<u64> {
+    ensure!(
+        system::read_u64(disk.join("ro"))? == 1,
+        "the disk says that it can be written"
+    );
+    // Opened for writing or not, nothing must be written.
+    if let Ok(disk) = open_rw(node, false) {
+        let wrote = disk
+            .write_all_at(&[0xff; 4096], AT)
+            .and_then(|()| disk.sync_all());
+        ensure!(wrote.is_err(), "a disk to be read only was written");
+    }
+    require(node, bytes)?;
+    let reads = system::read_u64(disk.join("rom/reads"))?;
+    ensure!(reads > 0, "it has counted no reads");
+    Ok(reads)
+}
