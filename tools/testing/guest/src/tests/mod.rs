@@ -83,6 +83,8 @@ const ESSENTIAL: &[&str] = &[
     "process-vm::fsdax-2M-dev-acpi",
     "users::fio-uring-nvme::fsdax-2M-dev-acpi",
     "users::fixed-buffers::devdax-4K-mem-acpi",
+    "users::rdma::fsdax-2M-dev-acpi",
+    "users::rdma::devdax-2M-dev-acpi",
     "users::p2pdma",
     "users::vmsplice::devdax-2M-dev-acpi",
     "users::ptrace::fsdax-2M-dev-acpi",

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that an RDMA device may reach: a long-term pin for as long as it is
+//! registered. The device is the kernel's software RoCE on the loopback
+//! interface, spoken to by the calls that libibverbs writes to its file.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::command::Cmd;
+use crate::mapping::{open_rw, Mapping};
+use crate::ndctl::Want;
+use crate::skip::Skip;
+use crate::system::wait_for_node;
+use crate::target::Target;
+use crate::tests::{mapped_kinds, per_kind, Test};
+use crate::vmstat::{require_unpinned, settled};
+
+const LEN: usize = 16 << 20;
+/// Not all of it, and not whole huge pages.
+const REGISTERED: usize = (4 << 20) + (3 << 12);
+
+pub fn tests() -> Vec<Test> {
+    per_kind(
+        &mapped_kinds(),
+        "users::rdma",
+        60,
+        "an RDMA device registers memory of fsdax (not EOPNOTSUPP), refuses that of device-dax, or keeps its pins",
+        registered,
+    )
+}
+
+/// The calls by their numbers: `enum ib_uverbs_write_cmds`.
+const GET_CONTEXT: u32 = 0;
+const ALLOC_PD: u32 = 3;
+const REG_MR: u32 = 9;
+const DEREG_MR: u32 = 13;
+
+/// An open device with a protection domain.
+struct Rdma {
+    file: File,
+    domain: u32,
+}
+
+impl Rdma {
+    fn open(node: &Path) -> Result<Self> {
+        let mut this = Self {
+            file: open_rw(node, false)?,
+            domain: 0,
+        };
+        let _: [u32; 2] = this.call(GET_CONTEXT, &[]).context("GET_CONTEXT")?;
+        let [domain] = this.call(ALLOC_PD, &[]).context("ALLOC_PD")?;
+        this.domain = domain;
+        Ok(this)
+    }
+
+    /// Writes a call whose answer has `N` words: a header, where the answer goes, and its own words.
+    fn call<const N: usize>(&self, command: u32, words: &[u32]) -> io::Result<[u32; N]> {
+        let mut answer = [0; N];
+        let mut message = vec![command, 0];
+        if N > 0 {
+            message.extend(halves(answer.as_mut_ptr() as u64));
+        }
+        message.extend(words);
+        // A header is two words: the command, and how long call and answer are.
+        message[1] = message.len() as u32 | ((N as u32) << 16);
+        // SAFETY: the kernel reads the message, and writes `N` words to the answer.
+        let n = unsafe {
+            libc::write(
+                self.file.as_raw_fd(),
+                message.as_ptr().cast(),
+                4 * message.len(),
+            )
+        };
+        match n {
+            // SAFETY: it is ours, and initialised; the compiler has not seen who wrote it.
+            0.. => Ok(unsafe { std::ptr::read_volatile(&answer) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Registers the start of a mapping; the number that it has then.
+    fn register(&self, map: &Mapping, len: usize) -> io::Result<u32> {
+        const LOCAL_WRITE: u32 = 1;
+        let start = halves(map.addr() as u64);
+        let mut words = Vec::new();
+        for field in [start, halves(len as u64), start] {
+            words.extend(field);
+        }
+        words.extend([self.domain, LOCAL_WRITE]);
+        let [handle, _, _] = self.call(REG_MR, &words)?;
+        Ok(handle)
+    }
+
+    fn deregister(&self, handle: u32) -> io::Result<()> {
+        self.call(DEREG_MR, &[handle]).map(|[]| ())
+    }
+}
+
+fn halves(word: u64) -> [u32; 2] {
+    [word as u32, (word >> 32) as u32]
+}
+
+/// The device, until it is dropped.
+struct Link;
+
+impl Link {
+    const NODE: &'static str = "/dev/infiniband/uverbs0";
+
+    fn add() -> Result<Self> {
+        for module in ["rdma_rxe", "ib_uverbs"] {
+            if !Cmd::new("modprobe").arg(module).run()?.status.success() {
+                let why = format!("this kernel has no module {module} (CONFIG_RDMA_RXE)");
+                return Err(Skip(why).into());
+            }
+        }
+        Cmd::new("rdma link add rust-dax type rxe netdev lo").ok()?;
+        wait_for_node(Path::new(Self::NODE))?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Err(e) = Cmd::new("rdma link delete rust-dax").ok() {
+            eprintln!("clean-up: {e:#}");
+        }
+    }
+}
+
+fn registered(want: &Want) -> Result<String> {
+    let _link = Link::add()?;
+    let target = Target::create(want, LEN as u64)?;
+    let before = settled()?;
+    let map = target.map(LEN)?;
+    map.prefault_write(4096);
+    for give_back in [true, false] {
+        let rdma = Rdma::open(Path::new(Link::NODE))?;
+        match (rdma.register(&map, REGISTERED), target.is_fsdax()) {
+            (Err(e), true) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            (Err(e), _) => bail!("registering memory gives {e}"),
+            (Ok(_), true) => bail!("memory of fsdax was registered"),
+            (Ok(handle), false) => {
+                // Of a large folio there is one pin for all of its pages.
+                let held = settled()?.pinned() - before.pinned();
+                ensure!(held > 0, "registered memory has no page pinned");
+                if give_back {
+                    rdma.deregister(handle).context("DEREG_MR")?;
+                }
+            }
+        }
+        // Closing it gives back the rest.
+        drop(rdma);
+        require_unpinned("registered memory")?;
+    }
+    drop(map);
+    let detail = if target.is_fsdax() {
+        "refused"
+    } else {
+        "registered"
+    };
+    target.finish()?;
+    Ok(detail.to_owned())
+}
