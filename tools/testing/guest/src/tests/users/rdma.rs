@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
@@ -43,44 +43,23 @@ const DEREG_MR: u32 = 13;
 /// An open device with a protection domain.
 struct Rdma {
     file: File,
+    /// Where events would be read; it keeps the device.
+    _events: OwnedFd,
     domain: u32,
 }
 
 impl Rdma {
     fn open(node: &Path) -> Result<Self> {
-        let mut this = Self {
-            file: open_rw(node, false)?,
-            domain: 0,
-        };
-        let _: [u32; 2] = this.call(GET_CONTEXT, &[]).context("GET_CONTEXT")?;
-        let [domain] = this.call(ALLOC_PD, &[]).context("ALLOC_PD")?;
-        this.domain = domain;
-        Ok(this)
-    }
-
-    /// Writes a call whose answer has `N` words: a header, where the answer goes, and its own words.
-    fn call<const N: usize>(&self, command: u32, words: &[u32]) -> io::Result<[u32; N]> {
-        let mut answer = [0; N];
-        let mut message = vec![command, 0];
-        if N > 0 {
-            message.extend(halves(answer.as_mut_ptr() as u64));
-        }
-        message.extend(words);
-        // A header is two words: the command, and how long call and answer are.
-        message[1] = message.len() as u32 | ((N as u32) << 16);
-        // SAFETY: the kernel reads the message, and writes `N` words to the answer.
-        let n = unsafe {
-            libc::write(
-                self.file.as_raw_fd(),
-                message.as_ptr().cast(),
-                4 * message.len(),
-            )
-        };
-        match n {
-            // SAFETY: it is ours, and initialised; the compiler has not seen who wrote it.
-            0.. => Ok(unsafe { std::ptr::read_volatile(&answer) }),
-            _ => Err(io::Error::last_os_error()),
-        }
+        let file = open_rw(node, false)?;
+        let [events, _] = call(&file, GET_CONTEXT, &[]).context("GET_CONTEXT")?;
+        // SAFETY: fresh, and owned here.
+        let events = unsafe { OwnedFd::from_raw_fd(events.try_into()?) };
+        let [domain] = call(&file, ALLOC_PD, &[]).context("ALLOC_PD")?;
+        Ok(Self {
+            file,
+            _events: events,
+            domain,
+        })
     }
 
     /// Registers the start of a mapping; the number that it has then.
@@ -92,12 +71,31 @@ impl Rdma {
             words.extend(field);
         }
         words.extend([self.domain, LOCAL_WRITE]);
-        let [handle, _, _] = self.call(REG_MR, &words)?;
+        let [handle, _, _] = call(&self.file, REG_MR, &words)?;
         Ok(handle)
     }
 
     fn deregister(&self, handle: u32) -> io::Result<()> {
-        self.call(DEREG_MR, &[handle]).map(|[]| ())
+        call(&self.file, DEREG_MR, &[handle]).map(|[]| ())
+    }
+}
+
+/// Writes a call whose answer has `N` words: a header, where the answer goes, and its own words.
+fn call<const N: usize>(file: &File, command: u32, words: &[u32]) -> io::Result<[u32; N]> {
+    let mut answer = [0; N];
+    let mut message = vec![command, 0];
+    if N > 0 {
+        message.extend(halves(answer.as_mut_ptr() as u64));
+    }
+    message.extend(words);
+    // A header is two words: the command, and how long call and answer are.
+    message[1] = message.len() as u32 | ((N as u32) << 16);
+    // SAFETY: the kernel reads the message, and writes `N` words to the answer.
+    let n = unsafe { libc::write(file.as_raw_fd(), message.as_ptr().cast(), 4 * message.len()) };
+    match n {
+        // SAFETY: it is ours, and initialised; the compiler has not seen who wrote it.
+        0.. => Ok(unsafe { std::ptr::read_volatile(&answer) }),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
