@@ -129,9 +129,11 @@ fn rebind(arguments: &str) -> Result<String> {
 /// Reads with fio, which loses its disk, and again.
 fn fio(node: &Path, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        // It fails each time that the disk goes, and must not make a file in its place.
+        // It fails each time that the disk goes. What is not there yet it takes for a file to be
+        // laid out, and removes what stands in its place by then: the node, unless it may only read.
         let _ = Cmd::new("fio --name=rebind --rw=randread --bs=4k --direct=1 --ioengine=libaio")
-            .arg_words("--iodepth=8 --size=16M --time_based --runtime=2 --allow_file_create=0")
+            .arg_words("--iodepth=8 --size=16M --time_based --runtime=2 --readonly")
+            .arg("--allow_file_create=0")
             .arg(format!("--filename={}", node.display()))
             .ok();
     }
