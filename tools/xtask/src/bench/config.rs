@@ -4,7 +4,7 @@
 //!
 //! A comparison of C and Rust is worth something only if nothing else differs,
 //! so the configurations that the kernels were built with are compared line by
-//! line. What may differ is what the checkout's `Kconfig` defines.
+//! line. What may differ is what the checkout's `Kconfig` and its patches define.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,6 +12,7 @@ use std::fs;
 use anyhow::{bail, Context, Result};
 
 use crate::files::Fingerprint;
+use crate::patches;
 use crate::paths::Paths;
 use crate::variant::Variant;
 
@@ -24,7 +25,10 @@ pub fn common_digest(paths: &Paths) -> Result<String> {
     let read = |path: std::path::PathBuf| {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let kconfig = read(paths.checkout.join("Kconfig"))?;
+    let mut kconfig = read(paths.checkout.join("Kconfig"))?;
+    for patch in patches::read(&paths.checkout.join("patches"))? {
+        kconfig.push_str(&added(&read(patch.path)?));
+    }
     let ours = defined(&kconfig);
     let c = read(paths.build(Variant::C).join(".config"))?;
     let rust = read(paths.build(Variant::Rust).join(".config"))?;
@@ -33,7 +37,7 @@ pub fn common_digest(paths: &Paths) -> Result<String> {
     if !differing.is_empty() {
         bail!(
             "the kernels differ in more than our pieces, so they cannot be compared; make \
-             config/c.config and config/rust.config differ in the symbols of Kconfig only. {} \
+             config/c.config and config/rust.config differ in our symbols only. {} \
              lines differ:\n    {}",
             differing.len(),
             differing[..differing.len().min(SHOWN)].join("\n    ")
@@ -44,6 +48,12 @@ pub fn common_digest(paths: &Paths) -> Result<String> {
         digest.add("", line.as_bytes());
     }
     Ok(digest.finish())
+}
+
+/// The lines that a patch adds.
+fn added(patch: &str) -> String {
+    let lines = patch.lines().filter_map(|l| l.strip_prefix('+'));
+    lines.flat_map(|l| [l, "\n"]).collect()
 }
 
 /// The symbols that a Kconfig file defines.
@@ -96,6 +106,14 @@ mod tests {
             "CONFIG_RUST_A=y\nCONFIG_RUST_B=m\nCONFIG_MMU=y\n",
         );
         let digest = common_digest(&same).unwrap();
+        // So may what a patch defines.
+        let (_dir, sample) = paths("CONFIG_MMU=y\n", "CONFIG_SAMPLE=m\nCONFIG_MMU=y\n");
+        assert!(common_digest(&sample).is_err());
+        let patches = sample.checkout.join("patches");
+        fs::create_dir(&patches).unwrap();
+        let patch = "--- a/Kconfig\n+++ b/Kconfig\n@@ -1,1 +1,2 @@\n+config SAMPLE\n x\n";
+        fs::write(patches.join("0001-x.patch"), patch).unwrap();
+        assert_eq!(common_digest(&sample).unwrap(), digest);
         let (_dir, other) = paths("CONFIG_MMU=m\n", "CONFIG_MMU=m\n");
         assert_ne!(common_digest(&other).unwrap(), digest);
     }
