@@ -92,7 +92,7 @@ fn fsdax(bench: &Bench) -> Result<()> {
 }
 
 /// How the cost of a page grows with the mapping.
-const SIZES: [(&str, usize); 3] = [("16m", 16 << 20), ("128m", 128 << 20), ("1g", 1 << 30)];
+const SIZES: [(&str, usize); 3] = [("16m", 16 << 20), ("128m", 128 << 20), ("512m", 512 << 20)];
 
 fn sizes_plan(mapping: &'static str, want: Want) -> Plan {
     let names = move |label: &str| {
