@@ -13,7 +13,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{anyhow, Result};
+use anyhow::{anyhow, bail, Result};
 
 use crate::guest;
 use crate::tally::Tally;
@@ -46,7 +46,7 @@ fn available_mib(meminfo: &str) -> u64 {
 }
 
 /// Runs all of them, in this order, in so many lanes. After an error, or when the
-/// user has had enough, those that wait are left out.
+/// user has had enough, those that wait are left out; that they were is an error.
 pub fn run(lanes: usize, boots: Vec<Boot<'_>>, tally: &mut Tally) -> Result<()> {
     let queue = Mutex::new(VecDeque::from(boots));
     let next = || {
@@ -81,13 +81,16 @@ pub fn run(lanes: usize, boots: Vec<Boot<'_>>, tally: &mut Tally) -> Result<()> 
             Err(_) => result = Err(anyhow!("a lane of the check panicked")),
         }
     }
+    let left = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if result.is_ok() && !left.is_empty() {
+        bail!("interrupted before {} boots", left.len());
+    }
     result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::bail;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
