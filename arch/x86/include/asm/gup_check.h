@@ -59,24 +59,21 @@ static u64 gup_check_counts(struct page **pages, int nr)
 	return sum;
 }
 
-static struct gup_check gup_check_of(struct page **pages, int nr)
+static u64 gup_check_pages(struct page **pages, int nr)
 {
-	struct gup_check check = {
-		.nr = nr,
-		.counts = gup_check_counts(pages, nr),
-	};
+	u64 sum = 0;
 	int i;
 
 	for (i = 0; i < nr; i++)
-		check.pages = check.pages * 31 + page_to_pfn(pages[i]);
-	return check;
+		sum = sum * 31 + page_to_pfn(pages[i]);
+	return sum;
 }
 
 /* The Rust walk may take device memory where the C walk leaves off. */
 static bool gup_check_same_pages(struct page **pages, int nr,
 				 const struct gup_check *c)
 {
-	if (nr < c->nr || gup_check_of(pages, c->nr).pages != c->pages)
+	if (nr < c->nr || gup_check_pages(pages, c->nr) != c->pages)
 		return false;
 	return nr == c->nr || is_zone_device_page(pages[c->nr]);
 }
@@ -95,7 +92,11 @@ static int gup_fast_checked_walk(unsigned long start, unsigned long end,
 
 		nr = 0;
 		gup_fast_pgd_range(start, end, flags, pages, &nr);
-		c = gup_check_of(pages, nr);
+		c = (struct gup_check) {
+			.nr = nr,
+			.pages = gup_check_pages(pages, nr),
+			.counts = gup_check_counts(pages, nr),
+		};
 		gup_check_put(pages, nr, flags);
 		idle = gup_check_counts(pages, nr);
 

@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Test> {
         180,
         "the disk and the mapping do not see the same bytes, a read into a read-only mapping is not refused \
          with EFAULT, or a page stays pinned after the I/O",
-        both_ways,
+        disk_and_mapping,
     );
     tests.extend(per_kind(
         &each_size(),
@@ -56,7 +56,31 @@ pub fn scratch() -> Result<File> {
     open_rw(scratch_node()?, true)
 }
 
-fn both_ways(want: &Want) -> Result<String> {
+/// All of `map` is read from the disk and written to it, `chunk` bytes at a
+/// time, with other bytes each way. Gives what is on both at the end.
+pub fn both_ways(
+    disk: &File,
+    disk_at: u64,
+    map: &Mapping,
+    plain: &Mapping,
+    chunk: usize,
+    seed: u64,
+) -> Result<Vec<u8>> {
+    let len = map.len();
+    let bytes = data::bytes(seed, len);
+    plain.write(0, &bytes);
+    pwrite_all(disk, plain, 0, len, disk_at, len).context("preparing the disk")?;
+    pread_all(disk, map, 0, len, disk_at, chunk).context("disk to mapping")?;
+    map.require(0, &bytes, "what the disk put into the mapping")?;
+    let bytes = data::bytes(seed + 1000, len);
+    map.write(0, &bytes);
+    pwrite_all(disk, map, 0, len, disk_at, chunk).context("mapping to disk")?;
+    pread_all(disk, plain, 0, len, disk_at, len).context("reading the disk back")?;
+    plain.require(0, &bytes, "what the disk took from the mapping")?;
+    Ok(bytes)
+}
+
+fn disk_and_mapping(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
     let plain = Mapping::anonymous(LEN)?;
@@ -64,20 +88,9 @@ fn both_ways(want: &Want) -> Result<String> {
     // Chunks from one page to more than a huge page, and one that is no
     // power of two.
     for (i, chunk) in [PAGE, 13 * PAGE, 256 << 10, LEN].into_iter().enumerate() {
-        let seed = 100 + i as u64;
-        // Disk to mapping, which nothing has touched yet.
-        let bytes = data::bytes(seed, LEN);
-        plain.write(0, &bytes);
-        pwrite_all(&disk, &plain, 0, LEN, DISK_AT, LEN).context("preparing the disk")?;
+        // Nothing has touched this mapping yet.
         let map = target.map(LEN)?;
-        pread_all(&disk, &map, 0, LEN, DISK_AT, chunk).context("disk to mapping")?;
-        map.require(0, &bytes, "direct read into the mapping")?;
-        // Mapping to disk.
-        let bytes = data::bytes(seed + 1000, LEN);
-        map.write(0, &bytes);
-        pwrite_all(&disk, &map, 0, LEN, DISK_AT, chunk).context("mapping to disk")?;
-        pread_all(&disk, &plain, 0, LEN, DISK_AT, LEN).context("reading the disk back")?;
-        plain.require(0, &bytes, "direct write from the mapping")?;
+        let bytes = both_ways(&disk, DISK_AT, &map, &plain, chunk, 100 + i as u64)?;
         // Not at the start of a page of the file, over a 2 MiB boundary.
         let (at, len) = ((2 << 20) - 3 * PAGE, 7 * PAGE);
         pread_all(&disk, &map, at, len, DISK_AT, chunk).context("disk over a boundary")?;

@@ -8,8 +8,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 
+use super::long_term;
 use crate::command::Cmd;
 use crate::mapping::Mapping;
 use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
@@ -188,17 +189,8 @@ fn fixed_buffers(want: &Want) -> Result<String> {
             map.prefault_write(4096);
         }
         let ring = Ring::new()?;
-        match (ring.register(&map, BUFFER), target.is_fsdax()) {
-            (Ok(()), false) => {}
-            (Err(e), true) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-            (Ok(()), true) => bail!("a buffer on fsdax was registered (touched: {touched})"),
-            (Err(e), _) => bail!("registering a buffer gives {e} (touched: {touched})"),
-        }
-        if !target.is_fsdax() {
-            // Of a large folio it keeps one pin for all of its pages.
-            let held = settled()?.pinned() - before.pinned();
-            ensure!(held > 0, "a registered buffer has no page pinned");
-        }
+        let what = format!("registering a buffer (touched: {touched})");
+        long_term(&what, &target, &before, ring.register(&map, BUFFER))?;
         // The ring lets go of its buffers some time after it was closed.
         drop(ring);
         require_unpinned("registered buffers")?;

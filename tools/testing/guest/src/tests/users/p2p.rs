@@ -4,18 +4,16 @@
 //! peers: the buffer of QEMU's NVMe controller. A program maps it, and a disk
 //! takes it for direct I/O if it can reach it, and else must not get it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
 use super::disk::nvme;
-use crate::data;
-use crate::mapping::{open_rw, pread_all, pread_once, pwrite_all, Mapping, PAGE};
+use crate::mapping::{open_rw, pread_once, Mapping, PAGE};
 use crate::process::{pipe, vmsplice};
 use crate::skip::Skip;
 use crate::system::read_u64;
-use crate::tests::direct_io::scratch;
+use crate::tests::direct_io::{both_ways, scratch};
 use crate::tests::Test;
 use crate::vmstat::{require_unpinned, settled};
 
@@ -62,7 +60,10 @@ fn p2pdma() -> Result<String> {
         taken == LEN as u64,
         "{LEN} bytes were mapped, {taken} taken"
     );
-    both_ways(&disk, &map)?;
+    let plain = Mapping::anonymous(LEN)?;
+    for (seed, chunk) in [(1, PAGE), (2, 5 * PAGE), (3, LEN)] {
+        both_ways(&disk, DISK_AT, &map, &plain, chunk, seed)?;
+    }
     let pinned =
         require_unpinned("direct I/O of a PCI device's memory")?.acquired - before.acquired;
     ensure!(pinned > 0, "direct I/O pinned no page of the controller");
@@ -73,24 +74,6 @@ fn p2pdma() -> Result<String> {
     let left = available()?;
     ensure!(left == idle, "of {idle} bytes {left} came back");
     Ok(format!("{pinned} pins, all given back"))
-}
-
-/// Between the disk and its own controller's memory.
-fn both_ways(disk: &File, map: &Mapping) -> Result<()> {
-    let plain = Mapping::anonymous(LEN)?;
-    for (seed, chunk) in [(1, PAGE), (2, 5 * PAGE), (3, LEN)] {
-        let bytes = data::bytes(seed, LEN);
-        plain.write(0, &bytes);
-        pwrite_all(disk, &plain, 0, LEN, DISK_AT, LEN).context("preparing the disk")?;
-        pread_all(disk, map, 0, LEN, DISK_AT, chunk).context("disk to its controller")?;
-        map.require(0, &bytes, "what the disk put into its controller's memory")?;
-        let bytes = data::bytes(seed + 10, LEN);
-        map.write(0, &bytes);
-        pwrite_all(disk, map, 0, LEN, DISK_AT, chunk).context("controller to its disk")?;
-        pread_all(disk, &plain, 0, LEN, DISK_AT, LEN).context("reading the disk back")?;
-        plain.require(0, &bytes, "what the disk took from its controller's memory")?;
-    }
-    Ok(())
 }
 
 /// By who cannot tell this memory from the system's.

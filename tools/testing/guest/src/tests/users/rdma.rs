@@ -9,8 +9,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result};
 
+use super::long_term;
 use crate::command::Cmd;
 use crate::mapping::{open_rw, Mapping};
 use crate::ndctl::Want;
@@ -138,18 +139,10 @@ fn registered(want: &Want) -> Result<String> {
     map.prefault_write(4096);
     for give_back in [true, false] {
         let rdma = Rdma::open(Path::new(Link::NODE))?;
-        match (rdma.register(&map, REGISTERED), target.is_fsdax()) {
-            (Err(e), true) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-            (Err(e), _) => bail!("registering memory gives {e}"),
-            (Ok(_), true) => bail!("memory of fsdax was registered"),
-            (Ok(handle), false) => {
-                // Of a large folio there is one pin for all of its pages.
-                let held = settled()?.pinned() - before.pinned();
-                ensure!(held > 0, "registered memory has no page pinned");
-                if give_back {
-                    rdma.deregister(handle).context("DEREG_MR")?;
-                }
-            }
+        let handle = rdma.register(&map, REGISTERED);
+        match long_term("registering memory", &target, &before, handle)? {
+            Some(handle) if give_back => rdma.deregister(handle).context("DEREG_MR")?,
+            _ => {}
         }
         // Closing it gives back the rest.
         drop(rdma);
