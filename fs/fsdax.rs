@@ -14,7 +14,8 @@
 //!                 +- MAP_SYNC ---- sync_fault.rs
 //!   read, write -- rw.rs           zero, unshare, compare -- zero.rs, share.rs
 //!   fsync -------- writeback.rs    truncate ---------------- layout.rs, invalidate.rs
-//!   bad memory --- failure.rs      what happened ----------- listing.rs
+//!   bad memory --- failure.rs      the device goes --------- revoke.rs
+//!   what happened  listing.rs
 //! ```
 //!
 //! An entry is what a mapping remembers of a page; the types are in `rust/kernel/dax/entry.rs`, the
@@ -41,6 +42,7 @@ use kernel::{
     macros::export,
     mm::{
         fault::{Answer, Fault},
+        pagemap::Pagemap,
         pfn_t::PfnT,
     },
 };
@@ -65,6 +67,8 @@ mod lock;
 mod pmd;
 #[path = "dax/pte.rs"]
 mod pte;
+#[path = "dax/revoke.rs"]
+mod revoke;
 #[path = "dax/rw.rs"]
 mod rw;
 #[path = "dax/share.rs"]
@@ -415,6 +419,17 @@ pub unsafe extern "C" fn dax_split_bounds(
     // SAFETY: The caller's promise.
     let mapping = unsafe { Mapping::from_raw(mapping) };
     invalidate::split_bounds(mapping, first, end);
+}
+
+/// Takes all memory of a page map, whose device is dead, out of page tables and from files. Sleeps.
+///
+/// # Safety
+///
+/// `pgmap` is mapped, and stays so for the call. The caller holds no lock of a filesystem.
+#[export]
+pub unsafe extern "C" fn dax_revoke_pagemap(pgmap: *mut bindings::dev_pagemap) {
+    // SAFETY: The caller's promise.
+    revoke::from_files(unsafe { Pagemap::from_raw(pgmap) });
 }
 
 /// Takes an entry out because the file is truncated. Sleeps. Returns 1.

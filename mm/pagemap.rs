@@ -21,7 +21,7 @@ use kernel::{
     ffi::{c_int, c_ulong, c_void},
     macros::export,
     mm::{
-        memory_hotplug::Node,
+        node::Node,
         pagemap::{
             life::{Live, Unmapped},
             registry, DeviceFolio, DevicePage, LiveRef, Pagemap, SUBSECTION_SIZE,
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn memremap_pages(
     }
 }
 
-/// Unmaps a page map. Sleeps.
+/// Unmaps a page map. Sleeps, for as long as somebody has one of its pages pinned.
 ///
 /// # Safety
 ///
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
     if let Some(pgmap) = NonNull::new(pgmap) {
         // SAFETY: `memremap_pages` left it to the caller, who gives it back.
         let live = unsafe { Live::from_raw(pgmap) };
-        let _ = live.kill().drain().unmap();
+        let _ = live.unmap();
     }
 }
 
@@ -144,7 +144,8 @@ pub unsafe extern "C" fn devm_memremap_pages(
     map::map_for(dev, unmapped).unwrap_or_else(|error| error.to_ptr())
 }
 
-/// Unmaps, before the driver of `dev` is unbound, what `devm_memremap_pages()` has mapped. Sleeps.
+/// Unmaps, before the driver of `dev` is unbound, what `devm_memremap_pages()` has mapped. Sleeps, as
+/// `memunmap_pages()`.
 ///
 /// # Safety
 ///

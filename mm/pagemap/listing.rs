@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the registry holds, in debugfs: `dev_pagemap/ranges`, a line per range,
-//! `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free>`, with lengths in
-//! pages, sorted by address; and `dev_pagemap/implementation`, which says `rust`.
+//! `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free> busy=<pages>`, with
+//! lengths in pages, sorted by address; the last two where there is an altmap, and where unmapping
+//! waits for pages that somebody has. And `dev_pagemap/implementation`, which says `rust`.
 
 use kernel::{
     c_str,
     debugfs::{Dir, Show},
     mm::{
-        pagemap::registry::{find_from, Found},
+        pagemap::{
+            idle,
+            registry::{find_from, Found},
+        },
         pfn::{Pfn, PhysRange},
     },
     seq_file::SeqFile,
@@ -60,6 +64,9 @@ fn show_range(file: &SeqFile, range: PhysRange, found: Found<'_>) {
     );
     if let Some(altmap) = pagemap.altmap() {
         seq_print!(file, " altmap={}/{}", altmap.alloc, altmap.free);
+    }
+    if let Some(busy) = idle::busy_pages(pagemap) {
+        seq_print!(file, " busy={}", busy);
     }
     seq_print!(file, "\n");
 }

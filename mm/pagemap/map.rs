@@ -12,7 +12,8 @@ use kernel::{
     error::code::{EINVAL, ENOMEM, ENXIO},
     ffi::c_void,
     mm::{
-        memory_hotplug::{ram_overlap, range_allowed, Memory, Node, RamOverlap, TrackedPfns},
+        memory_hotplug::{ram_overlap, range_allowed, Memory, RamOverlap, TrackedPfns},
+        node::Node,
         pagemap::{
             life::{Live, Mapping, Unmapped},
             range::{MappedRange, RangeOf},
@@ -36,7 +37,7 @@ pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
     match map_ranges(&mapping, node) {
         Ok(()) => Ok(mapping.finish()),
         Err(error) => {
-            let _ = mapping.abort().drain().unmap();
+            let _ = mapping.abort().drain().wait_idle().unmap();
             Err(error)
         }
     }

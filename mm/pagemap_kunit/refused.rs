@@ -10,6 +10,7 @@ use kernel::{
     kunit::{expect_splat, expect_splat_end},
     macros::kunit_tests,
     mm::{
+        node::Node,
         pagemap::{MemoryType, Options, Pagemap},
         pfn::PhysRange,
     },
@@ -120,22 +121,20 @@ mod tests {
                 .err()
                 .map(Error::from)
         };
-        assert_eq!(answer(MemoryType::PciP2pdma, None, 0), Some(EINVAL));
-        for node in [bindings::MAX_NUMNODES, u32::MAX] {
-            assert_eq!(answer(MemoryType::Generic, Some(node), 0), Some(EINVAL));
-        }
+        assert_eq!(answer(MemoryType::PciP2pdma, Node::NONE, 0), Some(EINVAL));
         // Of 4 MiB, which the range has not, larger than a pud, and no order at all.
         for shift in [10, 19, u32::MAX] {
-            assert_eq!(answer(MemoryType::Generic, None, shift), Some(EINVAL));
+            assert_eq!(answer(MemoryType::Generic, Node::NONE, shift), Some(EINVAL));
         }
         // 2 MiB, which it has, but not for files.
-        assert_eq!(answer(MemoryType::FsDax, None, 9), Some(EINVAL));
+        assert_eq!(answer(MemoryType::FsDax, Node::NONE, 9), Some(EINVAL));
         // Nothing was left behind.
-        assert!(answer(MemoryType::Generic, Some(0), 0).is_none());
+        let first = Node::new(0).ok_or(ENXIO)?;
+        assert!(answer(MemoryType::Generic, first, 0).is_none());
         Ok(())
     }
 
-    /// Fails if a kind of pages, or a node, that there cannot be gets as far as being mapped.
+    /// Fails if a kind of pages that there cannot be gets as far as being mapped.
     #[test]
     fn options_are_checked_before_anything_is_done() {
         assert_eq!(bad_options(), Ok(()));

@@ -37,11 +37,6 @@ void rust_helper_dax_wait_queue_init(struct wait_queue_head *wq)
 	init_waitqueue_head(wq);
 }
 
-void rust_helper_cond_resched(void)
-{
-	cond_resched();
-}
-
 bool rust_helper_fatal_signal_pending_current(void)
 {
 	return fatal_signal_pending(current);

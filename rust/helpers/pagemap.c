@@ -19,6 +19,7 @@
 #include <linux/pfn_t.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/topology.h>
 #include <linux/xarray.h>
 
@@ -30,6 +31,11 @@ void rust_helper_rcu_read_lock(void)
 void rust_helper_rcu_read_unlock(void)
 {
 	rcu_read_unlock();
+}
+
+void rust_helper_cond_resched(void)
+{
+	cond_resched();
 }
 
 void rust_helper_init_completion(struct completion *x)

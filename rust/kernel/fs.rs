@@ -4,3 +4,4 @@
 
 pub mod inode;
 pub mod kiocb;
+pub mod super_block;

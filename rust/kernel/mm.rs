@@ -21,6 +21,8 @@ pub mod folio;
 pub mod gup;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod memory_hotplug;
+#[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]
+pub mod node;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod page_table;
 #[cfg(CONFIG_ZONE_DEVICE)]
@@ -31,13 +33,3 @@ pub mod pfn_t;
 pub mod prot;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod vma;
-
-/// Whether there can be a NUMA node of this number. Any context. C: `node_possible()`.
-#[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]
-pub(crate) fn is_possible_node(node: u32) -> bool {
-    use crate::bindings;
-
-    // SAFETY: Looks for a bit that is in the mask.
-    // CAST: There are few nodes.
-    node < bindings::MAX_NUMNODES && unsafe { bindings::node_possible(node as _) }
-}

@@ -33,6 +33,7 @@ use crate::{
     block::disk::{AddedDisk, Operations},
     device::Device,
     devres::Token,
+    mm::node::Node,
 };
 
 /// A device that a driver is bound to, or just binding to.
@@ -66,12 +67,10 @@ impl<'a> Context<'a> {
         self.device().as_raw()
     }
 
-    /// The node that its memory is near, negative if there is none. C: `dev_to_node()`.
-    #[doc(alias = "dev_to_node")]
+    /// The node that its memory is near, if it is near one.
     #[inline]
-    pub fn node(&self) -> i32 {
-        // SAFETY: A valid device.
-        unsafe { bindings::dev_to_node(self.as_raw()) }
+    pub fn node(&self) -> Node {
+        Node::of(self.device())
     }
 
     /// What kind of device it is.

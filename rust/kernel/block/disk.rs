@@ -21,7 +21,7 @@ use crate::{
     device::Device,
     error::{from_err_ptr, to_result, Result},
     ffi::c_char,
-    mm::is_possible_node,
+    mm::node::Node,
     prelude::*,
     static_lock_class,
     sync::Arc,
@@ -129,28 +129,23 @@ impl<T: Operations> Disk<T> {
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
 
-    /// A new disk, its memory on the node `node` if there can be such a node. Sleeps. C:
-    /// `blk_alloc_disk()`.
+    /// A new disk, its memory on the node `node`. Sleeps. C: `blk_alloc_disk()`.
     ///
     /// # Errors
     ///
     /// `EINVAL` for limits that make no sense; `ENOMEM`.
     #[doc(alias = "blk_alloc_disk")]
-    pub fn alloc(limits: &Limits, node: i32) -> Result<Self> {
+    pub fn alloc(limits: &Limits, node: Node) -> Result<Self> {
         // SAFETY: Zero is valid for all limits, and means the default.
         let mut lim: bindings::queue_limits = unsafe { MaybeUninit::zeroed().assume_init() };
         lim.logical_block_size = limits.logical_block_size;
         lim.physical_block_size = limits.physical_block_size;
         lim.max_hw_sectors = limits.max_hw_sectors;
         lim.features = limits.features.0;
-        let node = match u32::try_from(node) {
-            Ok(number) if is_possible_node(number) => node,
-            _ => bindings::NUMA_NO_NODE,
-        };
         // SAFETY: The limits are initialised, the node is one or none in particular, the lock class
         // is static.
         let disk = from_err_ptr(unsafe {
-            bindings::__blk_alloc_disk(&mut lim, node, static_lock_class!().as_ptr())
+            bindings::__blk_alloc_disk(&mut lim, node.as_raw(), static_lock_class!().as_ptr())
         })?;
         let raw = NonNull::new(disk).ok_or(ENOMEM)?;
         // SAFETY: The disk is ours; the table is never freed.

@@ -194,6 +194,17 @@ impl Entry {
         None
     }
 
+    /// Writes back what CPUs have in their caches of it. Any context. C: `arch_wb_cache_pmem()`.
+    #[doc(alias = "arch_wb_cache_pmem")]
+    pub fn write_back(self) {
+        #[cfg(all(CONFIG_ARCH_HAS_PMEM_API, CONFIG_LIBNVDIMM))]
+        if let Some(phys) = self.pfn().and_then(Pfn::phys) {
+            // SAFETY: By the invariant of an entry its frames are memory, which is in the linear
+            // mapping.
+            unsafe { bindings::arch_wb_cache_pmem(bindings::__va(phys), self.size().bytes()) };
+        }
+    }
+
     /// Its first page, if it is memory of the device.
     #[inline]
     pub fn first_page(self) -> Option<Page> {

@@ -12,10 +12,9 @@
 
 use crate::{
     bindings,
-    device::Device,
     error::{to_result, Result},
     mm::{
-        is_possible_node,
+        node::Node,
         pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap},
         pfn::PhysRange,
         prot::PageProt,
@@ -74,43 +73,6 @@ impl PageProt {
                 _ => bindings::page_kernel(),
             }
         })
-    }
-}
-
-/// A NUMA node, or none in particular.
-///
-/// # Invariants
-///
-/// There can be a node of this number, or it is negative.
-#[derive(Clone, Copy)]
-pub struct Node(i32);
-
-impl Node {
-    /// What C calls `nid`: a node. A number that none can have stands for none in particular.
-    pub fn from_raw(nid: i32) -> Self {
-        match u32::try_from(nid) {
-            // INVARIANT: Just looked.
-            Ok(number) if is_possible_node(number) => Self(nid),
-            _ => Self(bindings::NUMA_NO_NODE),
-        }
-    }
-
-    /// The node that a device is close to, if it is close to one. C: `dev_to_node()`.
-    #[doc(alias = "dev_to_node")]
-    pub fn of(dev: &Device) -> Self {
-        // SAFETY: A valid device.
-        Self::from_raw(unsafe { bindings::dev_to_node(dev.as_raw()) })
-    }
-
-    /// This node, or, if it is none in particular, the nearest that has memory.
-    pub fn or_nearest(self) -> Self {
-        if self.0 < 0 {
-            // INVARIANT: A node that is there.
-            // SAFETY: No preconditions.
-            Self(unsafe { bindings::numa_mem_id() })
-        } else {
-            self
-        }
     }
 }
 
@@ -266,19 +228,26 @@ impl<'m> Memory<'m> {
             pgmap: pagemap.as_raw(),
         };
         // SAFETY: A pointer into an array of zones that is never freed.
-        let zone = unsafe { bindings::zone_device(node.0) };
+        let zone = unsafe { bindings::zone_device(node.as_raw()) };
 
         {
             let hotplug = Hotplug::begin();
             if is_private(pagemap) {
                 // The CPU cannot reach it: pages, but no linear mapping.
                 // SAFETY: The lock is held, and the entry says that the range is ours.
-                to_result(unsafe { bindings::add_pages(node.0, first, pages, &mut params) })?;
+                to_result(unsafe {
+                    bindings::add_pages(node.as_raw(), first, pages, &mut params)
+                })?;
             } else {
                 let shadow = ZeroShadow::add(range, &hotplug)?;
                 // SAFETY: As above.
                 to_result(unsafe {
-                    bindings::arch_add_memory(node.0, range.start(), range.len(), &mut params)
+                    bindings::arch_add_memory(
+                        node.as_raw(),
+                        range.start(),
+                        range.len(),
+                        &mut params,
+                    )
                 })?;
                 // It stays as long as the memory does; `drop` takes it away.
                 core::mem::forget(shadow);

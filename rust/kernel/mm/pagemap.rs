@@ -15,18 +15,18 @@
 //! |---|---|---|---|
 //! | live reference | a walker, for as long as it looks | the page map from being torn down | [`LiveRef`] |
 //! | bulk references | the mapping, one per page | nothing of their own; they are the mapping's share | [`life::BulkRefs`] |
-//! | page pin | whoever does I/O to a page | (6.12: not even the page map) | `struct page` count |
+//! | page pin | whoever does I/O to a page | the memory and its `struct page`: teardown waits ([`idle`]) | `struct page` count |
 //!
 //! A page is reached from a pfn only through a [`LiveRef`] whose ranges cover that pfn.
 //!
 //! # The life of a page map
 //!
 //! ```text
-//!             start             finish              kill              drain             unmap
-//!  Unmapped ---------> Mapping ---------> Live ------------> Dying ----------> Drained --------> Unmapped
-//!                         |  commit a range, one by one         ^
-//!                         +------------------------------------+
-//!                                        abort
+//!           start            finish          kill          drain           wait_idle        unmap
+//!  Unmapped -------> Mapping --------> Live ------> Dying -------> Drained -----------> Idle -------> Unmapped
+//!                       |  commit a range, one by one ^
+//!                       +-----------------------------+
+//!                                   abort
 //! ```
 //!
 //! [`life`] has one type per state. A lookup succeeds from `Mapping` on, as soon as the first range
@@ -58,6 +58,8 @@ mod altmap;
 mod page;
 mod registration;
 
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+pub mod idle;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod life;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]

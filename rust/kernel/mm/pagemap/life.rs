@@ -8,8 +8,9 @@
 //! period has passed.
 //!
 //! ```text
-//!  Unmapped --start--> Mapping --finish--> Live --kill--> Dying --drain--> Drained --unmap--> Unmapped
-//!                         +--------abort-----------------^
+//!  Unmapped --start--> Mapping --finish--> Live --kill--> Dying --drain--> Drained
+//!      ^                  +--------abort-----------------^                    | wait_idle
+//!      +--------------------------------unmap------------------------------- Idle
 //! ```
 //!
 //! | state | count | registry | memmap |
@@ -19,15 +20,18 @@
 //! | [`Live`] | live, plus the bulk references | all ranges | all ranges |
 //! | [`Dying`] | dead: no new reference | all ranges | all ranges |
 //! | [`Drained`] | dead and 0 | all ranges | all ranges, no walker looks at it |
+//! | [`Idle`] | dead and 0 | all ranges | all ranges, nobody has a page |
 //!
-//! Between [`Dying`] and [`Drained`] is the place for a wait until the pages are idle: after the
-//! walkers are gone no pin can be added, and before the first range goes every `struct page` is
-//! still there to be looked at. 6.12 does not wait, and neither does this yet.
+//! Between [`Drained`] and [`Idle`] teardown waits until the last page was given back (`idle.rs`):
+//! after the walkers are gone no pin can be added, and before the first range goes every
+//! `struct page` is still there to be looked at. 6.12 does not wait in C, and who puts a page later
+//! writes to memory that is not there any more.
 //!
 //! C has the page map in a structure of its own between the calls, so [`Live`] goes to C as a bare
 //! pointer, [`Live::into_raw`], and comes back as [`Live::from_raw`].
 
 use super::{
+    idle,
     range::{MappedRange, RangeOf},
     MemoryType, Pagemap,
 };
@@ -193,7 +197,7 @@ impl Mapping {
 }
 
 /// Whether every allocated page takes a reference for itself, so that there are no bulk ones.
-fn counts_pages(pagemap: &Pagemap) -> bool {
+pub(super) fn counts_pages(pagemap: &Pagemap) -> bool {
     pagemap
         .memory_type()
         .is_some_and(MemoryType::pages_are_allocated)
@@ -257,7 +261,7 @@ impl Live {
         };
         crate::error::to_result(added).inspect_err(|_| {
             // SAFETY: The page map just came from `into_raw`, and was not taken over.
-            unsafe { Self::from_raw(ptr) }.kill().drain().unmap();
+            unsafe { Self::from_raw(ptr) }.unmap();
         })
     }
 
@@ -272,6 +276,11 @@ impl Live {
         unsafe {
             bindings::devm_release_action(dev.as_raw(), Some(unmap_action), ptr.as_ptr().cast())
         };
+    }
+
+    /// Unmaps it: all the states to the end. Sleeps, for as long as somebody has a page.
+    pub fn unmap(self) -> Unmapped {
+        self.kill().drain().wait_idle().unmap()
     }
 
     /// Ends the time in which it can be looked up. From here on a lookup finds nothing, on every
@@ -295,7 +304,7 @@ impl Live {
 unsafe extern "C" fn unmap_action(data: *mut c_void) {
     if let Some(ptr) = NonNull::new(data.cast()) {
         // SAFETY: The caller's promise.
-        unsafe { Live::from_raw(ptr) }.kill().drain().unmap();
+        unsafe { Live::from_raw(ptr) }.unmap();
     }
 }
 
@@ -369,6 +378,35 @@ pub struct Drained {
 }
 
 impl Drained {
+    /// Waits until nobody has a page of it: files lose theirs, and whoever has one pinned is waited
+    /// for, however long that takes; the log says so. Sleeps.
+    pub fn wait_idle(self) -> Idle {
+        // SAFETY: Valid, by the invariant.
+        let pagemap = unsafe { Pagemap::from_raw(self.ptr.as_ptr()) };
+        // SAFETY: By the invariant the ranges that are mapped stay so meanwhile, and nobody can
+        // take a page any more: that needs a live reference.
+        unsafe { idle::wait(pagemap) };
+        // INVARIANT: Just waited for that; the rest carries over.
+        Idle {
+            ptr: self.ptr,
+            restore: self.restore,
+        }
+    }
+}
+
+/// A page map of which nobody has a page.
+///
+/// # Invariants
+///
+/// This value alone may change the state of the page map. Its count is dead and 0; no page of it is
+/// pinned, and none belongs to a file.
+#[must_use = "a state that is dropped leaks the page map"]
+pub struct Idle {
+    ptr: NonNull<bindings::dev_pagemap>,
+    restore: Option<usize>,
+}
+
+impl Idle {
     /// Takes the ranges away, and then the count. Sleeps.
     pub fn unmap(self) -> Unmapped {
         // SAFETY: Valid, by the invariant.

@@ -101,6 +101,17 @@ impl<'a> DevicePage<'a> {
         self.count().load(Ordering::Relaxed)
     }
 
+    /// Whether it says which mapping it belongs to. C: `page->mapping`.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    #[inline]
+    pub(super) fn has_mapping(self) -> bool {
+        // SAFETY: A valid page, by the invariant; a word that is changed as a whole.
+        let mapping = unsafe {
+            addr_of!((*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1.mapping).read_volatile()
+        };
+        !mapping.is_null()
+    }
+
     #[inline]
     fn count(&self) -> &AtomicI32 {
         // SAFETY: `_refcount` is an `atomic_t`: four aligned bytes that everybody accesses

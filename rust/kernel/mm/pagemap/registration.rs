@@ -18,7 +18,7 @@ use crate::{
     },
     ffi::{c_int, c_ulong, c_void},
     mm::{
-        is_possible_node,
+        node::Node,
         pfn::{Pfn, PfnRange, PhysRange},
     },
     page::{PAGE_SHIFT, PAGE_SIZE},
@@ -179,8 +179,8 @@ pub struct Options {
     /// The order, in pages, of the compound pages that the memmap shall consist of: those of a pud
     /// at most. 0: single pages, the only ones that filesystems can have.
     pub vmemmap_shift: u32,
-    /// The node of the memory; `None`: the nearest.
-    pub node: Option<u32>,
+    /// The node of the memory; none in particular: the nearest.
+    pub node: Node,
 }
 
 impl Options {
@@ -189,12 +189,11 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for compound pages that no entry of a page table could map, and for a node that
-    /// there cannot be.
+    /// `EINVAL` for compound pages that no entry of a page table could map.
     fn alignment(self) -> Result<u64> {
         const LARGEST: u32 = bindings::PUD_SHIFT - PAGE_SHIFT as u32;
 
-        if self.vmemmap_shift > LARGEST || self.node.is_some_and(|node| !is_possible_node(node)) {
+        if self.vmemmap_shift > LARGEST {
             return Err(EINVAL);
         }
         Ok(SUBSECTION_SIZE.max((PAGE_SIZE as u64) << self.vmemmap_shift))
@@ -250,8 +249,8 @@ impl<T: Operations> Registration<T> {
     /// * `EINVAL` for no range, or a range outside the regions, or not aligned to
     ///   [`SUBSECTION_SIZE`] and to whole compound pages;
     /// * `EINVAL` for compound pages larger than a pud maps or of [`MemoryType::FsDax`], whose pages
-    ///   belong to files one by one; for a node that there cannot be; and for
-    ///   [`MemoryType::PciP2pdma`], whose users in C look for more around a page map;
+    ///   belong to files one by one; and for [`MemoryType::PciP2pdma`], whose users in C look for
+    ///   more around a page map;
     /// * `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; and what the
     ///   architecture answers.
     #[doc(alias = "memremap_pages")]
@@ -291,12 +290,8 @@ impl<T: Operations> Registration<T> {
                 first.add(index).write(range.as_raw());
             }
         }
-        // CAST: `check` has seen that it is a node.
-        let node = options
-            .node
-            .map_or(bindings::NUMA_NO_NODE, |node| node as c_int);
         // SAFETY: A page map that is set up as C asks for; the storage stays until it is unmapped.
-        let mapped = unsafe { bindings::memremap_pages(pgmap, node) };
+        let mapped = unsafe { bindings::memremap_pages(pgmap, options.node.as_raw()) };
         match from_err_ptr(mapped) {
             // INVARIANT: Mapped; the storage is on the heap, so moving the value does not move it.
             Ok(_) => Ok(Self {

@@ -108,6 +108,10 @@ impl DaxMount {
     }
 
     /// The mount point.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }

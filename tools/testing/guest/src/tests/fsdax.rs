@@ -44,6 +44,9 @@ use crate::process::spawn;
 use crate::skip::Skip;
 use crate::target::mount_point;
 
+pub use clone::clone;
+pub use idle::Held;
+
 pub fn tests() -> Vec<Test> {
     let mut tests = size::tests();
     tests.extend(views::tests());

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lookups that race with the end of a pagemap.
+//! The end of a pagemap, and who still uses it.
 //!
-//! In 6.12 memunmap_pages() does not wait for pinned pages, so a pin that
-//! outlives the teardown oopses by design of that kernel. The race here
+//! In 6.12 memunmap_pages() in C does not wait for pinned pages, so a pin that
+//! outlives the teardown oopses by design of that kernel. The race of lookups
 //! cannot hold one across it: each call takes a single page and gives it back
 //! without a point in between where the task could be scheduled away, on a
 //! kernel that does not preempt itself; and between the moment the device's
 //! mappings are gone and the moment its struct pages go, the kernel waits for
 //! an RCU grace period, which such a call holds up.
+
+mod bound;
+mod mounted;
+mod pinned;
+mod storm;
 
 use std::time::{Duration, Instant};
 
@@ -51,6 +56,9 @@ pub fn tests() -> Vec<Test> {
          signal or stale bytes, or direct I/O into it does not fail with EFAULT",
         sigbus,
     ));
+    tests.extend(pinned::tests());
+    tests.extend(mounted::tests());
+    tests.extend(storm::tests());
     tests
 }
 

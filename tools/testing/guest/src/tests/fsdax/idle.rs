@@ -104,14 +104,14 @@ impl Drop for Announced {
 }
 
 /// Pages of a file in a pipe, and what they hold.
-struct Held {
+pub struct Held {
     pipe: Option<(File, File)>,
     bytes: Vec<u8>,
 }
 
 impl Held {
     /// From the middle of the file's first huge page on.
-    fn take(map: &Mapping, seed: u64) -> Result<Self> {
+    pub fn take(map: &Mapping, seed: u64) -> Result<Self> {
         let bytes = data::bytes(seed, PAGES * PAGE);
         map.write(HUGE / 2, &bytes);
         let (reader, writer) = pipe()?;
@@ -122,8 +122,19 @@ impl Held {
         })
     }
 
+    /// The file, or the device, has these bytes where they were taken.
+    pub fn require(&self, file: &[u8]) -> Result<()> {
+        let got = file
+            .get(HUGE / 2..HUGE / 2 + self.bytes.len())
+            .context("it is too short")?;
+        match data::first_difference(&self.bytes, got) {
+            None => Ok(()),
+            Some(diff) => bail!("what was in the pages of the pipe: {diff}"),
+        }
+    }
+
     /// Reads the pipe, which gives the pages back. They must be as they were.
-    fn give_back(&mut self) -> Result<()> {
+    pub fn give_back(&mut self) -> Result<()> {
         let Some((mut reader, _writer)) = self.pipe.take() else {
             return Ok(());
         };

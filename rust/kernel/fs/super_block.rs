@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filesystems that are mounted, and their inodes.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::inode::Inode;
+use crate::bindings;
+use core::{
+    ffi::c_void,
+    ptr::{addr_of, addr_of_mut, null_mut},
+};
+
+/// Calls `visit` for every inode, of every filesystem that is mounted, whose mapping is not empty, but
+/// not for those that are just being freed. Sleeps; so may `visit`. C: `iterate_supers()`.
+///
+/// The caller holds no lock of a filesystem: each is kept from being unmounted (`s_umount`) while its
+/// inodes are visited.
+#[doc(alias = "iterate_supers")]
+pub fn for_each_inode<F: FnMut(&Inode)>(mut visit: F) {
+    // SAFETY: `of_super_block` is called with what is handed over here, of the type that it takes,
+    // and only during this call.
+    unsafe { bindings::iterate_supers(Some(of_super_block::<F>), addr_of_mut!(visit).cast()) };
+}
+
+/// # Safety
+///
+/// `sb` is mounted and stays so for the call. `visit` is an `F` that nobody else uses.
+unsafe extern "C" fn of_super_block<F: FnMut(&Inode)>(
+    sb: *mut bindings::super_block,
+    visit: *mut c_void,
+) {
+    // SAFETY: The caller's promise.
+    let visit = unsafe { &mut *visit.cast::<F>() };
+    // SAFETY: As above; no inode was visited yet.
+    let mut kept = unsafe { Kept::after(sb, None) };
+    while let Some(inode) = kept {
+        visit(inode.inode());
+        // SAFETY: As above; this inode was one of its.
+        kept = unsafe { Kept::after(sb, Some(inode)) };
+    }
+}
+
+/// An inode that was found in the list of its filesystem, and a reference to it, which keeps it
+/// there. Dropping it sleeps.
+///
+/// # Invariants
+///
+/// The value owns a reference to the inode.
+struct Kept(*mut bindings::inode);
+
+impl Kept {
+    /// The next inode of the filesystem, behind `from`, of which a reference can be had.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is mounted and stays so for the call, and while the result is there; `from` is one of its
+    /// inodes.
+    unsafe fn after(sb: *mut bindings::super_block, from: Option<Self>) -> Option<Self> {
+        // SAFETY: By the caller's promise the fields are there; only addresses are taken.
+        let (head, lock) = unsafe {
+            (
+                addr_of_mut!((*sb).s_inodes),
+                addr_of_mut!((*sb).s_inode_list_lock),
+            )
+        };
+        let mut place = from.as_ref().map_or(head, |kept| {
+            // SAFETY: By the invariant the inode is there.
+            unsafe { addr_of_mut!((*kept.0).i_sb_list) }
+        });
+        // SAFETY: An initialised lock.
+        unsafe { bindings::spin_lock(lock) };
+        let found = loop {
+            // SAFETY: The list is locked, and `place` is its head or the place of an inode in it: one
+            // that was just found, or one that is kept.
+            place = unsafe { addr_of!((*place).next).read() };
+            if place == head {
+                break null_mut();
+            }
+            // SAFETY: All places but the head are fields of inodes.
+            let inode =
+                unsafe { crate::container_of!(place, bindings::inode, i_sb_list) }.cast_mut();
+            // SAFETY: An inode in the list is initialised, and is not freed while that is locked.
+            if !unsafe { Inode::from_raw(inode) }.mapping().is_empty() {
+                // SAFETY: As above.
+                let inode = unsafe { bindings::igrab(inode) };
+                if !inode.is_null() {
+                    break inode;
+                }
+            }
+        };
+        // SAFETY: Locked above.
+        unsafe { bindings::spin_unlock(lock) };
+        // Not under the lock: it may be the last reference.
+        drop(from);
+        // INVARIANT: The reference was just taken.
+        (!found.is_null()).then_some(Self(found))
+    }
+
+    fn inode(&self) -> &Inode {
+        // SAFETY: By the invariant there is a reference, and its filesystem stays mounted.
+        unsafe { Inode::from_raw(self.0) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the reference is ours.
+        unsafe { bindings::iput(self.0) };
+    }
+}

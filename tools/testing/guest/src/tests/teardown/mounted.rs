@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Filesystems that are mounted when the driver of their device is unbound.
+//!
+//! In 6.12 in C their files keep entries for pages that have no `struct page`
+//! any more, and what user space has mapped stays mapped; unmounting the
+//! filesystem is an oops. So on C these tests bind the driver again before.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::bound::Bound;
+use crate::data;
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{open_rw, Mapping};
+use crate::ndctl::{Bus, Map, Mode, Want, MIB};
+use crate::process::{spawn, Gate};
+use crate::target::{mount_point, Target};
+use crate::tests::fsdax::clone;
+use crate::tests::{want, Test};
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 4 << 20;
+
+pub const FILESYSTEMS: [(Kind, Map); 4] = [
+    (Kind::Ext2, Map::Dev),
+    (Kind::Ext4, Map::Dev),
+    (Kind::Xfs, Map::Mem),
+    (Kind::XfsReflink, Map::Dev),
+];
+
+pub fn tests() -> Vec<Test> {
+    FILESYSTEMS
+        .into_iter()
+        .map(|(kind, map)| {
+            Test::new(
+                format!("teardown::differs_mounted::{}-{}", kind.name(), map.name()),
+                90,
+                "a driver is unbound under a mounted filesystem, and a program can still reach the memory through \
+                 a mapping or an open file, unmounting fails, or bytes are lost",
+                move || mounted(kind, map),
+            )
+        })
+        .collect()
+}
+
+pub fn fsdax(map: Map) -> Want {
+    want(Mode::Fsdax, 2 * MIB, map, Bus::Acpi)
+}
+
+fn mounted(kind: Kind, map: Map) -> Result<String> {
+    let target = Target::on(&fsdax(map), kind, LEN as u64)?;
+    let twin = match (&target.mount, kind) {
+        (Some(mount), Kind::XfsReflink) => {
+            File::create(mount.path("twin")).context("creating a file")?;
+            let twin = open_rw(&mount.path("twin"), false)?;
+            clone(&target.file, &twin)?;
+            Some(twin)
+        }
+        _ => None,
+    };
+    let bytes = data::bytes(5, LEN);
+    let (ready, gone) = (Gate::new()?, Gate::new()?);
+    let mut child = spawn(|| {
+        // What the files share they have both mapped, at first.
+        let theirs = twin
+            .as_ref()
+            .map(|twin| Mapping::shared(twin, 0, LEN, 2 << 20));
+        let theirs = theirs.transpose()?;
+        let map = target.map(LEN)?;
+        for at in (0..LEN).step_by(4096) {
+            map.peek(at);
+            theirs.iter().for_each(|theirs| {
+                theirs.peek(at);
+            });
+        }
+        map.write(0, &bytes[..LEN / 2]);
+        ready.open()?;
+        gone.pass()?;
+        map.peek(0);
+        bail!("memory of a device that is gone can still be read")
+    })?;
+    ready.pass()?;
+    target
+        .file
+        .write_all_at(&bytes[LEN / 2..], (LEN / 2) as u64)?;
+
+    let mut bound = Bound::of(&target.namespace)?;
+    let took = bound.unbind().must_end("unbinding the driver")?;
+    gone.open()?;
+    match child.wait_signal(30, "the process that has the file mapped")? {
+        Some(libc::SIGBUS) => {}
+        other => {
+            bail!("the process that has the file mapped ended with signal {other:?}, not SIGBUS")
+        }
+    }
+    let read = target.file.read_at(&mut [0; 512], 0);
+    ensure!(read.is_err(), "a file whose device is gone can be read");
+    let written = target.file.write_at(&[0; 512], 0);
+    ensure!(
+        written.is_err(),
+        "a file whose device is gone can be written"
+    );
+
+    drop(twin);
+    let Target {
+        file,
+        mount,
+        namespace,
+        ..
+    } = target;
+    drop(file);
+    mount.context("no filesystem")?.unmount()?;
+    require_unpinned("unmounting")?;
+    let node = bound.bind()?;
+    let mount = DaxMount::mount(kind, &node, &mount_point())?;
+    let file = fs::read(mount.path("data")).context("cannot read the file")?;
+    if let Some(diff) = data::first_difference(&bytes, &file) {
+        bail!("the file after its device was away: {diff}");
+    }
+    mount.unmount()?;
+    namespace.destroy()?;
+    Ok(format!("unbound within {} ms", took.as_millis()))
+}

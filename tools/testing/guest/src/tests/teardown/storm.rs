@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver is unbound while programs pin pages of its device, fault them in
+//! and give them back.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::bound::Bound;
+use super::mounted::{fsdax, FILESYSTEMS};
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{open_rw, pread_once, pwrite_once, Mapping, PAGE};
+use crate::ndctl::{Bus, Map, Mode, Namespace, Want, KIB, MIB};
+use crate::process::{pipe, spawn, vmsplice, Gate};
+use crate::runner;
+use crate::target::mount_point;
+use crate::tests::direct_io::scratch;
+use crate::tests::{want, Test};
+use crate::vmstat::require_unpinned;
+
+const LEN: usize = 4 << 20;
+/// Where on the scratch disk this writes.
+const DISK_AT: u64 = 3 << 30;
+/// A pipe of the default size holds as many pages.
+const PAGES: usize = 16;
+
+pub fn tests() -> Vec<Test> {
+    let on_files = FILESYSTEMS.into_iter().map(|(kind, map)| {
+        (
+            format!("{}-{}", kind.name(), map.name()),
+            Some(kind),
+            fsdax(map),
+        )
+    });
+    let bare = [
+        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+    ]
+    .map(|want| (want.name(), None, want));
+    on_files
+        .chain(bare)
+        .map(|(name, kind, want)| {
+            Test::new(
+                format!("teardown::storm::{name}"),
+                300,
+                "unbinding a driver while pages of its device are pinned, faulted in and written hangs, ends in a \
+                 complaint of the kernel, or loses a pin",
+                move || storm(kind, &want),
+            )
+        })
+        .collect()
+}
+
+fn storm(kind: Option<Kind>, want: &Want) -> Result<String> {
+    let namespace = Namespace::create(want)?;
+    let mut bound = Bound::of(&namespace)?;
+    let mut node = namespace.node()?;
+    let long = runner::race_time(Duration::from_secs(5));
+    let (start, mut rounds, mut done) = (Instant::now(), 0u64, 0);
+    while rounds == 0 || start.elapsed() < long {
+        let mount = match (kind, rounds) {
+            (None, _) => None,
+            (Some(kind), 0) => Some(DaxMount::create(kind, &node, &mount_point())?),
+            (Some(kind), _) => Some(DaxMount::mount(kind, &node, &mount_point())?),
+        };
+        let path = match &mount {
+            Some(mount) => {
+                mount.file("data", LEN as u64)?;
+                mount.path("data")
+            }
+            None => node.clone(),
+        };
+        let (ready, stop) = (Gate::new()?, Gate::new()?);
+        let counted = Mapping::shared_memory(PAGE)?;
+        let mut child = spawn(|| {
+            let file = open_rw(&path, false)?;
+            let map = Mapping::shared(&file, 0, LEN, LEN)?;
+            let file = mount.is_some().then_some(file);
+            pins(&map, file.as_ref(), &ready, &stop, &counted)
+        })?;
+        ready.pass()?;
+        thread::sleep(Duration::from_millis(40 + 53 * (rounds % 7)));
+        bound.unbind().must_end("unbinding the driver under fire")?;
+        stop.open()?;
+        match child.wait_signal(60, "the process that pins")? {
+            None => {}
+            // XFS lets memory failure deal with it, who kills what has a page mapped.
+            Some(libc::SIGBUS) if matches!(kind, Some(Kind::Xfs | Kind::XfsReflink)) => {}
+            Some(signal) => bail!("the process that pins died of signal {signal}"),
+        }
+        if let Some(mount) = mount {
+            mount.unmount()?;
+        }
+        require_unpinned("the storm")?;
+        let mut pins = [0; 8];
+        counted.read(0, &mut pins);
+        done += u64::from_le_bytes(pins);
+        node = bound.bind()?;
+        rounds += 1;
+    }
+    ensure!(
+        done > rounds,
+        "{rounds} rounds with {done} pins prove nothing"
+    );
+    drop(bound);
+    namespace.destroy()?;
+    Ok(format!("{rounds} rounds, {done} times pinned"))
+}
+
+/// Pins and gives back until told to stop, and how often that was: direct I/O
+/// both ways, a pipe, and stores by the kernel. All may fail from some time on.
+fn pins(
+    map: &Mapping,
+    file: Option<&File>,
+    ready: &Gate,
+    stop: &Gate,
+    counted: &Mapping,
+) -> Result<()> {
+    let disk = scratch()?;
+    let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
+    let again = |work: &dyn Fn(usize) -> bool| {
+        let mut at = 0;
+        while !over.load(Ordering::Relaxed) {
+            at = (at + 37 * PAGE) % (LEN - PAGES * PAGE);
+            if work(at) {
+                let n = count.fetch_add(1, Ordering::Relaxed);
+                counted.write(0, &n.to_le_bytes());
+            } else {
+                // It will be so to the end.
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    };
+    thread::scope(|scope| -> Result<()> {
+        scope.spawn(|| again(&|at| pread_once(&disk, map, at, PAGES * PAGE, DISK_AT).is_ok()));
+        scope.spawn(|| again(&|at| pwrite_once(&disk, map, at, PAGES * PAGE, DISK_AT).is_ok()));
+        scope.spawn(|| again(&|at| piped(map, at).is_ok()));
+        if let Some(file) = file {
+            scope.spawn(|| again(&|at| file.write_all_at(&[1; PAGE], at as u64).is_ok()));
+        }
+        let told = ready.open().and_then(|()| stop.pass());
+        over.store(true, Ordering::Relaxed);
+        told
+    })
+}
+
+/// Some pages are in a pipe for a moment.
+fn piped(map: &Mapping, at: usize) -> Result<()> {
+    let (mut reader, writer) = pipe()?;
+    vmsplice(map, at, PAGES * PAGE, &writer)?;
+    let mut bytes = vec![0; PAGES * PAGE];
+    reader.read_exact(&mut bytes).context("reading the pipe")
+}
