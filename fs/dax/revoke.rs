@@ -26,12 +26,10 @@ use kernel::{
 /// The device is dead: nobody gets new memory from it. An inode that is just being freed loses its
 /// entries without this, a moment later.
 pub(crate) fn from_files(pagemap: &Pagemap) {
-    super_block::for_each_inode(|inode| {
-        let mapping = inode.mapping();
-        if inode.is_dax() && !inode.is_char_device() && !mapping.is_empty() {
-            from_file(mapping, |pfn| pagemap.covers(pfn));
-        }
-    });
+    super_block::for_each_inode(
+        |inode| inode.is_dax() && !inode.is_char_device() && !inode.mapping().is_empty(),
+        |inode| from_file(inode.mapping(), |pfn| pagemap.covers(pfn)),
+    );
 }
 
 fn from_file(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) {
@@ -48,9 +46,9 @@ fn from_file(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) {
                 if let Some(entry) = lock::wait_unlocked(&mut tree, entry) {
                     if entry.pfn().is_some_and(&is_lost) {
                         remove(&mut tree, entry);
-                        continue;
+                    } else {
+                        lock::put(&tree, entry, Wake::Next);
                     }
-                    lock::put(&tree, entry, Wake::Next);
                 }
             }
         }

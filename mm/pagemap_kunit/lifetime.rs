@@ -5,12 +5,13 @@
 use super::{fixture::*, refused::UNSEEN_CONFLICT};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kernel::{
+    bindings::page,
     impl_has_work,
     kunit::{expect_splat, expect_splat_end},
     macros::kunit_tests,
     mm::{
         pagemap::{LiveRef, MemoryType, Options, Pagemap},
-        pfn::Pfn,
+        pfn::{Pfn, PhysRange},
     },
     new_mutex, new_work,
     prelude::*,
@@ -129,15 +130,20 @@ impl Storm {
 mod tests {
     use super::*;
 
-    fn teardown_waits_for_a_walker() -> Result {
+    /// A page map of this kind that a walker looks at while it is torn down.
+    fn dying_below_a_walker(kind: MemoryType) -> Result<(PhysRange, LiveRef, Arc<Teardown>)> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
-        let pfn = range.pfns().first();
-        let map = register(MemoryType::Generic, region, &[range])?;
-        let live = Pagemap::lookup(pfn, None).ok_or(ENOENT)?;
-
+        let map = register(kind, region, &[range])?;
+        let live = Pagemap::lookup(range.pfns().first(), None).ok_or(ENOENT)?;
         let teardown = Teardown::start(map)?;
-        assert!(wait_until_dying(pfn));
+        assert!(wait_until_dying(range.pfns().first()));
+        Ok((range, live, teardown))
+    }
+
+    fn teardown_waits_for_a_walker() -> Result {
+        let (range, live, teardown) = dying_below_a_walker(MemoryType::Generic)?;
+        let pfn = range.pfns().first();
         // The walker is in nobody's way, but teardown is in its.
         assert!(!teardown.done.is_done());
         assert!(live.covers(pfn));
@@ -154,15 +160,55 @@ mod tests {
         assert_eq!(teardown_waits_for_a_walker(), Ok(()));
     }
 
-    fn overlap_with_a_dying_one() -> Result<Option<Error>> {
+    /// Whether teardown had to wait for the second page, which somebody had.
+    fn waits_for_a_page(kind: MemoryType, take: unsafe fn(*mut page)) -> Result<bool> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
-        let pfn = range.pfns().first();
-        let map = register(MemoryType::Private, region, &[range])?;
-        let live = Pagemap::lookup(pfn, None).ok_or(ENOENT)?;
+        let map = register(kind, region, &[range])?;
+        let second = range.pfns().first().checked_add(1).ok_or(ERANGE)?;
+        let page = map.page(second).ok_or(ENOENT)?.as_raw();
+        // SAFETY: An idle page of a page map that is mapped.
+        unsafe { take(page) };
         let teardown = Teardown::start(map)?;
-        assert!(wait_until_dying(pfn));
+        assert!(wait_until_dying(second));
+        // SAFETY: No lock is held here.
+        unsafe { kernel::bindings::msleep(50) };
+        let waits = !teardown.done.is_done();
+        if waits {
+            // SAFETY: It was taken above, and is still there.
+            unsafe { kernel::bindings::put_page(page) };
+        }
+        teardown.done.wait();
+        Ok(waits)
+    }
 
+    /// Fails if the memory of a page goes that somebody has pinned, or if teardown does not go on
+    /// when it is given back. In C it goes.
+    #[test]
+    fn differs_teardown_waits_for_a_pinned_page() {
+        unsafe fn pin(page: *mut page) {
+            // SAFETY: The caller's promise.
+            unsafe { kernel::bindings::get_page(page) };
+        }
+        assert_eq!(waits_for_a_page(MemoryType::Generic, pin), Ok(true));
+    }
+
+    /// Fails if the memory of a page goes that was handed out, or if teardown does not go on when it
+    /// comes back.
+    #[test]
+    fn teardown_waits_for_a_private_page() {
+        unsafe fn hand_out(page: *mut page) {
+            // SAFETY: The caller's promise; it was idle, so nobody has it.
+            unsafe {
+                kernel::bindings::zone_device_page_init(page);
+                kernel::bindings::unlock_page(page);
+            }
+        }
+        assert_eq!(waits_for_a_page(MemoryType::Private, hand_out), Ok(true));
+    }
+
+    fn overlap_with_a_dying_one() -> Result<Option<Error>> {
+        let (range, live, teardown) = dying_below_a_walker(MemoryType::Private)?;
         expect_splat(UNSEEN_CONFLICT);
         let refused = try_register(MemoryType::Private, claim_again(range), &[range]);
         expect_splat_end(UNSEEN_CONFLICT);

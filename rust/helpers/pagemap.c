@@ -103,6 +103,11 @@ void rust_helper_unlock_page(struct page *page)
 	unlock_page(page);
 }
 
+void rust_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+
 void rust_helper_put_page(struct page *page)
 {
 	put_page(page);

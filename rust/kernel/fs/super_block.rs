@@ -11,33 +11,39 @@ use core::{
     ptr::{addr_of, addr_of_mut, null_mut},
 };
 
-/// Calls `visit` for every inode, of every filesystem that is mounted, whose mapping is not empty, but
-/// not for those that are just being freed. Sleeps; so may `visit`. C: `iterate_supers()`.
+/// Calls `visit` for every inode in memory that `wanted` says, of every filesystem that is mounted, but
+/// not for those that are just being freed. Sleeps; so may `visit`, but `wanted` may not: it is
+/// asked under a spinlock. C: `iterate_supers()`.
 ///
 /// The caller holds no lock of a filesystem: each is kept from being unmounted (`s_umount`) while its
 /// inodes are visited.
 #[doc(alias = "iterate_supers")]
-pub fn for_each_inode<F: FnMut(&Inode)>(mut visit: F) {
-    // SAFETY: `of_super_block` is called with what is handed over here, of the type that it takes,
+pub fn for_each_inode<W, V>(wanted: W, visit: V)
+where
+    W: Fn(&Inode) -> bool,
+    V: FnMut(&Inode),
+{
+    let mut both = (wanted, visit);
+    // SAFETY: `of_super_block` is called with what is handed over here, of the types that it takes,
     // and only during this call.
-    unsafe { bindings::iterate_supers(Some(of_super_block::<F>), addr_of_mut!(visit).cast()) };
+    unsafe { bindings::iterate_supers(Some(of_super_block::<W, V>), addr_of_mut!(both).cast()) };
 }
 
 /// # Safety
 ///
-/// `sb` is mounted and stays so for the call. `visit` is an `F` that nobody else uses.
-unsafe extern "C" fn of_super_block<F: FnMut(&Inode)>(
-    sb: *mut bindings::super_block,
-    visit: *mut c_void,
-) {
+/// `sb` is mounted and stays so for the call. `both` are a `W` and a `V` that nobody else uses.
+unsafe extern "C" fn of_super_block<W, V>(sb: *mut bindings::super_block, both: *mut c_void)
+where
+    W: Fn(&Inode) -> bool,
+    V: FnMut(&Inode),
+{
     // SAFETY: The caller's promise.
-    let visit = unsafe { &mut *visit.cast::<F>() };
-    // SAFETY: As above; no inode was visited yet.
-    let mut kept = unsafe { Kept::after(sb, None) };
-    while let Some(inode) = kept {
-        visit(inode.inode());
-        // SAFETY: As above; this inode was one of its.
-        kept = unsafe { Kept::after(sb, Some(inode)) };
+    let (wanted, visit) = unsafe { &mut *both.cast::<(W, V)>() };
+    let mut from = None;
+    // SAFETY: As above; the inode that it goes on from is one of its.
+    while let Some(kept) = unsafe { Kept::after(sb, from, wanted) } {
+        visit(kept.inode());
+        from = Some(kept);
     }
 }
 
@@ -50,13 +56,17 @@ unsafe extern "C" fn of_super_block<F: FnMut(&Inode)>(
 struct Kept(*mut bindings::inode);
 
 impl Kept {
-    /// The next inode of the filesystem, behind `from`, of which a reference can be had.
+    /// The next inode of the filesystem, behind `from`, that is wanted and not being freed.
     ///
     /// # Safety
     ///
     /// `sb` is mounted and stays so for the call, and while the result is there; `from` is one of its
     /// inodes.
-    unsafe fn after(sb: *mut bindings::super_block, from: Option<Self>) -> Option<Self> {
+    unsafe fn after(
+        sb: *mut bindings::super_block,
+        from: Option<Self>,
+        wanted: &impl Fn(&Inode) -> bool,
+    ) -> Option<Self> {
         // SAFETY: By the caller's promise the fields are there; only addresses are taken.
         let (head, lock) = unsafe {
             (
@@ -81,7 +91,7 @@ impl Kept {
             let inode =
                 unsafe { crate::container_of!(place, bindings::inode, i_sb_list) }.cast_mut();
             // SAFETY: An inode in the list is initialised, and is not freed while that is locked.
-            if !unsafe { Inode::from_raw(inode) }.mapping().is_empty() {
+            if wanted(unsafe { Inode::from_raw(inode) }) {
                 // SAFETY: As above.
                 let inode = unsafe { bindings::igrab(inode) };
                 if !inode.is_null() {

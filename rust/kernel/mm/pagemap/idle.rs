@@ -61,6 +61,15 @@ pub(super) unsafe fn wait(pagemap: &Pagemap) {
     fence(Ordering::Acquire);
 }
 
+/// Takes its pages from files.
+fn revoke(_pagemap: &Pagemap) {
+    // SAFETY: A page map that is mapped; who tears it down holds no lock of a filesystem.
+    #[cfg(CONFIG_RUST_FS_DAX)]
+    unsafe {
+        bindings::dax_revoke_pagemap(_pagemap.as_raw())
+    };
+}
+
 /// How many pages of a page map its teardown has last seen that somebody had, if it waits for any.
 pub fn busy_pages(pagemap: &Pagemap) -> Option<usize> {
     let place = PLACES.iter().find(|place| place.is_of(pagemap))?;
@@ -120,10 +129,8 @@ impl<'m> Waiting<'m> {
 
     /// Does what can be done for a page that somebody has. Sleeps for a moment.
     fn pause(&mut self, who: Who) {
-        #[cfg(CONFIG_RUST_FS_DAX)]
         if who == Who::File {
-            // SAFETY: A page map that is mapped.
-            unsafe { bindings::dax_revoke_pagemap(self.pagemap.as_raw()) };
+            revoke(self.pagemap);
             if self.pause == 1 {
                 // That was it, nearly always.
                 self.pause = 2;

@@ -42,10 +42,11 @@ fn pinned(want: &Want) -> Result<String> {
     map.prefault_write(PAGE);
     let mut held = Held::take(&map, 7)?;
     drop(map);
+    // Dropped from the last to the first.
     let Target {
-        file,
-        mount,
         namespace,
+        mount,
+        file,
         ..
     } = target;
     // The inode of a file that is open stays, and so does not wait itself. An
