@@ -160,15 +160,15 @@ mod tests {
         assert_eq!(teardown_waits_for_a_walker(), Ok(()));
     }
 
-    /// Whether teardown had to wait for the second page, which somebody had.
-    fn waits_for_a_page(kind: MemoryType, take: unsafe fn(*mut page)) -> Result<bool> {
+    /// Whether teardown had to wait for the second page, which somebody had. `take` gets it while it
+    /// is idle and its page map mapped.
+    fn waits_for_a_page(kind: MemoryType, take: impl FnOnce(*mut page)) -> Result<bool> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
         let map = register(kind, region, &[range])?;
         let second = range.pfns().first().checked_add(1).ok_or(ERANGE)?;
         let page = map.page(second).ok_or(ENOENT)?.as_raw();
-        // SAFETY: An idle page of a page map that is mapped.
-        unsafe { take(page) };
+        take(page);
         let teardown = Teardown::start(map)?;
         assert!(wait_until_dying(second));
         // SAFETY: No lock is held here.
@@ -186,10 +186,10 @@ mod tests {
     /// when it is given back. In C it goes.
     #[test]
     fn differs_teardown_waits_for_a_pinned_page() {
-        unsafe fn pin(page: *mut page) {
-            // SAFETY: The caller's promise.
+        let pin = |page| {
+            // SAFETY: A page of a page map that is mapped.
             unsafe { kernel::bindings::get_page(page) };
-        }
+        };
         assert_eq!(waits_for_a_page(MemoryType::Generic, pin), Ok(true));
     }
 
@@ -197,13 +197,13 @@ mod tests {
     /// comes back.
     #[test]
     fn teardown_waits_for_a_private_page() {
-        unsafe fn hand_out(page: *mut page) {
-            // SAFETY: The caller's promise; it was idle, so nobody has it.
+        let hand_out = |page| {
+            // SAFETY: A page of a page map that is mapped, and idle, so that nobody has it.
             unsafe {
                 kernel::bindings::zone_device_page_init(page);
                 kernel::bindings::unlock_page(page);
             }
-        }
+        };
         assert_eq!(waits_for_a_page(MemoryType::Private, hand_out), Ok(true));
     }
 

@@ -88,8 +88,8 @@ impl Kept {
                 break null_mut();
             }
             // SAFETY: All places but the head are fields of inodes.
-            let inode =
-                unsafe { crate::container_of!(place, bindings::inode, i_sb_list) }.cast_mut();
+            let inode = unsafe { crate::container_of!(place, bindings::inode, i_sb_list) };
+            let inode = inode.cast_mut();
             // SAFETY: An inode in the list is initialised, and is not freed while that is locked.
             if wanted(unsafe { Inode::from_raw(inode) }) {
                 // SAFETY: As above.

@@ -25,9 +25,9 @@ use crate::{bindings, device::Device};
 pub struct Node(i32);
 
 impl Node {
+    // INVARIANT: That one.
     /// None in particular. C: `NUMA_NO_NODE`.
     #[doc(alias = "NUMA_NO_NODE")]
-    // INVARIANT: That one.
     pub const NONE: Self = Self(bindings::NUMA_NO_NODE);
 
     /// The node of this number, if there can be one. Any context. C: `node_possible()`.
