@@ -30,6 +30,7 @@ use kernel::{
     bindings,
     dax::{
         entry::{page_of, Size},
+        folio::Folio,
         mapping::Mapping,
         reader::Device,
         wait,
@@ -42,7 +43,7 @@ use kernel::{
     macros::export,
     mm::{
         fault::{Answer, Fault},
-        pagemap::Pagemap,
+        pagemap::DevicePage,
         pfn_t::PfnT,
     },
 };
@@ -421,15 +422,21 @@ pub unsafe extern "C" fn dax_split_bounds(
     invalidate::split_bounds(mapping, first, end);
 }
 
-/// Takes all memory of a page map, whose device is dead, out of page tables and from files. Sleeps.
+/// Takes the memory of a page map, whose device is dead, out of page tables and from the files of the
+/// filesystem that has this page of it. Returns whether it had any. Sleeps.
 ///
 /// # Safety
 ///
-/// `pgmap` is mapped, and stays so for the call. The caller holds no lock of a filesystem.
+/// `page` is one of a page map of fsdax, which is mapped and stays so for the call. The caller holds no
+/// lock of a filesystem.
 #[export]
-pub unsafe extern "C" fn dax_revoke_pagemap(pgmap: *mut bindings::dev_pagemap) {
-    // SAFETY: The caller's promise.
-    revoke::from_files(unsafe { Pagemap::from_raw(pgmap) });
+pub unsafe extern "C" fn dax_revoke_pages(page: *mut bindings::page) -> bool {
+    let Some(page) = NonNull::new(page) else {
+        return false;
+    };
+    // SAFETY: The caller's promise; pages of fsdax are folios of their own.
+    let (folio, page) = unsafe { (Folio::from_raw(page.cast()), DevicePage::from_raw(page)) };
+    revoke::from_files(page.pagemap(), folio.owners()) != 0
 }
 
 /// Takes an entry out because the file is truncated. Sleeps. Returns 1.

@@ -115,7 +115,8 @@ pub unsafe extern "C" fn memremap_pages(
 ///
 /// # Safety
 ///
-/// `pgmap` was mapped by `memremap_pages()`, and not unmapped since.
+/// `pgmap` was mapped by `memremap_pages()`, and not unmapped since. The caller holds no lock of a
+/// filesystem.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
     if let Some(pgmap) = NonNull::new(pgmap) {

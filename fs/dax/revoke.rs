@@ -7,50 +7,91 @@
 //! space may have them mapped. So each is taken out here: who touches the page later faults, and
 //! gets no memory from a device that is dead.
 //!
-//! A page names its file, but one that files share does not, so this goes through the files.
+//! A page names its file, and so its filesystem, whose files this goes through. One that files share
+//! does not; then it goes through those of all filesystems.
+//!
+//! Lock order: `s_umount` of the filesystem, `invalidate_lock` of the file, then as for a truncate
+//! (see [`lock`]). `invalidate_lock` because who truncates has seen an entry and expects it to be
+//! there until he takes it out.
 
 use crate::lock;
 use kernel::{
     dax::{
         entry::{Entry, Size},
+        folio::Owners,
         mapping::Mapping,
         tree::{Found, Mark, Tree, Walk, CHECK},
         wait::Wake,
     },
-    fs::super_block,
+    fs::{inode::Inode, super_block},
     mm::{pagemap::Pagemap, pfn::Pfn},
 };
 
-/// Takes all memory of this page map out of page tables and from files. Sleeps.
+/// Takes the memory of this page map out of page tables and from the files of these filesystems.
+/// Returns how many entries it took. Sleeps.
 ///
 /// The device is dead: nobody gets new memory from it. An inode that is just being freed loses its
 /// entries without this, a moment later.
-pub(crate) fn from_files(pagemap: &Pagemap) {
-    super_block::for_each_inode(
-        |inode| inode.is_dax() && !inode.is_char_device() && !inode.mapping().is_empty(),
-        |inode| from_file(inode.mapping(), |pfn| pagemap.covers(pfn)),
-    );
+pub(crate) fn from_files(pagemap: &Pagemap, owners: Owners) -> usize {
+    let is_lost = |pfn| pagemap.covers(pfn);
+    let mut removed = 0usize;
+    let visit = |inode: &Inode| {
+        let mapping = inode.mapping();
+        // Who has nothing of it is not waited for, whatever he waits for.
+        if has_lost(mapping, is_lost) {
+            removed = removed.wrapping_add(from_file(mapping, is_lost));
+        }
+    };
+    match owners {
+        Owners::None => {}
+        Owners::Filesystem(device) => super_block::for_each_inode_of(device, is_candidate, visit),
+        Owners::Several => super_block::for_each_inode(is_candidate, visit),
+    }
+    removed
 }
 
-fn from_file(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) {
+/// Whether a file may have memory of a device.
+fn is_candidate(inode: &Inode) -> bool {
+    inode.is_dax() && !inode.is_char_device() && !inode.mapping().is_empty()
+}
+
+/// Whether a file has an entry with such memory, locked or not.
+fn has_lost(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
     let mut walk = Walk::new(mapping, 0, Size::Page);
     let mut tree = walk.lock();
     let mut scanned = 0usize;
     loop {
         match tree.find(usize::MAX) {
-            Found::Nothing => return,
+            Found::Nothing => return false,
+            Found::Entry(entry) if entry.pfn().is_some_and(&is_lost) => return true,
+            Found::Entry(_) | Found::Foreign => {}
+        }
+        scanned = scanned.wrapping_add(1);
+        if scanned % CHECK == 0 {
+            tree.pause();
+        }
+    }
+}
+
+fn from_file(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) -> usize {
+    let _kept_out = mapping.lock_invalidate();
+    let mut walk = Walk::new(mapping, 0, Size::Page);
+    let mut tree = walk.lock();
+    let (mut scanned, mut removed) = (0usize, 0usize);
+    loop {
+        match tree.find(usize::MAX) {
+            Found::Nothing => return removed,
             Found::Foreign => {
                 kernel::warn_once!("fs_dax: a page in the mapping of a DAX file");
             }
-            Found::Entry(entry) => {
+            // One that is locked and has no such memory gets none: nobody faults it in.
+            Found::Entry(entry) if entry.pfn().is_some_and(&is_lost) => {
                 if let Some(entry) = lock::wait_unlocked(&mut tree, entry) {
-                    if entry.pfn().is_some_and(&is_lost) {
-                        remove(&mut tree, entry);
-                    } else {
-                        lock::put(&tree, entry, Wake::Next);
-                    }
+                    remove(&mut tree, entry);
+                    removed = removed.wrapping_add(1);
                 }
             }
+            Found::Entry(_) => {}
         }
         scanned = scanned.wrapping_add(1);
         if scanned % CHECK == 0 {

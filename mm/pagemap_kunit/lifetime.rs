@@ -16,6 +16,7 @@ use kernel::{
     new_mutex, new_work,
     prelude::*,
     sync::{completion::Completion, Arc, Mutex},
+    time::msecs_to_jiffies,
     workqueue::{self, Work, WorkItem},
 };
 
@@ -171,9 +172,8 @@ mod tests {
         take(page);
         let teardown = Teardown::start(map)?;
         assert!(wait_until_dying(second));
-        // SAFETY: No lock is held here.
-        unsafe { kernel::bindings::msleep(50) };
-        let waits = !teardown.done.is_done();
+        // It takes some grace periods where it does not wait.
+        let waits = !teardown.done.wait_for(msecs_to_jiffies(2000));
         if waits {
             // SAFETY: It was taken above, and is still there.
             unsafe { kernel::bindings::put_page(page) };

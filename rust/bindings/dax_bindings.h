@@ -55,6 +55,7 @@ struct nd_namespace_common;
 #include "../../drivers/nvdimm/pfn.h"
 #include "../../drivers/nvdimm/pmem.h"
 #endif
+#include "../../fs/internal.h"
 #include "../../mm/internal.h"
 
 /* `bindgen` cannot evaluate macros with casts. */

@@ -87,6 +87,20 @@ impl<'a> Folio<'a> {
         }
     }
 
+    /// The filesystem whose files have it at this moment. Any context.
+    pub fn owners(self) -> Owners {
+        let _guard = rcu::read_lock();
+        if self.mapping() as usize == bindings::PAGE_MAPPING_ANON as usize {
+            // C: `PAGE_MAPPING_DAX_SHARED`.
+            return Owners::Several;
+        }
+        // SAFETY: Inodes, and filesystems, are freed a grace period after their last entry has gone.
+        match unsafe { self.owner() } {
+            Found::File(mapping) => Owners::Filesystem(mapping.inode().device()),
+            Found::Nobody | Found::Device => Owners::None,
+        }
+    }
+
     /// Locks its entry, unless somebody else has: then this waits until he has not, and the caller
     /// tries again, for the page may belong to another file then. Sleeps.
     pub fn try_lock(self) -> Locking {
@@ -147,6 +161,17 @@ impl Place {
         let mapping = unsafe { self.mapping.as_ref() };
         unlock(mapping, self.index, self.entry)
     }
+}
+
+/// Whose files have a folio.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Nobody's, or those of a device.
+    None,
+    /// The filesystem with this device number.
+    Filesystem(u32),
+    /// It is shared by files, and cannot say which.
+    Several,
 }
 
 /// Who a folio belongs to.

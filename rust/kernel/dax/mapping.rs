@@ -84,6 +84,16 @@ impl Mapping {
         unsafe { bindings::unmap_mapping_pages(self.as_raw(), first as _, count as _, false) };
     }
 
+    /// Keeps faults, and who truncates, out of the file until the result is dropped. Sleeps. C:
+    /// `filemap_invalidate_lock()`.
+    #[doc(alias = "filemap_invalidate_lock")]
+    pub fn lock_invalidate(&self) -> InvalidateLock<'_> {
+        // SAFETY: By the invariant the mapping is valid.
+        unsafe { bindings::down_write(addr_of_mut!((*self.as_raw()).invalidate_lock)) };
+        // INVARIANT: Just taken.
+        InvalidateLock(self)
+    }
+
     /// Drops entries from `first` to `last`, both included, that are clean. Sleeps. C:
     /// `invalidate_inode_pages2_range()`, whose answer nobody here can use.
     #[doc(alias = "invalidate_inode_pages2_range")]
@@ -141,5 +151,20 @@ impl Mapping {
         // OVERFLOW: A frame number with the bytes of a page behind it is an address.
         let bytes = count.wrapping_mul(PAGE_SIZE);
         device.flush_frames(pfn, bytes);
+    }
+}
+
+/// Faults, and who truncates, are kept out of a file.
+///
+/// # Invariants
+///
+/// `invalidate_lock` of the mapping is held for writing, by us.
+#[must_use = "the lock is given back at once when it is dropped"]
+pub struct InvalidateLock<'a>(&'a Mapping);
+
+impl Drop for InvalidateLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is held.
+        unsafe { bindings::up_write(addr_of_mut!((*self.0.as_raw()).invalidate_lock)) };
     }
 }

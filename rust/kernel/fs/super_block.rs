@@ -11,6 +11,9 @@ use core::{
     ptr::{addr_of, addr_of_mut, null_mut},
 };
 
+/// After how many inodes that are not wanted others get the lock of the list.
+const CHECK: usize = 1024;
+
 /// Calls `visit` for every inode in memory that `wanted` says, of every filesystem that is mounted, but
 /// not for those that are just being freed. Sleeps; so may `visit`, but `wanted` may not: it is
 /// asked under a spinlock. C: `iterate_supers()`.
@@ -29,6 +32,26 @@ where
     unsafe { bindings::iterate_supers(Some(of_super_block::<W, V>), addr_of_mut!(both).cast()) };
 }
 
+/// The same for one filesystem, the one with this device number, if there is one. C:
+/// `user_get_super()`.
+#[doc(alias = "user_get_super")]
+pub fn for_each_inode_of<W, V>(device: u32, wanted: W, visit: V)
+where
+    W: Fn(&Inode) -> bool,
+    V: FnMut(&Inode),
+{
+    let mut both = (wanted, visit);
+    // SAFETY: Looks at the list of filesystems.
+    let sb = unsafe { bindings::user_get_super(device, false) };
+    if sb.is_null() {
+        return;
+    }
+    // SAFETY: It is locked, so it stays mounted.
+    unsafe { of_super_block::<W, V>(sb, addr_of_mut!(both).cast()) };
+    // SAFETY: We have it from above, locked for reading.
+    unsafe { bindings::drop_super(sb) };
+}
+
 /// # Safety
 ///
 /// `sb` is mounted and stays so for the call. `both` are a `W` and a `V` that nobody else uses.
@@ -42,8 +65,13 @@ where
     let mut from = None;
     // SAFETY: As above; the inode that it goes on from is one of its.
     while let Some(kept) = unsafe { Kept::after(sb, from, wanted) } {
-        visit(kept.inode());
+        // It may be one at which the walk only took a breath.
+        if wanted(kept.inode()) {
+            visit(kept.inode());
+        }
         from = Some(kept);
+        // SAFETY: Nothing that forbids to sleep is held.
+        unsafe { bindings::cond_resched() };
     }
 }
 
@@ -56,7 +84,8 @@ where
 struct Kept(*mut bindings::inode);
 
 impl Kept {
-    /// The next inode of the filesystem, behind `from`, that is wanted and not being freed.
+    /// The next inode of the filesystem, behind `from`, that is wanted and not being freed; or one
+    /// that is not wanted, after many of these, so that the lock is not held for long.
     ///
     /// # Safety
     ///
@@ -80,6 +109,7 @@ impl Kept {
         });
         // SAFETY: An initialised lock.
         unsafe { bindings::spin_lock(lock) };
+        let mut passed = 0usize;
         let found = loop {
             // SAFETY: The list is locked, and `place` is its head or the place of an inode in it: one
             // that was just found, or one that is kept.
@@ -91,7 +121,9 @@ impl Kept {
             let inode = unsafe { crate::container_of!(place, bindings::inode, i_sb_list) };
             let inode = inode.cast_mut();
             // SAFETY: An inode in the list is initialised, and is not freed while that is locked.
-            if wanted(unsafe { Inode::from_raw(inode) }) {
+            let is_wanted = wanted(unsafe { Inode::from_raw(inode) });
+            passed = passed.wrapping_add(1);
+            if is_wanted || passed >= CHECK {
                 // SAFETY: As above.
                 let inode = unsafe { bindings::igrab(inode) };
                 if !inode.is_null() {

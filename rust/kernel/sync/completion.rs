@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/completion.h`](srctree/include/linux/completion.h)
 
-use crate::{bindings, init::PinInit, pin_init, prelude::*, types::Opaque};
+use crate::{bindings, init::PinInit, pin_init, prelude::*, time::Jiffies, types::Opaque};
 
 /// One-way signal from whoever does something to whoever waits for it. C: `struct completion`.
 ///
@@ -76,6 +76,15 @@ impl Completion {
     pub fn wait(&self) {
         // SAFETY: `self` is an initialised completion.
         unsafe { bindings::wait_for_completion(self.inner.get()) };
+    }
+
+    /// Sleeps until it is done, for `timeout` jiffies at most; cannot be interrupted. Returns whether
+    /// it is done. C: `wait_for_completion_timeout()`.
+    #[doc(alias = "wait_for_completion_timeout")]
+    #[inline]
+    pub fn wait_for(&self, timeout: Jiffies) -> bool {
+        // SAFETY: `self` is an initialised completion.
+        unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout as _) != 0 }
     }
 
     /// Whether a waiter would go through at once. C: `completion_done()`.

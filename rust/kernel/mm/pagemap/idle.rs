@@ -10,9 +10,11 @@
 //! A file counts because its mapping looks at the page once more, to say that it is nobody's, when
 //! the filesystem is unmounted or the file is truncated.
 //!
-//! A drained page map gets no new pins: who pins takes a live reference first. So its pages can only
-//! become idle, and one pass over them is enough, which stops at each page that somebody has. It
-//! looks again now and then, because not every way to put a page wakes who waits for it.
+//! A drained page map gets no new pins: who pins takes a live reference first, or looks at the count
+//! with interrupts off, and what ended the count has waited for that. So its pages can only become
+//! idle, and one pass over them is enough, which stops at each page that somebody has. It looks
+//! again now and then, because not every way to put a page wakes who waits for it. Files lose all
+//! that they have in a pass before, so that no pin of one page leaves others mapped.
 //!
 //! Nothing can be done to somebody's pin, and a signal does not end the wait: the memory of the page
 //! map is its driver's, who frees it next. What it waits for is in the log after a second, then at
@@ -21,6 +23,7 @@
 use super::{life::counts_pages, DevicePage, MemoryType, Pagemap};
 use crate::{
     bindings, pr_info, pr_warn,
+    sync::completion::Completion,
     time::{ktime_ms_delta, msecs_to_jiffies, Ktime},
 };
 use core::{
@@ -31,46 +34,81 @@ use core::{
 /// After how many pages a pass lets others have the CPU.
 const CHECK: usize = 4096;
 
-/// The longest time between two looks at a page, in milliseconds.
+/// The longest time between two looks at a page that is pinned, and at one of a file, in
+/// milliseconds.
 const LONGEST_PAUSE: u32 = 64;
+const LONGEST_PAUSE_OF_FILE: u32 = 1024;
+
+/// After how many files that could not be helped the pass over files gives up: they are being freed.
+const FUTILE: u32 = 64;
 
 /// After how many milliseconds the log is told first; each time after twice as long.
-const FIRST_REPORT: i64 = 1000;
+const FIRST_REPORT: u32 = 1000;
+
+/// Waits until the last reference of a page map was put. Sleeps, and no signal ends that.
+pub(super) fn wait_for_references(pagemap: &Pagemap, done: &Completion) {
+    let (since, mut pause) = (Ktime::ktime_get(), FIRST_REPORT);
+    while !done.wait_for(msecs_to_jiffies(pause)) {
+        pr_warn!(
+            "pagemap: unmapping {:?} waits since {} s for references to it\n",
+            Ranges(pagemap),
+            ktime_ms_delta(Ktime::ktime_get(), since) / 1000,
+        );
+        pause = pause.saturating_mul(2);
+    }
+}
 
 /// Waits until nobody has a page of this page map. Sleeps, and no signal ends that.
 ///
 /// # Safety
 ///
 /// The ranges of the page map are mapped and stay so for the call. Nobody can get a reference to a
-/// page who has none.
+/// page who has none. The caller holds no lock of a filesystem.
 pub(super) unsafe fn wait(pagemap: &Pagemap) {
     // Pages that are allocated hold the page map itself.
     if counts_pages(pagemap) {
         return;
     }
+    let uses = Uses::of(pagemap);
+    let mut futile = 0;
+    if uses.by_files {
+        // SAFETY: The caller's promise.
+        for page in unsafe { DevicePage::all(pagemap) } {
+            // SAFETY: The caller's promise.
+            if page.has_mapping() && futile < FUTILE && !unsafe { revoke(page) } {
+                futile += 1;
+            }
+        }
+    }
     let mut waiting: Option<Waiting<'_>> = None;
     // SAFETY: The caller's promise.
     for page in unsafe { DevicePage::all(pagemap) } {
-        while let Some(who) = Who::has(page) {
-            waiting
-                .get_or_insert_with(|| Waiting::begin(pagemap))
-                .pause(who);
+        while let Some(who) = uses.who_has(page) {
+            // SAFETY: The caller's promise.
+            let begin = || unsafe { Waiting::begin(pagemap, uses) };
+            waiting.get_or_insert_with(begin).pause(page, who);
         }
     }
     // Whatever was done to a page before it was given back is done.
     fence(Ordering::Acquire);
 }
 
-/// Takes its pages from files.
-fn revoke(_pagemap: &Pagemap) {
-    // SAFETY: A page map that is mapped; who tears it down holds no lock of a filesystem.
+/// Takes from files what they have of this page's page map, on the filesystem that has the page.
+/// Returns whether there was something. Sleeps.
+///
+/// # Safety
+///
+/// The page map is mapped. The caller holds no lock of a filesystem.
+unsafe fn revoke(_page: DevicePage<'_>) -> bool {
     #[cfg(CONFIG_RUST_FS_DAX)]
-    unsafe {
-        bindings::dax_revoke_pagemap(_pagemap.as_raw())
-    };
+    // SAFETY: The caller's promise.
+    return unsafe { bindings::dax_revoke_pages(_page.as_raw()) };
+    #[cfg(not(CONFIG_RUST_FS_DAX))]
+    false
 }
 
-/// How many pages of a page map its teardown has last seen that somebody had, if it waits for any.
+/// How many pages of a page map its teardown has last seen that somebody had, if it waits for any; of
+/// compound pages all of each that somebody has a page of.
 pub fn busy_pages(pagemap: &Pagemap) -> Option<usize> {
     let place = PLACES.iter().find(|place| place.is_of(pagemap))?;
     match place.pages.load(Ordering::Relaxed) {
@@ -82,23 +120,39 @@ pub fn busy_pages(pagemap: &Pagemap) -> Option<usize> {
 /// Who has a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
-    /// Somebody who has it pinned.
+    /// Somebody who has it pinned, or is just giving it back.
     Pinner,
     /// A file, or several.
     File,
 }
 
-impl Who {
+/// How the use of pages of a page map is seen.
+#[derive(Clone, Copy)]
+struct Uses {
+    /// They say whose file they belong to. (The mapping of device-dax is named by its pages as well,
+    /// and looks at none of them.)
+    by_files: bool,
+    /// The owner takes them back: the count is 0 for that time, and who gave the page up sets it
+    /// to 1 after that.
+    taken_back: bool,
+}
+
+impl Uses {
+    fn of(pagemap: &Pagemap) -> Self {
+        let is_fsdax = pagemap.memory_type() == Some(MemoryType::FsDax);
+        Self {
+            by_files: cfg!(CONFIG_RUST_FS_DAX) && is_fsdax,
+            taken_back: pagemap.operations().frees_pages && !is_fsdax,
+        }
+    }
+
     #[inline]
-    fn has(page: DevicePage<'_>) -> Option<Self> {
-        if page.ref_count() > 1 {
-            Some(Self::Pinner)
-        } else if cfg!(CONFIG_RUST_FS_DAX)
-            && page.has_mapping()
-            && page.pagemap().memory_type() == Some(MemoryType::FsDax)
-        {
-            // The mapping of device-dax is named by its pages as well, and looks at none of them.
-            Some(Self::File)
+    fn who_has(self, page: DevicePage<'_>) -> Option<Who> {
+        let count = page.ref_count();
+        if count > 1 || (self.taken_back && count == 0) {
+            Some(Who::Pinner)
+        } else if self.by_files && page.has_mapping() {
+            Some(Who::File)
         } else {
             None
         }
@@ -106,8 +160,14 @@ impl Who {
 }
 
 /// A teardown that waits.
+///
+/// # Invariants
+///
+/// The ranges of the page map are mapped as long as the value is there. Who has it holds no lock of a
+/// filesystem.
 struct Waiting<'m> {
     pagemap: &'m Pagemap,
+    uses: Uses,
     place: Option<&'static Place>,
     since: Ktime,
     /// The time until the next look, in milliseconds.
@@ -117,29 +177,34 @@ struct Waiting<'m> {
 }
 
 impl<'m> Waiting<'m> {
-    fn begin(pagemap: &'m Pagemap) -> Self {
+    /// # Safety
+    ///
+    /// As the invariants say.
+    unsafe fn begin(pagemap: &'m Pagemap, uses: Uses) -> Self {
+        // INVARIANT: The caller's promise.
         Self {
             pagemap,
+            uses,
             place: PLACES.iter().find(|place| place.take(pagemap)),
             since: Ktime::ktime_get(),
             pause: 1,
-            report: FIRST_REPORT,
+            report: FIRST_REPORT.into(),
         }
     }
 
     /// Does what can be done for a page that somebody has. Sleeps for a moment.
-    fn pause(&mut self, who: Who) {
-        if who == Who::File {
-            revoke(self.pagemap);
-            if self.pause == 1 {
-                // That was it, nearly always.
-                self.pause = 2;
-                return;
+    fn pause(&mut self, page: DevicePage<'_>, who: Who) {
+        let longest = match who {
+            Who::Pinner => LONGEST_PAUSE,
+            Who::File => {
+                // SAFETY: By the invariant.
+                unsafe { revoke(page) };
+                LONGEST_PAUSE_OF_FILE
             }
-        }
+        };
         // SAFETY: Teardown may sleep.
         unsafe { bindings::schedule_timeout_idle(msecs_to_jiffies(self.pause) as _) };
-        self.pause = LONGEST_PAUSE.min(self.pause.saturating_mul(2));
+        self.pause = longest.min(self.pause.saturating_mul(2));
         let waited = self.milliseconds();
         if waited >= self.report {
             self.report = waited.saturating_mul(2);
@@ -154,20 +219,19 @@ impl<'m> Waiting<'m> {
     /// Tells the log what it waits for.
     #[cold]
     fn tell(&self, waited: i64) {
+        let unit = 1usize
+            .checked_shl(self.pagemap.vmemmap_shift())
+            .unwrap_or(1);
         let (mut pinned, mut of_files, mut first) = (0usize, 0usize, None);
-        // SAFETY: The ranges are mapped as long as this value is there.
+        // SAFETY: By the invariant.
         for page in unsafe { DevicePage::all(self.pagemap) } {
-            let count = match Who::has(page) {
+            let count = match self.uses.who_has(page) {
                 Some(Who::Pinner) => &mut pinned,
                 Some(Who::File) => &mut of_files,
                 None => continue,
             };
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(unit);
             first = first.or(page.pfn().phys());
-        }
-        if let Some(place) = self.place {
-            let pages = pinned.saturating_add(of_files);
-            place.pages.store(pages, Ordering::Relaxed);
         }
         pr_warn!(
             "pagemap: unmapping {:?} waits since {} s for {} pinned pages and {} of files, the first at {:#x}\n",
@@ -177,12 +241,16 @@ impl<'m> Waiting<'m> {
             of_files,
             first.unwrap_or(0),
         );
+        if let Some(place) = self.place {
+            let pages = pinned.saturating_add(of_files);
+            place.pages.store(pages, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.report > FIRST_REPORT {
+        if self.report > FIRST_REPORT.into() {
             pr_info!(
                 "pagemap: unmapping {:?} goes on after {} s\n",
                 Ranges(self.pagemap),

@@ -348,8 +348,9 @@ impl Dying {
         unsafe { Pagemap::from_raw(self.ptr.as_ptr()) }
     }
 
-    /// Gives up the bulk references and waits until the walkers have put theirs. Sleeps; the wait
-    /// is as long as a page fault inside a walk takes.
+    /// Gives up the bulk references and waits until the walkers have put theirs, and, of the types
+    /// whose pages are allocated, until the last page came back. Sleeps. The walkers take as long as
+    /// a page fault; the log says so if it takes longer than a second.
     pub fn drain(self) -> Drained {
         let BulkRefs(refs) = BulkRefs::of(self.pagemap());
         if refs != 0 {
@@ -357,7 +358,8 @@ impl Dying {
             unsafe { self.pagemap().percpu_ref().put_many_slow(refs) };
         }
         // SAFETY: Initialised before the count was.
-        unsafe { Completion::from_raw(addr_of_mut!((*self.ptr.as_ptr()).done)) }.wait();
+        let done = unsafe { Completion::from_raw(addr_of_mut!((*self.ptr.as_ptr()).done)) };
+        idle::wait_for_references(self.pagemap(), done);
         // INVARIANT: `release` ran, so the count is 0.
         Drained {
             ptr: self.ptr,
@@ -383,8 +385,10 @@ impl Drained {
     pub fn wait_idle(self) -> Idle {
         // SAFETY: Valid, by the invariant.
         let pagemap = unsafe { Pagemap::from_raw(self.ptr.as_ptr()) };
-        // SAFETY: By the invariant the ranges that are mapped stay so meanwhile, and nobody can
-        // take a page any more: that needs a live reference.
+        // SAFETY: By the invariant the ranges that are mapped stay so meanwhile, and nobody can pin a
+        // page any more: who does has a live reference, or has seen with interrupts off that the
+        // count was alive, and `release` ran after a grace period. Who unmaps a page map holds no
+        // lock of a filesystem.
         unsafe { idle::wait(pagemap) };
         // INVARIANT: Just waited for that; the rest carries over.
         Idle {

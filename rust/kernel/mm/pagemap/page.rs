@@ -266,19 +266,20 @@ impl<'a> DeviceFolio<'a> {
         // off, drops the anonymous page's mark, and clears `mapping`, which may hold a stale value
         // of the last user's.
         unsafe { bindings::zone_device_folio_reset(self.as_raw()) };
+        let allocated = pagemap
+            .memory_type()
+            .is_some_and(MemoryType::pages_are_allocated);
         // SAFETY: The owner's method, with a page of its page map that nobody uses, as it is
         // declared to expect.
         unsafe { page_free(self.0.as_raw()) };
 
-        if pagemap
-            .memory_type()
-            .is_some_and(MemoryType::pages_are_allocated)
-        {
+        if allocated {
             // SAFETY: By the caller's promise the page had this reference from `DevicePage::init`.
             // The page map may be gone after it, so it is the last thing that is done.
             unsafe { pagemap.percpu_ref().put() };
         } else {
-            // Idle again, ready to be handed out.
+            // Idle again, ready to be handed out. The owner may have put the page map's last
+            // reference: teardown waits for this store, and it is the last thing that is done.
             // SAFETY: Nobody has a reference, so nobody else changes the count.
             unsafe { bindings::set_page_count(self.0.as_raw(), 1) };
         }

@@ -91,7 +91,13 @@ fn mounted(kind: Kind, map: Map) -> Result<String> {
         .file
         .write_all_at(&bytes[LEN / 2..], (LEN / 2) as u64)?;
 
-    let mut bound = Bound::of(&target.namespace)?;
+    let Target {
+        namespace,
+        mount,
+        file,
+        ..
+    } = target;
+    let mut bound = Bound::of(&namespace)?;
     let took = bound.unbind().must_end("unbinding the driver")?;
     gone.open()?;
     match child.wait_signal(30, "the process that has the file mapped")? {
@@ -100,22 +106,15 @@ fn mounted(kind: Kind, map: Map) -> Result<String> {
             bail!("the process that has the file mapped ended with signal {other:?}, not SIGBUS")
         }
     }
-    let read = target.file.read_at(&mut [0; 512], 0);
+    let read = file.read_at(&mut [0; 512], 0);
     ensure!(read.is_err(), "a file whose device is gone can be read");
-    let written = target.file.write_at(&[0; 512], 0);
+    let written = file.write_at(&[0; 512], 0);
     ensure!(
         written.is_err(),
         "a file whose device is gone can be written"
     );
 
-    drop(twin);
-    let Target {
-        namespace,
-        mount,
-        file,
-        ..
-    } = target;
-    drop(file);
+    drop((twin, file));
     mount.context("no filesystem")?.unmount()?;
     require_unpinned("unmounting")?;
     let node = bound.bind()?;

@@ -40,9 +40,10 @@ fn pinned(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
     map.prefault_write(PAGE);
-    let mut held = Held::take(&map, 7)?;
-    drop(map);
-    // Dropped from the last to the first.
+    let in_c = live::ask()?.registry.implementation == Language::C;
+    let marker = format!("rust-dax: {} is to go", target.namespace.dev());
+    system::log(&marker)?;
+    // All of these are dropped from the last to the first.
     let Target {
         namespace,
         mount,
@@ -53,11 +54,13 @@ fn pinned(want: &Want) -> Result<String> {
     // open device would keep ndctl from disabling it.
     let file = mount.is_some().then_some(file);
     let mut bound = Bound::of(&namespace)?;
+    let mut held = Held::take(&map, 7)?;
+    drop(map);
     let operation = bound.unbind();
     let waited = operation
         .must_wait("unbinding the driver")
-        .and_then(|()| told());
-    if waited.is_err() && live::ask()?.registry.implementation == Language::C {
+        .and_then(|()| told(&marker));
+    if waited.is_err() && in_c {
         bound.bind()?;
         // Given back, the page has no reference left that it was born with.
         system::log("rust-dax-expect: at mm/memremap.c:")?;
@@ -105,7 +108,7 @@ fn woken(took: Duration) -> String {
 }
 
 /// In the log and in debugfs is what the unbinding waits for.
-fn told() -> Result<()> {
+fn told(marker: &str) -> Result<()> {
     let path = system::debugfs()?.join("dev_pagemap/ranges");
     let limit = Instant::now() + patient(Duration::from_secs(10));
     loop {
@@ -123,9 +126,10 @@ fn told() -> Result<()> {
         std::thread::sleep(Duration::from_millis(100));
     }
     let log = Cmd::new("dmesg").ok()?.stdout;
+    let since = log.rsplit(marker).next().unwrap_or_default();
     ensure!(
-        log.contains("pagemap: unmapping 0x") && log.contains(" pinned pages"),
-        "the log does not say what the unbinding waits for"
+        since.contains("pagemap: unmapping 0x") && since.contains(" pinned pages"),
+        "the log does not say what the unbinding waits for: {since}"
     );
     Ok(())
 }
