@@ -88,6 +88,11 @@ struct page *rust_helper_pfn_to_page(unsigned long pfn)
 	return pfn_to_page(pfn);
 }
 
+bool rust_helper_pfn_valid(unsigned long pfn)
+{
+	return pfn_valid(pfn);
+}
+
 unsigned long rust_helper_page_to_pfn(struct page *page)
 {
 	return page_to_pfn(page);

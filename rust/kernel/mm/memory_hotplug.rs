@@ -12,13 +12,14 @@
 
 use crate::{
     bindings,
-    error::{to_result, Result},
+    error::{code::ENOMEM, to_result, Error, Result},
     mm::{
         node::Node,
-        pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap},
+        pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap, SUBSECTION_SIZE},
         pfn::PhysRange,
         prot::PageProt,
     },
+    page::PAGE_SHIFT,
 };
 use core::ptr::null_mut;
 
@@ -199,6 +200,32 @@ impl Drop for ZeroShadow {
     }
 }
 
+/// Takes away the sections of a range that were added before there was no memory for the memmap of the
+/// next: `__add_pages()` leaves them, and then the range could never be added again (`EEXIST`).
+///
+/// # Safety
+///
+/// Adding the range just failed with `ENOMEM`, and it is nobody else's.
+unsafe fn take_back_sections(of: &RangeOf<'_>, _hotplug: &Hotplug) {
+    const STEP: usize = SUBSECTION_SIZE as usize >> PAGE_SHIFT;
+
+    let (first, pages) = (of.range().pfns().first().nr(), of.range().pages());
+    // The section that failed has none of our frames, and those behind it were not tried.
+    let added = (0..pages)
+        .step_by(STEP)
+        // SAFETY: Looks at the sections.
+        .find(|n| !unsafe { bindings::pfn_valid(first.wrapping_add(*n)) })
+        .unwrap_or(pages);
+    let pagemap = of.pagemap();
+    if added != 0 {
+        // SAFETY: The lock is held. By the caller's promise these frames were just added, by us, and
+        // nobody uses them.
+        unsafe {
+            bindings::__remove_pages(first, added, pagemap.altmap_ptr(), pagemap.as_raw());
+        }
+    }
+}
+
 /// Device memory that has `struct page`s. Dropping it takes these away (sleeps), and, except for
 /// device-private memory, the linear mapping.
 ///
@@ -232,12 +259,17 @@ impl<'m> Memory<'m> {
 
         {
             let hotplug = Hotplug::begin();
+            let take_back = |error: &Error| {
+                if *error == ENOMEM {
+                    // SAFETY: Adding it just failed for that, and the entry says that it is ours.
+                    unsafe { take_back_sections(&of, &hotplug) };
+                }
+            };
             if is_private(pagemap) {
                 // The CPU cannot reach it: pages, but no linear mapping.
                 // SAFETY: The lock is held, and the entry says that the range is ours.
-                to_result(unsafe {
-                    bindings::add_pages(node.as_raw(), first, pages, &mut params)
-                })?;
+                to_result(unsafe { bindings::add_pages(node.as_raw(), first, pages, &mut params) })
+                    .inspect_err(take_back)?;
             } else {
                 let shadow = ZeroShadow::add(range, &hotplug)?;
                 // SAFETY: As above.
@@ -248,7 +280,8 @@ impl<'m> Memory<'m> {
                         range.len(),
                         &mut params,
                     )
-                })?;
+                })
+                .inspect_err(take_back)?;
                 // It stays as long as the memory does; `drop` takes it away.
                 core::mem::forget(shadow);
             }

@@ -56,8 +56,9 @@ pub fn scratch() -> Result<File> {
     open_rw(scratch_node()?, true)
 }
 
-/// All of `map` is read from the disk and written to it, `chunk` bytes at a
-/// time, with other bytes each way. Gives what is on both at the end.
+/// As much of `map` as `plain` has is read from the disk and written to it,
+/// `chunk` bytes at a time, with other bytes each way. Gives what is on both at
+/// the end.
 pub fn both_ways(
     disk: &File,
     disk_at: u64,
@@ -66,7 +67,7 @@ pub fn both_ways(
     chunk: usize,
     seed: u64,
 ) -> Result<Vec<u8>> {
-    let len = map.len();
+    let len = plain.len();
     let bytes = data::bytes(seed, len);
     plain.write(0, &bytes);
     pwrite_all(disk, plain, 0, len, disk_at, len).context("preparing the disk")?;
