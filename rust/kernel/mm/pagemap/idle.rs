@@ -70,23 +70,28 @@ pub(super) unsafe fn wait(pagemap: &Pagemap) {
         return;
     }
     let uses = Uses::of(pagemap);
-    let mut futile = 0;
-    if uses.by_files {
-        // SAFETY: The caller's promise.
-        for page in unsafe { DevicePage::all(pagemap) } {
-            // SAFETY: The caller's promise.
-            if page.has_mapping() && futile < FUTILE && !unsafe { revoke(page) } {
-                futile += 1;
-            }
+    // SAFETY: The caller's promise, here and below.
+    if unsafe { DevicePage::any(pagemap, |page| uses.who_has(page).is_some()) } {
+        let mut futile = 0;
+        // SAFETY: As above.
+        unsafe {
+            DevicePage::any(pagemap, |page| {
+                if uses.by_files && page.has_mapping() && !revoke(page) {
+                    futile += 1;
+                }
+                futile == FUTILE
+            });
         }
-    }
-    let mut waiting: Option<Waiting<'_>> = None;
-    // SAFETY: The caller's promise.
-    for page in unsafe { DevicePage::all(pagemap) } {
-        while let Some(who) = uses.who_has(page) {
-            // SAFETY: The caller's promise.
-            let begin = || unsafe { Waiting::begin(pagemap, uses) };
-            waiting.get_or_insert_with(begin).pause(page, who);
+        // SAFETY: As above.
+        let mut waiting = unsafe { Waiting::begin(pagemap, uses) };
+        // SAFETY: As above.
+        unsafe {
+            DevicePage::any(pagemap, |page| {
+                while let Some(who) = uses.who_has(page) {
+                    waiting.pause(page, who);
+                }
+                false
+            });
         }
     }
     // Whatever was done to a page before it was given back is done.
@@ -223,16 +228,18 @@ impl<'m> Waiting<'m> {
             .checked_shl(self.pagemap.vmemmap_shift())
             .unwrap_or(1);
         let (mut pinned, mut of_files, mut first) = (0usize, 0usize, None);
-        // SAFETY: By the invariant.
-        for page in unsafe { DevicePage::all(self.pagemap) } {
+        let count = |page: DevicePage<'_>| {
             let count = match self.uses.who_has(page) {
                 Some(Who::Pinner) => &mut pinned,
                 Some(Who::File) => &mut of_files,
-                None => continue,
+                None => return false,
             };
             *count = count.saturating_add(unit);
             first = first.or(page.pfn().phys());
-        }
+            false
+        };
+        // SAFETY: By the invariant.
+        unsafe { DevicePage::any(self.pagemap, count) };
         pr_warn!(
             "pagemap: unmapping {:?} waits since {} s for {} pinned pages and {} of files, the first at {:#x}\n",
             Ranges(self.pagemap),
@@ -309,32 +316,39 @@ impl Place {
 }
 
 impl<'a> DevicePage<'a> {
-    /// The pages of a page map that have a count of their own: each page, or the first of each
-    /// compound page. Sleeps between some of them.
+    /// Whether this holds for a page of a page map, of those that have a count of their own: each
+    /// page, or the first of each compound page. They are asked one after the other until one says
+    /// yes. Sleeps between some of them.
     ///
     /// # Safety
     ///
     /// All ranges of the page map that are mapped stay so during `'a`.
-    unsafe fn all(pagemap: &'a Pagemap) -> impl Iterator<Item = Self> {
+    // All memory of a device goes through this loop when it is unbound.
+    #[inline(always)]
+    unsafe fn any(pagemap: &'a Pagemap, mut holds: impl FnMut(Self) -> bool) -> bool {
         let step = 1usize.checked_shl(pagemap.vmemmap_shift()).unwrap_or(0);
-        pagemap
-            .ranges()
-            .enumerate()
-            .flat_map(move |(index, range)| {
-                let first = pagemap.first_pfn(index, range);
-                let units = pagemap.nr_units(index, range).unwrap_or(0);
-                // SAFETY: By the caller's promise the range has a memmap.
-                let page = first.map(|first| unsafe { bindings::pfn_to_page(first.nr()) });
-                (0..units).filter_map(move |n| {
-                    if n % CHECK == 0 {
-                        // SAFETY: The caller's caller may sleep.
-                        unsafe { bindings::cond_resched() };
+        for (index, range) in pagemap.ranges().enumerate() {
+            let Some(first) = pagemap.first_pfn(index, range) else {
+                continue;
+            };
+            let mut left = pagemap.nr_units(index, range).unwrap_or(0);
+            // SAFETY: By the caller's promise the range has a memmap.
+            let mut page = unsafe { bindings::pfn_to_page(first.nr()) };
+            while left != 0 {
+                let now = left.min(CHECK);
+                for _ in 0..now {
+                    // SAFETY: One of the range, which has a memmap during `'a`; that is one array
+                    // (SPARSEMEM_VMEMMAP) with an element for each.
+                    if holds(unsafe { Self::from_raw(NonNull::new_unchecked(page)) }) {
+                        return true;
                     }
-                    // The memmap is one array (SPARSEMEM_VMEMMAP). OVERFLOW: There are that many.
-                    let page = NonNull::new(page?.wrapping_add(n.wrapping_mul(step)))?;
-                    // SAFETY: One of the range, which has a memmap during `'a`.
-                    Some(unsafe { Self::from_raw(page) })
-                })
-            })
+                    page = page.wrapping_add(step);
+                }
+                left = left.wrapping_sub(now);
+                // SAFETY: The caller's caller may sleep.
+                unsafe { bindings::cond_resched() };
+            }
+        }
+        false
     }
 }
