@@ -9,6 +9,7 @@
 use super::{
     entry::{Entry, Size},
     mapping::Mapping,
+    pages::SHARED,
     tree::Walk,
 };
 use crate::{bindings, sync::rcu};
@@ -90,8 +91,7 @@ impl<'a> Folio<'a> {
     /// The filesystem whose files have it at this moment. Any context.
     pub fn owners(self) -> Owners {
         let _guard = rcu::read_lock();
-        if self.mapping() as usize == bindings::PAGE_MAPPING_ANON as usize {
-            // C: `PAGE_MAPPING_DAX_SHARED`.
+        if eq(self.mapping(), SHARED) {
             return Owners::Several;
         }
         // SAFETY: Inodes, and filesystems, are freed a grace period after their last entry has gone.

@@ -16,7 +16,7 @@ use core::{
 };
 
 /// The mapping of a page that files share. C: `PAGE_MAPPING_DAX_SHARED`.
-const SHARED: *mut bindings::address_space =
+pub(super) const SHARED: *mut bindings::address_space =
     bindings::PAGE_MAPPING_ANON as usize as *mut bindings::address_space;
 
 /// A page of a device that a filesystem uses.

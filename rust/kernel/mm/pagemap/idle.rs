@@ -39,7 +39,8 @@ const CHECK: usize = 4096;
 const LONGEST_PAUSE: u32 = 64;
 const LONGEST_PAUSE_OF_FILE: u32 = 1024;
 
-/// After how many files that could not be helped the pass over files gives up: they are being freed.
+/// After how many pages whose files could not be helped the pass over files gives up: these are being
+/// freed.
 const FUTILE: u32 = 64;
 
 /// After how many milliseconds the log is told first; each time after twice as long.
