@@ -241,7 +241,7 @@ impl<'m> Memory<'m> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the range is not aligned to [`SUBSECTION_SIZE`](super::pagemap::SUBSECTION_SIZE), `EEXIST` if it has a memmap
+    /// `EINVAL` if the range is not aligned to [`SUBSECTION_SIZE`], `EEXIST` if it has a memmap
     /// already, `ENOMEM`.
     #[doc(alias = "arch_add_memory")]
     #[doc(alias = "memmap_init_zone_device")]

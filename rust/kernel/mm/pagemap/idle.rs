@@ -24,7 +24,7 @@ use super::{life::counts_pages, DevicePage, MemoryType, Pagemap};
 use crate::{
     bindings, pr_info, pr_warn,
     sync::completion::Completion,
-    time::{ktime_ms_delta, msecs_to_jiffies, Ktime},
+    time::{msecs_to_jiffies, Ktime, NSEC_PER_MSEC},
 };
 use core::{
     ptr::{eq, null_mut, NonNull},
@@ -53,10 +53,15 @@ pub(super) fn wait_for_references(pagemap: &Pagemap, done: &Completion) {
         pr_warn!(
             "pagemap: unmapping {:?} waits since {} s for references to it\n",
             Ranges(pagemap),
-            ktime_ms_delta(Ktime::ktime_get(), since) / 1000,
+            milliseconds_since(since) / 1000,
         );
         pause = pause.saturating_mul(2);
     }
+}
+
+fn milliseconds_since(time: Ktime) -> i64 {
+    let now = Ktime::ktime_get().to_ns();
+    now.saturating_sub(time.to_ns()) / NSEC_PER_MSEC
 }
 
 /// Waits until nobody has a page of this page map. Sleeps, and no signal ends that.
@@ -211,15 +216,11 @@ impl<'m> Waiting<'m> {
         // SAFETY: Teardown may sleep.
         unsafe { bindings::schedule_timeout_idle(msecs_to_jiffies(self.pause) as _) };
         self.pause = longest.min(self.pause.saturating_mul(2));
-        let waited = self.milliseconds();
+        let waited = milliseconds_since(self.since);
         if waited >= self.report {
             self.report = waited.saturating_mul(2);
             self.tell(waited);
         }
-    }
-
-    fn milliseconds(&self) -> i64 {
-        ktime_ms_delta(Ktime::ktime_get(), self.since)
     }
 
     /// Tells the log what it waits for.
@@ -262,7 +263,7 @@ impl Drop for Waiting<'_> {
             pr_info!(
                 "pagemap: unmapping {:?} goes on after {} s\n",
                 Ranges(self.pagemap),
-                self.milliseconds() / 1000,
+                milliseconds_since(self.since) / 1000,
             );
         }
         if let Some(place) = self.place {
@@ -277,9 +278,10 @@ struct Ranges<'m>(&'m Pagemap);
 
 impl core::fmt::Debug for Ranges<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for (n, range) in self.0.ranges().enumerate() {
-            let comma = if n == 0 { "" } else { ", " };
-            write!(f, "{comma}{range:?}")?;
+        let mut separator = "";
+        for range in self.0.ranges() {
+            write!(f, "{separator}{range:?}")?;
+            separator = ", ";
         }
         Ok(())
     }
@@ -328,7 +330,10 @@ impl<'a> DevicePage<'a> {
     #[inline(always)]
     unsafe fn any(pagemap: &'a Pagemap, mut holds: impl FnMut(Self) -> bool) -> bool {
         let step = 1usize.checked_shl(pagemap.vmemmap_shift()).unwrap_or(0);
-        for (index, range) in pagemap.ranges().enumerate() {
+        for index in 0..pagemap.nr_ranges() {
+            let Some(range) = pagemap.range(index) else {
+                continue;
+            };
             let Some(first) = pagemap.first_pfn(index, range) else {
                 continue;
             };
