@@ -111,7 +111,8 @@ pub unsafe extern "C" fn memremap_pages(
     }
 }
 
-/// Unmaps a page map. Sleeps, for as long as somebody has one of its pages pinned.
+/// Unmaps a page map. Sleeps, for as long as somebody has one of its pages pinned; if the task is
+/// killed meanwhile, the pages stay, and the structure and the driver may go all the same.
 ///
 /// # Safety
 ///

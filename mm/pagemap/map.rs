@@ -9,7 +9,7 @@
 
 use kernel::{
     device::Device,
-    error::code::{EINVAL, ENOMEM, ENXIO},
+    error::code::{EBUSY, EINVAL, ENOMEM, ENXIO},
     ffi::c_void,
     mm::{
         memory_hotplug::{ram_overlap, range_allowed, Memory, RamOverlap, TrackedPfns},
@@ -30,7 +30,8 @@ use kernel::{
 /// # Errors
 ///
 /// `EINVAL` for a page map that makes no sense (with a warning that says why), `ENOMEM` for no
-/// memory and for an overlap, `ENXIO` for System RAM, and what the architecture answers.
+/// memory and for an overlap, `EBUSY` for an overlap with one that is being unmapped, `ENXIO` for
+/// System RAM, and what the architecture answers.
 pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
     check(&unmapped)?;
     let mapping = unmapped.start()?;
@@ -91,6 +92,8 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
             // Not EEXIST or EBUSY: the errno is C's.
             ENOMEM
         }
+        // Nobody has made a mistake.
+        InsertError::Dying => EBUSY,
         InsertError::Store(error) => error,
     })?;
     let mut prot = PageProt::for_device(pagemap.memory_type());

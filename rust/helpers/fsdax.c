@@ -15,7 +15,6 @@
 #include <linux/page_ref.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
 #include <linux/wait_bit.h>
@@ -35,11 +34,6 @@ void rust_helper_xa_unlock_irq(struct xarray *xa)
 void rust_helper_dax_wait_queue_init(struct wait_queue_head *wq)
 {
 	init_waitqueue_head(wq);
-}
-
-bool rust_helper_fatal_signal_pending_current(void)
-{
-	return fatal_signal_pending(current);
 }
 
 void rust_helper_mapping_set_error(struct address_space *mapping, int error)

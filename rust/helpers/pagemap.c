@@ -20,6 +20,7 @@
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/topology.h>
 #include <linux/xarray.h>
 
@@ -31,6 +32,16 @@ void rust_helper_rcu_read_lock(void)
 void rust_helper_rcu_read_unlock(void)
 {
 	rcu_read_unlock();
+}
+
+void rust_helper_synchronize_rcu_tasks(void)
+{
+	synchronize_rcu_tasks();
+}
+
+bool rust_helper_fatal_signal_pending_current(void)
+{
+	return fatal_signal_pending(current);
 }
 
 void rust_helper_cond_resched(void)

@@ -67,6 +67,14 @@ pub mod range;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod registry;
 
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+pub use registry::is_dying_in;
+/// Nothing is known of page maps that are being torn down.
+#[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+pub fn is_dying_in(_range: PhysRange) -> bool {
+    false
+}
+
 pub use altmap::Altmap;
 pub use page::{DeviceFolio, DevicePage, NotFreeable};
 pub use registration::{Operations, Options, Region, RegisterError, Registration};

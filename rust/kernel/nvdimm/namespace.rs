@@ -9,14 +9,16 @@ use crate::{
         badblocks::Badblocks,
         disk::{Disk, Operations},
     },
+    dev_err,
     device::Device,
     devres::Token,
     error::{
-        code::{EINVAL, ENODEV},
+        code::{EBUSY, EINVAL, ENODEV},
         from_err_ptr, to_result, Result,
     },
     mm::{
         device_memory::{Blueprint, Reservation},
+        pagemap,
         pfn::PhysRange,
     },
     page::PAGE_SIZE,
@@ -89,8 +91,8 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// `ENXIO` if it is claimed by another, `EBUSY` if it is in use without being claimed,
-    /// `EACCES` if it is locked, `ENODEV` if it is too small, has no name or there is none,
+    /// `ENXIO` if it is claimed by another, `EBUSY` if it is in use without being claimed, or
+    /// somebody has pages of it since before (then the log says so), `EACCES` if it is locked, `ENODEV` if it is too small, has no name or there is none,
     /// `EOPNOTSUPP` if it is not aligned to be mapped.
     #[doc(alias = "nvdimm_namespace_common_probe")]
     #[inline]
@@ -98,10 +100,12 @@ impl<'a> Context<'a> {
         // SAFETY: A device of the bus, under its lock.
         let raw = from_err_ptr(unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) })?;
         // INVARIANT: As C returns it. All namespaces that are memory are `nd_namespace_io`.
-        Ok(Namespace {
+        let namespace = Namespace {
             raw: NonNull::new(raw).ok_or(ENODEV)?,
             token: self.token,
-        })
+        };
+        namespace.require_unmapped()?;
+        Ok(namespace)
     }
 }
 
@@ -109,6 +113,20 @@ impl<'a> Namespace<'a> {
     #[inline]
     fn as_raw(&self) -> *mut bindings::nd_namespace_common {
         self.raw.as_ptr()
+    }
+
+    /// Who unbound its last driver may have been killed, while somebody had pages of it. What they
+    /// write to it, a network card even, would land in what its next user stores.
+    #[inline]
+    fn require_unmapped(&self) -> Result {
+        if self.range().is_ok_and(pagemap::is_dying_in) {
+            dev_err!(
+                self.device(),
+                "pages of it are still in use: see dev_pagemap/ranges in debugfs\n"
+            );
+            return Err(EBUSY);
+        }
+        Ok(())
     }
 
     /// The device of the namespace, which may be another than that of the driver.

@@ -94,3 +94,17 @@ pub fn synchronize() {
     // reports it.)
     unsafe { bindings::synchronize_rcu() };
 }
+
+/// Waits until every section that is open now has been closed, and until every task that the kernel
+/// has preempted outside of one has gone on and slept, or left the kernel. C:
+/// `synchronize_rcu_tasks()`.
+///
+/// After it nobody looks any more at what he has found before without a section, but not slept
+/// since. Sleeps. Must not be called inside a section.
+#[doc(alias = "synchronize_rcu_tasks")]
+#[inline]
+pub fn synchronize_tasks() {
+    synchronize();
+    // SAFETY: No preconditions. Nothing more than the above where tasks are not preempted.
+    unsafe { bindings::synchronize_rcu_tasks() };
+}

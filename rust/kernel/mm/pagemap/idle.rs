@@ -16,13 +16,13 @@
 //! again now and then, because not every way to put a page wakes who waits for it. Files lose all
 //! that they have in a pass before, so that no pin of one page leaves others mapped.
 //!
-//! Nothing can be done to somebody's pin, and a signal does not end the wait: the memory of the page
-//! map is its driver's, who frees it next. What it waits for is in the log after a second, then at
-//! growing intervals, and in debugfs (`dev_pagemap/ranges`).
+//! Nothing can be done to somebody's pin. Who waits may be killed; then a worker waits on
+//! (`life/abandon.rs`). What it waits for is in the log after a second, then at growing intervals,
+//! and in debugfs (`dev_pagemap/ranges`).
 
 use super::{life::counts_pages, DevicePage, MemoryType, Pagemap};
 use crate::{
-    bindings, pr_info, pr_warn,
+    bindings, pr_info, pr_warn, signal,
     sync::completion::Completion,
     time::{msecs_to_jiffies, Ktime, NSEC_PER_MSEC},
 };
@@ -64,26 +64,27 @@ fn milliseconds_since(time: Ktime) -> i64 {
     now.saturating_sub(time.to_ns()) / NSEC_PER_MSEC
 }
 
-/// Waits until nobody has a page of this page map. Sleeps, and no signal ends that.
+/// Waits until nobody has a page of this page map or, if it is `killable`, the task is killed.
+/// Returns whether nobody has one. Sleeps.
 ///
 /// # Safety
 ///
 /// The ranges of the page map are mapped and stay so for the call. Nobody can get a reference to a
 /// page who has none. The caller holds no lock of a filesystem.
-pub(super) unsafe fn wait(pagemap: &Pagemap) {
+pub(super) unsafe fn wait(pagemap: &Pagemap, killable: bool) -> bool {
     // Pages that are allocated hold the page map itself.
     if counts_pages(pagemap) {
-        return;
+        return true;
     }
     let uses = Uses::of(pagemap);
     // SAFETY: The caller's promise, here and below.
     if unsafe { DevicePage::any(pagemap, |page| uses.who_has(page).is_some()) } {
-        let mut futile = 0;
+        let mut futile = 0u32;
         // SAFETY: As above.
         unsafe {
             DevicePage::any(pagemap, |page| {
                 if uses.by_files && page.has_mapping() && !revoke(page) {
-                    futile += 1;
+                    futile = futile.saturating_add(1);
                 }
                 futile == FUTILE
             });
@@ -91,17 +92,26 @@ pub(super) unsafe fn wait(pagemap: &Pagemap) {
         // SAFETY: As above.
         let mut waiting = unsafe { Waiting::begin(pagemap, uses) };
         // SAFETY: As above.
-        unsafe {
+        waiting.is_abandoned = unsafe {
             DevicePage::any(pagemap, |page| {
+                let mut is_killed = false;
                 while let Some(who) = uses.who_has(page) {
+                    if is_killed {
+                        return true;
+                    }
                     waiting.pause(page, who);
+                    is_killed = killable && signal::is_fatal_pending();
                 }
                 false
-            });
+            })
+        };
+        if waiting.is_abandoned {
+            return false;
         }
     }
     // Whatever was done to a page before it was given back is done.
     fence(Ordering::Acquire);
+    true
 }
 
 /// Takes from files what they have of this page's page map, on the filesystem that has the page.
@@ -185,6 +195,8 @@ struct Waiting<'m> {
     pause: u32,
     /// When the log is told next, in milliseconds of waiting.
     report: i64,
+    /// Who waited was killed.
+    is_abandoned: bool,
 }
 
 impl<'m> Waiting<'m> {
@@ -200,6 +212,7 @@ impl<'m> Waiting<'m> {
             since: Ktime::ktime_get(),
             pause: 1,
             report: FIRST_REPORT.into(),
+            is_abandoned: false,
         }
     }
 
@@ -259,11 +272,16 @@ impl<'m> Waiting<'m> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.report > FIRST_REPORT.into() {
+        if self.is_abandoned || self.report > FIRST_REPORT.into() {
             pr_info!(
-                "pagemap: unmapping {:?} goes on after {} s\n",
+                "pagemap: unmapping {:?} goes on after {} s{}\n",
                 Ranges(self.pagemap),
                 milliseconds_since(self.since) / 1000,
+                if self.is_abandoned {
+                    ", by itself, because who waited was killed"
+                } else {
+                    ""
+                },
             );
         }
         if let Some(place) = self.place {
@@ -274,7 +292,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// The ranges of a page map, for a message.
-struct Ranges<'m>(&'m Pagemap);
+pub(super) struct Ranges<'m>(pub(super) &'m Pagemap);
 
 impl core::fmt::Debug for Ranges<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -328,7 +346,7 @@ impl<'a> DevicePage<'a> {
     /// All ranges of the page map that are mapped stay so during `'a`.
     // All memory of a device goes through this loop when it is unbound.
     #[inline(always)]
-    unsafe fn any(pagemap: &'a Pagemap, mut holds: impl FnMut(Self) -> bool) -> bool {
+    pub(super) unsafe fn any(pagemap: &'a Pagemap, mut holds: impl FnMut(Self) -> bool) -> bool {
         let step = 1usize.checked_shl(pagemap.vmemmap_shift()).unwrap_or(0);
         for index in 0..pagemap.nr_ranges() {
             let Some(range) = pagemap.range(index) else {

@@ -9,7 +9,8 @@
 //!
 //! ```text
 //!  Unmapped --start--> Mapping --finish--> Live --kill--> Dying --drain--> Drained
-//!      ^                  +--------abort-----------------^                    | wait_idle
+//!      ^ ^                +--------abort-----------------^                  |  | wait_idle
+//!      | +-------------------------abandon----------------------------------+  |
 //!      +--------------------------------unmap------------------------------- Idle
 //! ```
 //!
@@ -29,6 +30,9 @@
 //!
 //! C has the page map in a structure of its own between the calls, so [`Live`] goes to C as a bare
 //! pointer, [`Live::into_raw`], and comes back as [`Live::from_raw`].
+
+mod abandon;
+mod managed_key;
 
 use super::{
     idle,
@@ -278,9 +282,13 @@ impl Live {
         };
     }
 
-    /// Unmaps it: all the states to the end. Sleeps, for as long as somebody has a page.
+    /// Unmaps it: all the states to the end. Sleeps, for as long as somebody has a page; if the
+    /// task is killed, the rest is done later.
     pub fn unmap(self) -> Unmapped {
-        self.kill().drain().wait_idle().unmap()
+        match self.kill().drain().wait_killable() {
+            Ok(idle) => idle.unmap(),
+            Err(drained) => drained.abandon(),
+        }
     }
 
     /// Ends the time in which it can be looked up. From here on a lookup finds nothing, on every
@@ -380,21 +388,42 @@ pub struct Drained {
 }
 
 impl Drained {
+    fn pagemap(&self) -> &Pagemap {
+        // SAFETY: Valid, by the invariant.
+        unsafe { Pagemap::from_raw(self.ptr.as_ptr()) }
+    }
+
     /// Waits until nobody has a page of it: files lose theirs, and whoever has one pinned is waited
     /// for, however long that takes; the log says so. Sleeps.
     pub fn wait_idle(self) -> Idle {
-        // SAFETY: Valid, by the invariant.
-        let pagemap = unsafe { Pagemap::from_raw(self.ptr.as_ptr()) };
-        // SAFETY: By the invariant the ranges that are mapped stay so meanwhile, and nobody can pin a
-        // page any more: who does has a live reference, or has seen with interrupts off that the
-        // count was alive, and `release` ran after a grace period. Who unmaps a page map holds no
-        // lock of a filesystem.
-        unsafe { idle::wait(pagemap) };
+        let _ = self.wait(false);
         // INVARIANT: Just waited for that; the rest carries over.
         Idle {
             ptr: self.ptr,
             restore: self.restore,
         }
+    }
+
+    /// The same, unless the task is killed: then it is as it was, if it can be
+    /// [left to itself](Self::abandon).
+    pub fn wait_killable(self) -> Result<Idle, Self> {
+        if self.wait(self.can_be_abandoned()) {
+            // INVARIANT: As above.
+            Ok(Idle {
+                ptr: self.ptr,
+                restore: self.restore,
+            })
+        } else {
+            Err(self)
+        }
+    }
+
+    fn wait(&self, killable: bool) -> bool {
+        // SAFETY: By the invariant the ranges that are mapped stay so meanwhile, and nobody can pin a
+        // page any more: who does has a live reference, or has seen with interrupts off that the
+        // count was alive, and `release` ran after a grace period. Who unmaps a page map holds no
+        // lock of a filesystem.
+        unsafe { idle::wait(self.pagemap(), killable) }
     }
 }
 
@@ -449,26 +478,5 @@ impl Pagemap {
     fn altmap_in_use(&self) -> usize {
         // SAFETY: A field of a valid page map; nothing maps or unmaps it any more.
         unsafe { (*self.as_raw()).altmap.alloc }
-    }
-}
-
-/// `devmap_managed_key`: whether there is FS DAX memory at all, so that dropping a page reference
-/// has to look at what kind of page it is. C: `static_branch_inc()` and `static_branch_dec()`.
-mod managed_key {
-    use super::{MemoryType, Pagemap};
-    use crate::bindings;
-
-    pub(super) fn get(pagemap: &Pagemap) {
-        if pagemap.memory_type() == Some(MemoryType::FsDax) {
-            // SAFETY: No preconditions; may sleep, as may the caller.
-            unsafe { bindings::devmap_managed_key_inc() };
-        }
-    }
-
-    pub(super) fn put(pagemap: &Pagemap) {
-        if pagemap.memory_type() == Some(MemoryType::FsDax) {
-            // SAFETY: Balances the `get` when the mapping was started.
-            unsafe { bindings::devmap_managed_key_dec() };
-        }
     }
 }

@@ -13,8 +13,8 @@
 use super::{LiveRef, MemoryType, Pagemap};
 use crate::{bindings, mm::pfn::Pfn, sync::wait_var::Waiters};
 use core::{
-    ptr::{addr_of, addr_of_mut, NonNull},
-    sync::atomic::{AtomicI32, Ordering},
+    ptr::{addr_of, addr_of_mut, null_mut, NonNull},
+    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
 };
 
 /// A page of a page map. C: `struct page` in ZONE_DEVICE.
@@ -112,6 +112,30 @@ impl<'a> DevicePage<'a> {
         !mapping.is_null()
     }
 
+    /// Makes it, the first page of its folio, belong to another page map, and to no mapping: that of
+    /// device-dax goes with its device.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the page but to give it back. `to` points to a copy of its page map, which stays
+    /// as long as the page does.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    pub(super) unsafe fn hand_over(self, to: NonNull<bindings::dev_pagemap>) {
+        // SAFETY: A valid page, by the invariant, and words that are changed as a whole.
+        let (pagemap, mapping) = unsafe {
+            let words = addr_of_mut!((*self.as_raw()).__bindgen_anon_1);
+            (
+                AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_4.pgmap)),
+                AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_1.mapping)),
+            )
+        };
+        // The copy was written before.
+        pagemap.store(to.as_ptr(), Ordering::Release);
+        if self.pagemap().memory_type() == Some(MemoryType::Generic) {
+            mapping.store(null_mut(), Ordering::Relaxed);
+        }
+    }
+
     #[inline]
     fn count(&self) -> &AtomicI32 {
         // SAFETY: `_refcount` is an `atomic_t`: four aligned bytes that everybody accesses
@@ -177,8 +201,12 @@ impl<'a> DeviceFolio<'a> {
     #[inline]
     pub fn pagemap(self) -> &'a Pagemap {
         // SAFETY: Of the first page of a folio in ZONE_DEVICE this member of the union is the one in
-        // use, and by the invariant it points to a page map that is valid for `'a`.
-        unsafe { Pagemap::from_raw((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap) }
+        // use, and by the invariant it points to a page map that is valid for `'a`. Volatile, because
+        // it may become another.
+        unsafe {
+            let pgmap = addr_of!((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap);
+            Pagemap::from_raw(pgmap.read_volatile())
+        }
     }
 
     /// Drops `refs` references of an FS DAX folio, and wakes who waits for it if it is idle then.

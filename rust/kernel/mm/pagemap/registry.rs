@@ -189,10 +189,51 @@ pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange,
     Some((range, found))
 }
 
+/// Whether a frame of this range belongs to a page map that is being torn down. Any context.
+pub fn is_dying_in(range: PhysRange) -> bool {
+    let pfns = range.pfns();
+    let guard = rcu::read_lock();
+    pagemaps()
+        .find(pfns.first().nr(), pfns.last().nr(), &guard)
+        // INVARIANT: As in `find_exact`.
+        .is_some_and(|(_, pagemap)| Found(pagemap).is_dying())
+}
+
+/// Puts one page map in the place of another, whose ranges it has. Sleeps. Who has found the other
+/// may still look at it.
+///
+/// # Errors
+///
+/// `ENOMEM`; then the other is there again. It cannot be: what is stored has the shape of what was
+/// there.
+///
+/// # Safety
+///
+/// All ranges of `old` are committed. `new` stays valid until they are erased, or this has failed, and
+/// a grace period has passed; its count is initialised.
+pub(super) unsafe fn replace(old: &Pagemap, new: &Pagemap) -> Result {
+    let store = |pagemap: &Pagemap| {
+        old.ranges().try_for_each(|range| {
+            let pfns = range.pfns();
+            let (first, last) = (pfns.first().nr(), pfns.last().nr());
+            // SAFETY: The caller's promise; the page map that was there stays valid as well.
+            unsafe { pagemaps().store_range(first, last, pagemap.into(), GFP_KERNEL) }
+        })
+    };
+    let _lock = Lock::new();
+    store(new).inspect_err(|_| {
+        if store(old).is_err() {
+            crate::warn!("pagemap: an entry could not be put back");
+        }
+    })
+}
+
 /// Why a range was not inserted.
 pub enum InsertError {
     /// A frame of the range belongs to a page map already.
     Conflict,
+    /// A frame of the range belongs to a page map that is being torn down.
+    Dying,
     /// The array could not be extended.
     Store(Error),
 }
@@ -225,13 +266,24 @@ impl<'m> Entry<'m> {
         {
             let guard = rcu::read_lock();
             if let Some((at, other)) = pagemaps().find(first, last, &guard) {
+                // INVARIANT: As in `find_exact`.
+                let is_dying = Found(other).is_dying();
                 pr_err!(
-                    "pagemap: {:?} overlaps a {} range that has pfn {:#x}\n",
+                    "pagemap: {:?} overlaps a {} range that {} pfn {:#x}\n",
                     range,
                     other.memory_type().map_or("foreign", |kind| kind.name()),
+                    if is_dying {
+                        "is unmapped and has"
+                    } else {
+                        "has"
+                    },
                     at
                 );
-                return Err(InsertError::Conflict);
+                return Err(if is_dying {
+                    InsertError::Dying
+                } else {
+                    InsertError::Conflict
+                });
             }
         }
         // SAFETY: A page map that is being mapped stays valid until it is unmapped. By the caller's

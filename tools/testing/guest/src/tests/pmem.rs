@@ -23,7 +23,7 @@ use crate::ndctl::{self, namespace, region_with, Bus, Info, MIB};
 use crate::system;
 
 /// Where the driver is in sysfs.
-const DRIVER: &str = "/sys/bus/nd/drivers/nd_pmem";
+pub const DRIVER: &str = "/sys/bus/nd/drivers/nd_pmem";
 const SIZE: u64 = 256 * MIB;
 
 /// Each kind of disk: a name for tests, and arguments of ndctl.

@@ -11,6 +11,7 @@
 //! an RCU grace period, which such a call holds up.
 
 mod bound;
+mod killed;
 mod mounted;
 mod pinned;
 mod storm;
@@ -57,6 +58,7 @@ pub fn tests() -> Vec<Test> {
         sigbus,
     ));
     tests.extend(pinned::tests());
+    tests.extend(killed::tests());
     tests.extend(mounted::tests());
     tests.extend(storm::tests());
     tests

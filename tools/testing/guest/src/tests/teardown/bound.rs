@@ -2,14 +2,15 @@
 
 //! A device whose driver is taken away and comes back, whatever uses it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use crate::command::Cmd;
 use crate::ndctl::{self, Namespace};
 use crate::system;
-use crate::tests::pmem::{bind, device_of};
+use crate::tests::pmem::{bind, device_of, DRIVER};
 use crate::tests::truncate::Background;
 
 /// A device that has a driver, or has had one: dropping it binds it again, so
@@ -42,31 +43,58 @@ impl Bound {
         let (dev, disk) = (self.dev.clone(), self.disk.clone());
         Background::start(move || match disk {
             Some(device) => bind("unbind", &device),
-            None => {
-                Cmd::new("ndctl disable-namespace")
-                    .arg(&dev)
-                    .limit_secs(120)
-                    .ok()?;
-                Ok(())
-            }
+            None => disable(&dev),
         })
+    }
+
+    /// The same by a process of its own, which can be killed.
+    pub fn unbind_in_process(&mut self) -> Result<Child> {
+        self.gone = true;
+        let mut command = match &self.disk {
+            Some(device) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "printf %s \"$1\" >\"$2\"", "sh", device]);
+                shell.arg(Path::new(DRIVER).join("unbind"));
+                shell
+            }
+            None => {
+                let mut ndctl = Command::new("ndctl");
+                ndctl.args(["disable-namespace", &self.dev]);
+                ndctl
+            }
+        };
+        command
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))
+    }
+
+    /// Ends a namespace of device-dax that was bound without its device.
+    pub fn disable(&mut self) -> Result<()> {
+        self.gone = true;
+        disable(&self.dev)
     }
 
     /// Binds it again; the node that it has now.
     pub fn bind(&mut self) -> Result<PathBuf> {
-        self.gone = false;
         match &self.disk {
             Some(device) => bind("bind", device)?,
             None => {
                 Cmd::new("ndctl enable-namespace").arg(&self.dev).ok()?;
             }
         }
+        self.gone = false;
         let node = ndctl::namespace(&self.dev)?
             .context("the namespace is gone")?
             .node()?;
         system::wait_for_node(&node)?;
         Ok(node)
     }
+}
+
+fn disable(dev: &str) -> Result<()> {
+    let command = Cmd::new("ndctl disable-namespace").arg(dev);
+    command.limit_secs(120).ok().map(drop)
 }
 
 impl Drop for Bound {

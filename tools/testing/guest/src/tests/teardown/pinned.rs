@@ -6,17 +6,18 @@
 //! where its `struct page` was. So on C these tests bind the driver again before
 //! they do that.
 
-use std::fs;
+use std::fs::{self, File};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 
 use super::bound::Bound;
 use crate::command::{patient, Cmd};
-use crate::filesystem::DaxMount;
+use crate::filesystem::{DaxMount, Kind};
 use crate::live::{self, Language};
 use crate::mapping::{open_rw, PAGE};
-use crate::ndctl::Want;
+use crate::ndctl::{Namespace, Want};
 use crate::system;
 use crate::target::{mount_point, Target};
 use crate::tests::fsdax::Held;
@@ -37,99 +38,126 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn pinned(want: &Want) -> Result<String> {
-    let target = Target::create(want, LEN as u64)?;
-    let map = target.map(LEN)?;
-    map.prefault_write(PAGE);
-    let in_c = live::ask()?.registry.implementation == Language::C;
-    let marker = format!("rust-dax: {} is to go", target.namespace.dev());
-    system::log(&marker)?;
-    // All of these are dropped from the last to the first.
-    let Target {
-        namespace,
-        mount,
-        file,
-        ..
-    } = target;
-    // The inode of a file that is open stays, and so does not wait itself. An
-    // open device would keep ndctl from disabling it.
-    let file = mount.is_some().then_some(file);
-    let mut bound = Bound::of(&namespace)?;
-    let mut held = Held::take(&map, 7)?;
-    drop(map);
-    let operation = bound.unbind();
+    let mut pinned = Pinned::new(want)?;
+    let operation = pinned.bound.unbind();
     let waited = operation
         .must_wait("unbinding the driver")
-        .and_then(|()| told(&marker));
-    if waited.is_err() && in_c {
-        bound.bind()?;
-        // Given back, the page has no reference left that it was born with.
-        system::log("rust-dax-expect: at mm/memremap.c:")?;
-    }
-    let whole = held.give_back();
-    waited?;
-    whole?;
+        .and_then(|()| pinned.told());
+    pinned.give_back(waited)?;
     let took = operation.must_end("unbinding the driver")?;
     require_unpinned("unbinding")?;
+    pinned.unmount()?;
+    pinned.require_kept()?;
+    Ok(format!("woken after {} ms", took.as_millis()))
+}
 
-    drop(file);
-    let kind = mount.as_ref().map(DaxMount::kind);
-    if let Some(mount) = mount {
-        mount.unmount()?;
+/// A device of which a pipe holds pages.
+pub struct Pinned {
+    want: Want,
+    held: Held,
+    pub bound: Bound,
+    /// The inode of a file that is open stays, and so does not wait itself. An
+    /// open device would keep ndctl from disabling it.
+    file: Option<File>,
+    mount: Option<DaxMount>,
+    kind: Option<Kind>,
+    namespace: Namespace,
+    /// A line of the log from before its end.
+    marker: String,
+    in_c: bool,
+}
+
+impl Pinned {
+    pub fn new(want: &Want) -> Result<Self> {
+        let target = Target::create(want, LEN as u64)?;
+        let map = target.map(LEN)?;
+        map.prefault_write(PAGE);
+        let in_c = live::ask()?.registry.implementation == Language::C;
+        let marker = format!("rust-dax: {} is to go", target.namespace.dev());
+        system::log(&marker)?;
+        Ok(Self {
+            want: *want,
+            held: Held::take(&map, 7)?,
+            bound: Bound::of(&target.namespace)?,
+            file: target.mount.is_some().then_some(target.file),
+            kind: target.mount.as_ref().map(DaxMount::kind),
+            mount: target.mount,
+            namespace: target.namespace,
+            marker,
+            in_c,
+        })
     }
-    let node = bound.bind()?;
-    match kind {
-        Some(kind) => {
+
+    /// The pages are given back, and are as they were. Before it the device is
+    /// bound again if its end has not waited, in C; that is an error.
+    pub fn give_back(&mut self, waited: Result<()>) -> Result<()> {
+        if waited.is_err() && self.in_c {
+            self.bound.bind()?;
+            // Given back, the page has no reference left that it was born with.
+            system::log("rust-dax-expect: at mm/memremap.c:")?;
+        }
+        let whole = self.held.give_back();
+        waited?;
+        whole
+    }
+
+    pub fn unmount(&mut self) -> Result<()> {
+        self.file = None;
+        self.mount.take().map_or(Ok(()), DaxMount::unmount)
+    }
+
+    /// The device can be bound again, and has the bytes.
+    pub fn require_kept(mut self) -> Result<()> {
+        let node = self.bound.bind()?;
+        if let Some(kind) = self.kind {
             let mount = DaxMount::mount(kind, &node, &mount_point())?;
             let file = fs::read(mount.path("data")).context("cannot read the file")?;
-            held.require(&file)?;
+            self.held.require(&file)?;
             mount.unmount()?;
+            return self.namespace.destroy();
         }
-        None => {
-            let again = Target {
-                file: open_rw(&node, false)?,
-                mount: None,
-                namespace,
-                want: *want,
-            };
-            let map = again.map(LEN)?;
-            let mut bytes = vec![0; LEN];
-            map.read(0, &mut bytes);
-            held.require(&bytes)?;
-            drop(map);
-            return again.finish().map(|()| woken(took));
-        }
+        let again = Target {
+            file: open_rw(&node, false)?,
+            mount: None,
+            namespace: self.namespace,
+            want: self.want,
+        };
+        let map = again.map(LEN)?;
+        let mut bytes = vec![0; LEN];
+        map.read(0, &mut bytes);
+        self.held.require(&bytes)?;
+        drop(map);
+        again.finish()
     }
-    namespace.destroy()?;
-    Ok(woken(took))
+
+    /// In the log and in debugfs is what the unbinding waits for.
+    pub fn told(&self) -> Result<()> {
+        let limit = Instant::now() + patient(Duration::from_secs(10));
+        while !dying()?.is_some_and(|line| line.contains(" busy=")) {
+            if Instant::now() > limit {
+                bail!("dev_pagemap/ranges does not say how many pages are busy");
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        let since = self.log()?;
+        ensure!(
+            since.contains("pagemap: unmapping 0x") && since.contains(" pinned pages"),
+            "the log does not say what the unbinding waits for: {since}"
+        );
+        Ok(())
+    }
+
+    /// The log since this was made.
+    pub fn log(&self) -> Result<String> {
+        let log = Cmd::new("dmesg").ok()?.stdout;
+        let since = log.rsplit(&self.marker).next().unwrap_or_default();
+        Ok(since.to_owned())
+    }
 }
 
-fn woken(took: Duration) -> String {
-    format!("woken after {} ms", took.as_millis())
-}
-
-/// In the log and in debugfs is what the unbinding waits for.
-fn told(marker: &str) -> Result<()> {
-    let path = system::debugfs()?.join("dev_pagemap/ranges");
-    let limit = Instant::now() + patient(Duration::from_secs(10));
-    loop {
-        let text = system::read(&path)?;
-        let line = text.lines().find(|l| l.contains(" dying "));
-        if line.is_some_and(|line| line.contains(" busy=")) {
-            break;
-        }
-        if Instant::now() > limit {
-            bail!(
-                "{} does not say how many pages are busy: {text}",
-                path.display()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let log = Cmd::new("dmesg").ok()?.stdout;
-    let since = log.rsplit(marker).next().unwrap_or_default();
-    ensure!(
-        since.contains("pagemap: unmapping 0x") && since.contains(" pinned pages"),
-        "the log does not say what the unbinding waits for: {since}"
-    );
-    Ok(())
+/// What debugfs says of the page map that is being torn down.
+pub fn dying() -> Result<Option<String>> {
+    let text = system::read(system::debugfs()?.join("dev_pagemap/ranges"))?;
+    let line = text.lines().find(|l| l.contains(" dying "));
+    Ok(line.map(str::to_owned))
 }
