@@ -15,6 +15,8 @@ use kernel::prelude::*;
 mod awaited;
 #[path = "pagemap_kunit/fixture.rs"]
 mod fixture;
+#[path = "pagemap_kunit/killed.rs"]
+mod killed;
 #[path = "pagemap_kunit/lifetime.rs"]
 mod lifetime;
 #[path = "pagemap_kunit/lookup.rs"]

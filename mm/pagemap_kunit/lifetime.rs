@@ -2,11 +2,12 @@
 
 //! References, teardown, and both at once.
 
-use super::fixture::*;
+use super::{fixture::*, refused::UNSEEN_CONFLICT};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kernel::{
     bindings::page,
     impl_has_work,
+    kunit::{expect_splat, expect_splat_end},
     macros::kunit_tests,
     mm::{
         pagemap::{LiveRef, MemoryType, Options, Pagemap},
@@ -208,7 +209,13 @@ mod tests {
 
     fn overlap_with_a_dying_one() -> Result<Option<Error>> {
         let (range, live, teardown) = dying_below_a_walker(MemoryType::Private)?;
+        if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+            expect_splat(UNSEEN_CONFLICT);
+        }
         let refused = try_register(MemoryType::Private, claim_again(range), &[range]);
+        if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+            expect_splat_end(UNSEEN_CONFLICT);
+        }
         drop(live);
         teardown.done.wait();
         Ok(refused.err().map(Error::from))

@@ -19,7 +19,7 @@ use kernel::{
 
 /// What the log says of an overlap with a page map that a lookup does not find. C warns as well, but
 /// where the memory cannot be added.
-const UNSEEN_CONFLICT: &str = if cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+pub(crate) const UNSEEN_CONFLICT: &str = if cfg!(CONFIG_RUST_DEV_PAGEMAP) {
     CONFLICT
 } else {
     "add_pages"

@@ -179,8 +179,11 @@ impl<'a> MappedPage<'a> {
     #[cold]
     fn device_type_is_p2pdma(self) -> bool {
         // SAFETY: The page is in ZONE_DEVICE, so that this member of the union is the one in use,
-        // and it points to the page map that keeps the page.
-        let raw = unsafe { (*(*self.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap).type_ };
+        // and it points to the page map that keeps the page. Volatile, because it may become another.
+        let raw = unsafe {
+            let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
+            (*addr_of!((*words).__bindgen_anon_4.pgmap).read_volatile()).type_
+        };
         raw == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
     }
 

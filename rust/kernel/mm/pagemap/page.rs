@@ -78,12 +78,11 @@ impl<'a> DevicePage<'a> {
     #[doc(alias = "page_folio")]
     #[inline]
     fn folio(self) -> DeviceFolio<'a> {
-        // SAFETY: A valid page. All members of the union are words.
+        // SAFETY: A valid page. All members of the union are words. Volatile, because it may become
+        // another page map.
         let word = unsafe {
-            (*self.as_raw())
-                .__bindgen_anon_1
-                .__bindgen_anon_3
-                .compound_head
+            let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
+            addr_of!((*words).__bindgen_anon_3.compound_head).read_volatile()
         };
         // The tails of a compound page have the address of its first page in the place of the page
         // map, with the lowest bit set.
@@ -117,8 +116,9 @@ impl<'a> DevicePage<'a> {
     ///
     /// # Safety
     ///
-    /// Nobody uses the page but to give it back. `to` points to a copy of its page map, which stays
-    /// as long as the page does.
+    /// Nobody takes a first reference to the page. `to` points to a copy of its page map, which stays
+    /// as long as the page does. What the page has led to before, page map and mapping, stays for who
+    /// has looked just before: until a grace period of tasks after this.
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     pub(super) unsafe fn hand_over(self, to: NonNull<bindings::dev_pagemap>) {
         // SAFETY: A valid page, by the invariant, and words that are changed as a whole.

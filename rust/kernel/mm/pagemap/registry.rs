@@ -191,12 +191,18 @@ pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange,
 
 /// Whether a frame of this range belongs to a page map that is being torn down. Any context.
 pub fn is_dying_in(range: PhysRange) -> bool {
-    let pfns = range.pfns();
-    let guard = rcu::read_lock();
-    pagemaps()
-        .find(pfns.first().nr(), pfns.last().nr(), &guard)
-        // INVARIANT: As in `find_exact`.
-        .is_some_and(|(_, pagemap)| Found(pagemap).is_dying())
+    let last = range.pfns().last();
+    let mut next = Some(range.pfns().first());
+    while let Some(from) = next {
+        let guard = rcu::read_lock();
+        match find_from(from, &guard) {
+            Some((other, _)) if other.pfns().first() > last => return false,
+            Some((_, found)) if found.is_dying() => return true,
+            Some((other, _)) => next = other.pfns().last().checked_add(1),
+            None => return false,
+        }
+    }
+    false
 }
 
 /// Puts one page map in the place of another, whose ranges it has. Sleeps. Who has found the other

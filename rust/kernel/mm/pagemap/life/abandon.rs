@@ -12,12 +12,13 @@
 //! | its pages | belong to the copy |
 //! | who has looked at either before | is waited for: an RCU grace period, and one of tasks |
 //!
-//! The last is short, because who has no live reference looks, and does not sleep meanwhile. When the
+//! The last is short, because who has no live reference looks, and does not sleep meanwhile. (Who
+//! marks a page dirty looks at `page->mapping` likewise, which for device-dax is its inode's.) When the
 //! last page was given back, the worker unmaps the copy as any other page map. Until then the range
 //! cannot be mapped again.
 //!
-//! This is for page maps that are nothing but memory: of those with `page_free` the owner takes
-//! part, and has to be there.
+//! This is for page maps that are nothing but memory: where the owner takes pages back, it has to be
+//! there.
 
 use super::{Drained, Unmapped};
 use crate::{
@@ -112,12 +113,14 @@ impl Drained {
     /// Whether the page map may outlive its owner, who has it mapped, and not tried to.
     pub(super) fn can_be_abandoned(&self) -> bool {
         let pagemap = self.pagemap();
-        self.restore.is_none()
-            && matches!(
-                pagemap.memory_type(),
-                Some(MemoryType::FsDax | MemoryType::Generic)
-            )
-            && !pagemap.operations().frees_pages
+        let is_memory = matches!(
+            pagemap.memory_type(),
+            Some(MemoryType::FsDax | MemoryType::Generic)
+        );
+        // A memmap on the device is lost to the next driver that writes there. Ours asks before.
+        let is_safe = pagemap.altmap().is_none() || cfg!(CONFIG_RUST_BLK_DEV_PMEM);
+        let owner_takes_part = pagemap.operations().frees_pages;
+        self.restore.is_none() && is_memory && is_safe && !owner_takes_part
     }
 
     /// Leaves the waiting, and what comes after it, to a worker. Where that cannot be, or there is no
@@ -134,6 +137,13 @@ impl Drained {
             Ok(abandoned) => {
                 // INVARIANT: Just made.
                 workqueue::system_unbound().enqueue(abandoned);
+                // SAFETY: Fields of the page map, which nobody looks at any more; its owner may map it
+                // again.
+                unsafe {
+                    let ptr = self.ptr.as_ptr();
+                    addr_of_mut!((*ptr).altmap.alloc).write(0);
+                    addr_of_mut!((*ptr).ref_).write_bytes(0, 1);
+                }
                 // INVARIANT: Its count and its ranges are the copy's.
                 Unmapped(self.ptr)
             }
@@ -176,8 +186,9 @@ impl Drained {
         // rest, which nobody changes any more.
         let replaced = unsafe { registry::replace(pagemap, copy) };
         if replaced.is_ok() {
-            // SAFETY: The ranges are mapped; the copy stays until the pages are gone. The rest of the
-            // count is the copy's now, and leads back to it.
+            // SAFETY: The ranges are mapped; the copy stays until the pages are gone, and the page map
+            // until everybody has stopped looking, below. The rest of the count is the copy's now, and
+            // leads back to it.
             unsafe {
                 DevicePage::any(pagemap, |page| {
                     page.hand_over(to);

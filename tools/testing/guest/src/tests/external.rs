@@ -103,7 +103,12 @@ pub fn program(name: &str) -> Result<Cmd> {
 pub fn judge(name: &str, out: &Output) -> Result<String> {
     let text = out.all();
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-    let tail = lines[lines.len().saturating_sub(6)..].join(" | ");
+    // A script says where it fails, and cleans up after that.
+    let end = lines
+        .iter()
+        .position(|l| l.contains(": failed at line "))
+        .map_or(lines.len(), |at| at + 1);
+    let tail = lines[end.saturating_sub(6)..end].join(" | ");
     if out.code() == SKIPPED {
         return Err(Skip(format!("{name} skips itself: {tail}")).into());
     }

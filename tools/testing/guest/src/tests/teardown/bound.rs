@@ -2,6 +2,7 @@
 
 //! A device whose driver is taken away and comes back, whatever uses it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,29 +11,58 @@ use anyhow::{Context, Result};
 use crate::command::Cmd;
 use crate::ndctl::{self, Namespace};
 use crate::system;
-use crate::tests::pmem::{bind, device_of, DRIVER};
+use crate::tests::pmem::{device_of, DRIVER};
 use crate::tests::truncate::Background;
 
 /// A device that has a driver, or has had one: dropping it binds it again, so
 /// that what is done to its filesystem or its pages later finds memory there.
 pub struct Bound {
-    /// The namespace, and what ndctl must not be asked about: it refuses what
-    /// is mounted. There the device of nd_pmem.
+    /// The namespace, and what ndctl is not asked about.
     dev: String,
-    disk: Option<String>,
+    device: Option<Device>,
     gone: bool,
 }
 
+/// A device and its driver in sysfs.
+#[derive(Clone)]
+struct Device {
+    driver: &'static str,
+    name: String,
+}
+
+impl Device {
+    /// Writes the name to a file of the driver: `bind`, `unbind`.
+    fn write(&self, file: &str) -> Result<()> {
+        let path = Path::new(self.driver).join(file);
+        fs::write(path, &self.name).with_context(|| format!("{file} {}", self.name))
+    }
+}
+
 impl Bound {
+    /// By ndctl, except for a disk: it refuses what is mounted.
     pub fn of(namespace: &Namespace) -> Result<Self> {
+        let disk = namespace.info.blockdev.as_deref().map(device_of);
         Ok(Self {
             dev: namespace.dev().to_owned(),
-            disk: namespace
-                .info
-                .blockdev
-                .as_deref()
-                .map(device_of)
-                .transpose()?,
+            device: disk.transpose()?.map(|name| Device {
+                driver: DRIVER,
+                name,
+            }),
+            gone: false,
+        })
+    }
+
+    /// The device of device-dax alone: what nd_pmem has made of the namespace
+    /// stays, its description of the memory too.
+    pub fn device_dax(namespace: &Namespace) -> Result<Self> {
+        let node = namespace.node()?;
+        let name = node.file_name().context("the node has no name")?;
+        Ok(Self {
+            dev: namespace.dev().to_owned(),
+            device: Some(Device {
+                driver: "/sys/bus/dax/drivers/device_dax",
+                name: name.to_string_lossy().into_owned(),
+            }),
             gone: false,
         })
     }
@@ -40,9 +70,9 @@ impl Bound {
     /// Begins to unbind the driver.
     pub fn unbind(&mut self) -> Background {
         self.gone = true;
-        let (dev, disk) = (self.dev.clone(), self.disk.clone());
-        Background::start(move || match disk {
-            Some(device) => bind("unbind", &device),
+        let (dev, device) = (self.dev.clone(), self.device.clone());
+        Background::start(move || match device {
+            Some(device) => device.write("unbind"),
             None => disable(&dev),
         })
     }
@@ -50,11 +80,11 @@ impl Bound {
     /// The same by a process of its own, which can be killed.
     pub fn unbind_in_process(&mut self) -> Result<Child> {
         self.gone = true;
-        let mut command = match &self.disk {
+        let mut command = match &self.device {
             Some(device) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", "printf %s \"$1\" >\"$2\"", "sh", device]);
-                shell.arg(Path::new(DRIVER).join("unbind"));
+                shell.args(["-c", "printf %s \"$1\" >\"$2\"", "sh", &device.name]);
+                shell.arg(Path::new(device.driver).join("unbind"));
                 shell
             }
             None => {
@@ -69,7 +99,12 @@ impl Bound {
             .with_context(|| format!("cannot start {command:?}"))
     }
 
-    /// Ends a namespace of device-dax that was bound without its device.
+    /// Whether ndctl takes the driver away and brings it back.
+    pub fn by_ndctl(&self) -> bool {
+        self.device.is_none()
+    }
+
+    /// Does what an unbinding by ndctl that was killed has not done.
     pub fn disable(&mut self) -> Result<()> {
         self.gone = true;
         disable(&self.dev)
@@ -77,8 +112,8 @@ impl Bound {
 
     /// Binds it again; the node that it has now.
     pub fn bind(&mut self) -> Result<PathBuf> {
-        match &self.disk {
-            Some(device) => bind("bind", device)?,
+        match &self.device {
+            Some(device) => device.write("bind")?,
             None => {
                 Cmd::new("ndctl enable-namespace").arg(&self.dev).ok()?;
             }

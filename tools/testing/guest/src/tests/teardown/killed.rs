@@ -12,39 +12,48 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::pinned::{dying, Pinned};
 use crate::command::{patient, poll, whereabouts};
-use crate::ndctl::{Mode, Want};
-use crate::tests::{mapped_kinds, per_kind, Test};
+use crate::ndctl::{Bus, Map, Mode, Want, MIB};
+use crate::tests::{mapped_kinds, per_kind, want, Test};
 use crate::vmstat::require_unpinned;
 
 pub fn tests() -> Vec<Test> {
-    per_kind(
+    let mut tests = per_kind(
         &mapped_kinds(),
         "teardown::differs_killed",
         120,
         "who unbinds a driver while a pipe holds pages of its device survives SIGKILL, or takes the pages with \
          him: their bytes are lost, giving them back oopses, the device can be bound meanwhile, or never again",
-        killed,
-    )
+        |want| killed(Pinned::new(want)?),
+    );
+    tests.extend(per_kind(
+        &[DEVICE_DAX],
+        "teardown::differs_killed_device",
+        120,
+        "the same, where the driver is bound again to the device that is still there, with the memmap that it \
+         set aside: refusing it warns",
+        |want| killed(Pinned::device_dax(want)?),
+    ));
+    tests
 }
 
-fn killed(want: &Want) -> Result<String> {
-    let mut pinned = Pinned::new(want)?;
+const DEVICE_DAX: Want = want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi);
+
+fn killed(mut pinned: Pinned) -> Result<String> {
     let mut child = pinned.bound.unbind_in_process()?;
     let waited = must_wait(&mut child).and_then(|()| pinned.told());
     let died = waited.and_then(|()| kill(&mut child));
     let took = *died.as_ref().unwrap_or(&Duration::ZERO);
-    if died.is_ok() {
+    let refused = died.and_then(|_| {
         left_alone(&pinned)?;
         pinned.unmount()?;
-        refused(want, &mut pinned)?;
-    }
-    pinned.give_back(died.map(drop))?;
-    let gone = unmapped()?;
+        refused(&mut pinned)
+    });
+    let given_back = pinned.give_back(refused);
+    // Before an error is told: the device is bound again then.
+    let gone = unmapped(&pinned, given_back.is_ok());
+    given_back?;
+    let gone = gone?;
     require_unpinned("unbinding")?;
-    ensure!(
-        pinned.log()?.contains(" is unmapped at last"),
-        "the log does not say that the memory went in the end"
-    );
     pinned.require_kept()?;
     Ok(format!(
         "dead after {} ms, unmapped after {} ms",
@@ -88,8 +97,8 @@ fn left_alone(pinned: &Pinned) -> Result<()> {
 }
 
 /// The memory is in use, so no driver gets it.
-fn refused(want: &Want, pinned: &mut Pinned) -> Result<()> {
-    if want.mode == Mode::Devdax {
+fn refused(pinned: &mut Pinned) -> Result<()> {
+    if pinned.bound.by_ndctl() {
         // What is left to do of it when the kernel is back.
         pinned.bound.disable()?;
     }
@@ -99,20 +108,34 @@ fn refused(want: &Want, pinned: &mut Pinned) -> Result<()> {
     );
     let log = pinned.log()?;
     ensure!(
-        log.contains("pages of it are still in use"),
+        log.contains("pages of it are still in use") || log.contains(" range that is unmapped"),
         "the log does not say why the driver could not be bound: {log}"
     );
     Ok(())
 }
 
-/// Waits until no page map is being torn down.
-fn unmapped() -> Result<Duration> {
+/// Waits until no page map is being torn down, and, if so, the log has said so.
+fn unmapped(pinned: &Pinned, and_said: bool) -> Result<Duration> {
     let (start, limit) = (Instant::now(), patient(Duration::from_secs(20)));
-    while let Some(line) = dying()? {
-        if start.elapsed() > limit {
-            bail!("the page map stays after its last page was given back: {line}");
+    let mut gone = None;
+    loop {
+        match (dying()?, gone) {
+            (Some(line), _) => ensure!(
+                start.elapsed() < limit,
+                "the page map stays after its last page was given back: {line}"
+            ),
+            (None, None) => gone = Some(start.elapsed()),
+            (None, Some(gone)) => {
+                // The counters and a grace period come after the entry.
+                if !and_said || pinned.log()?.contains(" is unmapped at last") {
+                    return Ok(gone);
+                }
+                ensure!(
+                    start.elapsed() < limit,
+                    "the log does not say that the memory went in the end"
+                );
+            }
         }
         thread::sleep(Duration::from_millis(20));
     }
-    Ok(start.elapsed())
 }

@@ -69,6 +69,14 @@ pub struct Pinned {
 
 impl Pinned {
     pub fn new(want: &Want) -> Result<Self> {
+        Self::of(want, Bound::of)
+    }
+
+    pub fn device_dax(want: &Want) -> Result<Self> {
+        Self::of(want, Bound::device_dax)
+    }
+
+    fn of(want: &Want, bound: impl FnOnce(&Namespace) -> Result<Bound>) -> Result<Self> {
         let target = Target::create(want, LEN as u64)?;
         let map = target.map(LEN)?;
         map.prefault_write(PAGE);
@@ -78,7 +86,7 @@ impl Pinned {
         Ok(Self {
             want: *want,
             held: Held::take(&map, 7)?,
-            bound: Bound::of(&target.namespace)?,
+            bound: bound(&target.namespace)?,
             file: target.mount.is_some().then_some(target.file),
             kind: target.mount.as_ref().map(DaxMount::kind),
             mount: target.mount,
