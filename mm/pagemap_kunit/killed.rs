@@ -30,7 +30,10 @@ fn killed<T>(work: impl FnOnce() -> T) -> T {
     let handle = |handler: Handler| {
         // SAFETY: The number of a signal, and what C has in place of a handler: never called.
         unsafe {
-            bindings::kernel_sigaction(SIGKILL, core::mem::transmute::<usize, _>(handler as usize))
+            bindings::kernel_sigaction(
+                SIGKILL,
+                core::mem::transmute::<usize, bindings::__sighandler_t>(handler as usize),
+            )
         };
     };
     handle(Handler::Take);
