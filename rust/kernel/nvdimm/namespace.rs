@@ -92,8 +92,9 @@ impl<'a> Context<'a> {
     /// # Errors
     ///
     /// `ENXIO` if it is claimed by another, `EBUSY` if it is in use without being claimed, or
-    /// somebody has pages of it since before (then the log says so), `EACCES` if it is locked, `ENODEV` if it is too small, has no name or there is none,
-    /// `EOPNOTSUPP` if it is not aligned to be mapped.
+    /// somebody has pages of it since before (then the log says so), `EACCES` if it is locked,
+    /// `ENODEV` if it is too small, has no name or there is none, `EOPNOTSUPP` if it is not aligned
+    /// to be mapped.
     #[doc(alias = "nvdimm_namespace_common_probe")]
     #[inline]
     pub fn namespace(&self) -> Result<Namespace<'a>> {
