@@ -164,7 +164,7 @@ fn map_huge(
     }
 }
 
-/// Maps the huge page of zeroes, read-only.
+/// Maps the huge zero page, read-only.
 fn map_hole(
     fault: &mut Fault<'_>,
     extents: &Extents<'_>,

@@ -145,7 +145,7 @@ pub(crate) fn need_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> Answer {
     Answer::NEEDDSYNC
 }
 
-/// Maps the page of zeroes, read-only: reading a hole does not allocate blocks.
+/// Maps the zero page, read-only: reading a hole does not allocate blocks.
 fn map_hole(
     fault: &mut Fault<'_>,
     extents: &Extents<'_>,

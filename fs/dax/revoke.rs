@@ -24,16 +24,16 @@ use kernel::{
         wait::Wake,
     },
     fs::{inode::Inode, super_block},
-    mm::{pagemap::Pagemap, pfn::Pfn},
+    mm::{memremap::DevPagemap, pfn::Pfn},
 };
 
-/// Takes the memory of this page map out of page tables and from the files of these filesystems.
+/// Takes the memory of this pgmap out of page tables and from the files of these filesystems.
 /// Returns how many entries it took. Sleeps.
 ///
 /// The device is dead: nobody gets new memory from it. An inode that is just being freed loses its
 /// entries without this, a moment later.
-pub(crate) fn from_files(pagemap: &Pagemap, owners: Owners) -> usize {
-    let is_lost = |pfn| pagemap.covers(pfn);
+pub(crate) fn from_files(pgmap: &DevPagemap, owners: Owners) -> usize {
+    let is_lost = |pfn| pgmap.covers(pfn);
     let mut removed = 0usize;
     let visit = |inode: &Inode| {
         let mapping = inode.mapping();

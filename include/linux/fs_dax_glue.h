@@ -3,7 +3,7 @@
 #define _LINUX_FS_DAX_GLUE_H
 
 /*
- * What fs/dax_glue.c does for fs/fsdax.rs: tracepoints, which only a C macro can
+ * What fs/dax/dax_glue.c does for fs/dax/dax.rs: tracepoints, which only a C macro can
  * define and fire. And the prototype of what only the Rust code has.
  */
 
@@ -70,7 +70,7 @@ void dax_glue_writeback_one(struct inode *inode, pgoff_t start, pgoff_t len);
 void dax_glue_fault_fallback(struct inode *inode, struct vm_fault *vmf,
 			     unsigned int reason);
 
-/* fs/fsdax.rs: waits until nobody but the mapping has a page of an inode. */
+/* fs/dax/dax.rs: waits until nobody but the mapping has a page of an inode. */
 void dax_break_layout_final(struct inode *inode);
 
 /* The same: splits entries that are not as a whole in pages start to end - 1. */

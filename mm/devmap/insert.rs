@@ -10,23 +10,23 @@
 //!
 //! That something stays is no error: the program comes again, and the fault is dealt with anew. It
 //! happens when two threads were at it, or when the frame has changed since: a fault of a private
-//! mapping finds the copy there, one of a file that was written to a hole finds the page of zeroes
+//! mapping finds the copy there, one of a file that was written to a hole finds the zero page
 //! until that is unmapped. A store that finds the frame of anything else is a bug of who asked.
 
-use crate::area;
+use crate::vma;
 use kernel::mm::{
     fault::Answer,
     page_table::{Entry, Found, Frames, Leaf, Level, Occupied, Pmd, Pte, Pud, Slot, Upper},
     pfn_t::PfnT,
     prot::PageProt,
-    vma::{Flags, Vma},
+    virt::{Flags, VmaRef},
 };
 
 /// Maps a page, for a store if `STORE`. May sleep.
 #[inline(always)]
-pub(crate) fn page<const STORE: bool>(vma: Vma<'_>, address: usize, frame: Frames) -> Answer {
+pub(crate) fn page<const STORE: bool>(vma: VmaRef<'_>, address: usize, frame: Frames) -> Answer {
     let pfn = frame.first();
-    if !area::takes_page(vma, pfn, STORE) {
+    if !vma::takes_page(vma, pfn, STORE) {
         return Answer::SIGBUS;
     }
     let prot = vma.prot_for(pfn);
@@ -45,7 +45,7 @@ pub(crate) fn page<const STORE: bool>(vma: Vma<'_>, address: usize, frame: Frame
 #[inline(always)]
 pub(crate) fn large<L: Upper + Hole>(slot: Slot<'_, L>, frames: Frames, store: bool) -> Answer {
     let (vma, pfn) = (slot.vma(), frames.first());
-    if !area::takes_large(vma, pfn) || !vma.contains(slot.address()) {
+    if !vma::takes_large(vma, pfn) || !vma.contains(slot.address()) {
         return Answer::SIGBUS;
     }
     // The cache mode takes long to find out, with a lock that all processes share. What is there
@@ -67,7 +67,7 @@ pub(crate) fn large<L: Upper + Hole>(slot: Slot<'_, L>, frames: Frames, store: b
 
 /// A new entry.
 #[inline(always)]
-fn leaf<L: Level>(vma: Vma<'_>, frames: Frames, prot: PageProt, store: bool) -> Leaf<L> {
+fn leaf<L: Level>(vma: VmaRef<'_>, frames: Frames, prot: PageProt, store: bool) -> Leaf<L> {
     let leaf = Leaf::new(frames, prot);
     match store {
         true => leaf.stored_to(vma.flags().contains(Flags::WRITE)),
@@ -77,7 +77,7 @@ fn leaf<L: Level>(vma: Vma<'_>, frames: Frames, prot: PageProt, store: bool) -> 
 
 /// What is there stays, and takes stores if this is one and the frame is the same.
 #[inline(always)]
-fn stay<L: Level + Hole>(vma: Vma<'_>, occupied: Occupied<'_, L>, pfn: PfnT, store: bool) {
+fn stay<L: Level + Hole>(vma: VmaRef<'_>, occupied: Occupied<'_, L>, pfn: PfnT, store: bool) {
     if !store {
         return;
     }
@@ -104,18 +104,18 @@ pub(crate) trait Hole: Level {
 
 impl Hole for Pte {
     fn is_hole(entry: Entry<Self>) -> bool {
-        area::is_zero_page(entry.pfn())
+        vma::is_zero_page(entry.pfn())
     }
 }
 
 impl Hole for Pmd {
     fn is_hole(entry: Entry<Self>) -> bool {
-        area::is_huge_zero_page(entry.pfn())
+        vma::is_huge_zero_page(entry.pfn())
     }
 }
 
 impl Hole for Pud {
-    /// There is no page of zeroes of that size.
+    /// There is no zero page of that size.
     fn is_hole(_entry: Entry<Self>) -> bool {
         false
     }

@@ -25,7 +25,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/pagemap_registry.h>
+#include <linux/memremap_glue.h>
 #include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
 #include <linux/pfn_t.h>

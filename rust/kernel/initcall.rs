@@ -15,7 +15,7 @@
 /// fn start() {
 ///     pr_info!("the drivers are up\n");
 /// }
-/// kernel::late_initcall!(pagemap_start, start);
+/// kernel::late_initcall!(pgmap_start, start);
 /// ```
 #[macro_export]
 macro_rules! late_initcall {

@@ -18,9 +18,9 @@ use core::marker::PhantomData;
 ///
 /// Interrupts are off on this CPU during `'irq`, and the value stays on it.
 #[derive(Clone, Copy)]
-pub struct IrqsDisabled<'irq>(PhantomData<(&'irq (), *mut ())>);
+pub struct LocalInterruptDisabled<'irq>(PhantomData<(&'irq (), *mut ())>);
 
-impl IrqsDisabled<'_> {
+impl LocalInterruptDisabled<'_> {
     /// Takes note of what the caller knows. C: `lockdep_assert_irqs_disabled()`.
     ///
     /// # Safety
@@ -46,11 +46,11 @@ impl IrqsDisabled<'_> {
 /// ```
 #[doc(alias = "local_irq_save")]
 #[inline(always)]
-pub fn with_disabled<T>(f: impl for<'irq> FnOnce(IrqsDisabled<'irq>) -> T) -> T {
+pub fn with_disabled<T>(f: impl for<'irq> FnOnce(LocalInterruptDisabled<'irq>) -> T) -> T {
     let _restore = Restore::new();
     // SAFETY: They are off until `_restore` is dropped. What `f` returns can borrow nothing from
     // the value: it has to do with any lifetime.
-    f(unsafe { IrqsDisabled::assume() })
+    f(unsafe { LocalInterruptDisabled::assume() })
 }
 
 /// Interrupts are off. Dropped, it leaves them as they were.

@@ -4,11 +4,11 @@
 //!
 //! What lives here are the parts of `mm/` that code outside `mm/` may use: page frame numbers as
 //! types ([`pfn`]), the `pfn_t` that a driver hands to the fault path ([`pfn_t`]), the registry of
-//! device page maps ([`pagemap`]), memory that a driver has mapped ([`device_memory`]), and what
+//! device pgmaps ([`pgmap`]), memory that a driver has mapped ([`device_memory`]), and what
 //! faults, GUP and page tables are made of.
 //!
 //! A page is not an object of its own here. `struct page` is reached through something that is
-//! known to keep it alive, such as a [`pagemap::LiveRef`]; only [`folio`] knows of pages that
+//! known to keep it alive, such as a [`memremap::LiveRef`]; only [`folio`] knows of pages that
 //! nothing but a page table entry keeps.
 
 #[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
@@ -21,15 +21,15 @@ pub mod folio;
 pub mod gup;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod memory_hotplug;
+#[cfg(CONFIG_ZONE_DEVICE)]
+pub mod memremap;
 #[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]
 pub mod node;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod page_table;
-#[cfg(CONFIG_ZONE_DEVICE)]
-pub mod pagemap;
 pub mod pfn;
 pub mod pfn_t;
 #[cfg(CONFIG_X86_64)]
 pub mod prot;
 #[cfg(CONFIG_RUST_FS_DAX)]
-pub mod vma;
+pub mod virt;

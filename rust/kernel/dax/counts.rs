@@ -37,7 +37,7 @@ pub enum Reason {
     NoMemmap = bindings::dax_fallback_reason_DAX_FALLBACK_NO_MEMMAP,
     /// Some of it is mapped in small pages already.
     Conflict = bindings::dax_fallback_reason_DAX_FALLBACK_CONFLICT,
-    /// It is a hole, and there is no huge page of zeroes.
+    /// It is a hole, and there is no huge zero page.
     NoZeroPage = bindings::dax_fallback_reason_DAX_FALLBACK_NO_ZERO_PAGE,
     /// There is no memory for it.
     NoMemory = bindings::dax_fallback_reason_DAX_FALLBACK_NO_MEMORY,

@@ -8,7 +8,7 @@
 //! | entry | means | frames |
 //! |---|---|---|
 //! | empty | somebody is faulting it in; only ever seen locked, or by who locks it | none |
-//! | zero | a hole, read through the page of zeroes | none of the device |
+//! | zero | a hole, read through the zero page | none of the device |
 //! | frames | memory of the device | 1 or 512 |
 //!
 //! An entry is a word, so that it fits into the XArray: a number there is shifted left by one, with
@@ -85,7 +85,7 @@ impl Size {
 /// assert!(hole.is_zero() && !hole.is_empty() && !hole.is_locked());
 /// assert!(hole.locked().is_locked() && hole.locked().unlocked() == hole);
 /// assert_eq!(hole.size(), Size::Huge);
-/// // The page of zeroes is no memory of the file's.
+/// // The zero page is no memory of the file's.
 /// assert!(hole.pfn().is_none() && hole.part(0).is_none());
 /// // The word of C: a number, 2 MiB, zeroes.
 /// assert_eq!(hole.into_word(), (0x1234 << 5) | 0b01101);
@@ -120,7 +120,7 @@ impl Entry {
         Self::new(Pfn::new(0), size, Self::EMPTY)
     }
 
-    /// A hole, read through the page of zeroes at `pfn`.
+    /// A hole, read through the zero page at `pfn`.
     #[inline]
     pub const fn zero(pfn: Pfn, size: Size) -> Self {
         // INVARIANT: Zero.

@@ -109,7 +109,7 @@ impl<'a> Folio<'a> {
         // of the mapping inside the section. Later the lock of the entries keeps it.
         let mapping = match unsafe { self.owner() } {
             Found::Nobody => return Locking::Nothing,
-            // A reference to the page map keeps its inode.
+            // A reference to the pgmap keeps its inode.
             Found::Device => return Locking::NotNeeded,
             Found::File(mapping) => mapping,
         };

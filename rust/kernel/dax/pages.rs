@@ -96,8 +96,8 @@ impl Page {
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
     pub fn announce_wait(self) {
-        // SAFETY: By the invariant the page is there, and it is one of a page map.
-        unsafe { bindings::dax_page_awaited(self.as_raw()) };
+        // SAFETY: By the invariant the page is there, and it is one of a pgmap.
+        unsafe { bindings::dax_page_wait_begin(self.as_raw()) };
     }
 
     /// Another entry shares it.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints of filesystem DAX, `fs_dax:*`. C fires them, in `fs/dax_glue.c`.
+//! The tracepoints of filesystem DAX, `fs_dax:*`. C fires them, in `fs/dax/dax_glue.c`.
 //!
 //! C headers: [`include/trace/events/fs_dax.h`](srctree/include/trace/events/fs_dax.h),
 //! [`include/trace/events/fs_dax_fallback.h`](srctree/include/trace/events/fs_dax_fallback.h)

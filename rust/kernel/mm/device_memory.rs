@@ -18,7 +18,7 @@
 //! [`include/linux/io.h`](srctree/include/linux/io.h)
 
 use super::{
-    pagemap::Altmap,
+    memremap::Altmap,
     pfn::{Pfn, PfnRange, PhysRange},
     pfn_t::PfnFlags,
 };
@@ -109,12 +109,12 @@ impl Reservation {
     }
 }
 
-/// How pages shall be made for device memory: a page map that is not mapped yet. C: `struct
+/// How pages shall be made for device memory: a pgmap that is not mapped yet. C: `struct
 /// dev_pagemap`.
 ///
 /// # Invariants
 ///
-/// Zeroed but for what a page map has before it is mapped: range, flags and altmap.
+/// Zeroed but for what a pgmap has before it is mapped: range, flags and altmap.
 #[doc(alias = "dev_pagemap")]
 pub struct Blueprint(KBox<Opaque<bindings::dev_pagemap>>);
 
@@ -188,7 +188,7 @@ impl Blueprint {
 /// Who is told when memory with pages turns out to be bad.
 pub trait FailureHandler: Send + Sync + 'static {
     /// These frames are bad: see to it that nobody uses them. May sleep. C: the `memory_failure`
-    /// operation of a page map.
+    /// operation of a pgmap.
     ///
     /// # Errors
     ///
@@ -211,7 +211,7 @@ impl FailureHandler for () {
     }
 }
 
-/// A page map and who is told of its failures, where C finds both.
+/// A pgmap and who is told of its failures, where C finds both.
 #[repr(C)]
 struct Mapped<H> {
     pgmap: Opaque<bindings::dev_pagemap>,
@@ -222,7 +222,7 @@ struct Mapped<H> {
 impl<H: FailureHandler> Mapped<H> {
     /// # Safety
     ///
-    /// C calls it with the page map of a value of this type, which is mapped.
+    /// C calls it with the pgmap of a value of this type, which is mapped.
     unsafe extern "C" fn memory_failure(
         pgmap: *mut bindings::dev_pagemap,
         pfn: c_ulong,
@@ -233,7 +233,7 @@ impl<H: FailureHandler> Mapped<H> {
         let frames = nr_pages
             .checked_sub(1)
             .and_then(|more| PfnRange::new(first, first.checked_add(more)?));
-        // SAFETY: The page map is the first field of a value of this type, which stays while it is
+        // SAFETY: The pgmap is the first field of a value of this type, which stays while it is
         // mapped.
         let this = unsafe { &*pgmap.cast::<Self>() };
         from_result(|| {
@@ -257,7 +257,7 @@ impl<H: FailureHandler> Mapped<H> {
 pub struct DeviceMemory<H: FailureHandler> {
     // The order matters: unmapped, then freed, then given back.
     group: Group,
-    pagemap: Option<KBox<Mapped<H>>>,
+    pgmap: Option<KBox<Mapped<H>>>,
     address: NonNull<u8>,
     range: PhysRange,
     start: NonNull<u8>,
@@ -305,7 +305,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
     /// # Errors
     ///
     /// `EINVAL` if the range is not in the reservation; `ENXIO` if there can be no data at that
-    /// offset; what the page map registry answers.
+    /// offset; what the pgmap registry answers.
     #[doc(alias = "devm_memremap_pages")]
     #[inline]
     pub fn map_pages(
@@ -353,7 +353,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
     #[inline]
     fn new(
         group: Group,
-        pagemap: Option<KBox<Mapped<H>>>,
+        pgmap: Option<KBox<Mapped<H>>>,
         address: *mut c_void,
         range: PhysRange,
         data: PhysRange,
@@ -368,7 +368,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
         // INVARIANT: The callers have mapped it, and `Blueprint::data` has looked at the data.
         Ok(Self {
             group,
-            pagemap,
+            pgmap,
             address,
             range,
             start,
@@ -405,7 +405,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
     /// Whether there are pages for it.
     #[inline]
     pub const fn has_pages(&self) -> bool {
-        self.pagemap.is_some()
+        self.pgmap.is_some()
     }
 
     /// What kind of frames it has.

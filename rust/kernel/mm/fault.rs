@@ -6,11 +6,11 @@
 //! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
 
 use super::{
+    memremap::DevPagemap,
     page_table,
-    pagemap::Pagemap,
     pfn::Pfn,
     pfn_t::{PfnFlags, PfnT},
-    vma::{Flags, Vma},
+    virt::{Flags, VmaRef},
 };
 use crate::{
     bindings,
@@ -146,9 +146,9 @@ impl<'a> Fault<'a> {
 
     /// The area that the address is in.
     #[inline]
-    pub fn vma(&self) -> Vma<'a> {
+    pub fn vma(&self) -> VmaRef<'a> {
         // SAFETY: By the invariant the field is there, and the area is kept.
-        unsafe { Vma::from_raw((*self.as_raw()).__bindgen_anon_1.vma) }
+        unsafe { VmaRef::from_raw((*self.as_raw()).__bindgen_anon_1.vma) }
     }
 
     /// The mapping of the file.
@@ -253,22 +253,22 @@ impl<'a> Fault<'a> {
     /// The same for an entry that the caller has locked, from what it says: there is no access any
     /// more, and the device may have gone.
     ///
-    /// The page map of the frames is kept until they are mapped, so that who unbinds the device
+    /// The pgmap of the frames is kept until they are mapped, so that who unbinds the device
     /// finds them.
     pub fn insert_entry(&mut self, entry: Entry, write: bool) -> Answer {
         let Some(pfn) = entry.pfn() else {
             return Answer::SIGBUS;
         };
-        let Some(_live) = Pagemap::lookup(pfn, None) else {
+        let Some(_live) = DevPagemap::lookup(pfn, None) else {
             return Answer::SIGBUS;
         };
         let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
         // SAFETY: By the invariant of an entry these are frames of a device, aligned and as many as
-        // are mapped. Their page map is alive, and who tears it down waits for that.
+        // are mapped. Their pgmap is alive, and who tears it down waits for that.
         unsafe { self.insert_frames(pfn, entry.size(), write) }
     }
 
-    /// The page of zeroes at the address. C: `my_zero_pfn()`.
+    /// The zero page at the address. C: `my_zero_pfn()`.
     #[doc(alias = "my_zero_pfn")]
     #[inline]
     pub fn zero_page(&self) -> ZeroPage {
@@ -278,14 +278,14 @@ impl<'a> Fault<'a> {
         ZeroPage(Pfn::new(pfn as usize))
     }
 
-    /// Maps the page at the address to the page of zeroes, read-only. May sleep.
+    /// Maps the page at the address to the zero page, read-only. May sleep.
     #[inline]
     pub fn insert_zero_page(&mut self, zero: ZeroPage) -> Answer {
         // SAFETY: Everybody may read it, and it never goes.
         unsafe { self.insert_frames(PfnT::new(zero.0, PfnFlags::NONE), Size::Page, false) }
     }
 
-    /// The huge page of zeroes, which stays as long as the process has memory. Sleeps. `None` if
+    /// The huge zero page, which stays as long as the process has memory. Sleeps. `None` if
     /// there is no memory for one. C: `mm_get_huge_zero_folio()`.
     #[doc(alias = "mm_get_huge_zero_folio")]
     #[inline]
@@ -295,7 +295,7 @@ impl<'a> Fault<'a> {
         NonNull::new(folio).map(HugeZero)
     }
 
-    /// Maps the 2 MiB that the address is in to the huge page of zeroes, read-only. Returns `false`
+    /// Maps the 2 MiB that the address is in to the huge zero page, read-only. Returns `false`
     /// if something was mapped there.
     #[inline]
     pub fn insert_huge_zero(&mut self, zero: HugeZero) -> bool {
@@ -372,7 +372,7 @@ impl<'a> Fault<'a> {
     }
 }
 
-/// The page of zeroes for an address.
+/// The zero page for an address.
 ///
 /// # Invariants
 ///
@@ -388,7 +388,7 @@ impl ZeroPage {
     }
 }
 
-/// The huge page of zeroes.
+/// The huge zero page.
 #[derive(Clone, Copy)]
 pub struct HugeZero(NonNull<bindings::folio>);
 

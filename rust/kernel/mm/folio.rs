@@ -14,7 +14,7 @@
 //! [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::pfn::Pfn;
-use crate::{bindings, irq::IrqsDisabled, page::PAGE_SIZE};
+use crate::{bindings, irq::LocalInterruptDisabled, page::PAGE_SIZE};
 use core::{
     marker::PhantomData,
     ptr::{addr_of, addr_of_mut, NonNull},
@@ -41,11 +41,11 @@ impl<'a> MappedPage<'a> {
     /// # Safety
     ///
     /// The frame has a `struct page` that stays for `'a`. Both are so for a frame in a present
-    /// entry that is not special, as long as interrupts are off; and for one in a page map, as long
+    /// entry that is not special, as long as interrupts are off; and for one in a pgmap, as long
     /// as there is a live reference to that.
     #[doc(alias = "pfn_to_page")]
     #[inline]
-    pub unsafe fn from_pfn(pfn: Pfn, _irq: IrqsDisabled<'a>) -> Self {
+    pub unsafe fn from_pfn(pfn: Pfn, _irq: LocalInterruptDisabled<'a>) -> Self {
         // SAFETY: The caller's promise.
         let page = unsafe { pfn.to_page() };
         // INVARIANT: The caller's promise.
@@ -159,13 +159,13 @@ impl<'a> MappedPage<'a> {
             == bindings::zone_type_ZONE_DEVICE as usize
     }
 
-    /// The word in which a device page has the address of its page map.
+    /// The word in which a device page has the address of its pgmap.
     ///
     /// A tail page has the address of its head there, an odd one more; any other page a link of a
-    /// list or something of its own, which is not the address of a page map. So a page with the
-    /// same word as a device page is one of the same page map.
+    /// list or something of its own, which is not the address of a pgmap. So a page with the
+    /// same word as a device page is one of the same pgmap.
     #[inline(always)]
-    pub(super) fn pagemap_word(self) -> usize {
+    pub(super) fn pgmap_word(self) -> usize {
         self.compound_head()
     }
 
@@ -179,7 +179,7 @@ impl<'a> MappedPage<'a> {
     #[cold]
     fn device_type_is_p2pdma(self) -> bool {
         // SAFETY: The page is in ZONE_DEVICE, so that this member of the union is the one in use,
-        // and it points to the page map that keeps the page. Volatile, because it may become another.
+        // and it points to the pgmap that keeps the page. Volatile, because it may become another.
         let raw = unsafe {
             let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
             (*addr_of!((*words).__bindgen_anon_4.pgmap).read_volatile()).type_
@@ -187,7 +187,7 @@ impl<'a> MappedPage<'a> {
         raw == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
     }
 
-    /// Whether it is the page of zeroes. C: `is_zero_page()`.
+    /// Whether it is the zero page. C: `is_zero_page()`.
     #[doc(alias = "is_zero_page")]
     #[inline]
     pub fn is_zero(self) -> bool {
@@ -325,7 +325,7 @@ impl<'a> MappedFolio<'a> {
 
     /// What the folio is part of. Interrupts are off, so that a file's mapping stays for as long.
     #[inline]
-    pub fn mapping<'irq>(self, _irq: IrqsDisabled<'irq>) -> Mapping<'irq> {
+    pub fn mapping<'irq>(self, _irq: LocalInterruptDisabled<'irq>) -> Mapping<'irq> {
         // SAFETY: As in `MappedPage::flags`; the union's word is always there.
         let word = unsafe {
             let word = addr_of_mut!((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_1.mapping);
@@ -357,7 +357,7 @@ impl<'a> MappedFolio<'a> {
 ///
 /// The word was read from a folio in the section `'irq`, in which interrupts are off.
 #[derive(Clone, Copy)]
-pub struct Mapping<'irq>(usize, PhantomData<IrqsDisabled<'irq>>);
+pub struct Mapping<'irq>(usize, PhantomData<LocalInterruptDisabled<'irq>>);
 
 impl<'irq> Mapping<'irq> {
     /// Whether the folio is in no mapping (any more).

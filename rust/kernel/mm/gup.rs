@@ -4,7 +4,7 @@
 //!
 //! # The protocol
 //!
-//! With interrupts off ([`IrqsDisabled`](crate::irq::IrqsDisabled)), for each entry that maps pages:
+//! With interrupts off ([`LocalInterruptDisabled`](crate::irq::LocalInterruptDisabled)), for each entry that maps pages:
 //!
 //! 1. read the entry, once, and see that it permits what is asked for;
 //! 2. take the references ([`Grabbed`] for folios of the page allocator, [`DeviceRun`] for device
@@ -18,7 +18,7 @@
 //! entries of the caller's array. So there is no undo to be forgotten.
 //!
 //! With the lock of the page table nothing changes, and step 3 is not needed. Then device memory is
-//! taken by step 2 alone, still with interrupts off, for that keeps the page map; and C writes the
+//! taken by step 2 alone, still with interrupts off, for that keeps the pgmap; and C writes the
 //! array ([`DeviceRun::hand_over`]).
 //!
 //! # What a reference is worth
@@ -27,7 +27,7 @@
 //! |---|---|---|
 //! | folio of one page | 1 | 1,024 (`GUP_PIN_COUNTING_BIAS`) |
 //! | larger folio, `n` pages of it | `n` | `n`, and `n` on the count of pins |
-//! | the page of zeroes | 1 | nothing |
+//! | the zero page | 1 | nothing |
 //!
 //! C: the upper half of [`mm/gup.c`](srctree/mm/gup.c)
 
@@ -36,7 +36,7 @@ mod grab;
 mod put;
 mod statistics;
 
-pub use device::{DeviceRun, Refused, WalkedPagemap};
+pub use device::{DeviceRun, Refused, WalkedPgmap};
 pub use grab::Grabbed;
 pub use put::unpin;
 pub use statistics::PinStatistics;

@@ -14,8 +14,8 @@ use crate::{
     bindings,
     error::{code::ENOMEM, to_result, Error, Result},
     mm::{
+        memremap::{range::RangeOf, registry::Entry, DevPagemap, MemoryType, SUBSECTION_SIZE},
         node::Node,
-        pagemap::{range::RangeOf, registry::Entry, MemoryType, Pagemap, SUBSECTION_SIZE},
         pfn::PhysRange,
         prot::PageProt,
     },
@@ -216,12 +216,12 @@ unsafe fn take_back_sections(of: &RangeOf<'_>, _hotplug: &Hotplug) {
         // SAFETY: Looks at the sections.
         .find(|n| !unsafe { bindings::pfn_valid(first.wrapping_add(*n)) })
         .unwrap_or(pages);
-    let pagemap = of.pagemap();
+    let pgmap = of.pgmap();
     if added != 0 {
         // SAFETY: The lock is held. By the caller's promise these frames were just added, by us, and
         // nobody uses them.
         unsafe {
-            bindings::__remove_pages(first, added, pagemap.altmap_ptr(), pagemap.as_raw());
+            bindings::__remove_pages(first, added, pgmap.altmap_ptr(), pgmap.as_raw());
         }
     }
 }
@@ -231,12 +231,12 @@ unsafe fn take_back_sections(of: &RangeOf<'_>, _hotplug: &Hotplug) {
 ///
 /// # Invariants
 ///
-/// The range was added as memory of its page map, lies in ZONE_DEVICE, has its memmap, and this value
+/// The range was added as memory of its pgmap, lies in ZONE_DEVICE, has its memmap, and this value
 /// alone is responsible for it.
 pub struct Memory<'m>(RangeOf<'m>);
 
 impl<'m> Memory<'m> {
-    /// Adds a range of a page map, which has its entry in the registry already, and initialises
+    /// Adds a range of a pgmap, which has its entry in the registry already, and initialises
     /// the memmap. Sleeps. C: `arch_add_memory()` and `memmap_init_zone_device()`.
     ///
     /// # Errors
@@ -247,12 +247,12 @@ impl<'m> Memory<'m> {
     #[doc(alias = "memmap_init_zone_device")]
     pub fn add(entry: &Entry<'m>, node: Node, prot: PageProt) -> Result<Self> {
         let of = entry.of();
-        let (pagemap, range) = (of.pagemap(), of.range());
+        let (pgmap, range) = (of.pgmap(), of.range());
         let (first, pages) = (range.pfns().first().nr(), range.pages());
         let mut params = bindings::mhp_params {
-            altmap: pagemap.altmap_ptr(),
+            altmap: pgmap.altmap_ptr(),
             pgprot: prot.0,
-            pgmap: pagemap.as_raw(),
+            pgmap: pgmap.as_raw(),
         };
         // SAFETY: A pointer into an array of zones that is never freed.
         let zone = unsafe { bindings::zone_device(node.as_raw()) };
@@ -265,7 +265,7 @@ impl<'m> Memory<'m> {
                     unsafe { take_back_sections(&of, &hotplug) };
                 }
             };
-            if is_private(pagemap) {
+            if is_private(pgmap) {
                 // The CPU cannot reach it: pages, but no linear mapping.
                 // SAFETY: The lock is held, and the entry says that the range is ours.
                 to_result(unsafe { bindings::add_pages(node.as_raw(), first, pages, &mut params) })
@@ -299,7 +299,7 @@ impl<'m> Memory<'m> {
 
         // Deferred until here to keep the hotplug lock out of the long part.
         // SAFETY: The pages are in this zone, and nobody uses them yet.
-        unsafe { bindings::memmap_init_zone_device(zone, first, pages, pagemap.as_raw()) };
+        unsafe { bindings::memmap_init_zone_device(zone, first, pages, pgmap.as_raw()) };
 
         // INVARIANT: Added, in the zone, initialised.
         Ok(Self(of))
@@ -316,17 +316,17 @@ impl<'m> Memory<'m> {
     }
 }
 
-fn is_private(pagemap: &Pagemap) -> bool {
-    pagemap.memory_type() == Some(MemoryType::Private)
+fn is_private(pgmap: &DevPagemap) -> bool {
+    pgmap.memory_type() == Some(MemoryType::Private)
 }
 
 impl Drop for Memory<'_> {
     fn drop(&mut self) {
-        let (pagemap, range) = (self.0.pagemap(), self.0.range());
+        let (pgmap, range) = (self.0.pgmap(), self.0.range());
         let (first, pages) = (range.pfns().first().nr(), range.pages());
         // The frames in front of it may hold the memmap, and have no `struct page` that was
         // initialised.
-        let first_page = pagemap
+        let first_page = pgmap
             .first_pfn(self.0.index(), range)
             .unwrap_or(range.pfns().first());
 
@@ -336,18 +336,18 @@ impl Drop for Memory<'_> {
         unsafe {
             let zone = bindings::page_zone(bindings::pfn_to_page(first_page.nr()));
             bindings::remove_pfn_range_from_zone(zone, first, pages);
-            if is_private(pagemap) {
-                bindings::__remove_pages(first, pages, null_mut(), pagemap.as_raw());
+            if is_private(pgmap) {
+                bindings::__remove_pages(first, pages, null_mut(), pgmap.as_raw());
             } else {
                 bindings::arch_remove_memory(
                     range.start(),
                     range.len(),
-                    pagemap.altmap_ptr(),
-                    pagemap.as_raw(),
+                    pgmap.altmap_ptr(),
+                    pgmap.as_raw(),
                 );
             }
         }
-        if !is_private(pagemap) {
+        if !is_private(pgmap) {
             // INVARIANT: `add` left the shadow to us.
             drop(ZeroShadow { range });
         }

@@ -9,13 +9,13 @@
 //! |---|---|---|
 //! | none | ordinary memory with a `struct page` | normal or special |
 //! | `DEV` | device memory without a `struct page` | special: `get_user_pages` refuses it |
-//! | `DEV` and `MAP` | device memory with a `struct page`, owned by a [`Pagemap`] | `_PAGE_DEVMAP` |
+//! | `DEV` and `MAP` | device memory with a `struct page`, owned by a [`DevPagemap`] | `_PAGE_DEVMAP` |
 //!
 //! The flags sit in the bits that a frame number cannot reach, the top `PAGE_SHIFT` ones.
 //!
 //! C header: [`include/linux/pfn_t.h`](srctree/include/linux/pfn_t.h)
 //!
-//! [`Pagemap`]: super::pagemap::Pagemap
+//! [`DevPagemap`]: super::memremap::DevPagemap
 
 use super::pfn::Pfn;
 use crate::{bindings, page::PAGE_SHIFT};

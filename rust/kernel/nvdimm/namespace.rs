@@ -18,7 +18,7 @@ use crate::{
     },
     mm::{
         device_memory::{Blueprint, Reservation},
-        pagemap,
+        memremap,
         pfn::PhysRange,
     },
     page::PAGE_SIZE,
@@ -120,7 +120,7 @@ impl<'a> Namespace<'a> {
     /// write to it, a network card even, would land in what its next user stores.
     #[inline]
     fn require_unmapped(&self) -> Result {
-        if self.range().is_ok_and(pagemap::is_dying_in) {
+        if self.range().is_ok_and(memremap::is_dying_in) {
             dev_err!(
                 self.device(),
                 "pages of it are still in use: see dev_pagemap/ranges in debugfs\n"
@@ -332,7 +332,7 @@ impl Pfn<'_> {
         #[cfg(CONFIG_ND_CLAIM)]
         {
             // SAFETY: By the invariant the device is valid and bound, and its namespace is enabled;
-            // the page map is ours and not mapped.
+            // the pgmap is ours and not mapped.
             let result = to_result(unsafe {
                 bindings::nvdimm_setup_pfn(self.pfn.as_ptr(), blueprint.as_raw())
             });

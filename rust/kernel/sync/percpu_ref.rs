@@ -36,7 +36,7 @@ const DEAD: usize = 0b10;
 /// A per-CPU reference count inside a structure that C code knows. C: `struct percpu_ref`.
 ///
 /// This is the bare count. Types that own a reference, such as
-/// [`LiveRef`](crate::mm::pagemap::LiveRef), are built from it and put in their `Drop`.
+/// [`LiveRef`](crate::mm::memremap::LiveRef), are built from it and put in their `Drop`.
 #[repr(transparent)]
 pub struct PercpuRef(Opaque<bindings::percpu_ref>);
 

@@ -41,7 +41,7 @@ use crate::tally::{judge, Tally};
 use crate::variant::Variant;
 
 /// KUnit suites that are modules of their own.
-const KUNIT_MODULES: &[&str] = &["pagemap_kunit"];
+const KUNIT_MODULES: &[&str] = &["memremap_kunit"];
 
 /// How long all guest tests together may take on a release kernel: half an hour on
 /// a quiet machine. Each has a limit of its own besides.

@@ -245,11 +245,11 @@ mod tests {
 [    1.000001] 1..2
 [    1.000002]     KTAP version 1
 [    1.000003]     # Subtest: pfn_t
-[    1.000004]     # module: pagemap_kunit
+[    1.000004]     # module: memremap_kunit
 [    1.000005]     1..4
 [    1.000006]     ok 1 bits_match_c
 [    1.000007] some driver says something
-[    1.000008]     # flags_survive: EXPECTATION FAILED at mm/pagemap_kunit.rs:77
+[    1.000008]     # flags_survive: EXPECTATION FAILED at mm/memremap/tests/memremap_kunit.rs:77
 [    1.000009]     Expected a == b, but
 [    1.000010]         a == 1 (0x1)
 [    1.000011]     not ok 2 flags_survive
@@ -305,7 +305,7 @@ mod tests {
         let fail = r.iter().find(|r| r.name == "pfn_t.flags_survive").unwrap();
         assert_eq!(
             fail.reason,
-            "flags_survive: EXPECTATION FAILED at mm/pagemap_kunit.rs:77; \
+            "flags_survive: EXPECTATION FAILED at mm/memremap/tests/memremap_kunit.rs:77; \
              Expected a == b, but; a == 1 (0x1)"
         );
     }

@@ -34,7 +34,7 @@ const FOLDERS: &[&str] = &[
     "drivers/acpi/nfit",
     "drivers/dax",
     "drivers/nvdimm",
-    "drivers/nvdimm/pmem_driver",
+    "drivers/nvdimm/pmem",
     "tools/testing/nvdimm",
     "tools/testing/nvdimm/test",
 ];

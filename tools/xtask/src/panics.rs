@@ -30,8 +30,8 @@ const FAILURES: &[&str] = &["_fail", "_failed", "::panic_cold_explicit"];
 
 /// Objects that only tests load.
 const TESTS: &[&str] = &[
-    "mm/dax_bench.o",
-    "mm/pagemap_kunit.o",
+    "samples/rust/rust_dax_bench.o",
+    "mm/memremap/tests/memremap_kunit.o",
     "rust/doctests_kernel_generated.o",
 ];
 
@@ -127,7 +127,7 @@ mod tests {
     fn paths_of_files() {
         let path = path_of("rust/kernel/mm/pfn.rs").unwrap();
         assert_eq!(path_of("rust/helpers/page_table.c"), None);
-        assert_eq!(path_of("mm/pagemap.rs"), None);
+        assert_eq!(path_of("mm/memremap/memremap.rs"), None);
         assert!("kernel::mm::pfn::largest".contains(&path));
         assert!("<kernel::mm::pfn::Pfn as core::fmt::Debug>::fmt".contains(&path));
         assert!(!"<kernel::mm::pfn_t::PfnT>::new".contains(&path));

@@ -337,5 +337,4 @@ fn pseudo_random(len: usize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "run_tests.rs"]
 mod tests;

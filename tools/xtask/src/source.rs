@@ -337,5 +337,4 @@ impl Tree<'_> {
 }
 
 #[cfg(test)]
-#[path = "source_tests.rs"]
 mod tests;

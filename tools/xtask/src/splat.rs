@@ -337,5 +337,4 @@ fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[path = "splat_tests.rs"]
 mod tests;

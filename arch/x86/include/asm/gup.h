@@ -3,7 +3,7 @@
 #define _ASM_X86_GUP_H
 
 /*
- * The walk of get_user_pages_fast() in Rust, arch/x86/mm/gup.rs, and the slow
+ * The walk of get_user_pages_fast() in Rust, arch/x86/mm/gup/gup.rs, and the slow
  * path's leaves of device memory, arch/x86/mm/gup/slow.rs, for mm/gup.c.
  */
 

@@ -20,7 +20,7 @@
 //! C: `follow_devmap_pmd()`, and what `follow_huge_pud()` and `follow_page_pte()` do with device
 //! memory
 
-use super::entry::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
+use super::pte::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
 use core::ptr::{self, NonNull};
 use kernel::{
     bindings,
@@ -32,7 +32,7 @@ use kernel::{
     irq,
     macros::export,
     mm::{
-        gup::{DeviceRun, PinStatistics, Request, WalkedPagemap},
+        gup::{DeviceRun, PinStatistics, Request, WalkedPgmap},
         pfn::Pfn,
         prot,
     },
@@ -163,8 +163,8 @@ impl Locked {
     ///
     /// # Errors
     ///
-    /// * `EFAULT` if the page map is dying or gone;
-    /// * why pages of this page map are [`Refused`](kernel::mm::gup::Refused);
+    /// * `EFAULT` if the pgmap is dying or gone;
+    /// * why pages of this pgmap are [`Refused`](kernel::mm::gup::Refused);
     /// * `EINVAL` if `flags` want two kinds of references.
     fn follow(&self, flags: u32, end: u64) -> Result<Followed> {
         let entry = self.entry();
@@ -202,10 +202,10 @@ impl Locked {
     }
 }
 
-/// Takes `pages` pages from `pfn` on, or as many as there are in one range of its page map. Returns
+/// Takes `pages` pages from `pfn` on, or as many as there are in one range of its pgmap. Returns
 /// the first and how many.
 ///
-/// The page map is kept by interrupts being off, as in the walk without locks: for not longer than
+/// The pgmap is kept by interrupts being off, as in the walk without locks: for not longer than
 /// the references are counted.
 ///
 /// # Safety
@@ -217,8 +217,8 @@ unsafe fn take<const PIN: bool>(
     request: Request,
 ) -> Result<(*mut bindings::page, usize)> {
     irq::with_disabled(|irq| {
-        let live = WalkedPagemap::lookup(pfn, None, irq).ok_or(EFAULT)?;
-        // SAFETY: The caller's promise, and the page map was looked up for this frame.
+        let live = WalkedPgmap::lookup(pfn, None, irq).ok_or(EFAULT)?;
+        // SAFETY: The caller's promise, and the pgmap was looked up for this frame.
         let run = unsafe { DeviceRun::<PIN>::try_some(&live, pfn, pages, request, irq)? };
         Ok(run.hand_over(&mut PinStatistics::acquired(irq)))
     })

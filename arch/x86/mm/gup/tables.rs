@@ -8,13 +8,13 @@
 //! neither gets past this one. An entry, once read, can change at any time; a table cannot go away.
 
 use super::{
-    entry::Entry,
+    pte::Entry,
     walk::{Kind, Leaf, Root, Slot, Table, Tables},
 };
 use core::marker::PhantomData;
 use kernel::{
     bindings,
-    irq::IrqsDisabled,
+    irq::LocalInterruptDisabled,
     mm::{folio::MappedPage, pfn::Pfn, prot},
     static_assert,
 };
@@ -37,7 +37,7 @@ static_assert!(Entry::PKEY_SHIFT == bindings::_PAGE_BIT_PKEY_BIT0);
 ///
 /// Interrupts are off for `'irq`, and slots come from the walk: they lie in tables that were
 /// reachable from the root of this process while they were off.
-pub(crate) struct UserTables<'irq>(PhantomData<IrqsDisabled<'irq>>);
+pub(crate) struct UserTables<'irq>(PhantomData<LocalInterruptDisabled<'irq>>);
 
 impl<'irq> UserTables<'irq> {
     /// The tables of this process, and the one to begin with: `pgd`.
@@ -47,7 +47,10 @@ impl<'irq> UserTables<'irq> {
     /// `pgd` is the first table of the process that runs, and the walk is over addresses of user
     /// space.
     #[inline]
-    pub(crate) unsafe fn new(pgd: *mut bindings::pgd_t, _irq: IrqsDisabled<'irq>) -> (Self, Root) {
+    pub(crate) unsafe fn new(
+        pgd: *mut bindings::pgd_t,
+        _irq: LocalInterruptDisabled<'irq>,
+    ) -> (Self, Root) {
         // SAFETY: Written once, early at boot.
         let map = unsafe { bindings::page_offset_base };
         // The table is in the map of all memory.
@@ -80,11 +83,11 @@ impl Tables for UserTables<'_> {
 
 /// The first page that a leaf of this process maps.
 ///
-/// `None` if it is one of a device: the page map answers for its pages.
+/// `None` if it is one of a device: the pgmap answers for its pages.
 #[inline]
 pub(crate) fn page_of<'irq>(
     leaf: &Leaf<'_, UserTables<'irq>>,
-    irq: IrqsDisabled<'irq>,
+    irq: LocalInterruptDisabled<'irq>,
 ) -> Option<MappedPage<'irq>> {
     if leaf.kind() != Kind::Normal {
         return None;
@@ -112,7 +115,7 @@ fn has_five_levels() -> bool {
 
 /// The rights of this thread by protection key: its PKRU register, or all of them. C: `read_pkru()`.
 #[inline]
-pub(crate) fn protection_key_rights(_irq: IrqsDisabled<'_>) -> u32 {
+pub(crate) fn protection_key_rights(_irq: LocalInterruptDisabled<'_>) -> u32 {
     #[cfg(CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS)]
     {
         const WORD: usize = bindings::X86_FEATURE_OSPKE as usize / 32;

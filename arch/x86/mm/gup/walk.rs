@@ -18,7 +18,7 @@
 //!
 //! C header: [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h)
 
-use super::entry::{Access, Entry, ENTRIES, P4D_SHIFT, PGD_SHIFT, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
+use super::pte::{Access, Entry, ENTRIES, P4D_SHIFT, PGD_SHIFT, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
 
 /// A physical address at which a page table is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ pub(crate) trait Tables {
 pub(crate) enum Kind {
     /// Memory with a `struct page` that counts being mapped.
     Normal,
-    /// Device memory, whose life is its page map's.
+    /// Device memory, whose life is its pgmap's.
     Device,
 }
 

@@ -323,7 +323,7 @@ impl<'a, const WRITE: bool> Segment<'a, WRITE> {
 }
 
 impl Source<'_> {
-    /// A page of zeroes. C: `ZERO_PAGE()`.
+    /// A zero page. C: `ZERO_PAGE()`.
     #[doc(alias = "ZERO_PAGE")]
     #[inline]
     pub fn zero_page() -> Source<'static> {

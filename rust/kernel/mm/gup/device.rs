@@ -2,9 +2,9 @@
 
 //! References to device memory, for all that one page table entry maps at once.
 //!
-//! An entry with `_PAGE_DEVMAP` says nothing about the life of the pages; the page map does: as long
+//! An entry with `_PAGE_DEVMAP` says nothing about the life of the pages; the pgmap does: as long
 //! as there is a live reference to it, its pages are there and none is free. What the entry maps
-//! is one range of it, so one look at the page map answers for all of the pages:
+//! is one range of it, so one look at the pgmap answers for all of the pages:
 //!
 //! * their `struct page`s are there, one after another;
 //! * their type, and so whether they may be taken in this way at all;
@@ -14,68 +14,76 @@
 
 use super::{grab::refused_count, small_amount, PinStatistics, Request, Taken};
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-use crate::mm::pagemap::registry;
+use crate::mm::memremap::registry;
 use crate::{
     bindings,
     error::{
         code::{EFAULT, ENOMEM, EOPNOTSUPP},
         Error,
     },
-    irq::IrqsDisabled,
+    irq::LocalInterruptDisabled,
     mm::{
         folio::{MappedFolio, MappedPage},
-        pagemap::{MemoryType, Pagemap},
+        memremap::{DevPagemap, MemoryType},
         pfn::Pfn,
     },
 };
 use core::{marker::PhantomData, mem::ManuallyDrop, sync::atomic::Ordering};
 
-/// A page map that stays mapped as long as a walk goes on.
+/// A pgmap that stays mapped as long as a walk goes on.
 ///
 /// With the registry in Rust interrupts off are enough to keep what was found alive
 /// ([`registry::lookup_irqs_off`]); with the one in C it takes a live reference.
-pub struct WalkedPagemap<'irq>(Kept<'irq>);
+pub struct WalkedPgmap<'irq>(Kept<'irq>);
 
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-type Kept<'irq> = &'irq Pagemap;
+type Kept<'irq> = &'irq DevPagemap;
 #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
-type Kept<'irq> = (crate::mm::pagemap::LiveRef, PhantomData<&'irq ()>);
+type Kept<'irq> = (crate::mm::memremap::LiveRef, PhantomData<&'irq ()>);
 
-impl<'irq> WalkedPagemap<'irq> {
-    /// The live page map of the frame `pfn`: the `last` one if it has the frame.
+impl<'irq> WalkedPgmap<'irq> {
+    /// The live pgmap of the frame `pfn`: the `last` one if it has the frame.
     #[inline(always)]
-    pub fn lookup(pfn: Pfn, last: Option<Self>, irq: IrqsDisabled<'irq>) -> Option<Self> {
+    pub fn lookup(pfn: Pfn, last: Option<Self>, irq: LocalInterruptDisabled<'irq>) -> Option<Self> {
         match last {
-            Some(last) if last.pagemap().first_range_covers(pfn) => Some(last),
+            Some(last) if last.pgmap().first_range_covers(pfn) => Some(last),
             last => Self::lookup_again(pfn, last, irq),
         }
     }
 
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
-    fn lookup_again(pfn: Pfn, _last: Option<Self>, irq: IrqsDisabled<'irq>) -> Option<Self> {
+    fn lookup_again(
+        pfn: Pfn,
+        _last: Option<Self>,
+        irq: LocalInterruptDisabled<'irq>,
+    ) -> Option<Self> {
         registry::lookup_irqs_off(pfn, irq).map(Self)
     }
 
     #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
-    fn lookup_again(pfn: Pfn, last: Option<Self>, _irq: IrqsDisabled<'irq>) -> Option<Self> {
-        Pagemap::lookup(pfn, last.map(|last| last.0 .0)).map(|live| Self((live, PhantomData)))
+    fn lookup_again(
+        pfn: Pfn,
+        last: Option<Self>,
+        _irq: LocalInterruptDisabled<'irq>,
+    ) -> Option<Self> {
+        DevPagemap::lookup(pfn, last.map(|last| last.0 .0)).map(|live| Self((live, PhantomData)))
     }
 
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline(always)]
-    fn pagemap(&self) -> &Pagemap {
+    fn pgmap(&self) -> &DevPagemap {
         self.0
     }
 
     #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
     #[inline(always)]
-    fn pagemap(&self) -> &Pagemap {
+    fn pgmap(&self) -> &DevPagemap {
         &self.0 .0
     }
 }
 
-/// Why pages of a page map are not given out.
+/// Why pages of a pgmap are not given out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// Of a filesystem, and for long: whoever truncates a file waits for its pages.
@@ -99,39 +107,39 @@ impl From<Refused> for Error {
     }
 }
 
-/// References to consecutive pages of a page map that were taken and not yet kept. Dropped, it
+/// References to consecutive pages of a pgmap that were taken and not yet kept. Dropped, it
 /// gives them back.
 ///
 /// # Invariants
 ///
-/// `first` and the pages behind it lie in a page map that stays mapped for `'a`. The value owns a
+/// `first` and the pages behind it lie in a pgmap that stays mapped for `'a`. The value owns a
 /// reference (a pin if `PIN`) to each of the first `taken` of them.
 pub struct DeviceRun<'a, const PIN: bool> {
     first: MappedPage<'a>,
     taken: usize,
-    _live: PhantomData<&'a Pagemap>,
+    _live: PhantomData<&'a DevPagemap>,
 }
 
 impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// Takes references to `pages` pages from `pfn` on, or to as many of them as are in one range of
-    /// the page map `live`. A full memory barrier if it succeeds.
+    /// the pgmap `live`. A full memory barrier if it succeeds.
     ///
     /// `None` if memory of its type may not be taken in this way, or if a count is about to overflow;
     /// the slow path then says what is wrong.
     ///
     /// # Safety
     ///
-    /// A range of the page map `live` that is mapped has `pfn`: so it is for a frame that an entry of
+    /// A range of the pgmap `live` that is mapped has `pfn`: so it is for a frame that an entry of
     /// a page table maps, if `live` was looked up for it.
     #[inline(always)]
     pub unsafe fn try_new(
-        live: &'a WalkedPagemap<'_>,
+        live: &'a WalkedPgmap<'_>,
         pfn: Pfn,
         pages: usize,
         request: Request,
-        irq: IrqsDisabled<'a>,
+        irq: LocalInterruptDisabled<'a>,
     ) -> Option<Self> {
-        let live = live.pagemap();
+        let live = live.pgmap();
         // A single frame is there by the caller's promise.
         let pages = match pages {
             1 => 1,
@@ -140,7 +148,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         Self::allowed(live, request).ok()?;
         // INVARIANT: Just checked; nothing was taken yet.
         let mut run = Self {
-            // SAFETY: By the caller's promise the frame lies in a range of the page map, and `live`
+            // SAFETY: By the caller's promise the frame lies in a range of the pgmap, and `live`
             // keeps that.
             first: unsafe { MappedPage::from_pfn(pfn, irq) },
             taken: 0,
@@ -164,13 +172,13 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// As for [`Self::try_new`].
     #[inline]
     pub unsafe fn try_some(
-        live: &'a WalkedPagemap<'_>,
+        live: &'a WalkedPgmap<'_>,
         pfn: Pfn,
         pages: usize,
         request: Request,
-        irq: IrqsDisabled<'a>,
+        irq: LocalInterruptDisabled<'a>,
     ) -> Result<Self, Refused> {
-        let live = live.pagemap();
+        let live = live.pgmap();
         let pages = match pages {
             1 => 1,
             _ => pages.min(live.frames_from(pfn)),
@@ -194,9 +202,9 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         }
     }
 
-    /// Whether pages of a page map may be taken in this way.
+    /// Whether pages of a pgmap may be taken in this way.
     #[inline(always)]
-    fn allowed(live: &Pagemap, request: Request) -> Result<(), Refused> {
+    fn allowed(live: &DevPagemap, request: Request) -> Result<(), Refused> {
         match live.memory_type().ok_or(Refused::Type)? {
             // Whoever truncates a file waits for pins, which are for a moment only.
             MemoryType::FsDax if PIN && request.is_longterm() => Err(Refused::LongTerm),
@@ -220,7 +228,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// `n` is less than the number of pages of the run.
     #[inline]
     unsafe fn page(&self, n: usize) -> MappedPage<'a> {
-        // SAFETY: By the caller's promise and the type's invariant it is a page of the page map.
+        // SAFETY: By the caller's promise and the type's invariant it is a page of the pgmap.
         unsafe { self.first.add(n) }
     }
 
@@ -232,7 +240,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         let first = self.first;
         for n in 0..pages {
             // It is its own folio; nothing needs to be read to know that.
-            // SAFETY: Less than the number of pages: a page of the page map, by the invariant.
+            // SAFETY: Less than the number of pages: a page of the pgmap, by the invariant.
             let folio = unsafe { MappedFolio::single(first.add(n)) };
             if !add(folio, amount) {
                 // INVARIANT: So many were taken.

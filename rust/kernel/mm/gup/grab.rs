@@ -7,7 +7,7 @@
 use super::{small_amount, PinStatistics, Request, Taken};
 use crate::{
     bindings,
-    irq::IrqsDisabled,
+    irq::LocalInterruptDisabled,
     mm::folio::{MappedFolio, MappedPage},
 };
 use core::{mem::ManuallyDrop, sync::atomic::Ordering};
@@ -25,7 +25,7 @@ pub struct Grabbed<'irq, const PIN: bool> {
     refs: i32,
     request: Request,
     zero_page: bool,
-    irq: IrqsDisabled<'irq>,
+    irq: LocalInterruptDisabled<'irq>,
 }
 
 impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
@@ -46,7 +46,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
         page: MappedPage<'irq>,
         refs: i32,
         request: Request,
-        irq: IrqsDisabled<'irq>,
+        irq: LocalInterruptDisabled<'irq>,
     ) -> Option<Self> {
         if !request.allows_p2pdma() && page.is_p2pdma() {
             return None;

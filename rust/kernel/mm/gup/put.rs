@@ -9,7 +9,7 @@ use crate::{
     bindings,
     mm::{
         folio::{MappedFolio, MappedPage},
-        pagemap::{DeviceFolio, MemoryType},
+        memremap::{DeviceFolio, MemoryType},
     },
     sync::wait_var::Waiters,
 };
@@ -56,11 +56,11 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             statistics.count(page, 1);
             // SAFETY: In ZONE_DEVICE, and pinned.
             let device = unsafe { device_folio(page) };
-            // After the pin is given back the page map may be gone.
-            let pagemap = device.pagemap();
-            let fsdax = pagemap.memory_type() == Some(MemoryType::FsDax);
-            let single = pagemap.vmemmap_shift() == 0;
-            let word = page.pagemap_word();
+            // After the pin is given back the pgmap may be gone.
+            let pgmap = device.pgmap();
+            let fsdax = pgmap.memory_type() == Some(MemoryType::FsDax);
+            let single = pgmap.vmemmap_shift() == 0;
+            let word = page.pgmap_word();
             if fsdax {
                 // SAFETY: The caller's promise: `BIAS` is one pin.
                 unsafe { device.put_fsdax_refs(BIAS, &Waiters::look()) };
@@ -86,12 +86,12 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
     }
 }
 
-/// Gives back the pins of the first pages of an array, as long as they belong to the page map that
+/// Gives back the pins of the first pages of an array, as long as they belong to the pgmap that
 /// has this `word` in its pages: no more questions. Returns how many these were.
 ///
 /// # Safety
 ///
-/// As for [`unpin`]. The page map has pages that are folios of their own, of FS DAX if `FSDAX`.
+/// As for [`unpin`]. The pgmap has pages that are folios of their own, of FS DAX if `FSDAX`.
 #[inline]
 unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usize) -> usize {
     let waiters = Waiters::look();
@@ -102,11 +102,11 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
         };
         // SAFETY: By the caller's promise the page is pinned, so that it stays.
         let page = unsafe { MappedPage::from_raw(page) };
-        if page.pagemap_word() != word {
+        if page.pgmap_word() != word {
             break;
         }
         if FSDAX {
-            // SAFETY: In the page map, so in ZONE_DEVICE; of FS DAX by the caller's promise, who
+            // SAFETY: In the pgmap, so in ZONE_DEVICE; of FS DAX by the caller's promise, who
             // gives up one pin.
             unsafe { device_folio(page).put_fsdax_refs(BIAS, &waiters) };
         } else {

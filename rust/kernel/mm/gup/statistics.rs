@@ -10,7 +10,7 @@
 
 #[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
 use crate::percpu;
-use crate::{bindings, irq::IrqsDisabled, mm::folio::MappedPage};
+use crate::{bindings, irq::LocalInterruptDisabled, mm::folio::MappedPage};
 #[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
 use core::{mem::offset_of, ptr::addr_of};
 
@@ -19,13 +19,13 @@ pub struct PinStatistics<'irq> {
     item: bindings::node_stat_item,
     node: usize,
     pages: usize,
-    irq: Option<IrqsDisabled<'irq>>,
+    irq: Option<LocalInterruptDisabled<'irq>>,
 }
 
 impl<'irq> PinStatistics<'irq> {
     /// Counts pins that are taken, until interrupts are on again.
     #[inline]
-    pub fn acquired(irq: IrqsDisabled<'irq>) -> Self {
+    pub fn acquired(irq: LocalInterruptDisabled<'irq>) -> Self {
         Self {
             item: bindings::node_stat_item_NR_FOLL_PIN_ACQUIRED,
             node: 0,
@@ -96,7 +96,7 @@ fn add_to_this_cpu(
     item: bindings::node_stat_item,
     node: usize,
     pages: usize,
-    _irq: IrqsDisabled<'_>,
+    _irq: LocalInterruptDisabled<'_>,
 ) -> bool {
     // SAFETY: A page was found on the node, so that it has its data, which is never freed.
     let share = unsafe {
@@ -128,7 +128,7 @@ fn add_to_this_cpu(
     _item: bindings::node_stat_item,
     _node: usize,
     _pages: usize,
-    _irq: IrqsDisabled<'_>,
+    _irq: LocalInterruptDisabled<'_>,
 ) -> bool {
     false
 }

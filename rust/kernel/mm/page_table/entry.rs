@@ -28,7 +28,7 @@ const DIRTY: u64 = 1 << bindings::_PAGE_BIT_DIRTY;
 const LARGE: u64 = 1 << bindings::_PAGE_BIT_PSE;
 /// There is no `struct page`, or it is not to be used. C: `_PAGE_SPECIAL`.
 const SPECIAL: u64 = 1 << bindings::_PAGE_BIT_SPECIAL;
-/// Device memory with a page map. C: `_PAGE_DEVMAP`.
+/// Device memory with a pgmap. C: `_PAGE_DEVMAP`.
 const DEVMAP: u64 = 1 << bindings::_PAGE_BIT_DEVMAP;
 /// Stands in for the dirty bit while stores are not allowed: without write permission that one means
 /// a shadow stack. C: `_PAGE_SAVED_DIRTY`.
@@ -148,7 +148,7 @@ impl<L: Level> Entry<L> {
         self.0 & PRESENT != 0
     }
 
-    /// Whether it maps device memory with a page map. C: `pte_devmap()`, `pmd_devmap()`,
+    /// Whether it maps device memory with a pgmap. C: `pte_devmap()`, `pmd_devmap()`,
     /// `pud_devmap()`.
     #[doc(alias = "pte_devmap")]
     #[doc(alias = "pmd_devmap")]
@@ -222,8 +222,8 @@ impl Frames {
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says. If there is a page map for the frames, that is so if its
-    /// driver takes the entries away before the page map goes.
+    /// It is as the type's invariant says. If there is a pgmap for the frames, that is so if its
+    /// driver takes the entries away before the pgmap goes.
     #[inline]
     pub unsafe fn new(first: PfnT) -> Self {
         // INVARIANT: The caller's promise.
@@ -241,7 +241,7 @@ impl Frames {
 ///
 /// # Invariants
 ///
-/// It is a leaf, for [`Frames`] or for a part of them. Memory with a page map is marked as such;
+/// It is a leaf, for [`Frames`] or for a part of them. Memory with a pgmap is marked as such;
 /// other frames are special, so that nobody looks for a `struct page` that keeps them.
 ///
 /// # Examples
@@ -260,7 +260,7 @@ impl Frames {
 /// // SAFETY: No entry that is made here is put into a table.
 /// let frames = |pfn, flags| unsafe { Frames::new(PfnT::new(pfn, flags)) };
 ///
-/// // Device memory with a page map, as a page: special, too.
+/// // Device memory with a pgmap, as a page: special, too.
 /// let device = frames(frame, PfnFlags::DEV | PfnFlags::MAP);
 /// let small = Leaf::<Pte>::new(device, prot);
 /// assert_eq!(small.entry().bits(), 1 << 57 | 0x2_4000_0000 | 1 << 9 | 0b101);
@@ -272,7 +272,7 @@ impl Frames {
 /// let crooked = frames(Pfn::new(0x24_0001), PfnFlags::DEV | PfnFlags::MAP);
 /// assert_eq!(Leaf::<Pmd>::new(crooked, prot).entry().pfn(), frame);
 ///
-/// // Without a page map: special.
+/// // Without a pgmap: special.
 /// let bar = Leaf::<Pmd>::new(frames(frame, PfnFlags::DEV), prot);
 /// assert!(!bar.entry().is_device());
 /// assert_eq!(bar.entry().bits(), 0x2_4000_0000 | 1 << 9 | 1 << 7 | 0b101);

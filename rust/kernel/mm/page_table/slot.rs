@@ -12,7 +12,7 @@ use crate::{
         code::{EFAULT, ENOMEM},
         Result,
     },
-    mm::{pfn::Pfn, vma::Vma},
+    mm::{pfn::Pfn, virt::VmaRef},
 };
 use core::{
     marker::PhantomData,
@@ -124,7 +124,7 @@ impl Upper for Pud {
 /// `entry` is the entry of level `L` for `address`, a multiple of what it maps, in the tables of the
 /// area's address space. The table stays for `'a`.
 pub struct Slot<'a, L> {
-    vma: Vma<'a>,
+    vma: VmaRef<'a>,
     address: usize,
     entry: NonNull<u64>,
     level: PhantomData<L>,
@@ -147,7 +147,7 @@ impl<'a, L: Upper> Slot<'a, L> {
     /// It is the entry of level `L` for that address, in the tables of the area's address space,
     /// and its table stays for `'a`.
     #[inline]
-    pub unsafe fn from_raw(vma: Vma<'a>, address: usize, entry: NonNull<u64>) -> Self {
+    pub unsafe fn from_raw(vma: VmaRef<'a>, address: usize, entry: NonNull<u64>) -> Self {
         // INVARIANT: The caller's promise.
         Self {
             vma,
@@ -159,7 +159,7 @@ impl<'a, L: Upper> Slot<'a, L> {
 
     /// The area.
     #[inline]
-    pub fn vma(self) -> Vma<'a> {
+    pub fn vma(self) -> VmaRef<'a> {
         self.vma
     }
 
@@ -195,7 +195,7 @@ impl<'a> Slot<'a, Pte> {
     /// `EFAULT` if the address is not in the area, `ENOMEM` if there is no memory for a table.
     #[doc(alias = "get_locked_pte")]
     #[inline]
-    pub fn lock_page(vma: Vma<'a>, address: usize) -> Result<Found<'a, Pte>> {
+    pub fn lock_page(vma: VmaRef<'a>, address: usize) -> Result<Found<'a, Pte>> {
         if !vma.contains(address) {
             return Err(EFAULT);
         }

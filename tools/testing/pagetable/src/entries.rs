@@ -6,7 +6,7 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::entry::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
+use crate::pte::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
 
 const MASK: u64 = (1 << 52) - 4096;
 

@@ -2,7 +2,7 @@
 
 //! Tests of the page table walk of `get_user_pages_fast()`, on the host.
 //!
-//! The walk (`arch/x86/mm/gup/walk.rs`, and `entry.rs` with what an entry means) reads its tables
+//! The walk (`arch/x86/mm/gup/walk.rs`, and `pte.rs` with what an entry means) reads its tables
 //! from behind a trait and has nothing of the kernel in it, so the very files that go into the
 //! kernel are compiled here, once more, and walk tables that were made up:
 //!
@@ -22,11 +22,9 @@
 
 #![cfg(test)]
 
-#[path = "../../../../arch/x86/mm/gup/entry.rs"]
-mod entry;
+mod pte;
 // The kernel's oldest compiler has no `is_none_or()`.
 #[allow(clippy::unnecessary_map_or)]
-#[path = "../../../../arch/x86/mm/gup/walk.rs"]
 mod walk;
 
 mod invent;

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::entry::Entry;
+use crate::pte::Entry;
 use crate::walk::{Slot, Tables};
 
 /// Words in a table.

@@ -2,9 +2,9 @@
 
 //! What the walk showed.
 
-use crate::entry::Access;
 use crate::memory::Memory;
 use crate::model::{self, Rights};
+use crate::pte::Access;
 use crate::walk::{self, Kind, Leaf, Root, Table, Visitor};
 
 /// The bytes that the ptes of a table map.

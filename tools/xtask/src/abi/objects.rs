@@ -16,7 +16,7 @@ use object::read::archive::ArchiveFile;
 /// An object that rustc made.
 #[derive(Clone, Debug)]
 pub struct RustObject {
-    /// In the build directory: `mm/pagemap.o`.
+    /// In the build directory: `mm/memremap/memremap.o`.
     pub name: String,
     /// Its Rust files.
     pub sources: Vec<PathBuf>,
@@ -75,7 +75,7 @@ fn listed(build: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// `mm/pagemap.o` has `mm/.pagemap.o.cmd`.
+/// `mm/memremap/memremap.o` has `mm/memremap/.memremap.o.cmd`.
 fn command_file(object: &Path) -> PathBuf {
     let name = object.file_name().unwrap_or_default().to_string_lossy();
     object.with_file_name(format!(".{name}.cmd"))
@@ -106,22 +106,22 @@ fn is_rust(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const CMD: &str = "savedcmd_mm/pagemap.o := rustc x\n\n\
-source_mm/pagemap.o := /src/mm/pagemap.rs\n\n\
-deps_mm/pagemap.o := \\\n\
+    const CMD: &str = "savedcmd_mm/memremap/memremap.o := rustc x\n\n\
+source_mm/memremap/memremap.o := /src/mm/memremap/memremap.rs\n\n\
+deps_mm/memremap/memremap.o := \\\n\
     $(wildcard include/config/FS_DAX) \\\n\
-  /src/mm/pagemap/listing.rs \\\n\
+  /src/mm/memremap/debugfs.rs \\\n\
   rust/doctests.rs \\\n\
   /build/rust/libcore.rmeta \\\n\n\
-mm/pagemap.o: $(deps_mm/pagemap.o)\n";
+mm/memremap/memremap.o: $(deps_mm/memremap/memremap.o)\n";
 
     #[test]
     fn the_source_comes_first() {
         let list = sources(CMD, Path::new("/build"));
         let list: Vec<_> = list.iter().filter(|p| is_rust(p)).collect();
         let expected = [
-            "/src/mm/pagemap.rs",
-            "/src/mm/pagemap/listing.rs",
+            "/src/mm/memremap/memremap.rs",
+            "/src/mm/memremap/debugfs.rs",
             "/build/rust/doctests.rs",
         ];
         assert_eq!(list, expected.map(Path::new));
@@ -129,7 +129,7 @@ mm/pagemap.o: $(deps_mm/pagemap.o)\n";
 
     #[test]
     fn names_of_command_files() {
-        let path = command_file(Path::new("/b/mm/pagemap.o"));
-        assert_eq!(path, Path::new("/b/mm/.pagemap.o.cmd"));
+        let path = command_file(Path::new("/b/mm/memremap/memremap.o"));
+        assert_eq!(path, Path::new("/b/mm/memremap/.memremap.o.cmd"));
     }
 }

@@ -299,5 +299,4 @@ pub fn ratio(value: f64) -> String {
 }
 
 #[cfg(test)]
-#[path = "report_tests.rs"]
 pub mod tests;

@@ -195,5 +195,4 @@ pub fn to_repeat(pairs: &[Pair]) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "compare_tests.rs"]
 mod tests;

@@ -28,7 +28,7 @@ const SIZES: [u64; 5] = [256 * MIB, GIB, 4 * GIB, 16 * GIB, 64 * GIB];
 const SLOW: usize = 1;
 const LARGE: usize = 3;
 
-/// How many other page maps there are; the rows above have none.
+/// How many other pgmaps there are; the rows above have none.
 const COUNTS: [usize; 2] = [64, 1024];
 
 const KINDS: [(&str, Mode, Map); 4] = [
@@ -61,7 +61,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-/// The same for a small namespace, while the kernel knows many page maps.
+/// The same for a small namespace, while the kernel knows many pgmaps.
 fn crowded(count: usize) -> Plan {
     let size = SIZES[0];
     let want = Want {
@@ -77,7 +77,7 @@ fn crowded(count: usize) -> Plan {
         Row::new(
             name.clone(),
             "instructions",
-            "with so many other page maps registered",
+            "with so many other pgmaps registered",
         )
         .slow()
     });

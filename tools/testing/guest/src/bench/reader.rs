@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel times itself: the module dax_bench, driven through debugfs.
+//! What the kernel times itself: the module rust_dax_bench, driven through debugfs.
 //!
-//! Lookups of page maps run with interrupts off, to the instruction. A command
+//! Lookups of pgmaps run with interrupts off, to the instruction. A command
 //! is one window of marks, which the module executes.
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::ndctl::Namespace;
 use crate::skip::Skip;
 use crate::system;
 
-/// How many page maps are registered; from the given one on, left out of a
+/// How many pgmaps are registered; from the given one on, left out of a
 /// quick run.
 const COUNTS: [usize; 3] = [1, 64, 1024];
 const SLOW_COUNT: usize = 1024;
@@ -29,12 +29,9 @@ const LOOKUPS: [(&str, &str); 4] = [
         "uncached",
         "get_dev_pagemap() with nothing at hand, and the put",
     ),
-    (
-        "cached",
-        "get_dev_pagemap() with the right page map at hand",
-    ),
+    ("cached", "get_dev_pagemap() with the right pgmap at hand"),
     ("second", "the same for a frame in its second range"),
-    ("miss", "get_dev_pagemap() of a frame between two page maps"),
+    ("miss", "get_dev_pagemap() of a frame between two pgmaps"),
 ];
 
 /// Operation, bytes.
@@ -87,8 +84,8 @@ pub struct Reader {
 impl Reader {
     /// A [`Skip`] if this kernel has no such module.
     pub fn open() -> Result<Self> {
-        if !Cmd::new("modprobe dax_bench").run()?.status.success() {
-            return Err(Skip("this kernel has no module dax_bench".into()).into());
+        if !Cmd::new("modprobe rust_dax_bench").run()?.status.success() {
+            return Err(Skip("this kernel has no module rust_dax_bench".into()).into());
         }
         let path = system::debugfs()?.join("dax_bench/command");
         Ok(Self {
@@ -107,7 +104,7 @@ impl Reader {
             .with_context(|| format!("dax_bench answered `{text}` with {answer:?}"))
     }
 
-    /// Registers this many page maps, in place of those that are.
+    /// Registers this many pgmaps, in place of those that are.
     pub fn pagemaps(&mut self, count: usize) -> Result<()> {
         self.command(&format!("pagemaps {count}")).map(drop)
     }

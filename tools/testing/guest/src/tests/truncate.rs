@@ -30,7 +30,6 @@ use crate::skip::Skip;
 use crate::target::Target;
 use crate::vmstat::require_unpinned;
 
-#[path = "truncate/futex.rs"]
 mod futex;
 
 const LEN: usize = 8 << 20;

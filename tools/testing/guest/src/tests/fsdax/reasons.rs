@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
         &[EXT4],
         "reasons::memory",
         60,
-        "a fault that finds no huge page of zeroes or no memory for its entry has another reason, or none; or the \
+        "a fault that finds no huge zero page or no memory for its entry has another reason, or none; or the \
          access fails instead of being repeated",
         without_memory,
     ));
@@ -252,7 +252,7 @@ fn refused(place: &Place) -> Result<String> {
     Ok(String::new())
 }
 
-/// Allocations fail: that of the huge page of zeroes, which is freed before,
+/// Allocations fail: that of the huge zero page, which is freed before,
 /// and those of the mapping's array, which are done twice.
 fn without_memory(place: &Place) -> Result<String> {
     require_rust("which tells no reasons")?;

@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new(
         "gup::cycle::zero",
         60,
-        "the page of zeroes is counted as pinned (its count would overflow some day), or a long-term pin \
+        "the zero page is counted as pinned (its count would overflow some day), or a long-term pin \
          keeps it although the process may write later",
         zero,
     ));
@@ -179,7 +179,7 @@ fn zero() -> Result<String> {
         }
         for how in [How::GupFast, How::Gup] {
             let got = take(&device, how, map, (0, LEN), 16, false)?;
-            ensure!(got == 64, "{how:?} took {got} of 64 pages of zeroes");
+            ensure!(got == 64, "{how:?} took {got} of 64 zero pages");
         }
         let pinned = |what: &str| -> Result<u64> {
             let before = settled()?.acquired;
@@ -187,11 +187,8 @@ fn zero() -> Result<String> {
             ensure!(n == LEN, "a direct write from {what} wrote {n} bytes");
             Ok(require_unpinned("a direct write")?.acquired - before)
         };
-        let zeroes = pinned("pages of zeroes")?;
-        ensure!(
-            zeroes == 0,
-            "{zeroes} pages of zeroes were counted as pinned"
-        );
+        let zeroes = pinned("zero pages")?;
+        ensure!(zeroes == 0, "{zeroes} zero pages were counted as pinned");
         map.prefault_write(4 * PAGE);
         let mixed = pinned("both kinds of pages")?;
         ensure!(

@@ -46,7 +46,7 @@ fn held(kind: Kind) -> Result<String> {
                 if touched {
                     memory.touch()?;
                 } else {
-                    // Entries for reading: of the page of zeroes, or of the page cache.
+                    // Entries for reading: of the zero page, or of the page cache.
                     for at in (0..LEN).step_by(3 * PAGE) {
                         map.peek(at);
                     }

@@ -114,7 +114,7 @@ fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u
     while !stop.load(Ordering::Relaxed) {
         let how = How::ALL[draw.below(How::ALL.len())];
         let write = draw.below(2) == 0;
-        // The test device warns of pinned pages of zeroes, which reading may bring where bytes get
+        // The test device warns of pinned zero pages, which reading may bring where bytes get
         // lost.
         let end = match how.pins() && !write {
             true => ground.kept,

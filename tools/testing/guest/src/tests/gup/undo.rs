@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why x86 lost the generic GUP in 2017: references to a page map that went below zero.
+//! Why x86 lost the generic GUP in 2017: references to a pgmap that went below zero.
 //!
 //! A walk that takes the pages of a device and then finds that the entry has changed has to give
-//! back what it took, and nothing else; the walk of that time gave back a reference to the page map
+//! back what it took, and nothing else; the walk of that time gave back a reference to the pgmap
 //! that it did not have. Here huge entries come and go under walks over all of their pages, many
-//! times, and then the page map goes away: it does not if a reference is missing from the count
+//! times, and then the pgmap goes away: it does not if a reference is missing from the count
 //! or was left on it.
 
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
 use crate::target::Target;
 
 const ROUNDS: usize = 2;
-/// A page map that nobody refers to goes away at once.
+/// A pgmap that nobody refers to goes away at once.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
 pub fn tests() -> Vec<Test> {
@@ -33,7 +33,7 @@ pub fn tests() -> Vec<Test> {
         ],
         "gup::undo",
         180,
-        "a walk that had to give back what it took lost a reference to the page map (the namespace cannot \
+        "a walk that had to give back what it took lost a reference to the pgmap (the namespace cannot \
          be torn down: the destroy hangs) or gave back one too many (percpu_ref warns, pages are used after \
          they are freed)",
         undo,

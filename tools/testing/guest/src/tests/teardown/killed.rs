@@ -82,16 +82,16 @@ fn kill(child: &mut Child) -> Result<Duration> {
     }
 }
 
-/// The page map is still there, and dead, after all that the driver had is gone.
+/// The pgmap is still there, and dead, after all that the driver had is gone.
 fn left_alone(pinned: &Pinned) -> Result<()> {
     thread::sleep(Duration::from_millis(500));
     ensure!(
         dying()?.is_some(),
-        "the page map of pinned pages is gone since who waited for them was killed"
+        "the pgmap of pinned pages is gone since who waited for them was killed"
     );
     ensure!(
         pinned.log()?.contains("because who waited was killed"),
-        "the log does not say who has left the page map alone"
+        "the log does not say who has left the pgmap alone"
     );
     Ok(())
 }
@@ -114,7 +114,7 @@ fn refused(pinned: &mut Pinned) -> Result<()> {
     Ok(())
 }
 
-/// Waits until no page map is being torn down, and, if so, the log has said so.
+/// Waits until no pgmap is being torn down, and, if so, the log has said so.
 fn unmapped(pinned: &Pinned, and_said: bool) -> Result<Duration> {
     let (start, limit) = (Instant::now(), patient(Duration::from_secs(20)));
     let mut gone = None;
@@ -122,7 +122,7 @@ fn unmapped(pinned: &Pinned, and_said: bool) -> Result<Duration> {
         match (dying()?, gone) {
             (Some(line), _) => ensure!(
                 start.elapsed() < limit,
-                "the page map stays after its last page was given back: {line}"
+                "the pgmap stays after its last page was given back: {line}"
             ),
             (None, None) => gone = Some(start.elapsed()),
             (None, Some(gone)) => {

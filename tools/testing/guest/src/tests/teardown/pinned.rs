@@ -163,7 +163,7 @@ impl Pinned {
     }
 }
 
-/// What debugfs says of the page map that is being torn down.
+/// What debugfs says of the pgmap that is being torn down.
 pub fn dying() -> Result<Option<String>> {
     let text = system::read(system::debugfs()?.join("dev_pagemap/ranges"))?;
     let line = text.lines().find(|l| l.contains(" dying "));

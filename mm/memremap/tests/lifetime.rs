@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! References, teardown, and both at once.
+
+use super::fixture::*;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use kernel::{
+    bindings::page,
+    impl_has_work,
+    kunit::{expect_splat, expect_splat_end},
+    macros::kunit_tests,
+    mm::{
+        memremap::{DevPagemap, LiveRef, MemoryType, Options},
+        pfn::{Pfn, PhysRange},
+    },
+    new_mutex, new_work,
+    prelude::*,
+    sync::{completion::Completion, Arc, Mutex},
+    time::msecs_to_jiffies,
+    workqueue::{self, Work, WorkItem},
+};
+
+/// What C warns of, once per boot, when it adds memory over memory that it has not seen.
+const WARNING_OF_C: &str = "add_pages";
+
+/// Unmaps a pgmap on another thread.
+#[pin_data]
+struct Teardown {
+    #[pin]
+    work: Work<Self>,
+    #[pin]
+    map: Mutex<Option<TestMap>>,
+    #[pin]
+    done: Completion,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Teardown { self.work }
+}
+
+impl WorkItem for Teardown {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        drop(this.map.lock().take());
+        this.done.complete_all();
+    }
+}
+
+impl Teardown {
+    fn start(map: TestMap) -> Result<Arc<Self>> {
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                work <- new_work!("memremap_kunit::Teardown::work"),
+                map <- new_mutex!(Some(map)),
+                done <- Completion::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        let _ = workqueue::system_unbound().enqueue(this.clone());
+        Ok(this)
+    }
+}
+
+/// Waits until a pgmap can no longer be looked up, though it is still there. Gives up after a
+/// while.
+fn wait_until_dying(pfn: Pfn) -> bool {
+    (0..10_000_000).any(|_| DevPagemap::lookup(pfn, None).is_none())
+}
+
+/// Looks the same frame up until it is told to stop.
+#[pin_data]
+struct Storm {
+    #[pin]
+    work: Work<Self>,
+    pfn: Pfn,
+    stop: AtomicBool,
+    found: AtomicUsize,
+    missed: AtomicUsize,
+    #[pin]
+    done: Completion,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Storm { self.work }
+}
+
+impl WorkItem for Storm {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut cached: Option<LiveRef> = None;
+        let mut round = 0usize;
+        while !this.stop.load(Ordering::Relaxed) {
+            round = round.wrapping_add(1);
+            if round % 32 == 0 {
+                // Teardown waits for us: let go now and then.
+                cached = None;
+                // SAFETY: Called from a work item, which may sleep, and which holds no lock here.
+                unsafe { kernel::bindings::schedule() };
+            }
+            cached = DevPagemap::lookup(this.pfn, cached);
+            let counter = if cached.is_some() {
+                &this.found
+            } else {
+                &this.missed
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(cached);
+        this.done.complete_all();
+    }
+}
+
+impl Storm {
+    fn start(pfn: Pfn) -> Result<Arc<Self>> {
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                work <- new_work!("memremap_kunit::Storm::work"),
+                pfn,
+                stop: AtomicBool::new(false),
+                found: AtomicUsize::new(0),
+                missed: AtomicUsize::new(0),
+                done <- Completion::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        let _ = workqueue::system_unbound().enqueue(this.clone());
+        Ok(this)
+    }
+}
+
+#[kunit_tests(memremap_lifetime)]
+mod tests {
+    use super::*;
+
+    /// A pgmap of this kind that a walker looks at while it is torn down.
+    fn dying_below_a_walker(kind: MemoryType) -> Result<(PhysRange, LiveRef, Arc<Teardown>)> {
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let map = register(kind, region, &[range])?;
+        let live = DevPagemap::lookup(range.pfns().first(), None).ok_or(ENOENT)?;
+        let teardown = Teardown::start(map)?;
+        assert!(wait_until_dying(range.pfns().first()));
+        Ok((range, live, teardown))
+    }
+
+    fn teardown_waits_for_a_walker() -> Result {
+        let (range, live, teardown) = dying_below_a_walker(MemoryType::Generic)?;
+        let pfn = range.pfns().first();
+        // The walker is in nobody's way, but teardown is in its.
+        assert!(!teardown.done.is_done());
+        assert!(live.covers(pfn));
+        drop(live);
+        teardown.done.wait();
+        assert!(DevPagemap::lookup(pfn, None).is_none());
+        Ok(())
+    }
+
+    /// Fails if a dying pgmap is found, or teardown does not wait for who looks at it, or does
+    /// not end when nobody does.
+    #[test]
+    fn a_live_reference_holds_teardown_up() {
+        assert_eq!(teardown_waits_for_a_walker(), Ok(()));
+    }
+
+    /// Whether teardown had to wait for the second page, which somebody had. `take` gets it while it
+    /// is idle and its pgmap mapped.
+    fn waits_for_a_page(kind: MemoryType, take: impl FnOnce(*mut page)) -> Result<bool> {
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let map = register(kind, region, &[range])?;
+        let second = range.pfns().first().checked_add(1).ok_or(ERANGE)?;
+        let page = map.page(second).ok_or(ENOENT)?.as_raw();
+        take(page);
+        let teardown = Teardown::start(map)?;
+        assert!(wait_until_dying(second));
+        // It takes some grace periods where it does not wait.
+        let waits = !teardown.done.wait_for(msecs_to_jiffies(2000));
+        if waits {
+            // SAFETY: It was taken above, and is still there.
+            unsafe { kernel::bindings::put_page(page) };
+        }
+        teardown.done.wait();
+        Ok(waits)
+    }
+
+    /// Fails if the memory of a page goes that somebody has pinned, or if teardown does not go on
+    /// when it is given back. In C it goes.
+    #[test]
+    fn differs_teardown_waits_for_a_pinned_page() {
+        let pin = |page| {
+            // SAFETY: A page of a pgmap that is mapped.
+            unsafe { kernel::bindings::get_page(page) };
+        };
+        assert_eq!(waits_for_a_page(MemoryType::Generic, pin), Ok(true));
+    }
+
+    /// Fails if the memory of a page goes that was handed out, or if teardown does not go on when it
+    /// comes back.
+    #[test]
+    fn teardown_waits_for_a_private_page() {
+        let hand_out = |page| {
+            // SAFETY: A page of a pgmap that is mapped, and idle, so that nobody has it.
+            unsafe {
+                kernel::bindings::zone_device_page_init(page);
+                kernel::bindings::unlock_page(page);
+            }
+        };
+        assert_eq!(waits_for_a_page(MemoryType::Private, hand_out), Ok(true));
+    }
+
+    fn overlap_with_a_dying_one() -> Result<Option<Error>> {
+        let (range, live, teardown) = dying_below_a_walker(MemoryType::Private)?;
+        if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+            expect_splat(WARNING_OF_C);
+        }
+        let refused = try_register(MemoryType::Private, claim_again(range), &[range]);
+        if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+            expect_splat_end(WARNING_OF_C);
+        }
+        drop(live);
+        teardown.done.wait();
+        Ok(refused.err().map(Error::from))
+    }
+
+    /// Fails if the frames of a pgmap that is being torn down, which no lookup finds any more,
+    /// count as free, or are refused with a warning. C stores over its entries, and fails when the
+    /// memory cannot be added (EEXIST).
+    #[test]
+    fn differs_overlap_with_a_dying_page_map_is_refused() {
+        assert_eq!(overlap_with_a_dying_one(), Ok(Some(EBUSY)));
+    }
+
+    fn cached_in_second_range() -> Result {
+        let region = region()?;
+        let (low, high) = (part(&region, 0, 1)?, part(&region, 4, 1)?);
+        let map = register(MemoryType::Private, region, &[low, high])?;
+        let live = DevPagemap::lookup(low.pfns().first(), None).ok_or(ENOENT)?;
+        let teardown = Teardown::start(map)?;
+        let dying = wait_until_dying(low.pfns().first());
+
+        // A new lookup fails now, so this succeeds only if the reference itself was looked at.
+        let still = DevPagemap::lookup(high.pfns().last(), Some(live));
+        let covered = still.is_some();
+        drop(still);
+        teardown.done.wait();
+        if dying && covered {
+            Ok(())
+        } else {
+            Err(ENOENT)
+        }
+    }
+
+    /// Fails if a cached reference is not recognised for a frame of the pgmap's second range. C
+    /// compares with the first range, and looks everything else up again.
+    #[test]
+    fn differs_cached_lookup_covers_all_ranges() {
+        assert_eq!(cached_in_second_range(), Ok(()));
+    }
+
+    fn page_comes_back() -> Result {
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let map = register(MemoryType::Private, region, &[range])?;
+        let page = map.page(range.pfns().first()).ok_or(ENOENT)?;
+        assert_eq!(page.pfn(), range.pfns().first());
+        assert_eq!(page.ref_count(), 0);
+        for round in 1..=3 {
+            // SAFETY: An idle page of a pgmap that is mapped; who puts it frees it.
+            unsafe {
+                kernel::bindings::zone_device_page_init(page.as_raw());
+                assert_eq!(page.ref_count(), 1);
+                kernel::bindings::unlock_page(page.as_raw());
+                kernel::bindings::put_page(page.as_raw());
+            }
+            assert_eq!(map.data().count(), round);
+            assert_eq!(page.ref_count(), 0);
+        }
+        Ok(())
+    }
+
+    /// Fails if a page that was dropped does not come back to its owner, comes back twice, or keeps
+    /// the pgmap's reference: teardown hangs then.
+    #[test]
+    fn a_private_page_comes_back_to_its_owner() {
+        assert_eq!(page_comes_back(), Ok(()));
+    }
+
+    fn idle_counts() -> Result {
+        for (kind, idle) in [
+            (MemoryType::FsDax, 1),
+            (MemoryType::Generic, 1),
+            (MemoryType::Private, 0),
+            (MemoryType::Coherent, 0),
+        ] {
+            let region = region()?;
+            let range = part(&region, 0, 1)?;
+            let map = register(kind, region, &[range])?;
+            for pfn in [range.pfns().first(), range.pfns().last()] {
+                assert_eq!(map.page(pfn).ok_or(ENOENT)?.ref_count(), idle);
+            }
+            assert!(map.page(pfn_after(range)).is_none());
+        }
+        Ok(())
+    }
+
+    /// Fails if a page starts its life with a count that its type does not have when idle.
+    #[test]
+    fn pages_are_idle_at_first() {
+        assert_eq!(idle_counts(), Ok(()));
+    }
+
+    fn pgmap_of_each_page() -> Result {
+        const SHIFT: u32 = 9;
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let options = Options {
+            vmemmap_shift: SHIFT,
+            ..Options::default()
+        };
+        let map = try_register_with(MemoryType::Generic, region, &[range], options)?;
+        for nr in 0..1 << SHIFT {
+            let pfn = range.pfns().first().checked_add(nr).ok_or(EINVAL)?;
+            let page = map.page(pfn).ok_or(ENOENT)?;
+            assert!(core::ptr::eq(page.pgmap(), map.pgmap()));
+        }
+        Ok(())
+    }
+
+    /// Fails if a tail of a compound page, which has something else where others have the pgmap,
+    /// does not lead to it.
+    #[test]
+    fn each_page_of_a_compound_page_knows_its_pgmap() {
+        assert_eq!(pgmap_of_each_page(), Ok(()));
+    }
+
+    fn again_and_again() -> Result {
+        let area = region()?;
+        let range = part(&area, 3, 1)?;
+        for round in 0..20 {
+            let kind = if round % 2 == 0 {
+                MemoryType::FsDax
+            } else {
+                MemoryType::Generic
+            };
+            drop(register(kind, claim_again(range), &[range])?);
+            assert!(DevPagemap::lookup(range.pfns().first(), None).is_none());
+        }
+        Ok(())
+    }
+
+    /// Fails if a range cannot be mapped again after it was unmapped, by another type at that.
+    #[test]
+    fn a_range_can_be_mapped_again() {
+        assert_eq!(again_and_again(), Ok(()));
+    }
+
+    fn storm() -> Result {
+        let area = region()?;
+        let range = part(&area, 0, 1)?;
+        let storms = [
+            Storm::start(range.pfns().first())?,
+            Storm::start(range.pfns().last())?,
+        ];
+        let mut mapped = Ok(());
+        for _ in 0..15 {
+            mapped = register(MemoryType::Private, claim_again(range), &[range]).map(drop);
+            if mapped.is_err() {
+                break;
+            }
+        }
+        for storm in &storms {
+            storm.stop.store(true, Ordering::Relaxed);
+        }
+        for storm in &storms {
+            storm.done.wait();
+            pr_info!(
+                "storm: {} found, {} missed\n",
+                storm.found.load(Ordering::Relaxed),
+                storm.missed.load(Ordering::Relaxed)
+            );
+        }
+        mapped
+    }
+
+    /// Fails, most likely with a KASAN report or a hang, if a lookup can see a pgmap whose
+    /// counters are not there yet, or not any more.
+    #[test]
+    fn lookups_race_with_mapping_and_unmapping() {
+        assert_eq!(storm(), Ok(()));
+    }
+}

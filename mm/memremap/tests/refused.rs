@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the registry refuses, and that nothing is lost by it.
+
+use super::fixture::*;
+use core::ptr::null_mut;
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    kunit::{expect_splat, expect_splat_end},
+    macros::kunit_tests,
+    mm::{
+        memremap::{DevPagemap, MemoryType, Options},
+        node::Node,
+        pfn::PhysRange,
+    },
+    prelude::*,
+};
+
+/// What the log says of an overlap.
+const CONFLICT: &str = "Conflicting mapping in same section";
+
+/// Maps one range, tries another one, and looks whether the first is still whole.
+fn refuses(first: PhysRange, second: PhysRange, owner: kernel::mm::memremap::Region) -> Result {
+    let map = register(MemoryType::Private, owner, &[first])?;
+    let refused = try_register(MemoryType::Private, claim_again(second), &[second]);
+    let error = refused.err().map(Error::from);
+
+    let survivors = [first.pfns().first(), first.pfns().last()]
+        .into_iter()
+        .filter_map(|pfn| DevPagemap::lookup(pfn, None))
+        .filter(|live| core::ptr::eq(&**live, map.pgmap()))
+        .count();
+    drop(map);
+    if error != Some(ENOMEM) {
+        return Err(error.unwrap_or(EEXIST));
+    }
+    if survivors != 2 {
+        return Err(ENOENT);
+    }
+    Ok(())
+}
+
+/// What C says to a pgmap that a driver set up like this.
+fn raw_map(setup: impl FnOnce(&mut bindings::dev_pagemap)) -> Result {
+    let mut pgmap = KBox::new(bindings::dev_pagemap::default(), GFP_KERNEL)?;
+    setup(&mut pgmap);
+    // SAFETY: A pgmap that is valid to be refused; it is not used after.
+    from_err_ptr(unsafe { bindings::memremap_pages(&mut *pgmap, -1) }).map(|_| ())
+}
+
+#[kunit_tests(memremap_refused)]
+mod tests {
+    use super::*;
+
+    fn overlap(first: (u64, u64), second: (u64, u64), is_seen: bool) -> Result {
+        let region = region()?;
+        let first = part(&region, first.0, first.1)?;
+        let second = part(&region, second.0, second.1)?;
+        if is_seen {
+            expect_splat(CONFLICT);
+        }
+        let answer = refuses(first, second, region);
+        if is_seen {
+            expect_splat_end(CONFLICT);
+        }
+        answer
+    }
+
+    /// Fails if a range can be mapped twice, or the refusal takes the first mapping away.
+    #[test]
+    fn overlap_at_an_end_is_refused() {
+        assert_eq!(overlap((2, 2), (2, 2), true), Ok(()));
+        assert_eq!(overlap((2, 2), (1, 2), true), Ok(()));
+        assert_eq!(overlap((2, 2), (3, 2), true), Ok(()));
+    }
+
+    /// Fails if a range around another is not seen. C looks at the ends only: it goes on until the
+    /// memory cannot be added (EEXIST), and then erases the inner pgmap's entries.
+    #[test]
+    fn differs_overlap_around_another_range_is_refused() {
+        // C warns where the memory cannot be added, but once only: see `lifetime.rs`.
+        let is_seen = cfg!(CONFIG_RUST_DEV_PAGEMAP);
+        assert_eq!(overlap((3, 1), (1, 5), is_seen), Ok(()));
+    }
+
+    fn bad_ranges() -> Result {
+        let area = region()?;
+        let inside = part(&area, 0, 1)?;
+        let half = area.part(0, UNIT / 2).ok_or(EINVAL)?;
+        let outside = PhysRange::with_len(area.range().end() + 1, UNIT).ok_or(EINVAL)?;
+        let answer = |ranges: &[PhysRange]| {
+            let mine = claim_again(area.range());
+            try_register(MemoryType::Private, mine, ranges)
+                .err()
+                .map(Error::from)
+        };
+        assert_eq!(answer(&[]), Some(EINVAL));
+        assert_eq!(answer(&[half]), Some(EINVAL));
+        assert_eq!(answer(&[inside, outside]), Some(EINVAL));
+        // Nothing was left behind.
+        assert!(answer(&[inside]).is_none());
+        Ok(())
+    }
+
+    /// Fails if a range that is misaligned, or not the driver's, gets as far as being mapped.
+    #[test]
+    fn ranges_are_checked_before_anything_is_done() {
+        assert_eq!(bad_ranges(), Ok(()));
+    }
+
+    fn bad_options() -> Result {
+        let area = region()?;
+        let range = part(&area, 0, 1)?;
+        let answer = |kind, node, vmemmap_shift| {
+            let options = Options {
+                vmemmap_shift,
+                node,
+            };
+            try_register_with(kind, claim_again(range), &[range], options)
+                .err()
+                .map(Error::from)
+        };
+        assert_eq!(answer(MemoryType::PciP2pdma, Node::NONE, 0), Some(EINVAL));
+        // Of 4 MiB, which the range has not, larger than a pud, and no order at all.
+        for shift in [10, 19, u32::MAX] {
+            assert_eq!(answer(MemoryType::Generic, Node::NONE, shift), Some(EINVAL));
+        }
+        // 2 MiB, which it has, but not for files.
+        assert_eq!(answer(MemoryType::FsDax, Node::NONE, 9), Some(EINVAL));
+        // Nothing was left behind.
+        let first = Node::new(0).ok_or(ENXIO)?;
+        assert!(answer(MemoryType::Generic, first, 0).is_none());
+        Ok(())
+    }
+
+    /// Fails if a kind of pages that there cannot be gets as far as being mapped.
+    #[test]
+    fn options_are_checked_before_anything_is_done() {
+        assert_eq!(bad_options(), Ok(()));
+    }
+
+    fn second_range_fails() -> Result {
+        let area = region()?;
+        let (free, taken) = (part(&area, 0, 1)?, part(&area, 8, 1)?);
+        let blocker = register(MemoryType::Private, claim_again(taken), &[taken])?;
+
+        expect_splat(CONFLICT);
+        let refused = try_register(
+            MemoryType::Private,
+            claim_again(area.range()),
+            &[free, taken],
+        );
+        expect_splat_end(CONFLICT);
+        assert_eq!(refused.err().map(Error::from), Some(ENOMEM));
+
+        // The first range was undone, the one in the way was not.
+        assert!(DevPagemap::lookup(free.pfns().first(), None).is_none());
+        assert!(DevPagemap::lookup(taken.pfns().first(), None).is_some());
+        drop(blocker);
+        // And can be had again.
+        drop(register(MemoryType::Private, area, &[free, taken])?);
+        Ok(())
+    }
+
+    /// Fails if a pgmap of which one range cannot be mapped leaves another one mapped.
+    #[test]
+    fn all_ranges_are_mapped_or_none() {
+        assert_eq!(second_range_fails(), Ok(()));
+    }
+
+    /// Fails if a driver that forgot something is not told, or gets a pgmap all the same.
+    #[test]
+    fn private_memory_needs_operations_and_owner() {
+        let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
+        expect_splat("Missing migrate_to_ram method");
+        let answer = raw_map(|pgmap| {
+            pgmap.type_ = kind;
+            pgmap.nr_range = 1;
+        });
+        expect_splat_end("Missing migrate_to_ram method");
+        assert_eq!(answer, Err(EINVAL));
+    }
+
+    /// Fails, with an oops, if the operations of coherent memory are used without having been set.
+    /// C does that; so this runs with Rust only.
+    #[test]
+    fn coherent_memory_needs_operations() {
+        if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {
+            return;
+        }
+        expect_splat("Missing page_free method");
+        let answer = raw_map(|pgmap| {
+            pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_COHERENT;
+            pgmap.nr_range = 1;
+            pgmap.ops = null_mut();
+        });
+        expect_splat_end("Missing page_free method");
+        assert_eq!(answer, Err(EINVAL));
+    }
+}
