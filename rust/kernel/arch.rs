@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Code that depends on the processor architecture, one module per architecture.
+//!
+//! Code that runs on every architecture uses the face without an architecture in its name, where
+//! there is one: [`crate::irq`] and [`crate::bug`], for example.
+
+#[cfg(CONFIG_X86_64)]
+pub mod x86;
