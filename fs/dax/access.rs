@@ -8,7 +8,7 @@ use kernel::{
         entry::Size,
         fit::{Fit, Unfit},
         reader::Reader,
-        Mode,
+        AccessMode,
     },
     error::{code::EINVAL, Error},
     iomap::Map,
@@ -52,7 +52,7 @@ pub(crate) fn for_entry<'r>(
     size: Size,
 ) -> Result<Fit<'r>, Refused> {
     let direct = reader
-        .access(map, position, size.bytes(), Mode::Normal)
+        .access(map, position, size.bytes(), AccessMode::Normal)
         .map_err(Refused::Error)?;
     Fit::new(direct, size).map_err(Refused::Unfit)
 }

@@ -5,7 +5,7 @@
 use kernel::{
     dax::{
         reader::{as_block_error, Direct, Reader},
-        Mode,
+        AccessMode,
     },
     error::{
         code::{EINVAL, EIO},
@@ -49,7 +49,7 @@ pub(crate) fn around(
     }
 
     let from = reader
-        .access(source, position, whole, Mode::Normal)
+        .access(source, position, whole, AccessMode::Normal)
         .map_err(as_block_error)?;
     if all {
         return to.copy_from(&from, 0, length).map_err(|_| EIO);

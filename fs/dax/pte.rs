@@ -10,7 +10,7 @@ use kernel::{
         reader::Reader,
         trace,
         tree::{Patience, Walk},
-        Mode,
+        AccessMode,
     },
     error::{code::EIO, Result},
     iomap::{Extents, Flags, Kind, Operations},
@@ -168,7 +168,12 @@ fn fill_private_page(fault: &mut Fault<'_>, extents: &Extents<'_>) -> Answer {
         Kind::Mapped => {
             let reader = Reader::new();
             reader
-                .access(extents.map(), extents.position(), PAGE_SIZE, Mode::Normal)
+                .access(
+                    extents.map(),
+                    extents.position(),
+                    PAGE_SIZE,
+                    AccessMode::Normal,
+                )
                 .and_then(|direct| fault.copy_to_cow_page(&direct))
         }
         _ => {

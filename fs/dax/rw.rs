@@ -7,7 +7,7 @@ use kernel::{
     dax::{
         entry::page_of,
         reader::{as_block_error, offset_in_page, Direct, Reader, Way},
-        Mode,
+        AccessMode,
     },
     error::{
         code::{EFAULT, EHWPOISON, EINTR, EIO},
@@ -209,11 +209,11 @@ fn access<'r>(
         .wrapping_add(len)
         .wrapping_add(PAGE_SIZE - 1)
         & PAGE_MASK;
-    match reader.access(map, position, len, Mode::Normal) {
+    match reader.access(map, position, len, AccessMode::Normal) {
         Ok(direct) if write => Ok((direct, Way::Write)),
         Ok(direct) => Ok((direct, Way::Read)),
         Err(error) if write && error == EHWPOISON => {
-            let direct = reader.access(map, position, len, Mode::Recovery)?;
+            let direct = reader.access(map, position, len, AccessMode::Recovery)?;
             Ok((direct, Way::Recover))
         }
         Err(error) => Err(error),

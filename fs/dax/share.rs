@@ -6,7 +6,7 @@ use crate::invalidate;
 use kernel::{
     dax::{
         reader::{as_block_error, offset_in_page, Direct, Reader},
-        Mode,
+        AccessMode,
     },
     error::{code::EIO, Result},
     fs::inode::Inode,
@@ -54,7 +54,7 @@ fn copy_extent(extents: &Extents<'_>) -> Result<u64> {
     let reader = Reader::new();
     let access = |map: Map<'_>| {
         reader
-            .access(map, first, whole, Mode::Normal)
+            .access(map, first, whole, AccessMode::Normal)
             .map_err(as_block_error)
     };
     let (to, from) = (access(extents.map())?, access(extents.source())?);
@@ -108,7 +108,7 @@ fn compare_extents(one: &Extents<'_>, two: &Extents<'_>) -> Result<Option<u64>> 
             extents.map(),
             extents.position() & PAGE_MASK as i64,
             whole,
-            Mode::Normal,
+            AccessMode::Normal,
         )?;
         Ok((direct, offset))
     };

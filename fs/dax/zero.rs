@@ -6,7 +6,7 @@ use crate::{copy, invalidate};
 use kernel::{
     dax::{
         reader::{as_block_error, offset_in_page, Reader},
-        Mode,
+        AccessMode,
     },
     error::Result,
     fs::inode::Inode,
@@ -82,7 +82,7 @@ fn extent(extents: &Extents<'_>, zeroed: &mut bool) -> Result<u64> {
             reader.zero_page(map, position)?;
         } else {
             let direct = reader
-                .access(map, position, PAGE_SIZE, Mode::Normal)
+                .access(map, position, PAGE_SIZE, AccessMode::Normal)
                 .map_err(as_block_error)?;
             direct.zero(offset, len)?;
             if map.is_shared() {

@@ -38,15 +38,13 @@ pub mod tree;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod wait;
 
-#[doc(hidden)]
-pub use access::answer;
-pub use access::{Access, Mode, PageOffset, RecoveryWrite};
+pub use access::{call_direct_access, Access, AccessMode, PageOffset, RecoveryWrite};
 
-pub(crate) use access::ask;
+pub(crate) use access::serve_direct_access;
 
 use crate::{
     bindings,
-    block::disk::{Disk, Operations as DiskOperations},
+    block::disk::{GenDiskBuilder, Operations as DiskOperations},
     device::Device,
     error::{code::EINVAL, from_err_ptr, from_result, to_result, Result},
     ffi::{c_int, c_long, c_ulong, c_void},
@@ -66,8 +64,8 @@ pub trait Operations: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// `EHWPOISON` if some of it is bad, unless the access is for [`Mode::Recovery`].
-    fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>>;
+    /// `EHWPOISON` if some of it is bad, unless the access is for [`AccessMode::Recovery`].
+    fn direct_access(&self, at: PageOffset, pages: usize, mode: AccessMode) -> Result<Access<'_>>;
 
     /// Fills a page with zeroes.
     fn zero_page(&self, at: PageOffset) -> Result;
@@ -239,7 +237,7 @@ impl<T: Operations> Registration<T> {
     /// `EBUSY` if the disk or this has another already; `ENOMEM`.
     #[doc(alias = "dax_add_host")]
     #[inline]
-    pub fn add_host<D: DiskOperations>(&mut self, disk: &Disk<D>) -> Result {
+    pub fn add_host<D: DiskOperations>(&mut self, disk: &GenDiskBuilder<D>) -> Result {
         if self.host.is_some() {
             return Err(EBUSY);
         }
@@ -288,10 +286,14 @@ impl<T: Operations> Registration<T> {
         let data = unsafe { Self::data(device) };
         // SAFETY: The places are null or valid.
         unsafe {
-            answer(
+            serve_direct_access(
                 pages,
                 |pages| {
-                    data?.direct_access(PageOffset::new(pgoff as u64), pages, Mode::from_raw(mode))
+                    data?.direct_access(
+                        PageOffset::new(pgoff as u64),
+                        pages,
+                        AccessMode::from_raw(mode),
+                    )
                 },
                 kaddr,
                 pfn,

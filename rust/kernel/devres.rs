@@ -8,11 +8,11 @@
 //!
 //! ```text
 //!  bound                                          remove()              released
-//!    |---- Scope ------------------------------------|-- wait_idle() -----|
-//!        |---- Token (in every resource) -----|   every Token is gone
+//!    |---- Binding ------------------------------------|-- wait_idle() -----|
+//!        |---- BoundDevice (in every resource) -----|   every BoundDevice is gone
 //! ```
 //!
-//! A [`Token`] says that the device is bound. Whoever binds drivers owns the [`Scope`] and does not
+//! A [`BoundDevice`] says that the device is bound. Whoever binds drivers owns the [`Binding`] and does not
 //! let an unbind go on while there are tokens, so a resource cannot outlive the binding, wherever a
 //! driver puts it. A driver that drops its data in `remove()` never waits; one that leaked some is
 //! named in the log.
@@ -34,18 +34,18 @@ use core::{
 };
 
 /// The time in which a device is bound to a driver.
-pub struct Scope {
+pub struct Binding {
     device: ARef<Device>,
     tokens: AtomicUsize,
 }
 
-impl Scope {
+impl Binding {
     /// Begins it. Sleeps.
     ///
     /// # Safety
     ///
     /// `device` is being bound to a driver, and its lock is held. The caller calls
-    /// [`Scope::wait_idle`] before the driver core takes the binding apart, be it that the bind
+    /// [`Binding::wait_idle`] before the driver core takes the binding apart, be it that the bind
     /// failed or that the driver is unbound.
     pub unsafe fn begin(device: &Device) -> Result<Arc<Self>> {
         Ok(Arc::new(
@@ -61,11 +61,11 @@ impl Scope {
     ///
     /// # Safety
     ///
-    /// [`Scope::wait_idle`] was not called yet.
-    pub unsafe fn token(self: &Arc<Self>) -> Token {
+    /// [`Binding::wait_idle`] was not called yet.
+    pub unsafe fn token(self: &Arc<Self>) -> BoundDevice {
         self.tokens.fetch_add(1, Ordering::Relaxed);
         // INVARIANT: Counted, and not waited for yet by the caller's promise.
-        Token(self.clone())
+        BoundDevice(self.clone())
     }
 
     /// Ends it: sleeps until there is no token any more.
@@ -74,7 +74,7 @@ impl Scope {
         const FIRST_REPORT_MS: u32 = 1000;
 
         let (mut waited, mut report) = (0_u32, FIRST_REPORT_MS);
-        // Pairs with the release in `Token::drop`: what the last holder did is done.
+        // Pairs with the release in `BoundDevice::drop`: what the last holder did is done.
         while self.tokens.load(Ordering::Acquire) != 0 {
             // SAFETY: We may sleep.
             unsafe { bindings::msleep(STEP_MS) };
@@ -97,10 +97,10 @@ impl Scope {
 ///
 /// # Invariants
 ///
-/// It is counted in the scope, and the scope has not been waited for.
-pub struct Token(Arc<Scope>);
+/// It is counted in the binding, and the binding has not been waited for.
+pub struct BoundDevice(Arc<Binding>);
 
-impl Token {
+impl BoundDevice {
     /// The device.
     #[inline]
     pub fn device(&self) -> &Device {
@@ -108,7 +108,7 @@ impl Token {
     }
 }
 
-impl Clone for Token {
+impl Clone for BoundDevice {
     fn clone(&self) -> Self {
         self.0.tokens.fetch_add(1, Ordering::Relaxed);
         // INVARIANT: Counted; as long as `self` is, nobody is done waiting.
@@ -116,7 +116,7 @@ impl Clone for Token {
     }
 }
 
-impl Drop for Token {
+impl Drop for BoundDevice {
     fn drop(&mut self) {
         self.0.tokens.fetch_sub(1, Ordering::Release);
     }
@@ -129,18 +129,18 @@ impl Drop for Token {
 /// `id` names a closed group of the token's device, with nothing of another's on the list between
 /// its ends: groups are opened under the device's lock and closed before another is, so they
 /// neither nest nor overlap.
-pub struct Group {
-    token: Token,
+pub struct DevresGroup {
+    token: BoundDevice,
     id: NonNull<c_void>,
 }
 
 // SAFETY: The list of a device's resources has a lock of its own, and releasing leaves other groups
 // as they are.
-unsafe impl Send for Group {}
+unsafe impl Send for DevresGroup {}
 // SAFETY: Nothing is changed through a shared reference.
-unsafe impl Sync for Group {}
+unsafe impl Sync for DevresGroup {}
 
-impl Group {
+impl DevresGroup {
     /// Runs `acquire`, and owns whatever it put on the device's list. If it fails, that is released
     /// at once. Sleeps. C: `devres_open_group()`.
     ///
@@ -154,7 +154,7 @@ impl Group {
     /// `ENOMEM`, and what `acquire` returns.
     #[doc(alias = "devres_open_group")]
     pub unsafe fn acquire<T>(
-        token: &Token,
+        token: &BoundDevice,
         acquire: impl FnOnce(&Device) -> Result<T>,
     ) -> Result<(Self, T)> {
         let device = token.device();
@@ -177,12 +177,12 @@ impl Group {
 
     /// The device that it is for.
     #[inline]
-    pub fn token(&self) -> &Token {
+    pub fn token(&self) -> &BoundDevice {
         &self.token
     }
 }
 
-impl Drop for Group {
+impl Drop for DevresGroup {
     fn drop(&mut self) {
         // SAFETY: By the invariant the group is on the list of the device, which is bound.
         unsafe {

@@ -11,7 +11,7 @@
 //!
 //! A [`Driver`] is asked to bind to a device that is a namespace or claims one, and gets a
 //! [`Context`]. From it come the [`Namespace`] with its resource, the [`Region`] that makes data
-//! durable and clears media errors, and what kind of device it is ([`Kind`]).
+//! durable and clears media errors, and what kind of device it is ([`Claim`]).
 //!
 //! libnvdimm may be a module, so nothing in here is part of the kernel image: all of it is compiled
 //! into the driver.
@@ -24,15 +24,15 @@ mod namespace;
 pub mod pmem;
 mod region;
 
-pub use driver::{Driver, Event, Registration, Types};
-pub use namespace::{Btt, ClaimedByBtt, Enabled, InfoBlock, Kind, Namespace, Pfn};
+pub use driver::{Driver, DriverFlags, Event, Registration};
+pub use namespace::{Btt, Claim, EnabledNamespace, InfoBlock, Namespace, NdBtt, NdPfn};
 pub use region::{Flushing, Region};
 
 use crate::{
     bindings,
-    block::disk::{AddedDisk, Operations},
+    block::disk::{GenDisk, Operations},
     device::Device,
-    devres::Token,
+    devres::BoundDevice,
     mm::node::Node,
 };
 
@@ -43,7 +43,7 @@ use crate::{
 /// The token's device is on the nvdimm bus, is a namespace or claims one, and its parent is a
 /// region. Its lock is held.
 pub struct Context<'a> {
-    token: &'a Token,
+    token: &'a BoundDevice,
 }
 
 impl<'a> Context<'a> {
@@ -51,7 +51,7 @@ impl<'a> Context<'a> {
     ///
     /// As the invariant of the type says.
     #[inline]
-    unsafe fn new(token: &'a Token) -> Self {
+    unsafe fn new(token: &'a BoundDevice) -> Self {
         // INVARIANT: The caller's promise.
         Self { token }
     }
@@ -75,8 +75,8 @@ impl<'a> Context<'a> {
 
     /// What kind of device it is.
     #[inline]
-    pub fn kind(&self) -> Kind<'a> {
-        Kind::of(self.token)
+    pub fn claim(&self) -> Claim<'a> {
+        Claim::of(self.token)
     }
 
     /// The region that it is in.
@@ -89,7 +89,7 @@ impl<'a> Context<'a> {
     /// virtio memory. C: `pmem_should_map_pages()`.
     #[doc(alias = "pmem_should_map_pages")]
     #[inline]
-    pub fn maps_pages_by_itself(&self) -> bool {
+    pub fn should_map_pages(&self) -> bool {
         // SAFETY: By the invariant a device that libnvdimm knows.
         unsafe { bindings::pmem_should_map_pages(self.as_raw()) }
     }
@@ -98,7 +98,7 @@ impl<'a> Context<'a> {
     /// `nvdimm_check_and_set_ro()`.
     #[doc(alias = "nvdimm_check_and_set_ro")]
     #[inline]
-    pub fn check_and_set_read_only<T: Operations>(&self, disk: &AddedDisk<T>) {
+    pub fn check_and_set_read_only<T: Operations>(&self, disk: &GenDisk<T>) {
         if core::ptr::eq(disk.parent(), self.device()) {
             // SAFETY: The disk is added under a device whose parent is a region.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };

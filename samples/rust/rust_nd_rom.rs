@@ -22,11 +22,11 @@ use core::{
 use kernel::{
     block::{
         bio::{Bio, Data, SECTOR_SIZE},
-        disk::{self, AddedDisk, Disk, Features, Limits},
+        disk::{self, Features, GenDisk, GenDiskBuilder, Limits},
     },
     c_str,
     mm::device_memory::DeviceMemory,
-    nvdimm::{Context, Driver, Event, Kind, Registration, Types},
+    nvdimm::{Claim, Context, Driver, DriverFlags, Event, Registration},
     page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
@@ -57,12 +57,12 @@ struct RomDriver;
 
 impl Driver for RomDriver {
     const NAME: &'static CStr = c_str!("rust_nd_rom");
-    const TYPES: Types = Types::NAMESPACE_IO.or(Types::NAMESPACE_PMEM);
+    const FLAGS: DriverFlags = DriverFlags::NAMESPACE_IO.or(DriverFlags::NAMESPACE_PMEM);
 
-    type Data = AddedDisk<Rom>;
+    type Data = GenDisk<Rom>;
 
-    fn probe(context: &Context<'_>) -> Result<AddedDisk<Rom>> {
-        let Kind::Namespace = context.kind() else {
+    fn probe(context: &Context<'_>) -> Result<GenDisk<Rom>> {
+        let Claim::None = context.claim() else {
             // What claims a namespace has a driver already.
             return Err(ENODEV);
         };
@@ -74,7 +74,7 @@ impl Driver for RomDriver {
             max_hw_sectors: u32::MAX,
             features: Features::SYNCHRONOUS | Features::NOWAIT,
         };
-        let mut disk = Disk::alloc(&limits, context.node())?;
+        let mut disk = GenDiskBuilder::alloc(&limits, context.node())?;
         namespace.name_disk(&mut disk);
         disk.set_capacity(memory.data().len());
         disk.set_read_only();
@@ -85,11 +85,11 @@ impl Driver for RomDriver {
         disk.add(context.device(), Arc::new(rom, GFP_KERNEL)?)
     }
 
-    fn remove(_context: &Context<'_>, _disk: AddedDisk<Rom>) {}
+    fn remove(_context: &Context<'_>, _disk: GenDisk<Rom>) {}
 
-    fn shutdown(_context: &Context<'_>, _disk: &AddedDisk<Rom>) {}
+    fn shutdown(_context: &Context<'_>, _disk: &GenDisk<Rom>) {}
 
-    fn notify(_context: &Context<'_>, _disk: &AddedDisk<Rom>, _event: Event) {}
+    fn notify(_context: &Context<'_>, _disk: &GenDisk<Rom>, _event: Event) {}
 }
 
 /// What the disk works on.

@@ -5,10 +5,10 @@
 use crate::media::Media;
 use kernel::{
     block::bio::{Source, SECTOR_SIZE},
-    dax::{self, Access, DaxDevice, Mode, PageOffset, RecoveryWrite},
+    dax::{self, Access, AccessMode, DaxDevice, PageOffset, RecoveryWrite},
     dev_dbg,
     mm::{device_memory::FailureHandler, pfn::PfnRange},
-    nvdimm::pmem::View,
+    nvdimm::pmem::PmemDevice,
     page::PAGE_SIZE,
     prelude::*,
     sync::{set_once::SetOnce, Arc},
@@ -18,7 +18,12 @@ kernel::export_direct_access!(direct_access);
 
 /// Access to a page and what follows it. Bad memory is not among what it gives, but for those who
 /// want to write over it.
-fn direct_access(view: &View, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>> {
+fn direct_access(
+    view: &PmemDevice,
+    at: PageOffset,
+    pages: usize,
+    mode: AccessMode,
+) -> Result<Access<'_>> {
     let access = view.access(at)?;
     let bad = view.badblocks();
     if bad.is_empty() {
@@ -28,14 +33,14 @@ fn direct_access(view: &View, at: PageOffset, pages: usize, mode: Mode) -> Resul
     let access = access.at_most(pages);
     let sector = sector_of(at)?;
     let sectors = (access.pages() as u64).saturating_mul(PAGE_SIZE as u64 / SECTOR_SIZE);
-    let Some(first_bad) = bad.first_in(sector, sectors) else {
+    let Some(first_bad) = bad.first_bad(sector, sectors) else {
         return Ok(access);
     };
     match mode {
-        Mode::Normal => Err(EHWPOISON),
+        AccessMode::Normal => Err(EHWPOISON),
         // The pages before the bad one, or that alone: firmware does not clear large ranges
         // reliably.
-        Mode::Recovery => {
+        AccessMode::Recovery => {
             let good = first_bad.saturating_sub(sector) / (PAGE_SIZE as u64 / SECTOR_SIZE);
             Ok(access.at_most(usize::try_from(good)?.max(1)))
         }
@@ -48,7 +53,7 @@ fn sector_of(at: PageOffset) -> Result<u64> {
 
 impl dax::Operations for Media {
     #[inline]
-    fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>> {
+    fn direct_access(&self, at: PageOffset, pages: usize, mode: AccessMode) -> Result<Access<'_>> {
         self.memory.view().direct_access(at, pages, mode)
     }
 
@@ -104,13 +109,13 @@ impl dax::Operations for Media {
 ///
 /// The pages are there before the DAX device is, and longer, so this may have nobody to tell, or a
 /// device that is dead.
-pub(crate) struct Holder {
+pub(crate) struct PgmapOwner {
     device: SetOnce<Arc<DaxDevice>>,
     /// Where the data begins, in physical memory.
     start: u64,
 }
 
-impl Holder {
+impl PgmapOwner {
     pub(crate) fn new(start: u64) -> Self {
         Self {
             device: SetOnce::new(),
@@ -128,7 +133,7 @@ impl Holder {
     }
 }
 
-impl FailureHandler for Holder {
+impl FailureHandler for PgmapOwner {
     fn memory_failure(&self, frames: PfnRange, flags: i32) -> Result {
         let offset = frames
             .first()

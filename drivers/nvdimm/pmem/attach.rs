@@ -3,19 +3,19 @@
 //! Putting a disk together. Each step owns what the one before has made, so wherever it fails, what
 //! is there goes in the opposite order.
 
-use crate::{access::Holder, media::Media};
+use crate::{access::PgmapOwner, media::Media};
 use kernel::{
-    block::disk::{AddedDisk, Disk, Features, Limits},
+    block::disk::{Features, GenDisk, GenDiskBuilder, Limits},
     c_str, dax, dev_warn,
     mm::device_memory::{Blueprint, DeviceMemory},
-    nvdimm::{Context, Flushing, Namespace, Pfn},
+    nvdimm::{Context, Flushing, Namespace, NdPfn},
     page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
 };
 
 /// How the memory of a namespace is to be mapped.
-pub(crate) struct Plan {
+pub(crate) struct Layout {
     /// The pages for it; `None`: without pages.
     pages: Option<Blueprint>,
     /// Where the data begins, from the start of what is mapped on, in bytes.
@@ -23,23 +23,23 @@ pub(crate) struct Plan {
 }
 
 /// As the info block of a device with pages says. Sleeps.
-pub(crate) fn plan_pages(namespace: &Namespace<'_>, pfn: &Pfn<'_>) -> Result<Plan> {
+pub(crate) fn layout_of_pfn(namespace: &Namespace<'_>, pfn: &NdPfn<'_>) -> Result<Layout> {
     let enabled = namespace.enable()?;
     let (pages, block) = pfn.set_up(enabled)?;
-    Ok(Plan {
+    Ok(Layout {
         pages: Some(pages),
         data_offset: block.data_offset,
     })
 }
 
 /// For a namespace without an info block.
-pub(crate) fn plan_raw(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Plan> {
-    let pages = if context.maps_pages_by_itself() {
+pub(crate) fn raw_layout(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Layout> {
+    let pages = if context.should_map_pages() {
         Some(Blueprint::for_range(namespace.range()?)?)
     } else {
         None
     };
-    Ok(Plan {
+    Ok(Layout {
         pages,
         data_offset: 0,
     })
@@ -52,7 +52,7 @@ pub(crate) fn plan_raw(context: &Context<'_>, namespace: &Namespace<'_>) -> Resu
 /// 3. the media, which was shared by both: memory unmapped, then its range given back.
 pub(crate) struct Pmem {
     _dax: Option<dax::Registration<Media>>,
-    disk: AddedDisk<Media>,
+    disk: GenDisk<Media>,
 }
 
 impl Pmem {
@@ -60,25 +60,25 @@ impl Pmem {
     pub(crate) fn attach(
         context: &Context<'_>,
         namespace: &Namespace<'_>,
-        plan: Plan,
+        layout: Layout,
     ) -> Result<Self> {
         let device = context.device();
         let range = namespace.range()?;
-        let limits = limits(context, namespace, plan.pages.is_some());
+        let limits = limits(context, namespace, layout.pages.is_some());
         let reservation = namespace.reserve()?;
-        let mut disk = Disk::alloc(&limits, context.node())?;
+        let mut disk = GenDiskBuilder::alloc(&limits, context.node())?;
 
-        let mapped = plan.pages.as_ref().and_then(Blueprint::range);
+        let mapped = layout.pages.as_ref().and_then(Blueprint::range);
         let start = mapped.unwrap_or(range).start();
-        let start = start.checked_add(plan.data_offset).ok_or(ENXIO)?;
-        let holder = Arc::new(Holder::new(start), GFP_KERNEL)?;
-        let memory = match plan.pages {
+        let start = start.checked_add(layout.data_offset).ok_or(ENXIO)?;
+        let owner = Arc::new(PgmapOwner::new(start), GFP_KERNEL)?;
+        let memory = match layout.pages {
             Some(pages) => {
-                DeviceMemory::map_pages(reservation, pages, plan.data_offset, holder.clone())?
+                DeviceMemory::map_pages(reservation, pages, layout.data_offset, owner.clone())?
             }
             None => DeviceMemory::map(reservation)?,
         };
-        let media = Media::new(memory, holder, context.region())?;
+        let media = Media::new(memory, owner, context.region())?;
 
         namespace.name_disk(&mut disk);
         disk.set_capacity(media.len());
@@ -94,7 +94,7 @@ impl Pmem {
         Ok(Self { _dax: dax, disk })
     }
 
-    pub(crate) fn disk(&self) -> &AddedDisk<Media> {
+    pub(crate) fn disk(&self) -> &GenDisk<Media> {
         &self.disk
     }
 
@@ -132,7 +132,7 @@ fn limits(context: &Context<'_>, namespace: &Namespace<'_>, has_pages: bool) -> 
 /// Makes the DAX device of a disk; `None` where there cannot be any.
 fn register_dax(
     media: &Arc<Media>,
-    disk: &Disk<Media>,
+    disk: &GenDiskBuilder<Media>,
 ) -> Result<Option<dax::Registration<Media>>> {
     let mut dax = match dax::Registration::new(media.clone()) {
         Ok(dax) => dax,
@@ -146,7 +146,7 @@ fn register_dax(
         device.set_synchronous();
     }
     device.set_write_cache(media.region().has_cache());
-    media.holder.set_device(device.clone())?;
+    media.owner.set_device(device.clone())?;
     dax.add_host(disk)?;
     Ok(Some(dax))
 }

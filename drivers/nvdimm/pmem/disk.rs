@@ -66,7 +66,7 @@ impl sysfs::Group<Media> for DaxGroup {
 
     fn is_visible(media: &Media) -> bool {
         // Without the means to write caches back there is nothing to choose.
-        cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.holder.device().is_some()
+        cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.owner.device().is_some()
     }
 }
 
@@ -77,12 +77,12 @@ impl sysfs::Attribute<Media> for WriteCache {
     const NAME: &'static CStr = c_str!("write_cache");
 
     fn show(media: &Media, page: &mut sysfs::Page) -> Result {
-        let device = media.holder.device().ok_or(ENXIO)?;
+        let device = media.owner.device().ok_or(ENXIO)?;
         writeln!(page, "{}", u8::from(device.has_write_cache())).map_err(Error::from)
     }
 
     fn store(media: &Media, text: &CStr) -> Result {
-        let device = media.holder.device().ok_or(ENXIO)?;
+        let device = media.owner.device().ok_or(ENXIO)?;
         device.set_write_cache(sysfs::parse_bool(text)?);
         Ok(())
     }

@@ -11,7 +11,7 @@
 //!  mapped memory          sector 0, page 0 of the DAX device
 //! ```
 
-use crate::access::Holder;
+use crate::access::PgmapOwner;
 use kernel::{
     block::{
         badblocks::Badblocks,
@@ -38,23 +38,23 @@ pub(crate) struct Media {
     /// Who polls the list of bad blocks, once the disk is there.
     pub(crate) bad_entry: SetOnce<Dirent>,
     /// The DAX device, once there is one.
-    pub(crate) holder: Arc<Holder>,
+    pub(crate) owner: Arc<PgmapOwner>,
     region: Region,
     #[pin]
-    pub(crate) memory: Memory<Arc<Holder>>,
+    pub(crate) memory: Memory<Arc<PgmapOwner>>,
 }
 
 impl Media {
     /// The memory, with the list of what is bad in it. Sleeps.
     pub(crate) fn new(
-        memory: DeviceMemory<Arc<Holder>>,
-        holder: Arc<Holder>,
+        memory: DeviceMemory<Arc<PgmapOwner>>,
+        owner: Arc<PgmapOwner>,
         region: Region,
     ) -> Result<Arc<Self>> {
         let this = Arc::pin_init(
             try_pin_init!(Self {
                 bad_entry: SetOnce::new(),
-                holder,
+                owner,
                 region,
                 memory <- Memory::new(memory),
             }),
@@ -85,7 +85,7 @@ impl Media {
     #[inline]
     pub(crate) fn is_bad(&self, sector: u64, bytes: usize) -> bool {
         let sectors = bytes as u64 / SECTOR_SIZE;
-        self.badblocks().first_in(sector, sectors).is_some()
+        self.badblocks().first_bad(sector, sectors).is_some()
     }
 
     /// Copies from the medium, if it is not known to be bad, and does not turn out to be.

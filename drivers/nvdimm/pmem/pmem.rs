@@ -23,7 +23,7 @@
 
 use kernel::{
     c_str,
-    nvdimm::{Btt, Context, Driver, Enabled, Event, Kind, Registration, Types},
+    nvdimm::{Btt, Claim, Context, Driver, DriverFlags, EnabledNamespace, Event, Registration},
     prelude::*,
 };
 
@@ -58,7 +58,7 @@ impl kernel::Module for PmemModule {
 struct PmemDriver;
 
 /// What a device was made into.
-enum Personality {
+enum Attached {
     /// A disk of atomic sectors, which libnvdimm looks after.
     Btt(Btt),
     /// A disk of our own.
@@ -67,23 +67,23 @@ enum Personality {
 
 impl Driver for PmemDriver {
     const NAME: &'static CStr = c_str!("nd_pmem");
-    const TYPES: Types = Types::NAMESPACE_IO.or(Types::NAMESPACE_PMEM);
+    const FLAGS: DriverFlags = DriverFlags::NAMESPACE_IO.or(DriverFlags::NAMESPACE_PMEM);
 
-    type Data = Personality;
+    type Data = Attached;
 
-    fn probe(context: &Context<'_>) -> Result<Personality> {
+    fn probe(context: &Context<'_>) -> Result<Attached> {
         let namespace = context.namespace()?;
-        let blueprint = match context.kind() {
-            Kind::Btt(claim) => return namespace.attach_btt(&claim).map(Personality::Btt),
-            Kind::Pfn(pfn) => attach::plan_pages(&namespace, &pfn)?,
-            Kind::Namespace => {
+        let layout = match context.claim() {
+            Claim::Btt(claim) => return namespace.attach_btt(&claim).map(Attached::Btt),
+            Claim::Pfn(pfn) => attach::layout_of_pfn(&namespace, &pfn)?,
+            Claim::None => {
                 let enabled = namespace.enable()?;
                 // Whoever has claimed it is offered to drivers by itself.
                 if enabled.probe_btt().is_ok() {
                     return Err(ENXIO);
                 }
                 // One after the other: what the first has claimed is not for the second to look at.
-                for probe in [Enabled::probe_pfn, Enabled::probe_dax] {
+                for probe in [EnabledNamespace::probe_pfn, EnabledNamespace::probe_dax] {
                     match probe(&enabled) {
                         Ok(()) => return Err(ENXIO),
                         // It is meant for that, but cannot be it here.
@@ -92,28 +92,28 @@ impl Driver for PmemDriver {
                     }
                 }
                 drop(enabled);
-                attach::plan_raw(context, &namespace)?
+                attach::raw_layout(context, &namespace)?
             }
         };
-        Pmem::attach(context, &namespace, blueprint).map(Personality::Disk)
+        Pmem::attach(context, &namespace, layout).map(Attached::Disk)
     }
 
-    fn remove(context: &Context<'_>, data: Personality) {
+    fn remove(context: &Context<'_>, data: Attached) {
         // First, so that what the filesystems wrote at the very end is flushed as well.
         drop(data);
         context.flush_region();
     }
 
-    fn shutdown(context: &Context<'_>, _data: &Personality) {
+    fn shutdown(context: &Context<'_>, _data: &Attached) {
         context.flush_region();
     }
 
-    fn notify(context: &Context<'_>, data: &Personality, event: Event) {
+    fn notify(context: &Context<'_>, data: &Attached, event: Event) {
         match (event, data) {
-            (Event::RevalidatePoison, Personality::Btt(btt)) => btt.revalidate_poison(),
-            (Event::RevalidatePoison, Personality::Disk(pmem)) => pmem.media().revalidate_poison(),
-            (Event::RevalidateRegion, Personality::Btt(btt)) => btt.check_and_set_read_only(),
-            (Event::RevalidateRegion, Personality::Disk(pmem)) => {
+            (Event::RevalidatePoison, Attached::Btt(btt)) => btt.revalidate_poison(),
+            (Event::RevalidatePoison, Attached::Disk(pmem)) => pmem.media().revalidate_poison(),
+            (Event::RevalidateRegion, Attached::Btt(btt)) => btt.check_and_set_read_only(),
+            (Event::RevalidateRegion, Attached::Disk(pmem)) => {
                 context.check_and_set_read_only(pmem.disk());
             }
             (Event::Unknown(event), _) => {

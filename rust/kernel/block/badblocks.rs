@@ -23,9 +23,9 @@ use core::ptr::addr_of;
 ///
 /// let bad = KBox::pin_init(Badblocks::new(), GFP_KERNEL)?;
 /// assert!(bad.is_empty());
-/// bad.mark(8, 2)?;
-/// assert_eq!(bad.first_in(0, 16), Some(8));
-/// assert_eq!(bad.first_in(10, 16), None);
+/// bad.set(8, 2)?;
+/// assert_eq!(bad.first_bad(0, 16), Some(8));
+/// assert_eq!(bad.first_bad(10, 16), None);
 /// bad.clear(8, 2);
 /// assert!(bad.is_empty());
 /// # Ok::<(), Error>(())
@@ -113,7 +113,7 @@ impl Badblocks {
     /// C takes the number as an `int`; here a longer range is asked for in parts.
     #[doc(alias = "badblocks_check")]
     #[inline]
-    pub fn first_in(&self, from: u64, sectors: u64) -> Option<u64> {
+    pub fn first_bad(&self, from: u64, sectors: u64) -> Option<u64> {
         if self.is_empty() {
             return None;
         }
@@ -147,7 +147,7 @@ impl Badblocks {
     ///
     /// `EINVAL` for more sectors than an `int` holds; `ENOSPC` if the list is full.
     #[doc(alias = "badblocks_set")]
-    pub fn mark(&self, from: u64, sectors: u64) -> Result {
+    pub fn set(&self, from: u64, sectors: u64) -> Result {
         let sectors = c_int::try_from(sectors)?;
         // SAFETY: The list is initialised.
         let full = unsafe { bindings::badblocks_set(self.as_raw(), from, sectors, 1) };

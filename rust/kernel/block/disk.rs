@@ -3,7 +3,7 @@
 //! Disks without request queue: the driver gets the bios as they are submitted.
 //!
 //! ```text
-//!  Disk::alloc ----> Disk ----------- add() ----------> AddedDisk
+//!  GenDiskBuilder::alloc ----> GenDiskBuilder ----------- add() ----------> GenDisk
 //!                     |  dropped: freed                  |  dropped: taken away, then freed
 //! ```
 //!
@@ -113,15 +113,15 @@ pub trait Operations: Sized + Send + Sync + 'static {
 /// # Invariants
 ///
 /// The pointer is a disk from `blk_alloc_disk()` that was not added, and ours.
-pub struct Disk<T: Operations> {
+pub struct GenDiskBuilder<T: Operations> {
     raw: NonNull<bindings::gendisk>,
     _operations: PhantomData<fn() -> T>,
 }
 
 // SAFETY: A disk has no thread of its own.
-unsafe impl<T: Operations> Send for Disk<T> {}
+unsafe impl<T: Operations> Send for GenDiskBuilder<T> {}
 
-impl<T: Operations> Disk<T> {
+impl<T: Operations> GenDiskBuilder<T> {
     const TABLE: bindings::block_device_operations = bindings::block_device_operations {
         owner: T::MODULE.as_ptr(),
         submit_bio: Some(Self::submit_bio),
@@ -190,7 +190,7 @@ impl<T: Operations> Disk<T> {
     ///
     /// What the driver core answers; the disk is freed then.
     #[doc(alias = "device_add_disk")]
-    pub fn add(self, parent: &Device, data: Arc<T>) -> Result<AddedDisk<T>> {
+    pub fn add(self, parent: &Device, data: Arc<T>) -> Result<GenDisk<T>> {
         let raw = self.raw.as_ptr();
         let bad = data.badblocks().map_or(null_mut(), |bad| bad.as_raw());
         let data = Arc::into_raw(data);
@@ -211,7 +211,7 @@ impl<T: Operations> Disk<T> {
             return Err(error);
         }
         // INVARIANT: Just added.
-        Ok(AddedDisk {
+        Ok(GenDisk {
             disk: self,
             data,
             parent: parent.into(),
@@ -239,7 +239,7 @@ impl<T: Operations> Disk<T> {
 
 // SAFETY: The files belong to the device of an added disk, whose private data is a `T`; they are
 // taken away before the data goes.
-unsafe impl<T: Operations> DeviceData<T> for Disk<T> {
+unsafe impl<T: Operations> DeviceData<T> for GenDiskBuilder<T> {
     unsafe fn data<'a>(device: *mut bindings::device) -> &'a T {
         // SAFETY: The device is that of the whole disk, which is in its first partition.
         unsafe {
@@ -251,9 +251,9 @@ unsafe impl<T: Operations> DeviceData<T> for Disk<T> {
     }
 }
 
-impl<T: Operations> Drop for Disk<T> {
+impl<T: Operations> Drop for GenDiskBuilder<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is ours; `AddedDisk` has taken it away before.
+        // SAFETY: By the invariant it is ours; `GenDisk` has taken it away before.
         unsafe { bindings::put_disk(self.raw.as_ptr()) };
     }
 }
@@ -265,18 +265,18 @@ impl<T: Operations> Drop for Disk<T> {
 ///
 /// The disk was added under `parent`; `data` is what `Arc::into_raw` returned.
 #[doc(alias = "del_gendisk")]
-pub struct AddedDisk<T: Operations> {
-    disk: Disk<T>,
+pub struct GenDisk<T: Operations> {
+    disk: GenDiskBuilder<T>,
     data: *const T,
     parent: ARef<Device>,
 }
 
 // SAFETY: A disk has no thread of its own, and the data may be dropped anywhere.
-unsafe impl<T: Operations> Send for AddedDisk<T> {}
+unsafe impl<T: Operations> Send for GenDisk<T> {}
 // SAFETY: A shared reference gives nothing but the data.
-unsafe impl<T: Operations> Sync for AddedDisk<T> {}
+unsafe impl<T: Operations> Sync for GenDisk<T> {}
 
-impl<T: Operations> AddedDisk<T> {
+impl<T: Operations> GenDisk<T> {
     /// What C code takes.
     #[inline]
     pub(crate) fn as_raw(&self) -> *mut bindings::gendisk {
@@ -306,7 +306,7 @@ impl<T: Operations> AddedDisk<T> {
     }
 }
 
-impl<T: Operations> Drop for AddedDisk<T> {
+impl<T: Operations> Drop for GenDisk<T> {
     fn drop(&mut self) {
         let raw = self.as_raw();
         // SAFETY: By the invariant the disk was added. After this there are no operations, so

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which memory of a DAX device somebody may use, and what for.
+//! Direct access to the memory of a DAX device: offsets, modes, and what the driver returns.
+//!
+//! The functions at the end convert between [`Access`] and the return value and output pointers of
+//! C's `->direct_access()`, in both directions; their `unsafe` code writes through and reads from
+//! those pointers.
+//!
+//! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
 use crate::{
     bindings,
@@ -11,18 +17,27 @@ use crate::{
 };
 use core::{marker::PhantomData, ptr::null_mut};
 
-/// A page of a DAX device, counted from its start.
+/// The number of a page of a DAX device, counted from the start of the device. C: `pgoff_t pgoff`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{dax::PageOffset, page::PAGE_SIZE};
+///
+/// assert_eq!(PageOffset::new(2).bytes(), Some(2 * PAGE_SIZE as u64));
+/// assert_eq!(PageOffset::new(u64::MAX).bytes(), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageOffset(u64);
 
 impl PageOffset {
-    /// The page with this number.
+    /// Creates the offset of the page number `nr`.
     #[inline]
     pub const fn new(nr: u64) -> Self {
         Self(nr)
     }
 
-    /// Its offset in bytes, unless that is more than 64 bits.
+    /// Returns the offset in bytes, or `None` if it does not fit into 64 bits.
     #[inline]
     pub const fn bytes(self) -> Option<u64> {
         let bytes = self.0 << PAGE_SHIFT;
@@ -33,27 +48,30 @@ impl PageOffset {
         }
     }
 
+    /// Returns the offset in pages, as C functions take it.
     #[inline]
-    pub(crate) const fn as_raw(self) -> c_ulong {
+    pub const fn as_raw(self) -> c_ulong {
         self.0 as c_ulong
     }
 }
 
-/// What somebody wants access for. C: `enum dax_access_mode`.
+/// The purpose of an access. C: `enum dax_access_mode`.
 #[doc(alias = "dax_access_mode")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// To read and write. Bad memory is refused.
+pub enum AccessMode {
+    /// Reading and writing. Access to bad memory is refused. C: `DAX_ACCESS`.
+    #[doc(alias = "DAX_ACCESS")]
     Normal,
-    /// To write over bad memory, by [`Operations::recovery_write`](super::Operations::recovery_write).
+    /// Overwriting bad memory by
+    /// [`Operations::recovery_write`](super::Operations::recovery_write). C: `DAX_RECOVERY_WRITE`.
+    #[doc(alias = "DAX_RECOVERY_WRITE")]
     Recovery,
 }
 
-impl Mode {
-    /// From C's way to name it.
-    #[doc(hidden)]
+impl AccessMode {
+    /// Converts from C's constant. Values that are not known are [`AccessMode::Normal`].
     #[inline]
-    pub const fn from_raw(mode: bindings::dax_access_mode) -> Self {
+    pub(crate) const fn from_raw(mode: bindings::dax_access_mode) -> Self {
         if mode == bindings::dax_access_mode_DAX_RECOVERY_WRITE {
             Self::Recovery
         } else {
@@ -61,6 +79,7 @@ impl Mode {
         }
     }
 
+    /// Converts to C's constant.
     #[inline]
     const fn as_raw(self) -> bindings::dax_access_mode {
         match self {
@@ -70,11 +89,12 @@ impl Mode {
     }
 }
 
-/// Memory that somebody may use directly.
+/// Contiguous memory of a DAX device that the kernel can access directly during `'m`.
 ///
 /// # Invariants
 ///
-/// `pages` pages from `address` on are mapped during `'m`, and `pfn` is the frame of the first.
+/// `pages` pages from `address` on are mapped during `'m`, and `pfn` is the PFN of the first.
+/// `address` is null if the kernel has no mapping of the memory.
 #[derive(Clone, Copy)]
 pub struct Access<'m> {
     pages: usize,
@@ -84,14 +104,15 @@ pub struct Access<'m> {
 }
 
 impl Access<'_> {
-    /// So many pages.
+    /// Creates an access to `pages` pages that begin at `address` and `pfn`.
     ///
     /// # Safety
     ///
-    /// As the invariant of the type says.
+    /// `pages` pages from `address` on must stay mapped during the lifetime of the value, and `pfn`
+    /// must be the PFN of the first.
     #[inline]
     pub(crate) const unsafe fn new(pages: usize, address: *mut c_void, pfn: PfnT) -> Self {
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The caller guarantees that the pages are mapped and that `pfn` is the first.
         Self {
             pages,
             address,
@@ -100,30 +121,43 @@ impl Access<'_> {
         }
     }
 
-    /// How many pages there are.
+    /// Returns the number of pages.
     #[inline]
     pub const fn pages(&self) -> usize {
         self.pages
     }
 
-    /// The frame of the first.
+    /// Returns the PFN of the first page, with its flags.
     #[inline]
     pub const fn pfn(&self) -> PfnT {
         self.pfn
     }
 
-    /// The address of the first.
-    #[cfg(CONFIG_RUST_FS_DAX)]
+    /// Returns the kernel address of the first page.
+    ///
+    /// The memory may be written by user space at the same time, and reading it may raise a machine
+    /// check.
     #[inline]
-    pub(crate) const fn address(&self) -> *mut c_void {
+    pub const fn address(&self) -> *mut c_void {
         self.address
     }
 
-    /// No more than `pages` of them.
+    /// Returns the access limited to the first `pages` pages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::dax::Access;
+    ///
+    /// /// Returns the first of the pages, as some firmware clears errors in one page at a time only.
+    /// fn first_page(access: Access<'_>) -> Access<'_> {
+    ///     access.at_most(1)
+    /// }
+    /// ```
     #[inline]
     #[must_use]
     pub fn at_most(self, pages: usize) -> Self {
-        // INVARIANT: A part of what was there.
+        // INVARIANT: The pages are the first ones of those that `self` gives access to.
         Self {
             pages: self.pages.min(pages),
             ..self
@@ -131,12 +165,30 @@ impl Access<'_> {
     }
 }
 
-/// Data for memory that may be bad.
+/// A write to memory that may be bad, which [`Operations::recovery_write`] carries out.
 ///
 /// # Invariants
 ///
-/// `address` is what [`Operations::direct_access`](super::Operations::direct_access) has given for `at`, plus an offset into the
-/// page; `len` bytes from there on are what it gave access to.
+/// `address` is what [`Operations::direct_access`] returned for the page `at`, plus an offset into
+/// that page. The access covers `len` bytes from there on. `data` is a valid iterator that the value
+/// borrows exclusively.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{dax::RecoveryWrite, page::PAGE_SIZE};
+///
+/// /// Writes whole pages only: the device clears errors by the page.
+/// fn recovery_write(write: RecoveryWrite<'_>) -> usize {
+///     if write.offset_in_page() != 0 || write.len() % PAGE_SIZE != 0 {
+///         return 0;
+///     }
+///     write.copy()
+/// }
+/// ```
+///
+/// [`Operations::recovery_write`]: super::Operations::recovery_write
+/// [`Operations::direct_access`]: super::Operations::direct_access
 pub struct RecoveryWrite<'a> {
     at: PageOffset,
     address: *mut c_void,
@@ -146,11 +198,13 @@ pub struct RecoveryWrite<'a> {
 }
 
 impl RecoveryWrite<'_> {
-    /// What C code hands over.
+    /// Creates a write from the arguments of C's `->recovery_write()`.
     ///
     /// # Safety
     ///
-    /// As the invariant of the type says, for as long as the value lives.
+    /// While the value lives, `address` must be what `->direct_access()` returned for the page `at`,
+    /// plus an offset into that page, with `len` bytes accessible from there on; and `data` must
+    /// point to a valid iterator that nothing else uses.
     #[inline]
     pub(super) const unsafe fn new(
         at: PageOffset,
@@ -158,7 +212,7 @@ impl RecoveryWrite<'_> {
         len: usize,
         data: *mut bindings::iov_iter,
     ) -> Self {
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The caller guarantees what the type requires of address, length and iterator.
         Self {
             at,
             address,
@@ -168,52 +222,56 @@ impl RecoveryWrite<'_> {
         }
     }
 
-    /// The page that it begins in.
+    /// Returns the page that contains the first byte.
     #[inline]
     pub const fn at(&self) -> PageOffset {
         self.at
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes to write.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// The offset of the first byte in its page.
+    /// Returns the offset of the first byte in its page, in bytes.
     #[inline]
     pub fn offset_in_page(&self) -> usize {
         self.address as usize & (PAGE_SIZE - 1)
     }
 
-    /// Copies the data, past the caches of the CPU, and returns how many bytes were copied. C:
-    /// `_copy_from_iter_flushcache()`.
+    /// Copies the data, bypassing the CPU caches, and returns the number of bytes copied. May sleep.
+    ///
+    /// C: `_copy_from_iter_flushcache()`.
     #[doc(alias = "_copy_from_iter_flushcache")]
     #[inline]
     pub fn copy(self) -> usize {
-        // SAFETY: By the invariant the memory may be written, and the data is ours for the time.
+        // SAFETY: By the type invariants `len` bytes from `address` on are mapped, and the iterator
+        // is valid and not used elsewhere, so the function may write the former and advance the
+        // latter.
         unsafe { bindings::_copy_from_iter_flushcache(self.address, self.len, self.data) }
     }
 }
 
-/// Turns an answer to `->direct_access()` into what C wants.
+/// Answers a call of C's `->direct_access()`: calls `access` with the number of pages, stores its
+/// result through `kaddr` and `pfn`, and returns the number of pages or an errno.
 ///
 /// # Safety
 ///
-/// `kaddr` and `pfn` are each null or valid for writes.
-#[doc(hidden)]
+/// `kaddr` and `pfn` must each be null or valid for writes.
 #[inline]
-pub unsafe fn answer<'m>(
+pub(crate) unsafe fn serve_direct_access<'m>(
     pages: c_long,
-    ask: impl FnOnce(usize) -> Result<Access<'m>>,
+    access: impl FnOnce(usize) -> Result<Access<'m>>,
     kaddr: *mut *mut c_void,
     pfn: *mut bindings::pfn_t,
 ) -> c_long {
-    let access = usize::try_from(pages).map_err(Error::from).and_then(ask);
+    let access = usize::try_from(pages).map_err(Error::from).and_then(access);
     match access {
         Ok(access) => {
-            // SAFETY: The caller's promise.
+            // SAFETY: The caller guarantees that both pointers are valid for writes unless they are
+            // null, which is checked before each write.
             unsafe {
                 if !kaddr.is_null() {
                     kaddr.write(access.address);
@@ -229,18 +287,23 @@ pub unsafe fn answer<'m>(
     }
 }
 
-/// The other way round: asks a C function of that kind.
+/// Calls a C function with the signature of `->direct_access()` for `pages` pages from `at` on, and
+/// returns its result as an [`Access`].
+///
+/// # Errors
+///
+/// Those of `function`.
 ///
 /// # Safety
 ///
-/// `ask` answers as C's `->direct_access()` does: with an errno, or with as many pages as it
-/// returns behind what it writes, which are mapped during `'m`.
+/// `function` must return either an errno, or a number of pages that stay mapped during `'m`, and
+/// then it must have stored their address and first PFN through its last two arguments.
 #[inline]
-pub(crate) unsafe fn ask<'m>(
+pub unsafe fn call_direct_access<'m>(
     at: PageOffset,
     pages: usize,
-    mode: Mode,
-    ask: impl FnOnce(
+    mode: AccessMode,
+    function: impl FnOnce(
         c_ulong,
         c_long,
         bindings::dax_access_mode,
@@ -250,10 +313,11 @@ pub(crate) unsafe fn ask<'m>(
 ) -> Result<Access<'m>> {
     let (mut address, mut pfn) = (null_mut(), bindings::pfn_t { val: 0 });
     let pages = c_long::try_from(pages).unwrap_or(c_long::MAX);
-    let answer = ask(at.as_raw(), pages, mode.as_raw(), &mut address, &mut pfn);
-    match usize::try_from(answer) {
-        // SAFETY: The caller's promise.
+    let returned = function(at.as_raw(), pages, mode.as_raw(), &mut address, &mut pfn);
+    match usize::try_from(returned) {
+        // SAFETY: The caller guarantees that a number that is not negative counts pages which stay
+        // mapped during `'m` at the address and PFN that were stored.
         Ok(pages) => Ok(unsafe { Access::new(pages, address, PfnT::from_raw(pfn)) }),
-        Err(_) => Err(Error::from_errno(c_int::try_from(answer)?)),
+        Err(_) => Err(Error::from_errno(c_int::try_from(returned)?)),
     }
 }

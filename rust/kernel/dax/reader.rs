@@ -12,7 +12,7 @@
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
-use super::{ask, Access, Mode, PageOffset};
+use super::{call_direct_access, Access, AccessMode, PageOffset};
 use crate::{
     bindings,
     error::{
@@ -64,14 +64,14 @@ impl Reader {
         map: Map<'_>,
         position: i64,
         len: usize,
-        mode: Mode,
+        mode: AccessMode,
     ) -> Result<Direct<'r>> {
         let at = map.page_at(position);
         let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
         // SAFETY: The filesystem that the extent is of has the device. The section is open for `'r`,
         // and no device is killed meanwhile.
         let access = unsafe {
-            ask(
+            call_direct_access(
                 at,
                 len >> PAGE_SHIFT,
                 mode,

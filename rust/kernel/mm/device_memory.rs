@@ -27,7 +27,7 @@ use crate::{
     block::bio::{Source, Target},
     dev_warn,
     device::Device,
-    devres::{Group, Token},
+    devres::{BoundDevice, DevresGroup},
     error::{
         code::{EBUSY, EINVAL, EIO, ENOMEM, ENXIO},
         from_err_ptr, from_result, Result,
@@ -50,7 +50,7 @@ use core::{
 /// The range is memory of the device that the group is for. The device's lock is held, and by the
 /// thread that has the value, until that is part of a [`DeviceMemory`].
 pub struct Reservation {
-    _group: Group,
+    _group: DevresGroup,
     range: PhysRange,
     /// Whose name is in the resource tree.
     _name: ARef<Device>,
@@ -72,7 +72,7 @@ impl Reservation {
     /// `EBUSY` if somebody else has it, which is in the log then; `ENOMEM`.
     #[doc(alias = "devm_request_mem_region")]
     #[inline]
-    pub unsafe fn new(token: &Token, range: PhysRange, name: &Device) -> Result<Self> {
+    pub unsafe fn new(token: &BoundDevice, range: PhysRange, name: &Device) -> Result<Self> {
         let request = |device: &Device| {
             // SAFETY: A valid device that is bound; the root of the tree is a static, and the name
             // stays because the device that has it does.
@@ -92,7 +92,7 @@ impl Reservation {
             Ok(())
         };
         // SAFETY: The caller holds the lock.
-        let (group, ()) = unsafe { Group::acquire(token, request) }?;
+        let (group, ()) = unsafe { DevresGroup::acquire(token, request) }?;
         // INVARIANT: The caller's promise; other threads cannot have it.
         Ok(Self {
             _group: group,
@@ -256,7 +256,7 @@ impl<H: FailureHandler> Mapped<H> {
 /// `range`, from `start` on, and has no page structures in it.
 pub struct DeviceMemory<H: FailureHandler> {
     // The order matters: unmapped, then freed, then given back.
-    group: Group,
+    group: DevresGroup,
     pgmap: Option<KBox<Mapped<H>>>,
     address: NonNull<u8>,
     range: PhysRange,
@@ -294,7 +294,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
             })
         };
         // SAFETY: By the invariant of the reservation we hold the lock.
-        let (group, address) = unsafe { Group::acquire(reservation._group.token(), map) }?;
+        let (group, address) = unsafe { DevresGroup::acquire(reservation._group.token(), map) }?;
         Self::new(group, None, address, range, range, reservation)
     }
 
@@ -346,13 +346,13 @@ impl<H: FailureHandler> DeviceMemory<H> {
             }
         };
         // SAFETY: By the invariant of the reservation we hold the lock.
-        let (group, address) = unsafe { Group::acquire(reservation._group.token(), map) }?;
+        let (group, address) = unsafe { DevresGroup::acquire(reservation._group.token(), map) }?;
         Self::new(group, Some(mapped), address, range, data, reservation)
     }
 
     #[inline]
     fn new(
-        group: Group,
+        group: DevresGroup,
         pgmap: Option<KBox<Mapped<H>>>,
         address: *mut c_void,
         range: PhysRange,

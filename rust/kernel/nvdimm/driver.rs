@@ -6,7 +6,7 @@ use super::Context;
 use crate::{
     bindings,
     device::Device,
-    devres::{Scope, Token},
+    devres::{Binding, BoundDevice},
     error::{from_result, to_result, Result},
     ffi::{c_int, c_ulong},
     prelude::*,
@@ -22,9 +22,9 @@ use core::{
 
 /// Which types of device a driver binds to. C: `ND_DRIVER_*`.
 #[derive(Clone, Copy)]
-pub struct Types(c_ulong);
+pub struct DriverFlags(c_ulong);
 
-impl Types {
+impl DriverFlags {
     /// Namespaces without labels, and what claims them. C: `ND_DRIVER_NAMESPACE_IO`.
     #[doc(alias = "ND_DRIVER_NAMESPACE_IO")]
     pub const NAMESPACE_IO: Self = Self(bindings::nd_driver_flags_ND_DRIVER_NAMESPACE_IO as _);
@@ -58,7 +58,7 @@ pub trait Driver: 'static {
     /// Its name.
     const NAME: &'static CStr;
     /// What it binds to.
-    const TYPES: Types;
+    const FLAGS: DriverFlags;
     /// What it has for each device.
     type Data: Send + Sync + 'static;
 
@@ -81,8 +81,8 @@ pub trait Driver: 'static {
 }
 
 /// What hangs on a bound device.
-struct Bound<T: Driver> {
-    scope: Arc<Scope>,
+struct DriverData<T: Driver> {
+    binding: Arc<Binding>,
     data: T::Data,
 }
 
@@ -116,7 +116,7 @@ impl<T: Driver> Registration<T> {
         // SAFETY: The structure is ours until it is registered, and stays until it is not any more.
         to_result(unsafe {
             (*raw).drv.name = T::NAME.as_char_ptr();
-            (*raw).type_ = T::TYPES.0;
+            (*raw).type_ = T::FLAGS.0;
             (*raw).probe = Some(Adapter::<T>::probe);
             (*raw).remove = Some(Adapter::<T>::remove);
             (*raw).shutdown = Some(Adapter::<T>::shutdown);
@@ -154,11 +154,11 @@ impl<T: Driver> Adapter<T> {
         let bound = unsafe {
             addr_of!((*dev).driver_data)
                 .read()
-                .cast::<Bound<T>>()
+                .cast::<DriverData<T>>()
                 .as_ref()
         }?;
-        // SAFETY: The device is bound, so nobody waits for the end of the scope.
-        let token: Token = unsafe { bound.scope.token() };
+        // SAFETY: The device is bound, so nobody waits for the end of the binding.
+        let token: BoundDevice = unsafe { bound.binding.token() };
         // SAFETY: A device that the bus has bound to us, under its lock.
         let context = unsafe { Context::new(&token) };
         Some(f(&context, &bound.data))
@@ -170,25 +170,25 @@ impl<T: Driver> Adapter<T> {
     unsafe extern "C" fn probe(dev: *mut bindings::device) -> c_int {
         from_result(|| {
             // The memory comes first, for nothing may fail once the driver is bound.
-            let slot = KBox::<Bound<T>>::new_uninit(GFP_KERNEL)?;
+            let slot = KBox::<DriverData<T>>::new_uninit(GFP_KERNEL)?;
             // SAFETY: The device is valid and being bound. `wait_idle` is called here if that
             // fails, and in `remove` if it does not.
-            let scope = unsafe { Scope::begin(Device::as_ref(dev)) }?;
+            let binding = unsafe { Binding::begin(Device::as_ref(dev)) }?;
             let data = {
                 // SAFETY: Nobody has waited yet.
-                let token = unsafe { scope.token() };
+                let token = unsafe { binding.token() };
                 // SAFETY: A device that the bus offers to us, under its lock.
                 T::probe(&unsafe { Context::new(&token) })
             };
             match data {
                 Ok(data) => {
-                    let bound = slot.write(Bound { scope, data });
+                    let bound = slot.write(DriverData { binding, data });
                     // SAFETY: The device is ours now.
                     unsafe { addr_of_mut!((*dev).driver_data).write(KBox::into_raw(bound).cast()) };
                     Ok(0)
                 }
                 Err(error) => {
-                    scope.wait_idle();
+                    binding.wait_idle();
                     Err(error)
                 }
             }
@@ -206,16 +206,16 @@ impl<T: Driver> Adapter<T> {
             if data.is_null() {
                 return;
             }
-            KBox::<Bound<T>>::from_raw(data.cast())
+            KBox::<DriverData<T>>::from_raw(data.cast())
         };
-        let Bound { scope, data } = KBox::into_inner(bound);
+        let DriverData { binding, data } = KBox::into_inner(bound);
         {
             // SAFETY: Nobody has waited yet.
-            let token = unsafe { scope.token() };
+            let token = unsafe { binding.token() };
             // SAFETY: The device is still bound, under its lock.
             T::remove(&unsafe { Context::new(&token) }, data);
         }
-        scope.wait_idle();
+        binding.wait_idle();
     }
 
     /// # Safety

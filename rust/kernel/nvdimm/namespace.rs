@@ -7,11 +7,11 @@ use crate::{
     bindings,
     block::{
         badblocks::Badblocks,
-        disk::{Disk, Operations},
+        disk::{GenDiskBuilder, Operations},
     },
     dev_err,
     device::Device,
-    devres::Token,
+    devres::BoundDevice,
     error::{
         code::{EBUSY, EINVAL, ENODEV},
         from_err_ptr, to_result, Result,
@@ -33,26 +33,26 @@ use core::{
 const INFO_BLOCKS: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
 
 /// What kind of device a driver binds to.
-pub enum Kind<'a> {
+pub enum Claim<'a> {
     /// A block translation table on a namespace.
-    Btt(ClaimedByBtt<'a>),
+    Btt(NdBtt<'a>),
     /// A namespace with pages for DAX.
-    Pfn(Pfn<'a>),
+    Pfn(NdPfn<'a>),
     /// The namespace itself.
-    Namespace,
+    None,
 }
 
-impl<'a> Kind<'a> {
+impl<'a> Claim<'a> {
     #[inline]
-    pub(super) fn of(token: &'a Token) -> Self {
+    pub(super) fn of(token: &'a BoundDevice) -> Self {
         let device = token.device().as_raw();
         // SAFETY: A valid device. The conversions are of what was just seen.
         unsafe {
             #[cfg(CONFIG_BTT)]
             if bindings::is_nd_btt(device) {
                 let btt = NonNull::new(bindings::to_nd_btt(device));
-                return btt.map_or(Self::Namespace, |btt| {
-                    Self::Btt(ClaimedByBtt {
+                return btt.map_or(Self::None, |btt| {
+                    Self::Btt(NdBtt {
                         btt,
                         _token: PhantomData,
                     })
@@ -61,8 +61,8 @@ impl<'a> Kind<'a> {
             #[cfg(CONFIG_NVDIMM_PFN)]
             if bindings::is_nd_pfn(device) {
                 let pfn = NonNull::new(bindings::to_nd_pfn(device));
-                return pfn.map_or(Self::Namespace, |pfn| {
-                    Self::Pfn(Pfn {
+                return pfn.map_or(Self::None, |pfn| {
+                    Self::Pfn(NdPfn {
                         pfn,
                         _token: PhantomData,
                     })
@@ -70,7 +70,7 @@ impl<'a> Kind<'a> {
             }
         }
         let _ = device;
-        Self::Namespace
+        Self::None
     }
 }
 
@@ -82,7 +82,7 @@ impl<'a> Kind<'a> {
 #[doc(alias = "nd_namespace_common")]
 pub struct Namespace<'a> {
     raw: NonNull<bindings::nd_namespace_common>,
-    token: &'a Token,
+    token: &'a BoundDevice,
 }
 
 impl<'a> Context<'a> {
@@ -182,7 +182,7 @@ impl<'a> Namespace<'a> {
     /// Gives a disk its name: `pmem<region>[.<namespace>]`. C: `nvdimm_namespace_disk_name()`.
     #[doc(alias = "nvdimm_namespace_disk_name")]
     #[inline]
-    pub fn name_disk<T: Operations>(&self, disk: &mut Disk<T>) {
+    pub fn name_disk<T: Operations>(&self, disk: &mut GenDiskBuilder<T>) {
         // SAFETY: By the invariant it is valid; two numbers fit into the name of a disk.
         unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.name_buffer()) };
     }
@@ -195,7 +195,7 @@ impl<'a> Namespace<'a> {
     /// `EBUSY` if the memory is reserved by another; `ENXIO`, `ENOMEM`.
     #[doc(alias = "devm_namespace_enable")]
     #[inline]
-    pub fn enable(&self) -> Result<Enabled<'_>> {
+    pub fn enable(&self) -> Result<EnabledNamespace<'_>> {
         // SAFETY: By the invariant both are valid, and the device is bound.
         to_result(unsafe {
             bindings::devm_namespace_enable(
@@ -205,7 +205,7 @@ impl<'a> Namespace<'a> {
             )
         })?;
         // INVARIANT: Just enabled.
-        Ok(Enabled { namespace: self })
+        Ok(EnabledNamespace { namespace: self })
     }
 
     /// Makes a disk of sectors that are written all or not at all. Sleeps. C:
@@ -216,7 +216,7 @@ impl<'a> Namespace<'a> {
     /// `ENODEV` if it was not set up; `ENXIO` if it is too small; `ENOMEM`.
     #[doc(alias = "nvdimm_namespace_attach_btt")]
     #[inline]
-    pub fn attach_btt(&self, claim: &ClaimedByBtt<'a>) -> Result<Btt> {
+    pub fn attach_btt(&self, claim: &NdBtt<'a>) -> Result<Btt> {
         // SAFETY: By the invariant it is claimed by the token's device, which is that BTT.
         to_result(unsafe { bindings::nvdimm_namespace_attach_btt(self.as_raw()) })?;
         // INVARIANT: Just attached.
@@ -232,7 +232,7 @@ impl<'a> Namespace<'a> {
 /// # Invariants
 ///
 /// The namespace is enabled for the device of its token.
-pub struct Enabled<'a> {
+pub struct EnabledNamespace<'a> {
     namespace: &'a Namespace<'a>,
 }
 
@@ -242,7 +242,7 @@ type Probe = unsafe extern "C" fn(
     *mut bindings::nd_namespace_common,
 ) -> crate::ffi::c_int;
 
-impl Enabled<'_> {
+impl EnabledNamespace<'_> {
     #[inline]
     fn probe(&self, probe: Probe) -> Result {
         let namespace = self.namespace;
@@ -282,7 +282,7 @@ impl Enabled<'_> {
     }
 }
 
-impl Drop for Enabled<'_> {
+impl Drop for EnabledNamespace<'_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the invariant it is enabled for that device.
@@ -301,9 +301,9 @@ impl Drop for Enabled<'_> {
 ///
 /// `pfn` is the token's device.
 #[doc(alias = "nd_pfn")]
-pub struct Pfn<'a> {
+pub struct NdPfn<'a> {
     pfn: NonNull<bindings::nd_pfn>,
-    _token: PhantomData<&'a Token>,
+    _token: PhantomData<&'a BoundDevice>,
 }
 
 /// What the info block says about where the data is. It comes from the medium: any value is
@@ -314,7 +314,7 @@ pub struct InfoBlock {
     pub data_offset: u64,
 }
 
-impl Pfn<'_> {
+impl NdPfn<'_> {
     /// Reads the info block, or writes a new one, and plans the pages that it asks for. Sleeps. C:
     /// `nvdimm_setup_pfn()`.
     ///
@@ -326,7 +326,7 @@ impl Pfn<'_> {
     /// used.
     #[doc(alias = "nvdimm_setup_pfn")]
     #[inline]
-    pub fn set_up(&self, enabled: Enabled<'_>) -> Result<(Blueprint, InfoBlock)> {
+    pub fn set_up(&self, enabled: EnabledNamespace<'_>) -> Result<(Blueprint, InfoBlock)> {
         // A fresh one: C leaves the altmap alone where the device has none.
         let blueprint = Blueprint::new()?;
         #[cfg(CONFIG_ND_CLAIM)]
@@ -362,9 +362,9 @@ impl Pfn<'_> {
 }
 
 /// A device that makes a BTT of a namespace, before that was done.
-pub struct ClaimedByBtt<'a> {
+pub struct NdBtt<'a> {
     btt: NonNull<bindings::nd_btt>,
-    _token: PhantomData<&'a Token>,
+    _token: PhantomData<&'a BoundDevice>,
 }
 
 /// The disk of a block translation table. Dropping it takes the disk away (sleeps). C: `struct
@@ -376,7 +376,7 @@ pub struct ClaimedByBtt<'a> {
 #[doc(alias = "nd_btt")]
 pub struct Btt {
     btt: NonNull<bindings::nd_btt>,
-    token: Token,
+    token: BoundDevice,
 }
 
 // SAFETY: A BTT has no thread of its own.

@@ -3,7 +3,7 @@
 //! What the mock platform of `tools/testing/nvdimm` looks at in the driver for persistent memory.
 //!
 //! Its modules are linked from the same objects, but with `__pmem_direct_access()` replaced by a
-//! function of its own, which reads `struct pmem_device`. So the driver's [`Memory`] has a [`View`] of
+//! function of its own, which reads `struct pmem_device`. So the driver's [`Memory`] has a [`PmemDevice`] of
 //! that layout, and the driver goes through that symbol. Whoever does not replace it gets what the driver has
 //! defined with [`export_direct_access!`](crate::export_direct_access).
 //!
@@ -12,8 +12,9 @@
 use crate::{
     bindings,
     block::badblocks::Badblocks,
-    dax::{self, Access, Mode, PageOffset},
+    dax::{self, serve_direct_access, Access, AccessMode, PageOffset},
     error::{Error, Result},
+    ffi::{c_long, c_ulong, c_void},
     init::{pin_init_from_closure, PinInit},
     mm::device_memory::{DeviceMemory, FailureHandler},
     prelude::*,
@@ -29,7 +30,7 @@ use core::{ops::Deref, ptr::addr_of_mut};
 #[pin_data]
 pub struct Memory<H: FailureHandler> {
     #[pin]
-    view: View,
+    view: PmemDevice,
     memory: DeviceMemory<H>,
 }
 
@@ -43,14 +44,14 @@ impl<H: FailureHandler> Memory<H> {
     pub fn new(memory: DeviceMemory<H>) -> impl PinInit<Self, Error> {
         // INVARIANT: The view is made of the memory.
         try_pin_init!(Self {
-            view <- View::new(&memory),
+            view <- PmemDevice::new(&memory),
             memory,
         })
     }
 
     /// What C code sees.
     #[inline]
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &PmemDevice {
         &self.view
     }
 }
@@ -73,17 +74,17 @@ impl<H: FailureHandler> Deref for Memory<H> {
 #[doc(alias = "pmem_device")]
 #[pin_data(PinnedDrop)]
 #[repr(transparent)]
-pub struct View {
+pub struct PmemDevice {
     #[pin]
     inner: Opaque<bindings::pmem_device>,
 }
 
 // SAFETY: But for the list of bad blocks, which has its own lock, nothing changes.
-unsafe impl Send for View {}
+unsafe impl Send for PmemDevice {}
 // SAFETY: As for `Send`.
-unsafe impl Sync for View {}
+unsafe impl Sync for PmemDevice {}
 
-impl View {
+impl PmemDevice {
     /// For [`Memory::new`].
     #[inline]
     fn new<H: FailureHandler>(memory: &DeviceMemory<H>) -> impl PinInit<Self, Error> + '_ {
@@ -109,18 +110,6 @@ impl View {
         unsafe { pin_init_from_closure(init) }
     }
 
-    /// The view that C code passes on.
-    ///
-    /// # Safety
-    ///
-    /// `raw` is in a [`View`] that stays for `'a`.
-    #[doc(hidden)]
-    #[inline]
-    pub unsafe fn from_raw<'a>(raw: *mut bindings::pmem_device) -> &'a Self {
-        // SAFETY: The type is transparent over the structure; the caller vouches for the rest.
-        unsafe { &*raw.cast::<Self>() }
-    }
-
     /// The bad sectors of the data.
     #[inline]
     pub fn badblocks(&self) -> &Badblocks {
@@ -135,12 +124,17 @@ impl View {
     /// Those of [`dax::Operations::direct_access`].
     #[doc(alias = "__pmem_direct_access")]
     #[inline]
-    pub fn direct_access(&self, at: PageOffset, pages: usize, mode: Mode) -> Result<Access<'_>> {
+    pub fn direct_access(
+        &self,
+        at: PageOffset,
+        pages: usize,
+        mode: AccessMode,
+    ) -> Result<Access<'_>> {
         let raw = self.inner.get();
         // SAFETY: The function is either the driver's, by the macro, or the mock platform's. Both
         // answer with the memory that is described, which stays as long as we do.
         unsafe {
-            dax::ask(at, pages, mode, |at, pages, mode, kaddr, pfn| {
+            dax::call_direct_access(at, pages, mode, |at, pages, mode, kaddr, pfn| {
                 bindings::__pmem_direct_access(raw, at, pages, mode, kaddr, pfn)
             })
         }
@@ -189,28 +183,60 @@ impl View {
 }
 
 #[pinned_drop]
-impl PinnedDrop for View {
+impl PinnedDrop for PmemDevice {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the invariant the list is initialised, and this comes once.
         unsafe { Badblocks::exit_raw(addr_of_mut!((*self.inner.get()).bb)) };
     }
 }
 
-/// Defines `__pmem_direct_access()`, weakly, by a function
-/// `fn(&View, PageOffset, usize, Mode) -> Result<Access<'_>>`.
+/// The function of a driver that answers `__pmem_direct_access()`.
+pub type DirectAccess =
+    for<'a> fn(&'a PmemDevice, PageOffset, usize, AccessMode) -> Result<Access<'a>>;
+
+/// Answers a call of `__pmem_direct_access()` from C by `function`. May sleep.
 ///
-/// Another definition of the symbol in the same module replaces it: so does the mock platform.
+/// [`export_direct_access!`](crate::export_direct_access) calls it.
+///
+/// # Safety
+///
+/// `pmem` must point into a [`PmemDevice`] that stays valid and pinned for the call. `kaddr` and
+/// `pfn` must each be null or valid for writes.
+#[inline]
+pub unsafe fn serve_pmem_direct_access(
+    function: DirectAccess,
+    pmem: *mut bindings::pmem_device,
+    pgoff: c_ulong,
+    pages: c_long,
+    mode: bindings::dax_access_mode,
+    kaddr: *mut *mut c_void,
+    pfn: *mut bindings::pfn_t,
+) -> c_long {
+    // SAFETY: `PmemDevice` is transparent over `struct pmem_device`, and the caller guarantees that
+    // `pmem` is in a value of that type for the call, so it can be borrowed that long.
+    let device = unsafe { &*pmem.cast::<PmemDevice>() };
+    let at = PageOffset::new(pgoff as u64);
+    let mode = AccessMode::from_raw(mode);
+    // SAFETY: The caller guarantees that both places are null or valid for writes.
+    unsafe { serve_direct_access(pages, |pages| function(device, at, pages, mode), kaddr, pfn) }
+}
+
+/// Defines the weak C symbol `__pmem_direct_access()` by a function of the type
+/// [`DirectAccess`](crate::nvdimm::pmem::DirectAccess).
+///
+/// Another definition of the symbol in the same module replaces this one, as that of the mock
+/// platform does.
 #[macro_export]
 macro_rules! export_direct_access {
     ($function:path) => {
-        // Rust 1.85 has no stable way to make a function weak. A second name for it can be.
+        // Rust 1.85 has no stable way to make a function weak. A second name for it can be weak.
         ::core::arch::global_asm!(
             ".weak __pmem_direct_access",
             ".set __pmem_direct_access, pmem_direct_access",
         );
 
         const _: () = {
-            // Both branches have to be of one type: that of the C prototype.
+            // Both branches must be of one type, so this checks against the C prototype.
             if true {
                 $crate::bindings::__pmem_direct_access
             } else {
@@ -218,9 +244,12 @@ macro_rules! export_direct_access {
             };
         };
 
+        /// Answers C's `__pmem_direct_access()`.
+        ///
         /// # Safety
         ///
-        /// `pmem` is in a view that stays, and `kaddr` and `pfn` are each null or valid for writes.
+        /// `pmem` must point into a `PmemDevice` that stays valid for the call. `kaddr` and `pfn`
+        /// must each be null or valid for writes.
         #[no_mangle]
         unsafe extern "C" fn pmem_direct_access(
             pmem: *mut $crate::bindings::pmem_device,
@@ -230,18 +259,12 @@ macro_rules! export_direct_access {
             kaddr: *mut *mut $crate::ffi::c_void,
             pfn: *mut $crate::bindings::pfn_t,
         ) -> $crate::ffi::c_long {
-            let function: fn(
-                &$crate::nvdimm::pmem::View,
-                $crate::dax::PageOffset,
-                usize,
-                $crate::dax::Mode,
-            ) -> $crate::error::Result<$crate::dax::Access<'_>> = $function;
-            // SAFETY: The caller's promise.
+            // SAFETY: This function has the same requirements as the one that it calls, so its
+            // caller meets them.
             unsafe {
-                let view = $crate::nvdimm::pmem::View::from_raw(pmem);
-                let at = $crate::dax::PageOffset::new(pgoff as u64);
-                let mode = $crate::dax::Mode::from_raw(mode);
-                $crate::dax::answer(pages, |pages| function(view, at, pages, mode), kaddr, pfn)
+                $crate::nvdimm::pmem::serve_pmem_direct_access(
+                    $function, pmem, pgoff, pages, mode, kaddr, pfn,
+                )
             }
         }
     };

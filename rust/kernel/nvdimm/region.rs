@@ -6,7 +6,7 @@ use super::Context;
 use crate::{
     bindings,
     block::{badblocks::Badblocks, bio::Bio},
-    devres::Token,
+    devres::BoundDevice,
     error::{to_result, Error, Result},
     ffi::{c_int, c_uint},
     mm::pfn::PhysRange,
@@ -32,7 +32,7 @@ pub enum Flushing {
 #[doc(alias = "nd_region")]
 pub struct Region {
     raw: NonNull<bindings::nd_region>,
-    token: Token,
+    token: BoundDevice,
 }
 
 // SAFETY: A region has no thread of its own, and locks where it needs them.
@@ -43,7 +43,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// The region of a context's device.
     #[inline]
-    pub(super) fn of(token: &Token) -> Self {
+    pub(super) fn of(token: &BoundDevice) -> Self {
         // SAFETY: A token that comes from a context is for a device whose parent is a region.
         let raw = unsafe { bindings::to_nd_region((*token.device().as_raw()).parent) };
         // INVARIANT: As above. It is inside of the parent, which is not null.
