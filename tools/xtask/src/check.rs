@@ -21,12 +21,11 @@ use crate::cli::{CheckArgs, GuestArgs};
 use crate::crash::{self, Failures};
 use crate::doc;
 use crate::guest;
-use crate::guest_lines::GuestLines;
+use crate::guest_protocol::GuestProtocol;
 use crate::job::Modules;
 use crate::kbuild::Built;
 use crate::ktap::{self, TestResult, Verdict};
 use crate::kvm;
-use crate::lanes::{self, Boot};
 use crate::leaks::Leaks;
 use crate::lint;
 use crate::options::{GuestOptions, TIMEOUT};
@@ -37,8 +36,9 @@ use crate::program;
 use crate::progress::seconds;
 use crate::qemu::{Machine, FOUR_LEVELS};
 use crate::run::slow;
-use crate::tally::{judge, Tally};
+use crate::summary::{judge, Summary};
 use crate::variant::Variant;
+use crate::workers::{self, Boot};
 
 /// KUnit suites that are modules of their own.
 const KUNIT_MODULES: &[&str] = &["memremap_kunit"];
@@ -63,49 +63,49 @@ const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsda
 
 /// Runs everything and prints the count; the exit status.
 pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
-    let mut tally = Tally::default();
+    let mut summary = Summary::default();
     if !args.quick {
-        on_host(paths, &mut tally)?;
+        on_host(paths, &mut summary)?;
     }
     let (built, image) = guest::prepare(paths, args.guest.variant)?;
-    no_panics(paths, &built, &mut tally)?;
+    no_panics(paths, &built, &mut summary)?;
     let check = Check::new(paths, &args.guest, &built, &image)?;
-    check.boots(args, &mut tally)?;
-    println!("{}", tally.summary());
-    Ok(i32::from(tally.failed > 0))
+    check.boots(args, &mut summary)?;
+    println!("{}", summary.totals());
+    Ok(i32::from(summary.failed > 0))
 }
 
 /// What needs no guest.
-fn on_host(paths: &Paths, tally: &mut Tally) -> Result<()> {
+fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
     const TESTS: &str = "host.tests";
     lint::checks(paths, |check| {
         let problem = check.result.as_ref().err().map(|e| format!("{e:#}"));
         if check.name == TESTS {
             let log = std::fs::read_to_string(paths.log("cargo-test")).unwrap_or_default();
             let results = cargo_tests(&log);
-            results.iter().for_each(|r| tally.add("host", r));
+            results.iter().for_each(|r| summary.add("host", r));
             // A test that failed has said so; without one the build failed.
             let told = results.iter().any(|r| r.verdict == Verdict::Fail);
             if problem.is_none() && !results.is_empty() || told {
                 return;
             }
         }
-        tally.require("lint", check.name, problem);
+        summary.require("lint", check.name, problem);
     })?;
     let problem = doc::run(paths).err().map(|e| format!("{e:#}"));
-    tally.require("lint", "kernel.rustdoc", problem);
+    summary.require("lint", "kernel.rustdoc", problem);
     Ok(())
 }
 
 /// That no function of ours has a way to a Rust panic. Checked where the compiler
 /// optimises for use: the debug kernel has assertions, and C no Rust.
-fn no_panics(paths: &Paths, built: &Built, tally: &mut Tally) -> Result<()> {
+fn no_panics(paths: &Paths, built: &Built, summary: &mut Summary) -> Result<()> {
     if built.variant != Variant::Rust {
         return Ok(());
     }
     let places = panics::find(paths, &paths.build(built.variant))?;
     let problem = (!places.is_empty()).then(|| places.join("; "));
-    tally.require("build", "no panics", problem);
+    summary.require("build", "no panics", problem);
     Ok(())
 }
 
@@ -156,14 +156,14 @@ impl<'a> Check<'a> {
     }
 
     /// Every boot, side by side where the host can do that.
-    fn boots(&self, args: &CheckArgs, tally: &mut Tally) -> Result<()> {
-        let lanes = match args.jobs {
+    fn boots(&self, args: &CheckArgs, summary: &mut Summary) -> Result<()> {
+        let workers = match args.jobs {
             Some(jobs) => jobs as usize,
-            None => lanes::available(Machine::memory_mib(self.args.mem)),
+            None => workers::available(Machine::memory_mib(self.args.mem)),
         };
-        // The tests are dealt out in more shares than there are lanes: what is left
+        // The tests are dealt out in more shares than there are workers: what is left
         // over at the end is shorter.
-        let shares = if lanes > 1 { lanes + 1 } else { 1 };
+        let shares = if workers > 1 { workers + 1 } else { 1 };
         let mut boots: Vec<Boot<'_>> = vec![Box::new(|t| self.kunit(t))];
         if !args.quick {
             boots.push(Box::new(|t| self.reboot(t)));
@@ -186,12 +186,12 @@ impl<'a> Check<'a> {
         // The long ones before the short ones, but for KUnit, which says most about
         // a kernel that is wholly wrong.
         boots.splice(1..1, tests);
-        if lanes > 1 {
-            eprintln!("{lanes} guests at a time (JOBS=1 for one)");
-            // Now, and not in all lanes at once.
+        if workers > 1 {
+            eprintln!("{workers} guests at a time (JOBS=1 for one)");
+            // Now, and not in all workers at once.
             kvm::choose(self.paths, self.built, self.image, self.args.icount)?;
         }
-        lanes::run(lanes, boots, tally)
+        workers::run(workers, boots, summary)
     }
 
     pub fn variant(&self) -> Variant {
@@ -206,7 +206,7 @@ impl<'a> Check<'a> {
     }
 
     /// Boots with KUnit on. The results are on the console.
-    fn kunit(&self, tally: &mut Tally) -> Result<()> {
+    fn kunit(&self, summary: &mut Summary) -> Result<()> {
         let mut options = self.options(TIMEOUT)?;
         options.modules = Modules::None;
         options.extra_cmdline.push("kunit.enable=1".into());
@@ -222,27 +222,27 @@ impl<'a> Check<'a> {
         let results = ktap::parse(outcome.lines.iter().map(String::as_str));
         if results.is_empty() {
             let why = "the console has no result; is CONFIG_KUNIT on?";
-            tally.say("kunit", "(all)", Verdict::Fail, why);
+            summary.say("kunit", "(all)", Verdict::Fail, why);
         }
         for result in results {
-            tally.add("kunit", &judge(self.variant(), result));
+            summary.add("kunit", &judge(self.variant(), result));
         }
         for result in module_problems(&String::from_utf8_lossy(&output)) {
-            tally.add("kunit", &result);
+            summary.add("kunit", &result);
         }
-        self.close("kunit", &outcome, tally);
+        self.close("kunit", &outcome, summary);
         Ok(())
     }
 
     /// Boots with all persistent memory and runs the guest tests.
-    fn guest_tests(&self, share: usize, verb: &str, tally: &mut Tally) -> Result<()> {
+    fn guest_tests(&self, share: usize, verb: &str, summary: &mut Summary) -> Result<()> {
         let options = self.options(GUEST_TESTS)?;
-        self.guest_test(&format!("guest {share}"), options, verb, tally)
+        self.guest_test(&format!("guest {share}"), options, verb, summary)
     }
 
     /// Boots with page tables of four levels, as most machines have them. A debug
     /// kernel always does.
-    fn four_levels(&self, tally: &mut Tally) -> Result<()> {
+    fn four_levels(&self, summary: &mut Summary) -> Result<()> {
         const WALKS: &str = "^(gup::levels|gup::cycle|gup::undo|devmap::together|remote::populate)";
         if self.variant().is_debug() {
             return Ok(());
@@ -250,16 +250,16 @@ impl<'a> Check<'a> {
         let mut options = self.options(GUEST_TESTS)?;
         options.extra_cmdline.push(FOUR_LEVELS.into());
         let verb = format!("run --filter '{WALKS}'");
-        self.guest_test("four levels", options, &verb, tally)
+        self.guest_test("four levels", options, &verb, summary)
     }
 
     /// Boots twice with the same NVDIMMs.
-    fn reboot(&self, tally: &mut Tally) -> Result<()> {
+    fn reboot(&self, summary: &mut Summary) -> Result<()> {
         let nvdimms = guest::run_dir(self.paths)?;
         for boot in ["first", "second"] {
             let mut options = self.options(TIMEOUT)?;
             options.nvdimms = Some(nvdimms.path().to_owned());
-            self.guest_test(boot, options, &format!("reboot {boot}"), tally)?;
+            self.guest_test(boot, options, &format!("reboot {boot}"), summary)?;
         }
         Ok(())
     }
@@ -270,20 +270,20 @@ impl<'a> Check<'a> {
         boot: &str,
         mut options: GuestOptions,
         verb: &str,
-        tally: &mut Tally,
+        summary: &mut Summary,
     ) -> Result<()> {
         let command = self.command(&mut options, verb);
-        let mut lines = GuestLines::new(self.variant());
+        let mut lines = GuestProtocol::new(self.variant());
         let outcome = guest::run_with(
             self.paths,
             self.built,
             self.image,
             &options,
             &command,
-            &mut |bytes| lines.take(bytes, tally),
+            &mut |bytes| lines.take(bytes, summary),
         )?;
-        lines.finish(tally);
-        self.close(boot, &outcome, tally);
+        lines.finish(summary);
+        self.close(boot, &outcome, summary);
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl<'a> Check<'a> {
     }
 
     /// What must hold of every boot.
-    pub fn close(&self, boot: &str, outcome: &Outcome, tally: &mut Tally) {
+    pub fn close(&self, boot: &str, outcome: &Outcome, summary: &mut Summary) {
         let name = format!("{boot} boot: ");
         let ended = match outcome.end {
             // A test that failed has been counted.
@@ -307,7 +307,7 @@ impl<'a> Check<'a> {
             End::Died => Some("the guest stopped without ending its command".into()),
             End::Interrupted => Some("interrupted".into()),
         };
-        tally.require("console", &format!("{name}ends"), ended);
+        summary.require("console", &format!("{name}ends"), ended);
         // What kmemleak found is judged below, object by object.
         let judged = |title: &str| self.variant().is_debug() && title.starts_with("kmemleak: ");
         let titles = outcome.splats.iter().map(|s| s.title.clone());
@@ -316,7 +316,7 @@ impl<'a> Check<'a> {
         let list: Vec<String> = splats.chain(missing).collect();
         let console = outcome.console.display();
         let problem = (!list.is_empty()).then(|| format!("{}; see {console}", list.join("; ")));
-        tally.require("console", &format!("{name}no splat"), problem);
+        summary.require("console", &format!("{name}no splat"), problem);
         eprint!("{}", outcome.explain());
         if self.variant().is_debug() {
             let leaks = Leaks::parse(outcome.leaks.as_deref().unwrap_or_default());
@@ -325,7 +325,7 @@ impl<'a> Check<'a> {
             }
             let count = leaks.unknown.len();
             let problem = (count > 0).then(|| format!("{count} unreferenced objects"));
-            tally.require("console", &format!("{name}no leak"), problem);
+            summary.require("console", &format!("{name}no leak"), problem);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 //! Power failures: what a program was told is durable is there after one.
 //!
-//! The guest writes to DAX files on its NVDIMMs, in lanes, each of which makes
-//! its records durable in another way. When every lane has made some, the guest
+//! The guest writes to DAX files on its NVDIMMs, in workers, each of which makes
+//! its records durable in another way. When every worker has made some, the guest
 //! is killed, at a moment that is random within a few seconds. The files of the
 //! NVDIMMs have what its CPUs had stored by then, as after a power failure, and
 //! the next boot gets them: it checks the filesystems and the records, writes in
@@ -11,7 +11,7 @@
 //!
 //! What was durable the guest knows from a log in the same NVDIMMs; see
 //! `tools/testing/guest/src/tests/fsdax/crash.rs`. We pass on what we have heard
-//! from the lanes, which that log must not be behind.
+//! from the workers, which that log must not be behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use anyhow::Result;
 use crate::check::Check;
 use crate::cli::CrashArgs;
 use crate::guest;
-use crate::guest_lines::GuestLines;
+use crate::guest_protocol::GuestProtocol;
 use crate::options::{PowerSwitch, TIMEOUT};
 use crate::outcome::End;
 use crate::paths::Paths;
-use crate::tally::Tally;
+use crate::summary::Summary;
 use crate::variant::Variant;
 
 /// Begins what is said to us.
 const WORD: &str = "crash: ";
-/// How many records each lane has made durable before the power may fail.
+/// How many records each worker has made durable before the power may fail.
 const WARM: u64 = 12;
 /// The latest moment at which it fails, from then on.
 const LATEST: Duration = Duration::from_secs(4);
@@ -59,14 +59,14 @@ pub fn verb(paths: &Paths, args: &CrashArgs) -> Result<i32> {
         count: args.failures,
         seed: args.seed,
     };
-    let mut tally = Tally::default();
-    run(&check, &failures, &mut tally)?;
-    println!("{}", tally.summary());
-    Ok(i32::from(tally.failed > 0))
+    let mut summary = Summary::default();
+    run(&check, &failures, &mut summary)?;
+    println!("{}", summary.totals());
+    Ok(i32::from(summary.failed > 0))
 }
 
 /// Boots, and lets the power fail, until it was often enough or something is lost.
-pub fn run(check: &Check<'_>, failures: &Failures, tally: &mut Tally) -> Result<()> {
+pub fn run(check: &Check<'_>, failures: &Failures, summary: &mut Summary) -> Result<()> {
     let nvdimms = guest::run_dir(check.paths)?;
     let mut moments = Moments(failures.seed);
     let mut heard = String::new();
@@ -86,9 +86,9 @@ pub fn run(check: &Check<'_>, failures: &Failures, tally: &mut Tally) -> Result<
             verb.push_str(" --last");
         }
         let command = check.command(&mut options, &verb);
-        let mut lanes = Lanes::default();
-        let mut lines = GuestLines::new(check.variant());
-        let failed = tally.failed;
+        let mut workers = Workers::default();
+        let mut lines = GuestProtocol::new(check.variant());
+        let failed = summary.failed;
         let outcome = guest::run_with(
             check.paths,
             check.built,
@@ -96,28 +96,28 @@ pub fn run(check: &Check<'_>, failures: &Failures, tally: &mut Tally) -> Result<
             &options,
             &command,
             &mut |bytes| {
-                lines.take_unless(bytes, tally, |line| lanes.line(line));
-                if lanes.are_warm() && power.left().is_none() {
+                lines.take_unless(bytes, summary, |line| workers.line(line));
+                if workers.are_warm() && power.left().is_none() {
                     power.fail_in(moments.next());
                 }
             },
         )?;
         if outcome.end != End::PowerFailed {
-            lines.finish(tally);
+            lines.finish(summary);
         }
-        check.close(&format!("crash {boot}"), &outcome, tally);
+        check.close(&format!("crash {boot}"), &outcome, summary);
         if outcome.end == End::PowerFailed {
-            let records: u64 = lanes.durable.values().sum();
+            let records: u64 = workers.durable.values().sum();
             println!(
-                "     | the power failed when {records} records of {} lanes were durable",
-                lanes.durable.len()
+                "     | the power failed when {records} records of {} workers were durable",
+                workers.durable.len()
             );
         }
         // What comes after a failure would only tell of the same one.
-        if tally.failed > failed || (!last && outcome.end != End::PowerFailed) {
+        if summary.failed > failed || (!last && outcome.end != End::PowerFailed) {
             break;
         }
-        heard = lanes.heard();
+        heard = workers.heard();
     }
     Ok(())
 }
@@ -126,7 +126,7 @@ pub fn run(check: &Check<'_>, failures: &Failures, tally: &mut Tally) -> Result<
 struct Moments(u64);
 
 impl Moments {
-    /// From the time on that every lane was warm.
+    /// From the time on that every worker was warm.
     fn next(&mut self) -> Duration {
         // Knuth's constants; the upper bits are the good ones.
         self.0 = self
@@ -137,25 +137,25 @@ impl Moments {
     }
 }
 
-/// What the lanes have told.
+/// What the workers have told.
 #[derive(Default)]
-struct Lanes {
+struct Workers {
     /// How many there are, once they have begun.
     count: Option<usize>,
     durable: BTreeMap<String, u64>,
 }
 
-impl Lanes {
+impl Workers {
     /// Whether it was for us.
     fn line(&mut self, line: &str) -> bool {
         let Some(words) = line.strip_prefix(WORD) else {
             return false;
         };
         match words.split(' ').collect::<Vec<_>>()[..] {
-            [count, "lanes"] => self.count = count.parse().ok(),
-            ["durable", lane, count] => {
+            [count, "workers"] => self.count = count.parse().ok(),
+            ["durable", worker, count] => {
                 let count = count.parse().unwrap_or_default();
-                self.durable.insert(lane.to_owned(), count);
+                self.durable.insert(worker.to_owned(), count);
             }
             _ => return false,
         }
@@ -169,7 +169,10 @@ impl Lanes {
 
     /// As the next boot takes it.
     fn heard(&self) -> String {
-        let items = self.durable.iter().map(|(lane, n)| format!("{lane}={n}"));
+        let items = self
+            .durable
+            .iter()
+            .map(|(worker, n)| format!("{worker}={n}"));
         items.collect::<Vec<_>>().join(",")
     }
 }
@@ -179,17 +182,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_power_fails_when_all_lanes_are_warm() {
-        let mut lanes = Lanes::default();
-        assert!(lanes.line("crash: durable ext4/msync 12"));
-        assert!(!lanes.are_warm());
-        assert!(lanes.line("crash: 2 lanes"));
-        assert!(lanes.line("crash: durable xfs/direct 8"));
-        assert!(!lanes.are_warm());
-        assert!(lanes.line("crash: durable xfs/direct 12"));
-        assert!(lanes.are_warm());
-        assert_eq!(lanes.heard(), "ext4/msync=12,xfs/direct=12");
-        assert!(!lanes.line("result: {}"));
+    fn the_power_fails_when_all_workers_are_warm() {
+        let mut workers = Workers::default();
+        assert!(workers.line("crash: durable ext4/msync 12"));
+        assert!(!workers.are_warm());
+        assert!(workers.line("crash: 2 workers"));
+        assert!(workers.line("crash: durable xfs/direct 8"));
+        assert!(!workers.are_warm());
+        assert!(workers.line("crash: durable xfs/direct 12"));
+        assert!(workers.are_warm());
+        assert_eq!(workers.heard(), "ext4/msync=12,xfs/direct=12");
+        assert!(!workers.line("result: {}"));
     }
 
     #[test]

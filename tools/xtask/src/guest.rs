@@ -348,8 +348,8 @@ impl Running {
 
     /// Waits until the console shows `text`; false when the time is over or the
     /// guest is gone. Used by the probe of KVM.
-    pub fn wait_for(&mut self, text: &str, patience: Duration) -> Result<bool> {
-        let deadline = self.started + patience;
+    pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<bool> {
+        let deadline = self.started + timeout;
         loop {
             let gone = matches!(
                 self.output.recv_timeout(TICK),

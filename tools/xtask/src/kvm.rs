@@ -28,7 +28,7 @@ use crate::paths::Paths;
 use crate::qemu::Accel;
 
 /// A kernel that works under KVM is at its init within seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Chooses the accelerator and says which and why.
 pub fn choose(paths: &Paths, built: &Built, image: &Path, icount: bool) -> Result<Accel> {
@@ -164,7 +164,7 @@ fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<Probe> {
     .write(&machine.job())?;
     machine.make_disks()?;
     let mut running = Running::start(&machine)?;
-    let works = running.wait_for("guest-init: up", PATIENCE)?;
+    let works = running.wait_for("guest-init: up", TIMEOUT)?;
     running.stop(true);
     let said = job::text(dir.path(), "qemu.err").unwrap_or_default();
     Ok(match complaint(&said) {

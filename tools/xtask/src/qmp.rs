@@ -11,7 +11,7 @@ use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
 /// A QEMU that does not answer for this long is not asked again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the monitor.
 pub struct Monitor {
@@ -24,8 +24,8 @@ impl Monitor {
     pub fn connect(socket: &Path) -> Result<Monitor> {
         let writer = UnixStream::connect(socket)
             .with_context(|| format!("cannot reach QEMU's monitor {}", socket.display()))?;
-        writer.set_read_timeout(Some(PATIENCE))?;
-        writer.set_write_timeout(Some(PATIENCE))?;
+        writer.set_read_timeout(Some(TIMEOUT))?;
+        writer.set_write_timeout(Some(TIMEOUT))?;
         let reader = BufReader::new(writer.try_clone()?);
         let mut monitor = Monitor { writer, reader };
         if monitor.read()?.get("QMP").is_none() {

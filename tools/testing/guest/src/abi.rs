@@ -3,15 +3,15 @@
 //! What a program can see of this kernel, as one JSON document for the host,
 //! which compares the documents of two kernels.
 //!
-//! A stage of namespaces is built first, the same on every kernel: one of each
+//! A setup of namespaces is built first, the same on every kernel: one of each
 //! mode, with a filesystem and open devices. Then the trees of sysfs and
 //! debugfs are listed (trees), the trace events read, and the bad calls of a
 //! table made (calls, perform).
 
-mod act;
 mod calls;
-mod perform;
-mod stage;
+mod operation;
+mod run;
+mod setup;
 mod trees;
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use crate::ndctl;
 use crate::system;
-use stage::Stage;
+use setup::Setup;
 use trees::Roles;
 
 /// Name to text, as the host compares it.
@@ -42,8 +42,8 @@ pub fn run(json: &Path) -> Result<()> {
     let debugfs = system::debugfs()?;
     let tracefs = system::tracefs()?;
     let before = ndctl::namespaces("")?;
-    let stage = Stage::build()?;
-    println!("the stage is built");
+    let setup = Setup::create()?;
+    println!("the setup is built");
 
     let mut areas = BTreeMap::new();
     let roles = Roles::read()?;
@@ -54,14 +54,14 @@ pub fn run(json: &Path) -> Result<()> {
     for (area, facts) in &areas {
         println!("{area}: {} names", facts.len());
     }
-    let (errnos, notes) = perform::all(&stage);
+    let (errnos, notes) = run::all(&setup);
     println!("errno: {} calls", errnos.len());
     areas.insert("errno", errnos);
 
-    let taken_down = stage.take_down();
+    let torn_down = setup.tear_down();
     // A call that should have been refused may have changed something.
     let restored = ndctl::restore(&before)?;
-    taken_down?;
+    torn_down?;
     if !restored.is_empty() {
         println!("cleaned up: {}", restored.join(", "));
     }

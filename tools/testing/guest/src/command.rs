@@ -23,20 +23,20 @@ use anyhow::{bail, Context, Result};
 /// By how much all limits of time are longer than they are written. An
 /// emulated CPU shares the host with whatever else runs there, and a debug
 /// kernel is many times slower.
-static PATIENCE: AtomicU32 = AtomicU32::new(3);
+static TIMEOUT_FACTOR: AtomicU32 = AtomicU32::new(3);
 pub const DEBUG_KERNEL: u32 = 10;
 /// Under icount, time leaps to the next timer whenever the CPU waits for the
 /// host: a busy host makes hours of it. The host's own limit holds there.
 pub const INSTRUCTION_CLOCK: u32 = 100;
 
 /// Sets it, once, before anything is waited for.
-pub fn set_patience(factor: u32) {
-    PATIENCE.store(factor, Ordering::Relaxed);
+pub fn set_timeout_factor(factor: u32) {
+    TIMEOUT_FACTOR.store(factor, Ordering::Relaxed);
 }
 
 /// A limit as written, made longer.
-pub fn patient(limit: Duration) -> Duration {
-    limit * PATIENCE.load(Ordering::Relaxed)
+pub fn timeout(limit: Duration) -> Duration {
+    limit * TIMEOUT_FACTOR.load(Ordering::Relaxed)
 }
 
 /// How long a killed process may take to go away before it counts as stuck.
@@ -153,14 +153,14 @@ impl Cmd {
             .with_context(|| format!("cannot start `{}`", self.text))?;
         let stdout = drain(child.stdout.take(), self.echo);
         let stderr = drain(child.stderr.take(), self.echo);
-        let status = wait(&mut child, patient(self.limit), &self.text)?;
+        let status = wait(&mut child, timeout(self.limit), &self.text)?;
         // A grandchild may keep a pipe open after its parent is gone; what
         // came until then is enough.
-        let patience = Duration::from_secs(2);
+        let drain = Duration::from_secs(2);
         Ok(Output {
             status,
-            stdout: stdout.recv_timeout(patience).unwrap_or_default(),
-            stderr: stderr.recv_timeout(patience).unwrap_or_default(),
+            stdout: stdout.recv_timeout(drain).unwrap_or_default(),
+            stderr: stderr.recv_timeout(drain).unwrap_or_default(),
         })
     }
 

@@ -159,7 +159,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
         Verb::Live { .. } | Verb::Run { list: true, .. } | Verb::Bench { .. }
     ) && system::is_slow()?
     {
-        command::set_patience(command::DEBUG_KERNEL);
+        command::set_timeout_factor(command::DEBUG_KERNEL);
     }
     match verb {
         Verb::Live { expect, json } => {

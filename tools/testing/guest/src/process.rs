@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use crate::command::{patient, whereabouts};
+use crate::command::{timeout, whereabouts};
 use crate::mapping::Mapping;
 
 /// A forked child; dropping it kills and reaps it.
@@ -77,7 +77,7 @@ impl Child {
 
     /// Waits for the end: Ok(None) after a normal exit, the signal otherwise.
     pub fn wait_signal(&mut self, secs: u64, what: &str) -> Result<Option<i32>> {
-        let limit = patient(Duration::from_secs(secs));
+        let limit = timeout(Duration::from_secs(secs));
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.poll()? {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use crate::command::{patient, Cmd};
+use crate::command::{timeout, Cmd};
 
 /// Mounts a pseudo filesystem unless it is mounted.
 fn pseudo(kind: &str, dir: &str) -> Result<PathBuf> {
@@ -120,7 +120,7 @@ pub fn load_modules() -> Result<()> {
 
 /// Waits for a device node.
 pub fn wait_for_node(path: &Path) -> Result<()> {
-    let limit = patient(Duration::from_secs(10));
+    let limit = timeout(Duration::from_secs(10));
     let end = Instant::now() + limit;
     while !path.exists() {
         if Instant::now() > end {

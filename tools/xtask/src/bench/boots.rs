@@ -357,12 +357,12 @@ fn command(head: &Head, rows: &[&Listed], quick: bool) -> String {
     let filter = format!("^(?:{})$", names.join("|")).replace('\'', r"'\''");
     let quick = if quick { " --quick" } else { "" };
     // A minimum that did not repeat is looked for more often.
-    let patience = match head.round {
+    let timeout_factor = match head.round {
         1 => String::new(),
-        round => format!(" --patience {}", 3 * (round - 1)),
+        round => format!(" --timeout-factor {}", 3 * (round - 1)),
     };
     format!(
-        "./{} bench {verb} --filter '{filter}'{quick}{patience}",
+        "./{} bench {verb} --filter '{filter}'{quick}{timeout_factor}",
         program::NAME
     )
 }
@@ -401,7 +401,7 @@ mod tests {
             r"./guest-test bench run --filter '^(?:gup/n=1|x/2\.5)$' --quick"
         );
         assert!(command(&head(Pass::Wall, 1), &[&a], false).starts_with("./guest-test bench wall "));
-        assert!(command(&head(Pass::Icount, 3), &[&a], false).ends_with(" --patience 6"));
+        assert!(command(&head(Pass::Icount, 3), &[&a], false).ends_with(" --timeout-factor 6"));
     }
 
     #[test]

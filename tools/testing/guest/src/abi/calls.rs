@@ -11,8 +11,8 @@ use libc::{
     PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 
-use super::act::{Act, Then};
-use super::stage::{Node, Thing};
+use super::operation::{Operation, Then};
+use super::setup::{Node, Thing};
 
 /// A call with its name.
 pub struct Case {
@@ -32,7 +32,7 @@ pub enum Call {
     File {
         on: Thing,
         flags: i32,
-        act: Act,
+        operation: Operation,
     },
     Map {
         on: Thing,
@@ -243,42 +243,42 @@ const ADVICE: &[(&str, i32)] = &[
 ];
 
 #[rustfmt::skip]
-const FILES: &[(Thing, &str, i32, Act)] = &[
-    (Thing::Devdax, "read", O_RDWR, Act::Read(4096, 0, 0)),
-    (Thing::Devdax, "write", O_RDWR, Act::Write(4096, 0, 0)),
-    (Thing::Devdax, "open for direct I/O", O_RDWR | O_DIRECT, Act::Open),
-    (Thing::Devdax, "fallocate", O_RDWR, Act::Allocate(0, 0, 4096)),
-    (Thing::Devdax, "punch", O_RDWR, Act::Allocate(3, 0, 2 << 20)),
-    (Thing::Devdax, "truncate", O_RDWR, Act::Truncate(4096)),
-    (Thing::Devdax, "fsync", O_RDWR, Act::Sync),
-    (Thing::Devdax, "seek", O_RDONLY, Act::Seek(libc::SEEK_END, 0)),
-    (Thing::Devdax, "seek for data", O_RDONLY, Act::Seek(libc::SEEK_DATA, 0)),
-    (Thing::Devdax, "fadvise", O_RDONLY, Act::Advise(0, 4096, libc::POSIX_FADV_DONTNEED)),
-    (Thing::Devdax, "swapon", O_RDWR, Act::Swap),
-    (Thing::FsdaxFile, "fallocate, unknown mode", O_RDWR, Act::Allocate(0x100, 0, 4096)),
-    (Thing::FsdaxFile, "fallocate nothing", O_RDWR, Act::Allocate(0, 0, 0)),
-    (Thing::FsdaxFile, "fallocate too far", O_RDWR, Act::Allocate(0, i64::MAX - 8191, 4096)),
-    (Thing::FsdaxFile, "punch, size changing", O_RDWR, Act::Allocate(2, 0, 4096)),
-    (Thing::FsdaxFile, "collapse 1 byte", O_RDWR, Act::Allocate(8, 1, 1)),
-    (Thing::FsdaxFile, "insert 1 byte", O_RDWR, Act::Allocate(0x20, 1, 1)),
-    (Thing::FsdaxFile, "truncate below 0", O_RDWR, Act::Truncate(-1)),
-    (Thing::FsdaxFile, "write without permission", O_RDONLY, Act::Write(4096, 0, 0)),
-    (Thing::FsdaxFile, "read directly, not aligned", O_RDWR | O_DIRECT, Act::Read(100, 1, 3)),
-    (Thing::FsdaxFile, "write directly, not aligned", O_RDWR | O_DIRECT, Act::Write(100, 1, 3)),
-    (Thing::FsdaxFile, "read behind the end", O_RDWR, Act::Read(4096, 9 << 20, 0)),
-    (Thing::FsdaxFile, "swapon", O_RDWR, Act::Swap),
-    (Thing::FsdaxDisk, "open for oneself", O_RDWR | O_EXCL, Act::Open),
-    (Thing::FsdaxDisk, "swapon", O_RDWR, Act::Swap),
-    (Thing::RawDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Act::Read(100, 1, 3)),
-    (Thing::RawDisk, "read directly, half a sector", O_RDWR | O_DIRECT, Act::Read(256, 0, 0)),
-    (Thing::RawDisk, "read behind the end", O_RDWR | O_DIRECT, Act::Read(4096, 1 << 40, 0)),
-    (Thing::RawDisk, "write behind the end", O_RDWR | O_DIRECT, Act::Write(4096, 1 << 40, 0)),
-    (Thing::RawDisk, "fallocate", O_RDWR, Act::Allocate(0, 0, 4096)),
-    (Thing::RawDisk, "punch", O_RDWR, Act::Allocate(3, 0, 4096)),
-    (Thing::RawDisk, "zero, not aligned", O_RDWR, Act::Allocate(0x11, 1, 100)),
-    (Thing::RawDisk, "zero", O_RDWR, Act::Allocate(0x11, 0, 4096)),
-    (Thing::SectorDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Act::Read(100, 1, 3)),
-    (Thing::SectorDisk, "punch", O_RDWR, Act::Allocate(3, 0, 4096)),
+const FILES: &[(Thing, &str, i32, Operation)] = &[
+    (Thing::Devdax, "read", O_RDWR, Operation::Read(4096, 0, 0)),
+    (Thing::Devdax, "write", O_RDWR, Operation::Write(4096, 0, 0)),
+    (Thing::Devdax, "open for direct I/O", O_RDWR | O_DIRECT, Operation::Open),
+    (Thing::Devdax, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
+    (Thing::Devdax, "punch", O_RDWR, Operation::Allocate(3, 0, 2 << 20)),
+    (Thing::Devdax, "truncate", O_RDWR, Operation::Truncate(4096)),
+    (Thing::Devdax, "fsync", O_RDWR, Operation::Sync),
+    (Thing::Devdax, "seek", O_RDONLY, Operation::Seek(libc::SEEK_END, 0)),
+    (Thing::Devdax, "seek for data", O_RDONLY, Operation::Seek(libc::SEEK_DATA, 0)),
+    (Thing::Devdax, "fadvise", O_RDONLY, Operation::Advise(0, 4096, libc::POSIX_FADV_DONTNEED)),
+    (Thing::Devdax, "swapon", O_RDWR, Operation::Swap),
+    (Thing::FsdaxFile, "fallocate, unknown mode", O_RDWR, Operation::Allocate(0x100, 0, 4096)),
+    (Thing::FsdaxFile, "fallocate nothing", O_RDWR, Operation::Allocate(0, 0, 0)),
+    (Thing::FsdaxFile, "fallocate too far", O_RDWR, Operation::Allocate(0, i64::MAX - 8191, 4096)),
+    (Thing::FsdaxFile, "punch, size changing", O_RDWR, Operation::Allocate(2, 0, 4096)),
+    (Thing::FsdaxFile, "collapse 1 byte", O_RDWR, Operation::Allocate(8, 1, 1)),
+    (Thing::FsdaxFile, "insert 1 byte", O_RDWR, Operation::Allocate(0x20, 1, 1)),
+    (Thing::FsdaxFile, "truncate below 0", O_RDWR, Operation::Truncate(-1)),
+    (Thing::FsdaxFile, "write without permission", O_RDONLY, Operation::Write(4096, 0, 0)),
+    (Thing::FsdaxFile, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
+    (Thing::FsdaxFile, "write directly, not aligned", O_RDWR | O_DIRECT, Operation::Write(100, 1, 3)),
+    (Thing::FsdaxFile, "read behind the end", O_RDWR, Operation::Read(4096, 9 << 20, 0)),
+    (Thing::FsdaxFile, "swapon", O_RDWR, Operation::Swap),
+    (Thing::FsdaxDisk, "open for oneself", O_RDWR | O_EXCL, Operation::Open),
+    (Thing::FsdaxDisk, "swapon", O_RDWR, Operation::Swap),
+    (Thing::RawDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
+    (Thing::RawDisk, "read directly, half a sector", O_RDWR | O_DIRECT, Operation::Read(256, 0, 0)),
+    (Thing::RawDisk, "read behind the end", O_RDWR | O_DIRECT, Operation::Read(4096, 1 << 40, 0)),
+    (Thing::RawDisk, "write behind the end", O_RDWR | O_DIRECT, Operation::Write(4096, 1 << 40, 0)),
+    (Thing::RawDisk, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
+    (Thing::RawDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
+    (Thing::RawDisk, "zero, not aligned", O_RDWR, Operation::Allocate(0x11, 1, 100)),
+    (Thing::RawDisk, "zero", O_RDWR, Operation::Allocate(0x11, 0, 4096)),
+    (Thing::SectorDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
+    (Thing::SectorDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
 ];
 
 /// Requests, with their arguments.
@@ -368,10 +368,14 @@ pub fn all() -> Vec<Case> {
             add(format!("{}: advise {name}", thing(on)), call);
         }
     }
-    for &(on, name, flags, act) in FILES {
+    for &(on, name, flags, operation) in FILES {
         add(
             format!("{}: {name}", thing(on)),
-            Call::File { on, flags, act },
+            Call::File {
+                on,
+                flags,
+                operation,
+            },
         );
     }
     for on in [
@@ -384,7 +388,7 @@ pub fn all() -> Vec<Case> {
             let call = Call::File {
                 on,
                 flags: O_RDWR,
-                act: Act::Ioctl(request, words),
+                operation: Operation::Ioctl(request, words),
             };
             add(format!("{}: {name}", thing(on)), call);
         }

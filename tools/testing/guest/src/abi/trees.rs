@@ -171,7 +171,7 @@ fn read_files(dir: &Path, roles: &Roles, facts: &mut Facts) {
         }
         let text = match fs::read(&path) {
             Ok(bytes) => roles.replace(String::from_utf8_lossy(&bytes).trim_end()),
-            Err(e) => super::perform::errno(&e),
+            Err(e) => super::run::errno(&e),
         };
         facts.insert(roles.replace(&path.to_string_lossy()), text);
     }

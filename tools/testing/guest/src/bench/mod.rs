@@ -69,7 +69,7 @@ pub struct Choice {
     size: Option<usize>,
     /// So many times the usual repeats: for rows that do not repeat well.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-    patience: u8,
+    timeout_factor: u8,
 }
 
 /// One figure.
@@ -141,7 +141,7 @@ fn plans() -> Vec<Plan> {
 pub struct Bench<'a> {
     pub clock: Clock,
     pub quick: bool,
-    patience: u8,
+    timeout_factor: u8,
     /// Bytes of the GUP mappings.
     pub size: usize,
     /// The chosen rows of the plan that runs.
@@ -158,7 +158,7 @@ impl Bench<'_> {
     /// How often something is timed.
     pub fn repeats(&self) -> usize {
         let usual = if self.quick { 4 } else { 7 };
-        usual * usize::from(self.patience)
+        usual * usize::from(self.timeout_factor)
     }
 
     /// Times what `once` does, after a first time that does not count, and
@@ -271,7 +271,7 @@ fn run(choice: &Choice, wall: bool) -> Result<()> {
     let live = live::ask()?;
     let exact = clock::is_exact();
     if exact {
-        command::set_patience(command::INSTRUCTION_CLOCK);
+        command::set_timeout_factor(command::INSTRUCTION_CLOCK);
     }
     Line::Begin {
         kernel: &live.kernel,
@@ -307,7 +307,7 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
     let bench = Bench {
         clock: Clock::open()?,
         quick: choice.quick,
-        patience: choice.patience,
+        timeout_factor: choice.timeout_factor,
         size: choice.size.unwrap_or(default) << 20,
         reported: Mapping::shared_memory(rows.len().next_multiple_of(PAGE))?,
         rows,
@@ -317,7 +317,7 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
         Err(e) => bench.fail_rest(&e),
     })?;
     let end = child.undisturbed().join(
-        plan.limit_secs * u64::from(choice.patience),
+        plan.limit_secs * u64::from(choice.timeout_factor),
         "a plan of rows",
     );
     let clean = unmount_devices(&["/dev/pmem"]).and_then(|()| ndctl::restore(before));

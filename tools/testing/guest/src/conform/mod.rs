@@ -24,7 +24,7 @@ mod kernel_log;
 mod ndctl;
 mod pmdk;
 mod selftests;
-mod stage;
+mod setup;
 mod stress;
 
 use std::collections::HashSet;
@@ -43,7 +43,7 @@ use crate::system;
 
 use item::{Item, Parse, Place};
 use kernel_log::KernelLog;
-use stage::Stage;
+use setup::Setup;
 
 /// Exit status: there is more to run, but not on this boot.
 const NEW_BOOT: u8 = 75;
@@ -110,7 +110,7 @@ fn items(suite: &str) -> Result<Vec<Item>> {
 /// `only`, what is not in the file `done`.
 pub fn run(suite: &str, done: Option<&Path>, only: Option<&Path>) -> Result<ExitCode> {
     system::load_modules()?;
-    stage::mount_suites()?;
+    setup::mount_suites()?;
     let mut all = items(suite)?;
     if let Some(only) = only {
         let only = names(only)?;
@@ -130,9 +130,9 @@ pub fn run(suite: &str, done: Option<&Path>, only: Option<&Path>) -> Result<Exit
         println!("alive:");
     });
 
-    let mut stage = Stage::new()?;
+    let mut setup = Setup::new()?;
     for (n, item) in left.iter().enumerate() {
-        let trusted = one(&mut stage, item)?;
+        let trusted = one(&mut setup, item)?;
         if !trusted && n + 1 < left.len() {
             return Ok(ExitCode::from(NEW_BOOT));
         }
@@ -148,7 +148,7 @@ fn names(path: &Path) -> Result<HashSet<String>> {
 }
 
 /// Runs one test; false when no other should run on this boot.
-fn one(stage: &mut Stage, item: &Item) -> Result<bool> {
+fn one(setup: &mut Setup, item: &Item) -> Result<bool> {
     say(
         "begin",
         &Begin {
@@ -160,7 +160,7 @@ fn one(stage: &mut Stage, item: &Item) -> Result<bool> {
     let log = KernelLog::follow(KERNEL)?;
     let start = Instant::now();
     let mut trusted = true;
-    let result = stage.run(item).and_then(|out| item.judge(&out));
+    let result = setup.run(item).and_then(|out| item.judge(&out));
     let (verdict, mut why) = match result {
         Ok(detail) => (Verdict::Ok, detail),
         Err(e) => {
@@ -176,7 +176,7 @@ fn one(stage: &mut Stage, item: &Item) -> Result<bool> {
         }
     };
     let seconds = start.elapsed().as_secs_f64();
-    if let Err(e) = stage.tidy(item, verdict == Verdict::Ok) {
+    if let Err(e) = setup.tidy(item, verdict == Verdict::Ok) {
         trusted = false;
         why = format!("{why}; could not be tidied up after: {e:#}");
     }

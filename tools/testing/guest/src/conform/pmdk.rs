@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{ensure, Context, Result};
 
 use super::item::{Item, Parse, Place};
-use super::stage::SUITES;
+use super::setup::SUITES;
 
 /// Where RUNTESTS is, below the suites.
 const TESTS: &str = "/opt/suites/pmdk/src/test";

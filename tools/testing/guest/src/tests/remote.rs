@@ -18,7 +18,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::direct_io::cross_copy;
 use super::gup::idle;
 use super::{each_size, per_kind, pmem, want, Test};
-use crate::command::patient;
+use crate::command::timeout;
 use crate::data;
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::HUGE;
@@ -380,7 +380,7 @@ fn teardown(want: &Want) -> Result<String> {
 /// is left. Returns how many were read, and how many not.
 fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
     let (mut taken, mut refused, mut row) = (0, 0, 0);
-    let limit = Instant::now() + patient(Duration::from_secs(50));
+    let limit = Instant::now() + timeout(Duration::from_secs(50));
     let memory = File::open(format!("/proc/{pid}/mem")).context("/proc/PID/mem")?;
     let buffer = Mapping::anonymous(PAGE)?;
     let mut got = vec![0; PAGE];

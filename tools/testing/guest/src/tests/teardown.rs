@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 
 use super::{per_kind, want, Test};
-use crate::command::patient;
+use crate::command::timeout;
 use crate::data;
 use crate::gup::{Device, How};
 use crate::mapping::{open_rw, Mapping, PAGE};
@@ -129,7 +129,7 @@ fn race(want: &Want) -> Result<String> {
 /// a row were refused that no page is left.
 fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
     let (mut taken, mut refused, mut row) = (0u64, 0u64, 0);
-    let limit = Instant::now() + patient(Duration::from_secs(50));
+    let limit = Instant::now() + timeout(Duration::from_secs(50));
     let mut page = 0;
     while row < 2 * LEN / PAGE {
         ensure!(

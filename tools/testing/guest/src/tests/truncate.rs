@@ -20,7 +20,7 @@ use anyhow::{anyhow, bail, ensure, Context, Result};
 
 use super::direct_io::scratch;
 use super::{want, Test};
-use crate::command::{patient, Cmd};
+use crate::command::{timeout, Cmd};
 use crate::data;
 use crate::filesystem::{fallocate, Kind};
 use crate::mapping::{open_rw, pread_once, pwrite_all, Mapping, PAGE};
@@ -118,11 +118,11 @@ impl Background {
 
     pub fn must_end(&self, what: &str) -> Result<Duration> {
         let start = Instant::now();
-        match self.done.recv_timeout(patient(WAKE)) {
+        match self.done.recv_timeout(timeout(WAKE)) {
             Ok(result) => result.map(|()| start.elapsed()),
             Err(_) => bail!(
                 "{what} still waits {} s after the last reference was dropped: the wake-up was lost",
-                patient(WAKE).as_secs()
+                timeout(WAKE).as_secs()
             ),
         }
     }

@@ -22,8 +22,8 @@
 //! written back is not seen here. What is: blocks, sizes and names that a program
 //! was told are durable, and that only the journal in memory knew.
 
-mod lane;
 mod log;
+mod worker;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -39,8 +39,8 @@ use crate::process::spawn;
 use crate::system;
 use crate::tests::Test;
 
-use lane::{Lane, Way};
 use log::Log;
+use worker::{Way, Worker};
 
 /// What the host says of this boot.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,7 +54,7 @@ pub struct Boot {
     /// Makes other bytes and other orders.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many records of each lane the host knew to be durable: "ext4/msync=5,…".
+    /// How many records of each worker the host knew to be durable: "ext4/msync=5,…".
     #[arg(long, default_value = "")]
     heard: String,
 }
@@ -123,7 +123,7 @@ fn mount(kind: Kind) -> Result<DaxMount> {
 /// A journal is written for all at once. So in every other boot only those
 /// write whose blocks nobody but fs/dax has made durable: otherwise another's
 /// fsync() might have done it for them.
-fn lanes(boot: u32, seed: u64) -> Vec<Lane> {
+fn workers(boot: u32, seed: u64) -> Vec<Worker> {
     let wanted = |kind, way| match way {
         Way::MapSync => true,
         Way::Clone => boot % 2 == 0 && kind == Kind::XfsReflink,
@@ -134,7 +134,7 @@ fn lanes(boot: u32, seed: u64) -> Vec<Lane> {
         .flat_map(|(kind, _)| Way::ALL.map(|way| (kind, way)))
         .filter(|(kind, way)| wanted(*kind, *way))
         .enumerate()
-        .map(|(place, (kind, way))| Lane::new(kind, way, place, boot, seed))
+        .map(|(place, (kind, way))| Worker::new(kind, way, place, boot, seed))
         .collect()
 }
 
@@ -168,19 +168,20 @@ fn recover(kind: Kind, boot: &Boot) -> Result<String> {
     let mount = mount(kind)?;
     let mut found = Vec::new();
     // What was written in the boot before.
-    let lanes = lanes(boot.failures - 1, boot.seed);
-    for lane in lanes.iter().filter(|lane| lane.kind == kind) {
-        let (part, name) = (log.part(lane.place), lane.name());
+    let workers = workers(boot.failures - 1, boot.seed);
+    for worker in workers.iter().filter(|worker| worker.kind == kind) {
+        let (part, name) = (log.part(worker.place), worker.name());
         let durable = part.durable();
         let known = heard.get(&name).copied().unwrap_or(0);
         ensure!(
             durable >= known,
             "{name}: the host had heard of {known} records, the log has {durable}"
         );
-        lane.compare(mount.dir(), &part)
+        worker
+            .compare(mount.dir(), &part)
             .with_context(|| format!("{name}, {durable} records of which were durable"))?;
-        lane.remove_all(mount.dir())?;
-        found.push(format!("{} {durable}", lane.way.name()));
+        worker.remove_all(mount.dir())?;
+        found.push(format!("{} {durable}", worker.way.name()));
     }
     mount.unmount()?;
     Ok(format!("durable records: {}", found.join(", ")))
@@ -197,7 +198,7 @@ fn heard(text: &str) -> Result<HashMap<String, u64>> {
         .collect()
 }
 
-/// Every lane in a process of its own, until the power fails.
+/// Every worker in a process of its own, until the power fails.
 fn write(boot: &Boot) -> Result<String> {
     let log = open_log()?;
     let mounts = KINDS
@@ -205,18 +206,18 @@ fn write(boot: &Boot) -> Result<String> {
         .map(|(kind, _)| mount(kind))
         .collect::<Result<Vec<_>>>()?;
     let mut children = Vec::new();
-    for lane in lanes(boot.failures, boot.seed) {
-        let part = log.part(lane.place);
+    for worker in workers(boot.failures, boot.seed) {
+        let part = log.part(worker.place);
         part.begin();
         let mount = KINDS
             .iter()
             .zip(&mounts)
-            .find_map(|((kind, _), mount)| (*kind == lane.kind).then_some(mount))
-            .context("a lane without a filesystem")?;
-        let child = spawn(|| lane.write(mount.dir(), &part))?;
-        children.push((lane.name(), child));
+            .find_map(|((kind, _), mount)| (*kind == worker.kind).then_some(mount))
+            .context("a worker without a filesystem")?;
+        let child = spawn(|| worker.write(mount.dir(), &part))?;
+        children.push((worker.name(), child));
     }
-    println!("crash: {} lanes", children.len());
+    println!("crash: {} workers", children.len());
     loop {
         for (name, child) in &mut children {
             ensure!(child.is_running(name)?, "{name} has ended by itself");
@@ -231,10 +232,10 @@ mod checks {
 
     #[test]
     fn every_other_boot_is_quiet() {
-        assert_eq!(lanes(0, 1).len(), 11);
-        let quiet = lanes(1, 1);
+        assert_eq!(workers(0, 1).len(), 11);
+        let quiet = workers(1, 1);
         assert_eq!(quiet.len(), KINDS.len());
-        assert!(quiet.iter().all(|lane| lane.way == Way::MapSync));
+        assert!(quiet.iter().all(|worker| worker.way == Way::MapSync));
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Op {
         }
     }
 
-    fn perform(self, model: &mut Model) -> Result<()> {
+    fn run(self, model: &mut Model) -> Result<()> {
         match self {
             Op::Write { at, len, seed } => model.write(at, &data::bytes(seed, len)),
             Op::Store {
@@ -210,7 +210,7 @@ fn run(place: &Place, seed: u64) -> Result<String> {
         if last.len() > TOLD {
             last.pop_front();
         }
-        op.perform(&mut model)
+        op.run(&mut model)
             .and_then(|()| match n % CHECK {
                 0 => model.check(),
                 _ => Ok(()),

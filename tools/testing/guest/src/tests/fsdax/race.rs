@@ -166,7 +166,7 @@ enum Blocks {
 /// Stores and loads one byte of some pages.
 struct Racer {
     map: Arc<Mapping>,
-    lane: usize,
+    column: usize,
     blocks: Blocks,
     /// 256 numbers to store from, and a place to load to.
     numbers: File,
@@ -175,8 +175,8 @@ struct Racer {
 }
 
 impl Racer {
-    fn new(map: &Arc<Mapping>, lane: usize, blocks: Blocks) -> Result<Self> {
-        let name = format!("/dev/shm/guest-test-{}-{lane}", std::process::id());
+    fn new(map: &Arc<Mapping>, column: usize, blocks: Blocks) -> Result<Self> {
+        let name = format!("/dev/shm/guest-test-{}-{column}", std::process::id());
         let numbers = File::create(&name)
             .and_then(|_| File::options().read(true).write(true).open(&name))
             .with_context(|| format!("cannot create {name}"))?;
@@ -187,7 +187,7 @@ impl Racer {
             .context("cannot write numbers")?;
         Ok(Self {
             map: map.clone(),
-            lane,
+            column,
             blocks,
             numbers,
             expected: vec![0; PLACES],
@@ -201,7 +201,7 @@ impl Racer {
             0 => n / 4 * (LEN / PAGE) / (PLACES / 4),
             r => n / 4 * (LEN / PAGE) / (PLACES / 4) + r * 7,
         };
-        page * PAGE + self.lane
+        page * PAGE + self.column
     }
 
     /// Whether the page was there.
@@ -257,8 +257,8 @@ impl Racer {
 
 /// A racer on each of the mappings.
 fn racers(race: &mut Race, maps: &[Arc<Mapping>], blocks: Blocks) -> Result<()> {
-    for (lane, map) in maps.iter().enumerate() {
-        let mut racer = Racer::new(map, lane * 100, blocks)?;
+    for (column, map) in maps.iter().enumerate() {
+        let mut racer = Racer::new(map, column * 100, blocks)?;
         race.add("loads and stores", move |random| racer.step(random));
     }
     Ok(())
@@ -385,12 +385,12 @@ fn direct(place: &Place) -> Result<String> {
     let maps = four(&file)?;
     let mut race = Race::default();
     racers(&mut race, &maps, Blocks::Stay)?;
-    for (lane, direct) in [false, true].into_iter().enumerate() {
+    for (column, direct) in [false, true].into_iter().enumerate() {
         let theirs = open_rw(&ground.path("data"), direct)?;
         let (map, memory) = (maps[0].clone(), Mapping::anonymous(PAGE)?);
         race.add("writes and reads", move |random| {
             // The racers' pages are 0, 7, 14 and 21 behind a multiple of 256.
-            let at = (random.below(LEN / HUGE) * 512 + 30 + 8 * random.below(8) + lane) * PAGE;
+            let at = (random.below(LEN / HUGE) * 512 + 30 + 8 * random.below(8) + column) * PAGE;
             let bytes = data::bytes(random.below(1 << 20) as u64, PAGE);
             memory.write(0, &bytes);
             let n = pwrite_once(&theirs, &memory, 0, PAGE, at as u64).context("write")?;

@@ -22,7 +22,7 @@ use anyhow::{anyhow, ensure, Context, Result};
 use super::super::direct_io::cross_copy;
 use super::super::{per_kind, want, Test};
 use super::per_memory;
-use crate::command::patient;
+use crate::command::timeout;
 use crate::data;
 use crate::filesystem::fallocate;
 use crate::gup::{Counts, Device, How};
@@ -198,7 +198,7 @@ pub fn storm(
             .map(|seed| (seed, &stop))
             .map(|(seed, stop)| scope.spawn(move || take_all(ground, seed, stop)))
             .collect();
-        let end = Instant::now() + runner::race_time(patient(Duration::from_secs(2)));
+        let end = Instant::now() + runner::race_time(timeout(Duration::from_secs(2)));
         let mut draw = Draw(0);
         let mut rounds = 0u64;
         let mut outcome = Ok(());
@@ -353,7 +353,7 @@ fn memory(kind: Kind) -> Result<String> {
 fn nobody_refers(map: &Mapping, len: usize) -> Result<()> {
     map.advise(0, len, libc::MADV_HUGEPAGE)
         .context("MADV_HUGEPAGE")?;
-    let end = Instant::now() + patient(Duration::from_secs(5));
+    let end = Instant::now() + timeout(Duration::from_secs(5));
     for at in (0..len).step_by(HUGE) {
         // After a fork all are read-only; one writable page is wanted, and the others must not be
         // replaced by copies that nobody knows.

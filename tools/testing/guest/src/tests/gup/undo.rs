@@ -14,7 +14,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::super::{per_kind, want, Test};
 use super::storm::{idle, protect, storm, zap, Disturbance, Ground, LEN};
-use crate::command::patient;
+use crate::command::timeout;
 use crate::data;
 use crate::mapping::PAGE;
 use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
@@ -68,7 +68,7 @@ fn undo(want: &Want) -> Result<String> {
         let start = Instant::now();
         target.finish().context("tearing the namespace down")?;
         ensure!(
-            start.elapsed() < patient(TEARDOWN),
+            start.elapsed() < timeout(TEARDOWN),
             "the namespace went away only after {} s",
             start.elapsed().as_secs()
         );

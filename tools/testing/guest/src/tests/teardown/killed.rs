@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 
 use super::pinned::{dying, Pinned};
-use crate::command::{patient, poll, whereabouts};
+use crate::command::{poll, timeout, whereabouts};
 use crate::ndctl::{Bus, Map, Mode, Want, MIB};
 use crate::tests::{mapped_kinds, per_kind, want, Test};
 use crate::vmstat::require_unpinned;
@@ -64,7 +64,7 @@ fn killed(mut pinned: Pinned) -> Result<String> {
 
 /// Two seconds are enough on every kernel for what does not wait.
 fn must_wait(child: &mut Child) -> Result<()> {
-    match poll(child, patient(Duration::from_secs(2)))? {
+    match poll(child, timeout(Duration::from_secs(2)))? {
         None => Ok(()),
         Some(status) => bail!("unbinding the driver did not wait: {status}"),
     }
@@ -73,7 +73,7 @@ fn must_wait(child: &mut Child) -> Result<()> {
 fn kill(child: &mut Child) -> Result<Duration> {
     let start = Instant::now();
     child.kill().context("cannot kill who unbinds")?;
-    match poll(child, patient(Duration::from_secs(15)))? {
+    match poll(child, timeout(Duration::from_secs(15)))? {
         Some(_) => Ok(start.elapsed()),
         None => bail!(
             "who unbinds the driver survives SIGKILL ({})",
@@ -116,7 +116,7 @@ fn refused(pinned: &mut Pinned) -> Result<()> {
 
 /// Waits until no pgmap is being torn down, and, if so, the log has said so.
 fn unmapped(pinned: &Pinned, and_said: bool) -> Result<Duration> {
-    let (start, limit) = (Instant::now(), patient(Duration::from_secs(20)));
+    let (start, limit) = (Instant::now(), timeout(Duration::from_secs(20)));
     let mut gone = None;
     loop {
         match (dying()?, gone) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 
 use super::bound::Bound;
-use crate::command::{patient, Cmd};
+use crate::command::{timeout, Cmd};
 use crate::filesystem::{DaxMount, Kind};
 use crate::live::{self, Language};
 use crate::mapping::{open_rw, PAGE};
@@ -140,7 +140,7 @@ impl Pinned {
 
     /// In the log and in debugfs is what the unbinding waits for.
     pub fn told(&self) -> Result<()> {
-        let limit = Instant::now() + patient(Duration::from_secs(10));
+        let limit = Instant::now() + timeout(Duration::from_secs(10));
         while !dying()?.is_some_and(|line| line.contains(" busy=")) {
             if Instant::now() > limit {
                 bail!("dev_pagemap/ranges does not say how many pages are busy");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context, Result};
 
 use super::{free_blocks, Background, FSDAX};
-use crate::command::patient;
+use crate::command::timeout;
 use crate::filesystem::Kind;
 use crate::live::{self, Language};
 use crate::mapping::PAGE;
@@ -51,7 +51,7 @@ pub fn storm(kind: Kind) -> Result<String> {
     let start = Instant::now();
     let (mut holes, mut longest) = (0, Duration::ZERO);
     let mut result = Ok(());
-    while start.elapsed() < patient(LONG) && result.is_ok() {
+    while start.elapsed() < timeout(LONG) && result.is_ok() {
         map.poke(0, 1);
         map.poke(PAGE, 1);
         let file = target.file.try_clone().context("dup")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each lane knows to be durable.
+//! What each worker knows to be durable.
 //!
 //! A record follows from its number, so a number says it all. It is stored in
 //! device-dax memory on the NVDIMMs, which fail at the same instant as the
@@ -18,7 +18,7 @@ use crate::ndctl::MIB;
 
 const LEN: usize = 2 * MIB as usize;
 
-/// The words of a lane.
+/// The words of a worker.
 #[derive(Debug, Clone, Copy)]
 enum Word {
     /// The records that are durable: all whose numbers are smaller.
@@ -40,7 +40,7 @@ impl Log {
         })
     }
 
-    /// That of one lane.
+    /// That of one worker.
     pub fn part(&self, place: usize) -> Part<'_> {
         self.map.check(place * PAGE, PAGE);
         Part {
@@ -50,7 +50,7 @@ impl Log {
     }
 }
 
-/// The words of one lane, which writes them; after a power failure they are
+/// The words of one worker, which writes them; after a power failure they are
 /// read.
 pub struct Part<'a> {
     map: &'a Mapping,

@@ -19,20 +19,20 @@ use crate::data;
 use crate::filesystem::DaxMount;
 use crate::mapping::PAGE;
 
-/// Files that come and go, each with bytes that its name tells, but for its first ones: each lane
+/// Files that come and go, each with bytes that its name tells, but for its first ones: each writer
 /// has one of them for itself.
 fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
     const FILES: usize = 24;
     const SIZE: usize = 5 * PAGE;
-    const LANES: usize = 2;
+    const WRITERS: usize = 2;
     let name = |n: usize| format!("file-{n}");
     for n in 0..FILES {
         let mut bytes = data::bytes(n as u64, SIZE);
-        bytes[..LANES].fill(0);
+        bytes[..WRITERS].fill(0);
         drop(ground.written(&name(n), &bytes)?);
     }
     let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(|n| ground.path(&name(n))).collect());
-    for lane in 0..LANES {
+    for writer in 0..WRITERS {
         let paths = paths.clone();
         let mut last = [0u8; FILES];
         race.add("opens", move |random| {
@@ -44,15 +44,15 @@ fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
             };
             let map = large(&file, SIZE)?;
             drop(file);
-            map.require(LANES, &data::bytes(n as u64, SIZE)[LANES..], "a file")?;
+            map.require(WRITERS, &data::bytes(n as u64, SIZE)[WRITERS..], "a file")?;
             ensure!(
-                map.peek(lane) == last[n],
+                map.peek(writer) == last[n],
                 "a file has {} where {} was stored",
-                map.peek(lane),
+                map.peek(writer),
                 last[n]
             );
             last[n] = random.below(256) as u8;
-            map.poke(lane, last[n]);
+            map.poke(writer, last[n]);
             Ok(())
         });
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::ktap::{TestResult, Verdict};
-use crate::tally::{judge, Tally};
+use crate::summary::{judge, Summary};
 use crate::variant::Variant;
 
 /// Begins a result of the guest tests.
@@ -28,7 +28,7 @@ struct GuestResult {
 }
 
 /// Reads what the guest tests print while they print it.
-pub struct GuestLines {
+pub struct GuestProtocol {
     variant: Variant,
     partial: Vec<u8>,
     /// What was printed since the last result.
@@ -36,9 +36,9 @@ pub struct GuestLines {
     closed: bool,
 }
 
-impl GuestLines {
-    pub fn new(variant: Variant) -> GuestLines {
-        GuestLines {
+impl GuestProtocol {
+    pub fn new(variant: Variant) -> GuestProtocol {
+        GuestProtocol {
             variant,
             partial: Vec::new(),
             said: Vec::new(),
@@ -46,15 +46,15 @@ impl GuestLines {
         }
     }
 
-    pub fn take(&mut self, bytes: &[u8], tally: &mut Tally) {
-        self.take_unless(bytes, tally, |_| false);
+    pub fn take(&mut self, bytes: &[u8], summary: &mut Summary) {
+        self.take_unless(bytes, summary, |_| false);
     }
 
     /// Lines that `other` takes are not for us.
     pub fn take_unless(
         &mut self,
         bytes: &[u8],
-        tally: &mut Tally,
+        summary: &mut Summary,
         mut other: impl FnMut(&str) -> bool,
     ) {
         self.partial.extend_from_slice(bytes);
@@ -62,12 +62,12 @@ impl GuestLines {
             let line: Vec<u8> = self.partial.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             if !other(line.trim_end()) {
-                self.line(line.trim_end(), tally);
+                self.line(line.trim_end(), summary);
             }
         }
     }
 
-    fn line(&mut self, line: &str, tally: &mut Tally) {
+    fn line(&mut self, line: &str, summary: &mut Summary) {
         if line.starts_with(CLOSING) {
             self.closed = true;
         } else if let Some(json) = line.strip_prefix(RESULT) {
@@ -77,9 +77,9 @@ impl GuestLines {
                     if result.verdict == Verdict::Fail {
                         self.show();
                     }
-                    tally.add("guest", &result);
+                    summary.add("guest", &result);
                 }
-                Err(e) => tally.say("guest", line, Verdict::Fail, &format!("{e:#}")),
+                Err(e) => summary.say("guest", line, Verdict::Fail, &format!("{e:#}")),
             }
             self.said.clear();
         } else {
@@ -98,11 +98,11 @@ impl GuestLines {
     }
 
     /// The output ended; without its last line the run was cut off.
-    pub fn finish(self, tally: &mut Tally) {
+    pub fn finish(self, summary: &mut Summary) {
         if !self.closed {
             self.show();
             let why = "the guest tests ended before their last line";
-            tally.say("guest", "(all)", Verdict::Fail, why);
+            summary.say("guest", "(all)", Verdict::Fail, why);
         }
     }
 }
@@ -132,32 +132,32 @@ mod tests {
 
     #[test]
     fn results_of_the_guest_come_in_pieces() {
-        let mut tally = Tally::default();
-        let mut lines = GuestLines::new(Variant::Rust);
-        lines.take(b"kernel 6.12\nresult: {\"name\":\"a\",\"sta", &mut tally);
-        assert_eq!(tally, Tally::default());
+        let mut summary = Summary::default();
+        let mut lines = GuestProtocol::new(Variant::Rust);
+        lines.take(b"kernel 6.12\nresult: {\"name\":\"a\",\"sta", &mut summary);
+        assert_eq!(summary, Summary::default());
         lines.take(
             b"tus\":\"ok\",\"why\":\"\",\"seconds\":0.1}\nresult: {\"name\":\"b\",",
-            &mut tally,
+            &mut summary,
         );
         lines.take(
             b"\"status\":\"skip\",\"why\":\"no\",\"seconds\":1.0}\nresult: nonsense\n",
-            &mut tally,
+            &mut summary,
         );
-        lines.take(b"guest tests: 1 passed\n", &mut tally);
-        lines.finish(&mut tally);
-        assert_eq!(tally.summary(), "1 passed, 1 failed, 1 skipped");
+        lines.take(b"guest tests: 1 passed\n", &mut summary);
+        lines.finish(&mut summary);
+        assert_eq!(summary.totals(), "1 passed, 1 failed, 1 skipped");
     }
 
     #[test]
     fn a_run_that_is_cut_off_fails() {
-        let mut tally = Tally::default();
-        let mut lines = GuestLines::new(Variant::Rust);
+        let mut summary = Summary::default();
+        let mut lines = GuestProtocol::new(Variant::Rust);
         lines.take(
             b"result: {\"name\":\"a\",\"status\":\"ok\"}\nhalf",
-            &mut tally,
+            &mut summary,
         );
-        lines.finish(&mut tally);
-        assert_eq!(tally.summary(), "1 passed, 1 failed, 0 skipped");
+        lines.finish(&mut summary);
+        assert_eq!(summary.totals(), "1 passed, 1 failed, 0 skipped");
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! A guest whose tests run one after another keeps one of the host's CPUs busy
 //! and leaves the others idle. So the boots of a check wait in a queue, and each
-//! lane takes the next of them when it is done with its last. There are as many
-//! lanes as the host has CPUs and memory for, and no more than there are boots
+//! worker takes the next of them when it is done with its last. There are as many
+//! workers as the host has CPUs and memory for, and no more than there are boots
 //! that would be worth it.
 
 use std::collections::VecDeque;
@@ -16,22 +16,22 @@ use std::thread;
 use anyhow::{anyhow, bail, Result};
 
 use crate::guest;
-use crate::tally::Tally;
+use crate::summary::Summary;
 
 /// More would wait for the last boot, which none of them can share.
 const MOST: usize = 4;
 
-/// Something that boots, and says in the tally what came of it.
-pub type Boot<'a> = Box<dyn FnOnce(&mut Tally) -> Result<()> + Send + 'a>;
+/// Something that boots, and says in the summary what came of it.
+pub type Boot<'a> = Box<dyn FnOnce(&mut Summary) -> Result<()> + Send + 'a>;
 
-/// How many lanes this host has for guests of `mib` mebibytes each.
+/// How many workers this host has for guests of `mib` mebibytes each.
 pub fn available(mib: u64) -> usize {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    lanes(cpus, available_mib(&meminfo), mib)
+    workers(cpus, available_mib(&meminfo), mib)
 }
 
-fn lanes(cpus: usize, available_mib: u64, mib: u64) -> usize {
+fn workers(cpus: usize, available_mib: u64, mib: u64) -> usize {
     let fit = usize::try_from(available_mib / mib.max(1)).unwrap_or(MOST);
     cpus.min(fit).clamp(1, MOST)
 }
@@ -45,9 +45,9 @@ fn available_mib(meminfo: &str) -> u64 {
         .map_or(0, |kib| kib / 1024)
 }
 
-/// Runs all of them, in this order, in so many lanes. After an error, or when the
+/// Runs all of them, in this order, in so many workers. After an error, or when the
 /// user has had enough, those that wait are left out; that they were is an error.
-pub fn run(lanes: usize, boots: Vec<Boot<'_>>, tally: &mut Tally) -> Result<()> {
+pub fn run(workers: usize, boots: Vec<Boot<'_>>, summary: &mut Summary) -> Result<()> {
     let queue = Mutex::new(VecDeque::from(boots));
     let next = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,8 +56,8 @@ pub fn run(lanes: usize, boots: Vec<Boot<'_>>, tally: &mut Tally) -> Result<()> 
             false => queue.pop_front(),
         }
     };
-    let lane = || {
-        let mut own = Tally::default();
+    let worker = || {
+        let mut own = Summary::default();
         while let Some(boot) = next() {
             if let Err(e) = boot(&mut own) {
                 queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -67,18 +67,18 @@ pub fn run(lanes: usize, boots: Vec<Boot<'_>>, tally: &mut Tally) -> Result<()> 
         (own, Ok(()))
     };
     let ended: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..lanes.max(1)).map(|_| scope.spawn(lane)).collect();
+        let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(worker)).collect();
         threads.into_iter().map(|t| t.join()).collect()
     });
     let mut result = Ok(());
     for end in ended {
         match end {
             Ok((own, how)) => {
-                *tally += own;
+                *summary += own;
                 result = result.and(how);
             }
             // What it panicked about is on the terminal.
-            Err(_) => result = Err(anyhow!("a lane of the check panicked")),
+            Err(_) => result = Err(anyhow!("a worker of the check panicked")),
         }
     }
     let left = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -94,11 +94,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn as_many_lanes_as_fit() {
-        assert_eq!(lanes(2, 22 * 1024, 9 * 1024), 2);
-        assert_eq!(lanes(2, 14 * 1024, 9 * 1024), 1);
-        assert_eq!(lanes(8, 1024, 9 * 1024), 1);
-        assert_eq!(lanes(64, 1 << 20, 9 * 1024), MOST);
+    fn as_many_workers_as_fit() {
+        assert_eq!(workers(2, 22 * 1024, 9 * 1024), 2);
+        assert_eq!(workers(2, 14 * 1024, 9 * 1024), 1);
+        assert_eq!(workers(8, 1024, 9 * 1024), 1);
+        assert_eq!(workers(64, 1 << 20, 9 * 1024), MOST);
         assert_eq!(
             available_mib("MemFree: 1 kB\nMemAvailable:  2097152 kB\n"),
             2048
@@ -111,31 +111,31 @@ mod tests {
         let ran = AtomicUsize::new(0);
         let boots = (0..7)
             .map(|_| -> Boot<'_> {
-                Box::new(|tally| {
+                Box::new(|summary| {
                     ran.fetch_add(1, Ordering::Relaxed);
-                    tally.require("s", "a", None);
+                    summary.require("s", "a", None);
                     Ok(())
                 })
             })
             .collect();
-        let mut tally = Tally::default();
-        run(3, boots, &mut tally).unwrap();
+        let mut summary = Summary::default();
+        run(3, boots, &mut summary).unwrap();
         assert_eq!(ran.into_inner(), 7);
-        assert_eq!(tally.summary(), "7 passed, 0 failed, 0 skipped");
+        assert_eq!(summary.totals(), "7 passed, 0 failed, 0 skipped");
     }
 
     #[test]
     fn an_error_leaves_out_what_waits() {
         let boots: Vec<Boot<'_>> = vec![
-            Box::new(|tally| {
-                tally.require("s", "a", Some("why".into()));
+            Box::new(|summary| {
+                summary.require("s", "a", Some("why".into()));
                 bail!("no disk")
             }),
             Box::new(|_| unreachable!()),
         ];
-        let mut tally = Tally::default();
-        let error = run(1, boots, &mut tally).unwrap_err();
+        let mut summary = Summary::default();
+        let error = run(1, boots, &mut summary).unwrap_err();
         assert_eq!(error.to_string(), "no disk");
-        assert_eq!(tally.failed, 1);
+        assert_eq!(summary.failed, 1);
     }
 }

@@ -57,7 +57,7 @@ pub enum Node {
 }
 
 /// The namespaces and what is on them.
-pub struct Stage {
+pub struct Setup {
     fsdax: Target,
     devdax: Target,
     sector: Info,
@@ -67,8 +67,8 @@ pub struct Stage {
     plain: PathBuf,
 }
 
-impl Stage {
-    pub fn build() -> Result<Stage> {
+impl Setup {
+    pub fn create() -> Result<Setup> {
         const fn want(mode: Mode) -> Want {
             Want {
                 mode,
@@ -95,7 +95,7 @@ impl Stage {
         let file = File::create(&plain).context("cannot make a plain file")?;
         file.set_len(FILE_SIZE)
             .context("cannot make a plain file")?;
-        Ok(Stage {
+        Ok(Setup {
             fsdax,
             devdax,
             sector,
@@ -146,7 +146,7 @@ impl Stage {
     }
 
     /// Closes and destroys all of it.
-    pub fn take_down(self) -> Result<()> {
+    pub fn tear_down(self) -> Result<()> {
         let ended = [self.fsdax.finish(), self.devdax.finish()];
         for namespace in [&self.sector, &self.raw, &self.idle] {
             Cmd::new("ndctl destroy-namespace -f")

@@ -35,14 +35,14 @@ pub fn mount_suites() -> Result<()> {
 }
 
 /// What is set up at the moment.
-pub struct Stage {
+pub struct Setup {
     before: Vec<Info>,
     /// Kept from one test to the next. The mount is dropped first.
     dax: Option<(DaxMount, Namespace)>,
     huge_pages: u64,
 }
 
-impl Stage {
+impl Setup {
     pub fn new() -> Result<Self> {
         Ok(Self {
             before: ndctl::namespaces("")?,

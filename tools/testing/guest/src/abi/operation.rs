@@ -18,7 +18,7 @@ pub const ROOM: usize = 64 << 20;
 
 /// What is done to an open file.
 #[derive(Debug, Clone, Copy)]
-pub enum Act {
+pub enum Operation {
     /// Nothing: opening it is the call.
     Open,
     /// Length and position; the buffer is aligned to a page plus the skew.
@@ -73,8 +73,8 @@ fn done(result: i64) -> io::Result<i64> {
     }
 }
 
-impl Act {
-    pub fn perform(self, file: &File) -> io::Result<i64> {
+impl Operation {
+    pub fn run(self, file: &File) -> io::Result<i64> {
         let fd = file.as_raw_fd();
         // SAFETY: the pointers that are passed belong to memory that lives
         // until the child ends and is large enough for each call: the buffer
@@ -82,33 +82,37 @@ impl Act {
         // words.
         unsafe {
             match self {
-                Act::Open => Ok(0),
-                Act::Read(len, at, skew) => {
+                Operation::Open => Ok(0),
+                Operation::Read(len, at, skew) => {
                     let buffer = buffer()?;
                     let to = (buffer.addr() + skew) as *mut libc::c_void;
                     let n = libc::pread(fd, to, len, at);
                     std::mem::forget(buffer);
                     done(n as i64)
                 }
-                Act::Write(len, at, skew) => {
+                Operation::Write(len, at, skew) => {
                     let buffer = buffer()?;
                     let from = (buffer.addr() + skew) as *const libc::c_void;
                     let n = libc::pwrite(fd, from, len, at);
                     std::mem::forget(buffer);
                     done(n as i64)
                 }
-                Act::Allocate(mode, at, len) => done(libc::fallocate(fd, mode, at, len).into()),
-                Act::Truncate(len) => done(libc::ftruncate(fd, len).into()),
-                Act::Sync => done(libc::fsync(fd).into()),
-                Act::Seek(whence, at) => done(libc::lseek(fd, at, whence)),
-                Act::Ioctl(request, mut words) => {
+                Operation::Allocate(mode, at, len) => {
+                    done(libc::fallocate(fd, mode, at, len).into())
+                }
+                Operation::Truncate(len) => done(libc::ftruncate(fd, len).into()),
+                Operation::Sync => done(libc::fsync(fd).into()),
+                Operation::Seek(whence, at) => done(libc::lseek(fd, at, whence)),
+                Operation::Ioctl(request, mut words) => {
                     done(libc::ioctl(fd, request as libc::c_ulong, words.as_mut_ptr()).into())
                 }
-                Act::Advise(at, len, advice) => match libc::posix_fadvise(fd, at, len, advice) {
-                    0 => Ok(0),
-                    e => Err(io::Error::from_raw_os_error(e)),
-                },
-                Act::Swap => {
+                Operation::Advise(at, len, advice) => {
+                    match libc::posix_fadvise(fd, at, len, advice) {
+                        0 => Ok(0),
+                        e => Err(io::Error::from_raw_os_error(e)),
+                    }
+                }
+                Operation::Swap => {
                     let path = format!("/proc/self/fd/{fd}\0");
                     done(libc::swapon(path.as_ptr().cast(), 0).into())
                 }
@@ -123,7 +127,7 @@ fn buffer() -> io::Result<Mapping> {
 
 impl Then {
     /// `at` is the mapping's address; the table's numbers are relative to it.
-    pub fn perform(self, at: usize, scratch: &Path) -> io::Result<i64> {
+    pub fn run(self, at: usize, scratch: &Path) -> io::Result<i64> {
         let place = |offset: usize| (at + offset) as *mut libc::c_void;
         // SAFETY: the child's mapping at `at`, and the address space that is
         // reserved around it, are used by nothing else; whatever a call does

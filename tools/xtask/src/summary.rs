@@ -13,13 +13,13 @@ const DIFFERS: &str = "differs_";
 
 /// Prints results as they come and counts them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Summary {
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
 }
 
-impl Tally {
+impl Summary {
     /// Prints one result and counts it.
     pub fn add(&mut self, suite: &str, result: &TestResult) {
         println!("{}", line(suite, result));
@@ -51,8 +51,8 @@ impl Tally {
     }
 
     /// The last line.
-    pub fn summary(&self) -> String {
-        let Tally {
+    pub fn totals(&self) -> String {
+        let Summary {
             passed,
             failed,
             skipped,
@@ -61,8 +61,8 @@ impl Tally {
     }
 }
 
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
+impl AddAssign for Summary {
+    fn add_assign(&mut self, other: Summary) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn counts() {
-        let mut t = Tally::default();
+        let mut t = Summary::default();
         t.require("s", "a", None);
         t.require("s", "b", Some("why".into()));
         t.say("s", "c", Verdict::Skip, "no");
-        assert_eq!(t.summary(), "1 passed, 1 failed, 1 skipped");
+        assert_eq!(t.totals(), "1 passed, 1 failed, 1 skipped");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::act::{Then, ROOM};
 use super::calls::{self, Call, Shape};
-use super::stage::{Stage, Thing};
+use super::operation::{Then, ROOM};
+use super::setup::{Setup, Thing};
 use super::Facts;
 use crate::mapping::Mapping;
 use crate::process::{pipe, spawn};
@@ -25,11 +25,11 @@ const SCRATCH: &str = "/dev/vdb";
 const LIMIT: u64 = 20;
 
 /// All calls, by name; and notes on those that could not be made.
-pub fn all(stage: &Stage) -> (Facts, Vec<String>) {
+pub fn all(setup: &Setup) -> (Facts, Vec<String>) {
     let mut facts = Facts::new();
     let mut notes = Vec::new();
     for case in calls::all() {
-        match make(stage, &case.call) {
+        match make(setup, &case.call) {
             Ok(text) => {
                 println!("{}: {text}", case.name);
                 facts.insert(case.name, text);
@@ -44,15 +44,15 @@ pub fn all(stage: &Stage) -> (Facts, Vec<String>) {
 }
 
 /// Makes one call in a child; its text comes through a pipe.
-fn make(stage: &Stage, call: &Call) -> Result<String> {
+fn make(setup: &Setup, call: &Call) -> Result<String> {
     // What is needed is found before: an error there is not the call's.
     let path = match call {
-        Call::Store { node, file, .. } => Some(stage.node(*node)?.join(file)),
-        Call::File { on, .. } | Call::Map { on, .. } | Call::Mount { on, .. } => stage.path(*on)?,
+        Call::Store { node, file, .. } => Some(setup.node(*node)?.join(file)),
+        Call::File { on, .. } | Call::Map { on, .. } | Call::Mount { on, .. } => setup.path(*on)?,
     };
     let (mut reader, writer) = pipe()?;
     let mut child = spawn(|| {
-        let text = match perform(call, path.as_deref()) {
+        let text = match run(call, path.as_deref()) {
             Ok(n) => n.to_string(),
             Err(e) => errno(&e),
         };
@@ -72,7 +72,7 @@ fn make(stage: &Stage, call: &Call) -> Result<String> {
     Ok(text)
 }
 
-fn perform(call: &Call, path: Option<&Path>) -> io::Result<i64> {
+fn run(call: &Call, path: Option<&Path>) -> io::Result<i64> {
     let missing = || io::Error::from_raw_os_error(libc::EBADF);
     match call {
         Call::Store { text, .. } => {
@@ -81,9 +81,11 @@ fn perform(call: &Call, path: Option<&Path>) -> io::Result<i64> {
                 .open(path.ok_or_else(missing)?)?;
             file.write_all(text.as_bytes()).map(|()| 0)
         }
-        Call::File { flags, act, .. } => {
+        Call::File {
+            flags, operation, ..
+        } => {
             let file = open(path.ok_or_else(missing)?, *flags)?;
-            act.perform(&file)
+            operation.run(&file)
         }
         Call::Map {
             on,
@@ -99,7 +101,7 @@ fn perform(call: &Call, path: Option<&Path>) -> io::Result<i64> {
             let at = map(reserve.addr(), shape, file.as_ref())?;
             let mut last = 0;
             for step in *then {
-                last = step.perform(at, Path::new(SCRATCH))?;
+                last = step.run(at, Path::new(SCRATCH))?;
             }
             Ok(match then.last() {
                 // What is in the memory says nothing about the call.
@@ -198,7 +200,7 @@ mod tests {
             shape,
             then,
         };
-        let end = |then| perform(&call(then), None).map_err(|e| errno(&e));
+        let end = |then| run(&call(then), None).map_err(|e| errno(&e));
         assert_eq!(end(&[Then::Load(0)]), Ok(0));
         assert_eq!(end(&[Then::Sync(1, 1, 0)]), Err("EINVAL".into()));
         assert_eq!(

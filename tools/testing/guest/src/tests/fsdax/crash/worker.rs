@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A lane: one filesystem, one way of making records durable, one process.
+//! A worker: one filesystem, one way of making records durable, one process.
 //!
 //! It works in rounds. A round is a new file, into which the same number of
 //! records goes, each at its own place, in any order; the file of the round
@@ -96,7 +96,7 @@ impl Record {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Lane {
+pub struct Worker {
     pub kind: Kind,
     pub way: Way,
     /// In the log.
@@ -104,7 +104,7 @@ pub struct Lane {
     seed: u64,
 }
 
-impl Lane {
+impl Worker {
     /// Each boot writes other bytes.
     pub fn new(kind: Kind, way: Way, place: usize, boot: u32, seed: u64) -> Self {
         let mut random = Random::new(seed ^ (u64::from(boot) << 32) ^ place as u64);
@@ -176,7 +176,7 @@ fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 /// Before the power fails.
-impl Lane {
+impl Worker {
     /// Writes round after round, and never returns but with an error.
     pub fn write(&self, dir: &Path, log: &Part<'_>) -> Result<()> {
         for round in 0.. {
@@ -264,7 +264,7 @@ impl Lane {
 }
 
 /// After it.
-impl Lane {
+impl Worker {
     /// An error unless the files are what the log says.
     pub fn compare(&self, dir: &Path, log: &Part<'_>) -> Result<()> {
         let durable = log.durable();
@@ -349,11 +349,11 @@ mod checks {
     #[test]
     fn records_do_not_overlap() {
         for way in Way::ALL {
-            let lane = Lane::new(Kind::Ext4, way, 3, 2, 1);
+            let worker = Worker::new(Kind::Ext4, way, 3, 2, 1);
             for round in 0..20 {
-                let mut plan = lane.plan(round);
+                let mut plan = worker.plan(round);
                 assert_eq!(plan.len() as u64, RECORDS);
-                assert_eq!(plan, lane.plan(round));
+                assert_eq!(plan, worker.plan(round));
                 plan.sort_by_key(|r| r.at);
                 assert!(plan.windows(2).all(|w| w[0].at + w[0].len <= w[1].at));
                 assert!(plan.iter().all(|r| r.len > 0 && r.at + r.len <= LEN));
@@ -362,8 +362,8 @@ mod checks {
     }
 
     #[test]
-    fn boots_and_lanes_differ() {
-        let seed = |place, boot| Lane::new(Kind::Ext4, Way::Msync, place, boot, 1).seed;
+    fn boots_and_workers_differ() {
+        let seed = |place, boot| Worker::new(Kind::Ext4, Way::Msync, place, boot, 1).seed;
         assert_ne!(seed(0, 0), seed(1, 0));
         assert_ne!(seed(0, 0), seed(0, 1));
     }
