@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-/*
- * What the reader of `make bench` needs of C inlines; all of it outside of what
- * is measured.
- */
-
 #include <linux/mm.h>
+#include <asm/page.h>
+
+void *rust_helper___va(phys_addr_t phys)
+{
+	return __va(phys);
+}
 
 struct page *rust_helper_virt_to_page(const void *addr)
 {

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/libnvdimm.h>
+
+void rust_helper_arch_invalidate_pmem(void *addr, size_t size)
+{
+	arch_invalidate_pmem(addr, size);
+}
+
+void rust_helper_pmem_invalidate_cache(void *addr, size_t size)
+{
+	arch_invalidate_pmem(addr, size);
+}

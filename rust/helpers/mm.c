@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/mm.h>
+
+#if defined(CONFIG_RUST_X86_GUP) && defined(NODE_NOT_IN_PAGE_FLAGS)
+#error "Rust code reads the node of a page from page->flags"
+#endif
+
+bool rust_helper_folio_is_longterm_pinnable(struct folio *folio)
+{
+	return folio_is_longterm_pinnable(folio);
+}
+
+void rust_helper_folio_put_refs(struct folio *folio, int refs)
+{
+	folio_put_refs(folio, refs);
+}
+
+void rust_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+
+/* The address of a page that is in the linear mapping. */
+void *rust_helper_page_to_virt(struct page *page)
+{
+	return page_to_virt(page);
+}
+
+void rust_helper_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+bool rust_helper_put_devmap_managed_folio_refs(struct folio *folio, int refs)
+{
+	return put_devmap_managed_folio_refs(folio, refs);
+}
+
+void rust_helper_gup_put_refs(struct folio *folio, int refs)
+{
+	if (!put_devmap_managed_folio_refs(folio, refs))
+		folio_put_refs(folio, refs);
+}
+
+vm_fault_t rust_helper_dax_finish_cow_page(struct vm_fault *vmf)
+{
+	__SetPageUptodate(vmf->cow_page);
+	return finish_fault(vmf);
+}
+
+spinlock_t *rust_helper_pmd_lock(struct mm_struct *mm, pmd_t *pmd)
+{
+	return pmd_lock(mm, pmd);
+}
+
+spinlock_t *rust_helper_pud_lock(struct mm_struct *mm, pud_t *pud)
+{
+	return pud_lock(mm, pud);
+}
+
+void rust_helper_pte_unmap_unlock(pte_t *pte, spinlock_t *ptl)
+{
+	pte_unmap_unlock(pte, ptl);
+}
+
+#ifdef CONFIG_ZONE_DEVICE
+struct zone *rust_helper_page_zone(const struct page *page)
+{
+	return page_zone(page);
+}
+
+void rust_helper_devmap_managed_key_inc(void)
+{
+#ifdef CONFIG_FS_DAX
+	static_branch_inc(&devmap_managed_key);
+#endif
+}
+
+void rust_helper_devmap_managed_key_dec(void)
+{
+#ifdef CONFIG_FS_DAX
+	static_branch_dec(&devmap_managed_key);
+#endif
+}
+#endif

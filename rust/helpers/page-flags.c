@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/mm.h>
+#include <linux/page-flags.h>
+
+void rust_helper___ClearPageAnonExclusive(struct page *page)
+{
+	__ClearPageAnonExclusive(page);
+}
+
+void rust_helper___SetPageUptodate(struct page *page)
+{
+	__SetPageUptodate(page);
+}
+
+bool rust_helper_folio_test_anon(const struct folio *folio)
+{
+	return folio_test_anon(folio);
+}
+
+#ifdef CONFIG_MEMORY_FAILURE
+bool rust_helper_TestClearPageHWPoison(struct page *page)
+{
+	return TestClearPageHWPoison(page);
+}
+#endif

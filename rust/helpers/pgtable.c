@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+
+#ifdef CONFIG_RUST_FS_DAX
+/* Entries of device memory have no page table deposited to split them into. */
+static_assert(!arch_needs_pgtable_deposit());
+#endif
+
+pgprot_t rust_helper_page_kernel(void)
+{
+	return PAGE_KERNEL;
+}
+
+pgprot_t rust_helper_page_kernel_decrypted(void)
+{
+	return pgprot_decrypted(PAGE_KERNEL);
+}
+
+pgprot_t rust_helper_page_kernel_noncached(void)
+{
+	return pgprot_noncached(PAGE_KERNEL);
+}
+
+unsigned long rust_helper_my_zero_pfn(unsigned long address)
+{
+	return my_zero_pfn(address);
+}
+
+int rust_helper_pmd_none(pmd_t pmd)
+{
+	return pmd_none(pmd);
+}
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+pmd_t rust_helper_mk_pmd(struct page *page, pgprot_t prot)
+{
+	return mk_pmd(page, prot);
+}
+
+pmd_t rust_helper_pmd_mkhuge(pmd_t pmd)
+{
+	return pmd_mkhuge(pmd);
+}
+#endif
+
+/* For kernels where an entry is more than a word. */
+void rust_helper_set_pte_at(struct mm_struct *mm, unsigned long address,
+			    pte_t *ptep, pte_t pte)
+{
+	set_pte_at(mm, address, ptep, pte);
+}
+
+void rust_helper_set_pmd_at(struct mm_struct *mm, unsigned long address,
+			    pmd_t *pmdp, pmd_t pmd)
+{
+	set_pmd_at(mm, address, pmdp, pmd);
+}
+
+void rust_helper_set_pud_at(struct mm_struct *mm, unsigned long address,
+			    pud_t *pudp, pud_t pud)
+{
+	set_pud_at(mm, address, pudp, pud);
+}
+
+#ifndef __HAVE_PFNMAP_TRACKING
+int rust_helper_track_pfn_remap(struct vm_area_struct *vma, pgprot_t *prot,
+				unsigned long pfn, unsigned long addr,
+				unsigned long size)
+{
+	return track_pfn_remap(vma, prot, pfn, addr, size);
+}
+
+void rust_helper_track_pfn_insert(struct vm_area_struct *vma, pgprot_t *prot,
+				  pfn_t pfn)
+{
+	track_pfn_insert(vma, prot, pfn);
+}
+
+void rust_helper_untrack_pfn(struct vm_area_struct *vma, unsigned long pfn,
+			     unsigned long size, bool mm_wr_locked)
+{
+	untrack_pfn(vma, pfn, size, mm_wr_locked);
+}
+#endif

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/uaccess.h>
+
+unsigned long rust_helper_copy_mc_to_kernel(void *to, const void *from,
+					    unsigned int len)
+{
+	return copy_mc_to_kernel(to, from, len);
+}
+
+unsigned long rust_helper_dax_copy_mc(void *to, const void *from, size_t len)
+{
+	return copy_mc_to_kernel(to, from, len);
+}
