@@ -42,7 +42,7 @@ use kernel::{
     iov_iter::IovIter,
     macros::export,
     mm::{
-        fault::{Answer, Fault},
+        fault::{VmFault, VmFaultResult},
         memremap::DevicePage,
         pfn_t::PfnT,
     },
@@ -98,12 +98,12 @@ pub unsafe extern "C" fn dax_iomap_fault(
     ops: *const bindings::iomap_ops,
 ) -> bindings::vm_fault_t {
     let (Some(vmf), Some(size)) = (NonNull::new(vmf), size_of(order)) else {
-        return Answer::FALLBACK.as_raw();
+        return VmFaultResult::FALLBACK.as_raw();
     };
     // SAFETY: The caller's promises. A `PfnT` is a `pfn_t`.
     let (mut fault, sync, ops) = unsafe {
         (
-            Fault::from_raw(vmf),
+            VmFault::from_raw(vmf),
             pfnp.cast::<PfnT>().as_mut(),
             Operations::from_raw(ops),
         )
@@ -136,10 +136,10 @@ pub unsafe extern "C" fn dax_finish_sync_fault(
     pfn: bindings::pfn_t,
 ) -> bindings::vm_fault_t {
     let (Some(vmf), Some(size)) = (NonNull::new(vmf), size_of(order)) else {
-        return Answer::FALLBACK.as_raw();
+        return VmFaultResult::FALLBACK.as_raw();
     };
     // SAFETY: The caller's promise.
-    let mut fault = unsafe { Fault::from_raw(vmf) };
+    let mut fault = unsafe { VmFault::from_raw(vmf) };
     sync_fault::finish(&mut fault, size, PfnT::from_raw(pfn)).as_raw()
 }
 

@@ -15,12 +15,12 @@ use kernel::{
     },
     error::Result,
     iomap::Extents,
-    mm::{fault::Fault, pfn::Pfn},
+    mm::{fault::VmFault, pfn::Pfn},
 };
 
 /// Whether the page table entry has to wait until metadata is durable: a write fault of a
 /// `MAP_SYNC` mapping, of blocks that were just allocated.
-pub(crate) fn is_synchronous(fault: &Fault<'_>, extents: &Extents<'_>) -> bool {
+pub(crate) fn is_synchronous(fault: &VmFault<'_>, extents: &Extents<'_>) -> bool {
     extents.is_write() && fault.is_sync() && extents.map().is_dirty()
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn copied(
 /// The entry is memory now.
 pub(crate) fn frames(
     locked: &mut LockedEntry<'_, '_>,
-    fault: &Fault<'_>,
+    fault: &VmFault<'_>,
     extents: &Extents<'_>,
     fit: &Fit<'_>,
 ) {
@@ -58,7 +58,7 @@ pub(crate) fn frames(
 /// The entry is a hole now.
 pub(crate) fn zero(
     locked: &mut LockedEntry<'_, '_>,
-    fault: &Fault<'_>,
+    fault: &VmFault<'_>,
     extents: &Extents<'_>,
     pfn: Pfn,
     size: Size,
@@ -67,7 +67,12 @@ pub(crate) fn zero(
 }
 
 #[inline]
-fn insert(locked: &mut LockedEntry<'_, '_>, fault: &Fault<'_>, extents: &Extents<'_>, new: Entry) {
+fn insert(
+    locked: &mut LockedEntry<'_, '_>,
+    fault: &VmFault<'_>,
+    extents: &Extents<'_>,
+    new: Entry,
+) {
     let (mapping, old, index) = (locked.mapping(), locked.entry(), locked.index());
     let write = extents.is_write();
     let dirty = write && !is_synchronous(fault, extents);

@@ -32,7 +32,7 @@ use kernel::{
         wait::Wake,
     },
     error::{code::ENOMEM, Result},
-    mm::fault::Answer,
+    mm::fault::VmFaultResult,
 };
 
 /// An entry that we have locked. Dropping it unlocks it, and wakes who waits next.
@@ -198,11 +198,11 @@ pub(crate) enum Refused {
 
 impl Refused {
     /// What becomes of the fault.
-    pub(crate) fn answer(self) -> Answer {
+    pub(crate) fn answer(self) -> VmFaultResult {
         match self {
-            Self::Conflict => Answer::FALLBACK,
-            Self::NoMemory => Answer::OOM,
-            Self::Damaged => Answer::SIGBUS,
+            Self::Conflict => VmFaultResult::FALLBACK,
+            Self::NoMemory => VmFaultResult::OOM,
+            Self::Damaged => VmFaultResult::SIGBUS,
         }
     }
 }

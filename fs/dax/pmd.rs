@@ -13,7 +13,7 @@ use kernel::{
     },
     iomap::{Extents, Flags, Kind, Operations},
     mm::{
-        fault::{Answer, Fault, Pmd},
+        fault::{PmdEntry, VmFault, VmFaultResult},
         pfn_t::PfnT,
     },
     page::PAGE_SIZE,
@@ -25,19 +25,19 @@ const SIZE: Size = Size::Huge;
 ///
 /// `sync` is where the frame goes if the filesystem has to write metadata first.
 pub(crate) fn handle(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     sync: Option<&mut PfnT>,
     operations: &Operations,
-) -> Answer {
+) -> VmFaultResult {
     let inode = fault.mapping().inode();
     // CAST: Sizes are not negative. OVERFLOW: Nor larger than `i64` can count.
     let pages = (inode.size() as usize).wrapping_add(PAGE_SIZE - 1) / PAGE_SIZE;
     trace::pmd_fault(inode, fault, pages);
     let answer = match locked_fault(fault, sync, operations, pages) {
         Ok(answer) => {
-            if answer != Answer::NONE && !answer.is_error() {
+            if answer != VmFaultResult::NONE && !answer.is_error() {
                 count(inode, Event::Huge);
-            } else if answer == Answer::OOM {
+            } else if answer == VmFaultResult::OOM {
                 fall_back(fault, Reason::NoMemory);
             }
             answer
@@ -45,7 +45,7 @@ pub(crate) fn handle(
         Err(reason) => {
             fall_back(fault, reason);
             fault.split();
-            Answer::FALLBACK
+            VmFaultResult::FALLBACK
         }
     };
     trace::pmd_fault_done(inode, fault, pages, answer);
@@ -54,14 +54,14 @@ pub(crate) fn handle(
 
 /// Says why.
 #[cold]
-fn fall_back(fault: &Fault<'_>, reason: Reason) {
+fn fall_back(fault: &VmFault<'_>, reason: Reason) {
     let inode = fault.mapping().inode();
     count(inode, Event::Fallback(reason));
     trace::fault_fallback(inode, fault, reason);
 }
 
 /// Whether the mapping and the file let the fault be huge: these cost nothing to find out.
-fn check(fault: &Fault<'_>, pages: usize) -> Result<(), Reason> {
+fn check(fault: &VmFault<'_>, pages: usize) -> Result<(), Reason> {
     let (address, index) = (fault.address(), fault.index());
     let first = address & !(SIZE.bytes() - 1);
     let (start, end) = fault.vma().range();
@@ -86,16 +86,16 @@ fn check(fault: &Fault<'_>, pages: usize) -> Result<(), Reason> {
 }
 
 fn locked_fault(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     mut sync: Option<&mut PfnT>,
     operations: &Operations,
     pages: usize,
-) -> Result<Answer, Reason> {
+) -> Result<VmFaultResult, Reason> {
     let mapping = fault.mapping();
     let index = SIZE.align(fault.index());
     // The filesystem's lock keeps truncate out, so this stays true.
     if index >= pages {
-        return Ok(Answer::SIGBUS);
+        return Ok(VmFaultResult::SIGBUS);
     }
     check(fault, pages)?;
     let flags = Flags::DAX
@@ -109,8 +109,8 @@ fn locked_fault(
         Err(refused) => return Ok(refused.answer()),
     };
     // A fault of a page by another task was faster.
-    if fault.pmd() == Pmd::Table {
-        return Ok(Answer::NONE);
+    if fault.pmd() == PmdEntry::Table {
+        return Ok(VmFaultResult::NONE);
     }
 
     let length = SIZE.bytes() as u64;
@@ -132,11 +132,11 @@ fn locked_fault(
 
 /// Maps the 2 MiB that the extent has.
 fn map_huge(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
-) -> Result<Answer, Reason> {
+) -> Result<VmFaultResult, Reason> {
     let (map, write) = (extents.map(), extents.is_write());
     if !write && map.kind().is_zeroes() {
         return map_hole(fault, extents, locked);
@@ -151,7 +151,7 @@ fn map_huge(
     let fit = access::for_entry(&reader, map, position, SIZE).map_err(access::Refused::reason)?;
     if write && map.is_shared() {
         if let Err(error) = insert::copied(locked, &reader, extents, &fit) {
-            return Ok(Answer::from_error(error));
+            return Ok(VmFaultResult::from_error(error));
         }
     }
     insert::frames(locked, fault, extents, &fit);
@@ -159,17 +159,17 @@ fn map_huge(
         return Ok(need_sync(sync, fit.pfn()));
     }
     match fault.insert(&fit, write) {
-        Answer::FALLBACK => Err(Reason::Other),
+        VmFaultResult::FALLBACK => Err(Reason::Other),
         answer => Ok(answer),
     }
 }
 
 /// Maps the huge zero page, read-only.
 fn map_hole(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
-) -> Result<Answer, Reason> {
+) -> Result<VmFaultResult, Reason> {
     let inode = locked.mapping().inode();
     let Some(zero) = fault.huge_zero() else {
         trace::pmd_load_hole_fallback(inode, fault, None, locked.entry());
@@ -181,5 +181,5 @@ fn map_hole(
         return Err(Reason::Conflict);
     }
     trace::pmd_load_hole(inode, fault, Some(zero), locked.entry());
-    Ok(Answer::NOPAGE)
+    Ok(VmFaultResult::NOPAGE)
 }

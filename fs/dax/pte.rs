@@ -15,7 +15,7 @@ use kernel::{
     error::{code::EIO, Result},
     iomap::{Extents, Flags, Kind, Operations},
     mm::{
-        fault::{Answer, Fault, Pmd},
+        fault::{PmdEntry, VmFault, VmFaultResult},
         pfn_t::PfnT,
     },
     page::PAGE_SIZE,
@@ -26,15 +26,15 @@ use kernel::{
 /// `sync` is where the frame goes if the filesystem has to write metadata first; `result` what the
 /// filesystem has said, if it was asked.
 pub(crate) fn handle(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     sync: Option<&mut PfnT>,
     result: &mut Option<Result>,
     operations: &Operations,
-) -> Answer {
+) -> VmFaultResult {
     let inode = fault.mapping().inode();
     trace::pte_fault(inode, fault);
     let answer = locked_fault(fault, sync, result, operations);
-    if answer != Answer::NONE && !answer.is_error() {
+    if answer != VmFaultResult::NONE && !answer.is_error() {
         count(inode, Event::Page);
     }
     trace::pte_fault_done(inode, fault, answer);
@@ -42,17 +42,17 @@ pub(crate) fn handle(
 }
 
 fn locked_fault(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     mut sync: Option<&mut PfnT>,
     result: &mut Option<Result>,
     operations: &Operations,
-) -> Answer {
+) -> VmFaultResult {
     let mapping = fault.mapping();
     let inode = mapping.inode();
     let position = byte_of(fault.index());
     // The filesystem's lock keeps truncate out, so this stays true.
     if position >= inode.size() {
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     }
     let write = fault.is_write() && !fault.has_cow_page();
     let flags = Flags::DAX.and(Flags::FAULT).and_if(write, Flags::WRITE);
@@ -63,12 +63,12 @@ fn locked_fault(
         Err(refused) => return refused.answer(),
     };
     // A huge fault of another task was faster.
-    if matches!(fault.pmd(), Pmd::Huge | Pmd::Device) {
-        return Answer::NOPAGE;
+    if matches!(fault.pmd(), PmdEntry::Huge | PmdEntry::Device) {
+        return VmFaultResult::NOPAGE;
     }
 
     let mut extents = Extents::new(inode, position, PAGE_SIZE as u64, flags, operations);
-    let mut answer = Answer::NONE;
+    let mut answer = VmFaultResult::NONE;
     let ended = loop {
         match extents.next() {
             Ok(true) => (),
@@ -80,9 +80,9 @@ fn locked_fault(
             continue;
         }
         answer = map_page(fault, &extents, &mut locked, sync.as_deref_mut());
-        if answer != Answer::SIGBUS && extents.map().is_new() {
+        if answer != VmFaultResult::SIGBUS && extents.map().is_new() {
             fault.count_major();
-            answer = answer | Answer::MAJOR;
+            answer = answer | VmFaultResult::MAJOR;
         }
         if !answer.is_error() {
             extents.processed(Ok(PAGE_SIZE as u64));
@@ -90,18 +90,18 @@ fn locked_fault(
     };
     *result = Some(ended);
     match ended {
-        Err(error) if answer == Answer::NONE => Answer::from_error(error),
+        Err(error) if answer == VmFaultResult::NONE => VmFaultResult::from_error(error),
         _ => answer,
     }
 }
 
 /// Maps the page that the extent has.
 fn map_page(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
-) -> Answer {
+) -> VmFaultResult {
     if fault.has_cow_page() {
         return fill_private_page(fault, extents);
     }
@@ -111,21 +111,21 @@ fn map_page(
     }
     if map.kind() != Kind::Mapped && !map.is_shared() {
         kernel::warn_once!("fs_dax: the filesystem has no memory for a fault");
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     }
 
     let position = byte_of(locked.index());
     let reader = Reader::new();
     let fit = match access::for_entry(&reader, map, position, Size::Page) {
         Ok(fit) => fit,
-        Err(refused) => return Answer::from_error(refused.error()),
+        Err(refused) => return VmFaultResult::from_error(refused.error()),
     };
     if map.is_shared() && locked.split(Patience::Some).is_err() {
-        return Answer::OOM;
+        return VmFaultResult::OOM;
     }
     if write && map.is_shared() {
         if let Err(error) = insert::copied(locked, &reader, extents, &fit) {
-            return Answer::from_error(error);
+            return VmFaultResult::from_error(error);
         }
     }
     insert::frames(locked, fault, extents, &fit);
@@ -136,21 +136,21 @@ fn map_page(
 }
 
 /// The page table entry has to wait for the filesystem, which has to come back with the frame.
-pub(crate) fn need_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> Answer {
+pub(crate) fn need_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
     let Some(sync) = sync else {
         kernel::warn_once!("fs_dax: a synchronous fault of a filesystem that knows of none");
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     };
     *sync = pfn;
-    Answer::NEEDDSYNC
+    VmFaultResult::NEEDDSYNC
 }
 
 /// Maps the zero page, read-only: reading a hole does not allocate blocks.
 fn map_hole(
-    fault: &mut Fault<'_>,
+    fault: &mut VmFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
-) -> Answer {
+) -> VmFaultResult {
     let zero = fault.zero_page();
     insert::zero(locked, fault, extents, zero.pfn(), Size::Page);
     let answer = fault.insert_zero_page(zero);
@@ -159,7 +159,7 @@ fn map_hole(
 }
 
 /// Fills the private page of a store to a private mapping.
-fn fill_private_page(fault: &mut Fault<'_>, extents: &Extents<'_>) -> Answer {
+fn fill_private_page(fault: &mut VmFault<'_>, extents: &Extents<'_>) -> VmFaultResult {
     let filled = match extents.map().kind() {
         kind if kind.is_zeroes() => {
             fault.clear_cow_page();
@@ -182,10 +182,10 @@ fn fill_private_page(fault: &mut Fault<'_>, extents: &Extents<'_>) -> Answer {
         }
     };
     if let Err(error) = filled {
-        return Answer::from_error(error);
+        return VmFaultResult::from_error(error);
     }
     match fault.finish_cow_page() {
-        Answer::NONE => Answer::DONE_COW,
+        VmFaultResult::NONE => VmFaultResult::DONE_COW,
         answer => answer,
     }
 }

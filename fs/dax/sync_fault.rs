@@ -12,15 +12,15 @@ use kernel::{
         wait::Wake,
     },
     mm::{
-        fault::{Answer, Fault},
+        fault::{VmFault, VmFaultResult},
         pfn_t::PfnT,
     },
 };
 
 /// Makes the file's metadata durable, and maps the frame for writing. Sleeps.
-pub(crate) fn finish(fault: &mut Fault<'_>, size: Size, pfn: PfnT) -> Answer {
+pub(crate) fn finish(fault: &mut VmFault<'_>, size: Size, pfn: PfnT) -> VmFaultResult {
     if fault.sync(size).is_err() {
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     }
     let mapping = fault.mapping();
     let mut walk = Walk::new(mapping, fault.index(), size);
@@ -34,8 +34,8 @@ pub(crate) fn finish(fault: &mut Fault<'_>, size: Size, pfn: PfnT) -> Answer {
                 lock::put(&tree, entry, Wake::Next);
             }
             drop(tree);
-            trace::insert_pfn_mkwrite_no_entry(mapping.inode(), fault, Answer::NOPAGE);
-            return Answer::NOPAGE;
+            trace::insert_pfn_mkwrite_no_entry(mapping.inode(), fault, VmFaultResult::NOPAGE);
+            return VmFaultResult::NOPAGE;
         }
     };
     tree.mark(Mark::Dirty);

@@ -15,7 +15,7 @@
 
 use crate::vma;
 use kernel::mm::{
-    fault::Answer,
+    fault::VmFaultResult,
     page_table::{Entry, Found, Frames, Leaf, Level, Occupied, Pmd, Pte, Pud, Slot, Upper},
     pfn_t::PfnT,
     prot::PageProt,
@@ -24,36 +24,44 @@ use kernel::mm::{
 
 /// Maps a page, for a store if `STORE`. May sleep.
 #[inline(always)]
-pub(crate) fn page<const STORE: bool>(vma: VmaRef<'_>, address: usize, frame: Frames) -> Answer {
+pub(crate) fn page<const STORE: bool>(
+    vma: VmaRef<'_>,
+    address: usize,
+    frame: Frames,
+) -> VmFaultResult {
     let pfn = frame.first();
     if !vma::takes_page(vma, pfn, STORE) {
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     }
     let prot = vma.prot_for(pfn);
     if !prot.may_map(pfn.pfn()) {
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     }
     match Slot::lock_page(vma, address) {
-        Err(error) => return Answer::from_error(error),
+        Err(error) => return VmFaultResult::from_error(error),
         Ok(Found::Vacant(vacant)) => vacant.install(leaf(vma, frame, prot, STORE)),
         Ok(Found::Occupied(occupied)) => stay(vma, occupied, pfn, STORE),
     }
-    Answer::NOPAGE
+    VmFaultResult::NOPAGE
 }
 
 /// Maps what the entry is for, for a store if `store`. Spins.
 #[inline(always)]
-pub(crate) fn large<L: Upper + Hole>(slot: Slot<'_, L>, frames: Frames, store: bool) -> Answer {
+pub(crate) fn large<L: Upper + Hole>(
+    slot: Slot<'_, L>,
+    frames: Frames,
+    store: bool,
+) -> VmFaultResult {
     let (vma, pfn) = (slot.vma(), frames.first());
     if !vma::takes_large(vma, pfn) || !vma.contains(slot.address()) {
-        return Answer::SIGBUS;
+        return VmFaultResult::SIGBUS;
     }
     // The cache mode takes long to find out, with a lock that all processes share. What is there
     // already has one.
     if !slot.peek().is_none() {
         if let Found::Occupied(occupied) = slot.lock() {
             stay(vma, occupied, pfn, store);
-            return Answer::NOPAGE;
+            return VmFaultResult::NOPAGE;
         }
         // It went away before the lock was taken.
     }
@@ -62,7 +70,7 @@ pub(crate) fn large<L: Upper + Hole>(slot: Slot<'_, L>, frames: Frames, store: b
         Found::Vacant(vacant) => vacant.install(leaf(vma, frames, prot, store)),
         Found::Occupied(occupied) => stay(vma, occupied, pfn, store),
     }
-    Answer::NOPAGE
+    VmFaultResult::NOPAGE
 }
 
 /// A new entry.

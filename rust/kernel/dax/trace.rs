@@ -9,7 +9,7 @@ use super::{counts::Reason, entry::Entry};
 use crate::{
     bindings,
     fs::inode::Inode,
-    mm::fault::{Answer, Fault, HugeZero},
+    mm::fault::{HugeZeroFolio, VmFault, VmFaultResult},
     tracepoint_enabled,
 };
 
@@ -38,36 +38,36 @@ macro_rules! tracepoints {
 tracepoints! {
     /// A huge fault begins.
     pmd_fault = __tracepoint_dax_pmd_fault, dax_glue_pmd_fault(
-        fault: &Fault<'_>  => fault.as_raw(), pages: usize => pages as _);
+        fault: &VmFault<'_>  => fault.as_raw(), pages: usize => pages as _);
     /// A huge fault ends.
     pmd_fault_done = __tracepoint_dax_pmd_fault_done, dax_glue_pmd_fault_done(
-        fault: &Fault<'_> => fault.as_raw(), pages: usize => pages as _,
-        answer: Answer => answer.as_raw() as _);
+        fault: &VmFault<'_> => fault.as_raw(), pages: usize => pages as _,
+        answer: VmFaultResult => answer.as_raw() as _);
     /// A huge hole was mapped.
     pmd_load_hole = __tracepoint_dax_pmd_load_hole, dax_glue_pmd_load_hole(
-        fault: &Fault<'_> => fault.as_raw(), zero: Option<HugeZero> => HugeZero::as_raw(zero),
+        fault: &VmFault<'_> => fault.as_raw(), zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
         entry: Entry => entry.into_word() as _);
     /// A huge hole was not mapped.
     pmd_load_hole_fallback = __tracepoint_dax_pmd_load_hole_fallback,
         dax_glue_pmd_load_hole_fallback(
-        fault: &Fault<'_> => fault.as_raw(), zero: Option<HugeZero> => HugeZero::as_raw(zero),
+        fault: &VmFault<'_> => fault.as_raw(), zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
         entry: Entry => entry.into_word() as _);
     /// A fault of a page begins.
     pte_fault = __tracepoint_dax_pte_fault, dax_glue_pte_fault(
-        fault: &Fault<'_> => fault.as_raw());
+        fault: &VmFault<'_> => fault.as_raw());
     /// A fault of a page ends.
     pte_fault_done = __tracepoint_dax_pte_fault_done, dax_glue_pte_fault_done(
-        fault: &Fault<'_> => fault.as_raw(), answer: Answer => answer.as_raw() as _);
+        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
     /// A hole was mapped.
     load_hole = __tracepoint_dax_load_hole, dax_glue_load_hole(
-        fault: &Fault<'_> => fault.as_raw(), answer: Answer => answer.as_raw() as _);
+        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
     /// A synchronous fault was finished.
     insert_pfn_mkwrite = __tracepoint_dax_insert_pfn_mkwrite, dax_glue_insert_pfn_mkwrite(
-        fault: &Fault<'_> => fault.as_raw(), answer: Answer => answer.as_raw() as _);
+        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
     /// A synchronous fault could not be finished: the entry is gone, or smaller.
     insert_pfn_mkwrite_no_entry = __tracepoint_dax_insert_pfn_mkwrite_no_entry,
         dax_glue_insert_pfn_mkwrite_no_entry(
-        fault: &Fault<'_> => fault.as_raw(), answer: Answer => answer.as_raw() as _);
+        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
     /// Writeback of a range of pages begins.
     writeback_range = __tracepoint_dax_writeback_range, dax_glue_writeback_range(
         first: usize => first as _, last: usize => last as _);
@@ -79,5 +79,5 @@ tracepoints! {
         first: usize => first as _, pages: usize => pages as _);
     /// A fault that might have been huge is not.
     fault_fallback = __tracepoint_dax_fault_fallback, dax_glue_fault_fallback(
-        fault: &Fault<'_> => fault.as_raw(), reason: Reason => reason.as_raw());
+        fault: &VmFault<'_> => fault.as_raw(), reason: Reason => reason.as_raw());
 }

@@ -35,9 +35,9 @@ use core::{
 #[doc(alias = "vm_fault_t")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Answer(bindings::vm_fault_t);
+pub struct VmFaultResult(bindings::vm_fault_t);
 
-impl Answer {
+impl VmFaultResult {
     /// Nothing to say. What was to be done is done by somebody else, or will be asked again.
     pub const NONE: Self = Self(0);
     /// The page table entry is there. C: `VM_FAULT_NOPAGE`.
@@ -95,7 +95,7 @@ impl Answer {
     }
 }
 
-impl BitOr for Answer {
+impl BitOr for VmFaultResult {
     type Output = Self;
 
     #[inline]
@@ -106,7 +106,7 @@ impl BitOr for Answer {
 
 /// What an entry of a page middle directory maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pmd {
+pub enum PmdEntry {
     /// Nothing.
     None,
     /// Small pages, through a table; or one that is being moved.
@@ -124,9 +124,9 @@ pub enum Pmd {
 /// It is valid for `'a` and nobody else uses it; the VMA is kept, and has a file whose mapping is as
 /// [`Mapping`] wants it.
 #[doc(alias = "vm_fault")]
-pub struct Fault<'a>(NonNull<bindings::vm_fault>, PhantomData<&'a mut ()>);
+pub struct VmFault<'a>(NonNull<bindings::vm_fault>, PhantomData<&'a mut ()>);
 
-impl<'a> Fault<'a> {
+impl<'a> VmFault<'a> {
     /// The fault that C code has at `ptr`.
     ///
     /// # Safety
@@ -203,18 +203,18 @@ impl<'a> Fault<'a> {
     #[doc(alias = "pmd_trans_huge")]
     #[doc(alias = "pmd_devmap")]
     #[inline]
-    pub fn pmd(&self) -> Pmd {
+    pub fn pmd(&self) -> PmdEntry {
         // SAFETY: By the invariant the entry is there; read once, for it may change.
         let word = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
         let entry = page_table::Entry::<page_table::Pmd>::new(word as u64);
         if entry.is_none() {
-            Pmd::None
+            PmdEntry::None
         } else if entry.is_device() {
-            Pmd::Device
+            PmdEntry::Device
         } else if entry.is_large() {
-            Pmd::Huge
+            PmdEntry::Huge
         } else {
-            Pmd::Table
+            PmdEntry::Table
         }
     }
 
@@ -225,10 +225,10 @@ impl<'a> Fault<'a> {
     ///
     /// The program may have the frames, and who unmaps them is sure to find them.
     #[inline(always)]
-    unsafe fn insert_frames(&mut self, pfn: PfnT, size: Size, write: bool) -> Answer {
+    unsafe fn insert_frames(&mut self, pfn: PfnT, size: Size, write: bool) -> VmFaultResult {
         let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
         // SAFETY: By the invariant the fault and its VMA are valid; the rest is the caller's promise.
-        Answer(unsafe {
+        VmFaultResult(unsafe {
             match (size, write) {
                 (Size::Page, true) => bindings::vmf_insert_mixed_mkwrite(vma, address, pfn),
                 (Size::Page, false) => bindings::vmf_insert_mixed(vma, address, pfn),
@@ -244,7 +244,7 @@ impl<'a> Fault<'a> {
     #[doc(alias = "vmf_insert_mixed_mkwrite")]
     #[doc(alias = "vmf_insert_pfn_pmd")]
     #[inline(always)]
-    pub fn insert(&mut self, fit: &Fit<'_>, write: bool) -> Answer {
+    pub fn insert(&mut self, fit: &Fit<'_>, write: bool) -> VmFaultResult {
         // SAFETY: By its invariant this is memory of the file's device, and as much as is mapped. Who
         // kills the device waits for the access, and unmaps then.
         unsafe { self.insert_frames(fit.pfn(), fit.size(), write) }
@@ -255,12 +255,12 @@ impl<'a> Fault<'a> {
     ///
     /// The pgmap of the frames is kept until they are mapped, so that who unbinds the device
     /// finds them.
-    pub fn insert_entry(&mut self, entry: Entry, write: bool) -> Answer {
+    pub fn insert_entry(&mut self, entry: Entry, write: bool) -> VmFaultResult {
         let Some(pfn) = entry.pfn() else {
-            return Answer::SIGBUS;
+            return VmFaultResult::SIGBUS;
         };
         let Some(_live) = DevPagemap::lookup(pfn, None) else {
-            return Answer::SIGBUS;
+            return VmFaultResult::SIGBUS;
         };
         let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
         // SAFETY: By the invariant of an entry these are frames of a device, aligned and as many as
@@ -280,7 +280,7 @@ impl<'a> Fault<'a> {
 
     /// Maps the page at the address to the zero page, read-only. May sleep.
     #[inline]
-    pub fn insert_zero_page(&mut self, zero: ZeroPage) -> Answer {
+    pub fn insert_zero_page(&mut self, zero: ZeroPage) -> VmFaultResult {
         // SAFETY: Everybody may read it, and it never goes.
         unsafe { self.insert_frames(PfnT::new(zero.0, PfnFlags::NONE), Size::Page, false) }
     }
@@ -289,16 +289,16 @@ impl<'a> Fault<'a> {
     /// there is no memory for one. C: `mm_get_huge_zero_folio()`.
     #[doc(alias = "mm_get_huge_zero_folio")]
     #[inline]
-    pub fn huge_zero(&self) -> Option<HugeZero> {
+    pub fn huge_zero(&self) -> Option<HugeZeroFolio> {
         // SAFETY: By the invariant the VMA has an address space.
         let folio = unsafe { bindings::mm_get_huge_zero_folio((*self.vma().as_raw()).vm_mm) };
-        NonNull::new(folio).map(HugeZero)
+        NonNull::new(folio).map(HugeZeroFolio)
     }
 
     /// Maps the 2 MiB that the address is in to the huge zero page, read-only. Returns `false`
     /// if something was mapped there.
     #[inline]
-    pub fn insert_huge_zero(&mut self, zero: HugeZero) -> bool {
+    pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
         // SAFETY: By the invariant the fault is valid, and the page stays with the process.
         unsafe { bindings::dax_map_huge_zero(self.as_raw(), zero.0.as_ptr()) }
     }
@@ -341,9 +341,9 @@ impl<'a> Fault<'a> {
     /// Maps the private page, which was filled. May sleep. C: `finish_fault()`.
     #[doc(alias = "finish_fault")]
     #[inline]
-    pub fn finish_cow_page(&mut self) -> Answer {
+    pub fn finish_cow_page(&mut self) -> VmFaultResult {
         // SAFETY: By the invariant the fault is valid.
-        Answer(unsafe { bindings::dax_finish_cow_page(self.as_raw()) })
+        VmFaultResult(unsafe { bindings::dax_finish_cow_page(self.as_raw()) })
     }
 
     /// Counts a fault that needed blocks to be allocated. C: `count_vm_event(PGMAJFAULT)`.
@@ -390,9 +390,9 @@ impl ZeroPage {
 
 /// The huge zero page.
 #[derive(Clone, Copy)]
-pub struct HugeZero(NonNull<bindings::folio>);
+pub struct HugeZeroFolio(NonNull<bindings::folio>);
 
-impl HugeZero {
+impl HugeZeroFolio {
     /// Its first frame.
     #[inline]
     pub fn pfn(self) -> Pfn {
