@@ -43,7 +43,7 @@ use kernel::{
     macros::export,
     mm::{
         fault::{VmFault, VmFaultResult},
-        memremap::DevicePage,
+        memremap::ZoneDevicePage,
         pfn_t::PfnT,
     },
 };
@@ -419,7 +419,7 @@ pub unsafe extern "C" fn dax_revoke_pages(page: *mut bindings::page) -> bool {
         return false;
     };
     // SAFETY: The caller's promise; pages of fsdax are folios of their own.
-    let (folio, page) = unsafe { (Folio::from_raw(page.cast()), DevicePage::from_raw(page)) };
+    let (folio, page) = unsafe { (Folio::from_raw(page.cast()), ZoneDevicePage::from_raw(page)) };
     revoke::from_files(page.pgmap(), folio.owners()) != 0
 }
 

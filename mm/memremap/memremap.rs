@@ -23,7 +23,7 @@ use kernel::{
     mm::{
         memremap::{
             life::{Live, Unmapped},
-            registry, DevPagemap, DeviceFolio, DevicePage, LiveRef, SUBSECTION_SIZE,
+            registry, DevPagemap, LiveRef, ZoneDeviceFolio, ZoneDevicePage, SUBSECTION_SIZE,
         },
         node::Node,
         pfn::Pfn,
@@ -56,7 +56,7 @@ fn init() {
 pub unsafe extern "C" fn dax_page_wait_begin(page: *mut bindings::page) {
     if let Some(page) = NonNull::new(page) {
         // SAFETY: The caller's promise.
-        waiters::add(unsafe { DevicePage::from_raw(page) });
+        waiters::add(unsafe { ZoneDevicePage::from_raw(page) });
     }
 }
 
@@ -189,7 +189,7 @@ pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
         return;
     };
     // SAFETY: The caller's promise.
-    if unsafe { DeviceFolio::from_raw(folio).free() }.is_err() {
+    if unsafe { ZoneDeviceFolio::from_raw(folio).free() }.is_err() {
         kernel::warn_once!("memremap: last reference of a page dropped that nobody can take back");
     }
 }
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
         return;
     };
     // SAFETY: The caller's promise.
-    if !unsafe { DevicePage::from_raw(page).init() } {
+    if !unsafe { ZoneDevicePage::from_raw(page).init() } {
         kernel::warn_once!("memremap: page handed out while its pgmap is torn down");
     }
 }
@@ -226,5 +226,5 @@ pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
 ) -> bool {
     // This runs per page that is put: nothing is checked here that the caller promises.
     // SAFETY: The caller's promise; a folio is not at the address 0.
-    unsafe { DeviceFolio::from_raw(NonNull::new_unchecked(folio)).put_managed_refs(refs) }
+    unsafe { ZoneDeviceFolio::from_raw(NonNull::new_unchecked(folio)).put_managed_refs(refs) }
 }

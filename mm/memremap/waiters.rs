@@ -26,7 +26,7 @@ use kernel::{
     alloc::flags::GFP_ATOMIC,
     bindings,
     mm::{
-        memremap::{DevPagemap, DevicePage},
+        memremap::{DevPagemap, ZoneDevicePage},
         pfn::Pfn,
     },
     sync::wait_var::Waiters,
@@ -65,7 +65,7 @@ static AWAITED: [Place; 64] = {
 static LOOKING: AtomicBool = AtomicBool::new(false);
 
 /// Sees that who waits for this page is woken when it is idle, whoever puts it. Any context.
-pub(crate) fn add(page: DevicePage<'_>) {
+pub(crate) fn add(page: ZoneDevicePage<'_>) {
     let frame = page.pfn().nr().wrapping_add(1);
     if AWAITED.iter().any(|place| place.keep(frame))
         || AWAITED.iter().any(|place| place.take(frame))
@@ -104,7 +104,7 @@ impl Place {
         };
         // What was a page may be none by now; then nobody waits for it, either.
         let live = DevPagemap::lookup(pfn, None);
-        let Some(page) = live.as_ref().and_then(|live| DevicePage::at(live, pfn)) else {
+        let Some(page) = live.as_ref().and_then(|live| ZoneDevicePage::at(live, pfn)) else {
             self.frame.store(0, Ordering::SeqCst);
             return false;
         };

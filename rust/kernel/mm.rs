@@ -8,14 +8,14 @@
 //! faults, GUP and page tables are made of.
 //!
 //! A page is not an object of its own here. `struct page` is reached through something that is
-//! known to keep it alive, such as a [`memremap::LiveRef`]; only [`folio`] knows of pages that
-//! nothing but a page table entry keeps.
+//! known to keep it alive, such as a [`memremap::LiveRef`]; a [`page::PageRef`] alone gives only the
+//! right to look at it.
 
 #[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
 pub mod device_memory;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod fault;
-#[cfg(CONFIG_RUST_X86_GUP)]
+#[cfg(CONFIG_SPARSEMEM_VMEMMAP)]
 pub mod folio;
 #[cfg(CONFIG_RUST_X86_GUP)]
 pub mod gup;
@@ -25,6 +25,8 @@ pub mod memory_hotplug;
 pub mod memremap;
 #[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]
 pub mod node;
+#[cfg(CONFIG_SPARSEMEM_VMEMMAP)]
+pub mod page;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod page_table;
 pub mod pfn;

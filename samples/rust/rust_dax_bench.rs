@@ -22,7 +22,8 @@ use kernel::{
     fmt,
     mm::{
         memremap::{
-            DevPagemap, DevicePage, LiveRef, MemoryType, Operations, Options, Region, Registration,
+            DevPagemap, LiveRef, MemoryType, Operations, Options, Region, Registration,
+            ZoneDevicePage,
         },
         pfn::{Pfn, PhysRange},
     },
@@ -99,7 +100,7 @@ struct Idle;
 impl Operations for Idle {
     type Data = ();
 
-    fn page_free(_data: (), _page: DevicePage<'_>) {}
+    fn page_free(_data: (), _page: ZoneDevicePage<'_>) {}
 }
 
 /// Pgmaps of 2 MiB each, with as much room between them. The first has a second range.

@@ -7,7 +7,7 @@ use kernel::{
     c_str,
     mm::{
         memremap::{
-            DevicePage, MemoryType, Operations, Options, Region, RegisterError, Registration,
+            MemoryType, Operations, Options, Region, RegisterError, Registration, ZoneDevicePage,
         },
         pfn::{Pfn, PhysRange},
     },
@@ -36,7 +36,7 @@ pub(crate) struct Counting;
 impl Operations for Counting {
     type Data = Arc<Freed>;
 
-    fn page_free(freed: ArcBorrow<'_, Freed>, _page: DevicePage<'_>) {
+    fn page_free(freed: ArcBorrow<'_, Freed>, _page: ZoneDevicePage<'_>) {
         freed.0.fetch_add(1, Ordering::Relaxed);
     }
 }

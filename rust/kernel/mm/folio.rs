@@ -1,286 +1,144 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages and folios that nothing keeps, as a walk without locks meets them.
+//! References to `struct folio`.
 //!
-//! Whoever reads a page table entry without its lock knows a page frame, and that the frame has a
-//! `struct page`. He does not know that the page still belongs to the mapping a moment later: it may
-//! be freed, split, merged, or be somebody else's by then. So a [`MappedPage`] lets its fields be
-//! looked at and its count be raised *if it is not zero*; what it was is then asked again. The
-//! protocol of taking a reference that way is in [`super::gup`].
+//! A [`FolioRef`] gives the right to look at a folio, and to take references to it if its count
+//! is not zero. As long as nothing keeps the folio it may be freed, split or merged at any time,
+//! so a caller without a reference checks after it has taken one that the page still belongs to the
+//! same folio. [`ZoneDeviceFolio`](super::memremap::ZoneDeviceFolio) is the view of a folio in
+//! ZONE_DEVICE whose pgmap stays valid; it dereferences to this type.
 //!
-//! Fields are read the way C's inlines read them, without a call: this runs per page.
+//! This file encapsulates the access to the fields of `struct folio` that lie beyond those of its
+//! first page, and the reference and pin counts.
 //!
-//! C headers: [`include/linux/page-flags.h`](srctree/include/linux/page-flags.h),
-//! [`include/linux/mm.h`](srctree/include/linux/mm.h)
+//! C headers: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h),
+//! [`include/linux/page-flags.h`](srctree/include/linux/page-flags.h),
+//! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
 
-use super::pfn::Pfn;
+use super::page::PageRef;
 use crate::{bindings, irq::LocalInterruptDisabled, page::PAGE_SIZE};
 use core::{
     marker::PhantomData,
     ptr::{addr_of, addr_of_mut, NonNull},
-    sync::atomic::{AtomicI32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicI32, Ordering},
 };
 
-/// `mapping` of a page: the low bits say that it is no `struct address_space`.
+/// The bits of `folio->mapping` that say it is not a `struct address_space`.
 const MAPPING_FLAGS: usize = bindings::PAGE_MAPPING_FLAGS as usize;
 const MAPPING_ANON: usize = bindings::PAGE_MAPPING_ANON as usize;
 
-/// A page that an entry of a page table pointed to when it was read.
-///
-/// # Invariants
-///
-/// The `struct page` is initialised and its memory stays for `'a`. What it describes may change at
-/// any time, so its fields are only accessed atomically.
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct MappedPage<'a>(NonNull<bindings::page>, PhantomData<&'a ()>);
-
-impl<'a> MappedPage<'a> {
-    /// The page of the frame `pfn`. C: `pfn_to_page()`.
-    ///
-    /// # Safety
-    ///
-    /// The frame has a `struct page` that stays for `'a`. Both are so for a frame in a present
-    /// entry that is not special, as long as interrupts are off; and for one in a pgmap, as long
-    /// as there is a live reference to that.
-    #[doc(alias = "pfn_to_page")]
-    #[inline]
-    pub unsafe fn from_pfn(pfn: Pfn, _irq: LocalInterruptDisabled<'a>) -> Self {
-        // SAFETY: The caller's promise.
-        let page = unsafe { pfn.to_page() };
-        // INVARIANT: The caller's promise.
-        Self(page, PhantomData)
-    }
-
-    /// The page that C code has at `ptr`.
-    ///
-    /// # Safety
-    ///
-    /// It is as the type's invariant says.
-    #[inline]
-    pub unsafe fn from_raw(ptr: NonNull<bindings::page>) -> Self {
-        // INVARIANT: The caller's promise.
-        Self(ptr, PhantomData)
-    }
-
-    /// What C code takes.
-    #[inline]
-    pub fn as_raw(self) -> *mut bindings::page {
-        self.0.as_ptr()
-    }
-
-    /// Its place in the memmap, in pages.
-    #[inline]
-    fn index(self) -> usize {
-        // SAFETY: As in `from_pfn`.
-        let memmap = unsafe { bindings::vmemmap_base };
-        (self.as_raw() as usize).wrapping_sub(memmap) / core::mem::size_of::<bindings::page>()
-    }
-
-    /// The page `n` pages on in the memmap.
-    ///
-    /// # Safety
-    ///
-    /// That is a page as the type's invariant says.
-    #[inline]
-    pub(super) unsafe fn add(self, n: usize) -> Self {
-        // SAFETY: By the caller's promise there is a page at that place, so it is not null.
-        let page = unsafe { NonNull::new_unchecked(self.as_raw().wrapping_add(n)) };
-        // INVARIANT: The caller's promise.
-        Self(page, PhantomData)
-    }
-
-    #[inline]
-    fn flags(self) -> usize {
-        // SAFETY: By the invariant the field is there; it is a word that is accessed atomically.
-        unsafe { AtomicUsize::from_ptr(addr_of_mut!((*self.as_raw()).flags).cast()) }
-            .load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn has(self, flag: bindings::pageflags) -> bool {
-        self.flags() & (1 << flag) != 0
-    }
-
-    /// The word that is `compound_head` in a tail page.
-    #[inline]
-    fn compound_head(self) -> usize {
-        // SAFETY: As in `flags`; the union's word is always there.
-        unsafe {
-            let word = addr_of_mut!(
-                (*self.as_raw())
-                    .__bindgen_anon_1
-                    .__bindgen_anon_3
-                    .compound_head
-            );
-            AtomicUsize::from_ptr(word.cast())
-        }
-        .load(Ordering::Relaxed)
-    }
-
-    /// The folio that the page belongs to at this moment. C: `page_folio()`.
+impl<'a> PageRef<'a> {
+    /// Returns the folio that the page belongs to at this moment. C: `page_folio()`.
     #[doc(alias = "page_folio")]
     #[doc(alias = "compound_head")]
     #[inline(always)]
-    pub fn folio(self) -> MappedFolio<'a> {
-        let tail = |word: usize| NonNull::new((word & !1) as *mut bindings::page);
-        let head = self.compound_head();
-        if head & 1 != 0 {
-            // INVARIANT: A head lies in the memmap as its tails do.
-            return MappedFolio(tail(head).map_or(self, |head| Self(head, PhantomData)));
+    pub fn folio(self) -> FolioRef<'a> {
+        if let Some(head) = self.head_of_tail() {
+            // INVARIANT: The head is the first page of the folio of its tails.
+            return FolioRef(head);
         }
         // Where hugetlb has freed most of a folio's memmap, the first page of what is left stands
-        // in for others: it looks like a head, and what follows it tells which one is.
+        // in for others: it looks like a head, and the page behind it has the address of the real
+        // one. C: `page_fixed_fake_head()`.
         if cfg!(CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP)
             && self.as_raw() as usize % PAGE_SIZE == 0
             && self.has(bindings::pageflags_PG_head)
         {
-            // SAFETY: A head has at least one tail behind it.
-            let head = unsafe { self.add(1) }.compound_head();
-            if head & 1 != 0 {
-                return MappedFolio(tail(head).map_or(self, |head| Self(head, PhantomData)));
+            // SAFETY: A page with the flag is followed by at least one tail page, which is valid as
+            // long as the head is.
+            if let Some(head) = unsafe { self.nth(1) }.head_of_tail() {
+                // INVARIANT: The head is the first page of the folio.
+                return FolioRef(head);
             }
         }
-        MappedFolio(self)
+        // INVARIANT: The page is no tail page, so it is the first page of its folio.
+        FolioRef(self)
     }
 
-    /// The NUMA node that the page is on. C: `page_to_nid()`.
-    #[doc(alias = "page_to_nid")]
-    #[inline]
-    pub fn node(self) -> usize {
-        (self.flags() >> bindings::NODES_PGSHIFT) & bindings::NODES_MASK as usize
-    }
-
-    /// Whether the page is device memory. C: `is_zone_device_page()`.
-    #[doc(alias = "is_zone_device_page")]
-    #[inline]
-    pub fn is_device(self) -> bool {
-        (self.flags() >> bindings::ZONES_PGSHIFT) & bindings::ZONES_MASK as usize
-            == bindings::zone_type_ZONE_DEVICE as usize
-    }
-
-    /// The word in which a device page has the address of its pgmap.
+    /// Returns whether an anonymous page belongs to one process alone. C: `PageAnonExclusive()`.
     ///
-    /// A tail page has the address of its head there, an odd one more; any other page a link of a
-    /// list or something of its own, which is not the address of a pgmap. So a page with the
-    /// same word as a device page is one of the same pgmap.
-    #[inline(always)]
-    pub(super) fn pgmap_word(self) -> usize {
-        self.compound_head()
-    }
-
-    /// Whether the page is memory of a PCI device. C: `is_pci_p2pdma_page()`.
-    #[doc(alias = "is_pci_p2pdma_page")]
-    #[inline]
-    pub fn is_p2pdma(self) -> bool {
-        cfg!(CONFIG_PCI_P2PDMA) && self.is_device() && self.device_type_is_p2pdma()
-    }
-
-    #[cold]
-    fn device_type_is_p2pdma(self) -> bool {
-        // SAFETY: The page is in ZONE_DEVICE, so that this member of the union is the one in use,
-        // and it points to the pgmap that keeps the page. Volatile, because it may become another.
-        let raw = unsafe {
-            let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
-            (*addr_of!((*words).__bindgen_anon_4.pgmap).read_volatile()).type_
-        };
-        raw == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
-    }
-
-    /// Whether it is the zero page. C: `is_zero_page()`.
-    #[doc(alias = "is_zero_page")]
-    #[inline]
-    pub fn is_zero(self) -> bool {
-        // SAFETY: Both are written once, at boot. The page has a `struct page`.
-        let zero = unsafe {
-            (bindings::vmemmap_base as *mut bindings::page).wrapping_add(bindings::zero_pfn)
-        };
-        self.as_raw() == zero
-    }
-
-    /// Whether an anonymous page belongs to one process alone. C: `PageAnonExclusive()`.
+    /// The result means nothing for other pages.
     #[doc(alias = "PageAnonExclusive")]
     #[inline]
     pub fn is_anon_exclusive(self) -> bool {
         let folio = self.folio();
-        // hugetlb keeps it in the head, a transparent huge page in each page.
+        // hugetlb keeps the flag in the head, a transparent huge page in each page.
         let page = if folio.is_hugetlb() { folio.0 } else { self };
         page.has(bindings::pageflags_PG_anon_exclusive)
     }
 }
 
-/// A folio that a page was found to belong to: what references are counted on.
+/// A reference to a folio, which is what references are counted on. C: `struct folio`.
 ///
 /// # Invariants
 ///
-/// As for [`MappedPage`], of its first page.
+/// The [invariants of `PageRef`](PageRef#invariants) hold for the folio's first page and, if the
+/// folio is large, for its second page.
+#[doc(alias = "struct folio")]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct MappedFolio<'a>(MappedPage<'a>);
+pub struct FolioRef<'a>(PageRef<'a>);
 
-impl<'a> MappedFolio<'a> {
-    /// The folio that consists of `page` alone.
+impl<'a> FolioRef<'a> {
+    /// Creates a reference to the folio at `ptr`.
     ///
     /// # Safety
     ///
-    /// It does, for as long as the value is used.
-    #[inline]
-    pub unsafe fn single(page: MappedPage<'a>) -> Self {
-        // INVARIANT: The page is its own first page.
+    /// `ptr` must point to an initialised `struct folio` of the memmap that stays valid for `'a`.
+    #[inline(always)]
+    pub unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: The first member of a folio is its first page.
+        // SAFETY: By the caller's promise this page is initialised and stays valid for `'a`.
+        Self(unsafe { PageRef::from_raw(ptr.cast()) })
+    }
+
+    /// Creates a reference to the folio that consists of `page` alone.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be a folio of one page for as long as the value is used, or the first page of a
+    /// folio.
+    #[inline(always)]
+    pub unsafe fn from_first_page(page: PageRef<'a>) -> Self {
+        // INVARIANT: By the caller's promise `page` is the first page of its folio.
         Self(page)
     }
 
-    /// The first page.
-    #[inline]
-    pub fn first_page(self) -> MappedPage<'a> {
+    /// Returns the first page. C: `&folio->page`.
+    #[inline(always)]
+    pub fn first_page(self) -> PageRef<'a> {
         self.0
     }
 
-    /// What C code takes.
-    #[inline]
+    /// Returns the raw pointer.
+    #[inline(always)]
     pub fn as_raw(self) -> *mut bindings::folio {
         self.0.as_raw().cast()
     }
 
-    /// Whether it has more than one page. C: `folio_test_large()`.
+    /// Returns whether the folio has more than one page. C: `folio_test_large()`.
     #[doc(alias = "folio_test_large")]
-    #[inline]
+    #[inline(always)]
     pub fn is_large(self) -> bool {
         self.0.has(bindings::pageflags_PG_head)
     }
 
-    /// The count of references. C: `_refcount`.
-    #[inline]
-    pub(super) fn count(&self) -> &AtomicI32 {
-        // SAFETY: `_refcount` is an `atomic_t`: four aligned bytes that everybody accesses
-        // atomically, there by the invariant.
-        unsafe { AtomicI32::from_ptr(addr_of_mut!((*self.0.as_raw())._refcount.counter)) }
+    /// Returns whether the folio is in ZONE_DEVICE. C: `folio_is_zone_device()`.
+    #[doc(alias = "folio_is_zone_device")]
+    #[inline(always)]
+    pub fn is_zone_device(self) -> bool {
+        self.0.is_zone_device()
     }
 
-    /// The count of pins of a large folio. C: `_pincount`.
-    #[inline]
-    pub(super) fn pin_count(&self) -> &AtomicI32 {
-        // SAFETY: As in `count`. It lies in the second page, which a large folio has; and the page
-        // after any other is there too or the word is not used.
-        unsafe {
-            AtomicI32::from_ptr(addr_of_mut!(
-                (*self.as_raw())
-                    .__bindgen_anon_2
-                    .__bindgen_anon_1
-                    ._pincount
-                    .counter
-            ))
-        }
-    }
-
-    /// How many pages it has. C: `folio_nr_pages()`.
+    /// Returns the number of pages. C: `folio_nr_pages()`.
     #[doc(alias = "folio_nr_pages")]
     #[inline]
     pub fn nr_pages(self) -> usize {
         if !self.is_large() {
             return 1;
         }
-        // SAFETY: As in `pin_count`. Read once: it may change if nobody keeps the folio.
+        // SAFETY: By the type invariants the second page of a large folio, in which the field lies,
+        // is valid. The read is volatile, because the field may change if nothing keeps the folio.
         let nr = unsafe {
             addr_of!(
                 (*self.as_raw())
@@ -293,129 +151,266 @@ impl<'a> MappedFolio<'a> {
         (nr as usize).max(1)
     }
 
-    /// Where `page` lies in the folio, in pages. C: `folio_page_idx()`.
+    /// Returns the index of `page` in the folio, in pages. C: `folio_page_idx()`.
     #[doc(alias = "folio_page_idx")]
     #[inline]
-    pub fn index_of(self, page: MappedPage<'a>) -> usize {
-        page.index().wrapping_sub(self.0.index())
+    pub fn page_idx(self, page: PageRef<'a>) -> usize {
+        page.pfn().nr().wrapping_sub(self.0.pfn().nr())
     }
 
-    /// The byte that says what a page is that nobody maps. C: `page_type`.
+    /// Returns the byte that says what an unmapped page is used for. C: `page->page_type >> 24`.
     #[inline]
     fn page_type(self) -> u32 {
-        // SAFETY: By the invariant the word is there; read once, for it may change.
+        // SAFETY: By the type invariants the union is valid. The read is volatile, because the field
+        // may change.
         let word =
             unsafe { addr_of!((*self.0.as_raw()).__bindgen_anon_2.page_type).read_volatile() };
         word >> 24
     }
 
-    /// Whether it belongs to hugetlb. C: `folio_test_hugetlb()`.
+    /// Returns whether the folio belongs to hugetlb. C: `folio_test_hugetlb()`.
     #[doc(alias = "folio_test_hugetlb")]
     #[inline]
     pub fn is_hugetlb(self) -> bool {
         self.is_large() && self.page_type() == bindings::pagetype_PGTY_hugetlb
     }
 
-    /// Whether it belongs to the slab allocator. C: `folio_test_slab()`.
+    /// Returns whether the folio belongs to the slab allocator. C: `folio_test_slab()`.
     #[doc(alias = "folio_test_slab")]
     #[inline]
     pub fn is_slab(self) -> bool {
         self.page_type() == bindings::pagetype_PGTY_slab
     }
 
-    /// What the folio is part of. Interrupts are off, so that a file's mapping stays for as long.
-    #[inline]
-    pub fn mapping<'irq>(self, _irq: LocalInterruptDisabled<'irq>) -> Mapping<'irq> {
-        // SAFETY: As in `MappedPage::flags`; the union's word is always there.
-        let word = unsafe {
-            let word = addr_of_mut!((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_1.mapping);
-            AtomicUsize::from_ptr(word.cast())
-        }
-        .load(Ordering::Relaxed);
-        // INVARIANT: Just read, and interrupts are off.
-        Mapping(word, PhantomData)
+    /// Returns what the folio's `mapping` says at this moment. C: `folio->mapping`.
+    ///
+    /// Interrupts are off, so the address space of a file is not freed meanwhile.
+    #[inline(always)]
+    pub fn mapping<'irq>(self, _irq: LocalInterruptDisabled<'irq>) -> FolioMapping<'irq> {
+        // INVARIANT: The word is read now, and interrupts stay off during `'irq`.
+        FolioMapping(self.0.mapping() as usize, PhantomData)
     }
 
     /// Notes that the folio was used. C: `folio_set_referenced()`.
     ///
-    /// The bit is looked at first: setting it is a locked instruction, and it is nearly always set.
+    /// The flag is tested first: setting it is a locked instruction, and it is nearly always set.
     #[doc(alias = "folio_set_referenced")]
-    #[inline]
+    #[inline(always)]
     pub fn set_referenced(self) {
         const REFERENCED: usize = 1 << bindings::pageflags_PG_referenced;
-        // SAFETY: As in `MappedPage::flags`.
-        let flags = unsafe { AtomicUsize::from_ptr(addr_of_mut!((*self.0.as_raw()).flags).cast()) };
+        let flags = self.0.flags();
         if flags.load(Ordering::Relaxed) & REFERENCED == 0 {
             flags.fetch_or(REFERENCED, Ordering::Relaxed);
         }
     }
+
+    /// Returns the number of references. C: `folio_ref_count()`.
+    #[doc(alias = "folio_ref_count")]
+    #[inline(always)]
+    pub fn ref_count(self) -> i32 {
+        self.0.ref_count()
+    }
+
+    /// Takes `refs` references, unless the folio is free or its count has overflowed. C:
+    /// `folio_ref_try_add()`.
+    ///
+    /// A full memory barrier on success. The caller may leak the references; it drops them with
+    /// [`put_refs()`](Self::put_refs).
+    ///
+    /// # Errors
+    ///
+    /// Returns the count that was found: 0 of a free folio, negative if it has overflowed.
+    #[doc(alias = "folio_ref_try_add")]
+    #[doc(alias = "folio_ref_add_unless")]
+    #[inline(always)]
+    pub fn ref_try_add(self, refs: i32) -> Result<(), i32> {
+        let count = self.0.refcount();
+        let mut old = count.load(Ordering::Relaxed);
+        loop {
+            if old <= 0 {
+                return Err(old);
+            }
+            match count.compare_exchange_weak(
+                old,
+                old.wrapping_add(refs),
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// Takes `refs` references and returns the count before that. C: `folio_ref_add()`. A full memory
+    /// barrier.
+    ///
+    /// # Safety
+    ///
+    /// The folio must not be free. If the result is not positive, the count has overflowed, and the
+    /// caller must undo the addition with [`ref_fetch_sub()`](Self::ref_fetch_sub).
+    #[doc(alias = "folio_ref_add")]
+    #[inline(always)]
+    pub unsafe fn ref_fetch_add(self, refs: i32) -> i32 {
+        self.0.refcount().fetch_add(refs, Ordering::SeqCst)
+    }
+
+    /// Drops `refs` references and returns the count before that. C: `folio_ref_sub()`. A full memory
+    /// barrier.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own that many references, which it loses. It must free the folio if these
+    /// were the last.
+    #[doc(alias = "folio_ref_sub")]
+    #[inline(always)]
+    pub unsafe fn ref_fetch_sub(self, refs: i32) -> i32 {
+        self.0.refcount().fetch_sub(refs, Ordering::SeqCst)
+    }
+
+    /// Drops `refs` references and returns the number that is left. C: `folio_ref_sub_return()`. A
+    /// full memory barrier.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own that many references, which it loses. It must free the folio if these
+    /// were the last.
+    #[doc(alias = "folio_ref_sub_return")]
+    #[inline(always)]
+    pub unsafe fn ref_sub_return(self, refs: i32) -> i32 {
+        if cfg!(CONFIG_DEBUG_PAGE_REF) {
+            // The C inline has a tracepoint then.
+            // SAFETY: By the type invariants the folio is valid, and by the caller's promise the
+            // references are the caller's to drop.
+            return unsafe { bindings::folio_ref_sub_return(self.as_raw(), refs) };
+        }
+        // SAFETY: The caller owns the references and frees the folio if these were the last.
+        unsafe { self.ref_fetch_sub(refs) }.wrapping_sub(refs)
+    }
+
+    /// Drops `refs` references and frees the folio if these were the last. C: `folio_put_refs()`.
+    /// Any context that may drop the last reference to a page.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own that many references, which it loses.
+    #[doc(alias = "folio_put_refs")]
+    #[inline(always)]
+    pub unsafe fn put_refs(self, refs: i32) {
+        // SAFETY: The caller owns the references. If these were the last, the folio is freed below.
+        if unsafe { self.ref_fetch_sub(refs) } == refs {
+            // SAFETY: The count is 0 now, so no reference is left and this caller frees the folio.
+            unsafe { bindings::__folio_put(self.as_raw()) };
+        }
+    }
+
+    /// Returns the pin count of a large folio. C: `folio->_pincount`.
+    #[inline(always)]
+    fn pincount(&self) -> &AtomicI32 {
+        // SAFETY: By the type invariants the second page of a large folio, in which the field lies,
+        // is valid; callers have a large folio. It is an `atomic_t`, which is four aligned bytes
+        // that are only accessed atomically.
+        unsafe {
+            AtomicI32::from_ptr(addr_of_mut!(
+                (*self.as_raw())
+                    .__bindgen_anon_2
+                    .__bindgen_anon_1
+                    ._pincount
+                    .counter
+            ))
+        }
+    }
+
+    /// Adds `pins` to the pin count of a large folio. C: `atomic_add(pins, &folio->_pincount)`.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be large, and the caller must own a reference for each of these pins.
+    #[inline(always)]
+    pub unsafe fn pincount_add(self, pins: i32) {
+        self.pincount().fetch_add(pins, Ordering::SeqCst);
+    }
+
+    /// Subtracts `pins` from the pin count of a large folio. C:
+    /// `atomic_sub(pins, &folio->_pincount)`.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be large, and the caller must own that many pins. It keeps a reference for each
+    /// of them, and drops these next.
+    #[inline(always)]
+    pub unsafe fn pincount_sub(self, pins: i32) {
+        self.pincount().fetch_sub(pins, Ordering::SeqCst);
+    }
 }
 
-/// What a folio is part of, as it was when it was read. C: `folio->mapping`.
+/// What a folio belongs to, as it was when it was read. C: `folio->mapping`.
 ///
 /// # Invariants
 ///
-/// The word was read from a folio in the section `'irq`, in which interrupts are off.
+/// The word was read from a folio during `'irq`, and interrupts are off during `'irq`.
 #[derive(Clone, Copy)]
-pub struct Mapping<'irq>(usize, PhantomData<LocalInterruptDisabled<'irq>>);
+pub struct FolioMapping<'irq>(usize, PhantomData<LocalInterruptDisabled<'irq>>);
 
-impl<'irq> Mapping<'irq> {
-    /// Whether the folio is in no mapping (any more).
-    #[inline]
-    pub fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether the folio is anonymous memory. C: `folio_test_anon()`.
+impl<'irq> FolioMapping<'irq> {
+    /// Returns whether the folio is anonymous memory. C: `folio_test_anon()`.
+    ///
+    /// The result means nothing for a folio in ZONE_DEVICE of a file: fs/dax marks pages that
+    /// several files share with the same bit (`PAGE_MAPPING_DAX_SHARED`). Only folios of type
+    /// `MEMORY_DEVICE_PRIVATE` and `MEMORY_DEVICE_COHERENT` can be anonymous memory in ZONE_DEVICE.
     #[doc(alias = "folio_test_anon")]
-    #[inline]
+    #[inline(always)]
     pub fn is_anon(self) -> bool {
         self.0 & MAPPING_ANON != 0
     }
 
-    /// The file's mapping, if it is one.
-    #[inline]
+    /// Returns the address space if the folio belongs to a file.
+    #[inline(always)]
     pub fn file(self) -> Option<FileMapping<'irq>> {
         if self.0 & MAPPING_FLAGS != 0 {
             return None;
         }
-        // INVARIANT: Without flags it is an address space. Inodes, which contain these, are freed
-        // after a grace period, and none ends while interrupts are off: since the word was read.
+        // INVARIANT: A word without flags is null or the address of an address space. The inode
+        // that contains it is freed after an RCU grace period, and none ends while interrupts are
+        // off, which they have been since the word was read.
         NonNull::new(self.0 as *mut bindings::address_space)
             .map(|mapping| FileMapping(mapping, PhantomData))
     }
 }
 
-/// The mapping of a file.
+/// The address space of a file that a folio belonged to when it was read.
 ///
 /// # Invariants
 ///
-/// The structure's memory stays for `'irq`.
+/// The memory of the `struct address_space` stays valid for `'irq`.
 #[derive(Clone, Copy)]
 pub struct FileMapping<'irq>(NonNull<bindings::address_space>, PhantomData<&'irq ()>);
 
 impl FileMapping<'_> {
-    /// Whether it is memory that the kernel itself must not reach. C: `secretmem_mapping()`.
+    /// Returns whether the kernel itself must not access the memory. C: `secretmem_mapping()`.
     #[doc(alias = "secretmem_mapping")]
     #[cfg(CONFIG_SECRETMEM)]
-    #[inline]
-    pub fn is_secret(self) -> bool {
-        // SAFETY: By the invariant the field is there; read once, for it may change.
+    #[inline(always)]
+    pub fn is_secretmem(self) -> bool {
+        // SAFETY: By the type invariants the field is valid. The read is volatile, because the field
+        // may change.
         let operations = unsafe { addr_of!((*self.0.as_ptr()).a_ops).read_volatile() };
         operations == addr_of!(bindings::secretmem_aops)
     }
 
-    /// Whether it is memory that the kernel itself must not reach: there is none.
+    /// Returns whether the kernel itself must not access the memory, which cannot be here. C:
+    /// `secretmem_mapping()`.
     #[cfg(not(CONFIG_SECRETMEM))]
-    #[inline]
-    pub fn is_secret(self) -> bool {
+    #[inline(always)]
+    pub fn is_secretmem(self) -> bool {
         false
     }
 
-    /// Whether it is shared memory or tmpfs. C: `shmem_mapping()`.
+    /// Returns whether the file is shared memory or in tmpfs. C: `shmem_mapping()`.
     #[doc(alias = "shmem_mapping")]
+    #[inline]
     pub fn is_shmem(self) -> bool {
-        // SAFETY: By the invariant the structure is there, and the function only compares.
+        // SAFETY: By the type invariants the structure is valid, and the function only reads it.
         unsafe { bindings::shmem_mapping(self.0.as_ptr()) }
     }
 }

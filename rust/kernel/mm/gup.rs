@@ -41,7 +41,7 @@ pub use grab::Grabbed;
 pub use put::unpin;
 pub use statistics::PinStatistics;
 
-use super::folio::MappedPage;
+use super::page::PageRef;
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
 
@@ -187,7 +187,7 @@ impl Taken<'_> {
     ///
     /// There is room for them, and the caller of GUP now owns references to them.
     #[inline]
-    unsafe fn push(&mut self, first: MappedPage<'_>, pages: usize) {
+    unsafe fn push(&mut self, first: PageRef<'_>, pages: usize) {
         let mut page = first.as_raw();
         // SAFETY: By the caller's promise these are entries of the array.
         let (mut slot, end) = unsafe {

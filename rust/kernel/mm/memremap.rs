@@ -76,7 +76,7 @@ pub fn is_dying_in(_range: PhysRange) -> bool {
 }
 
 pub use altmap::Altmap;
-pub use page::{DeviceFolio, DevicePage, NotFreeable};
+pub use page::{NotFreeable, ZoneDeviceFolio, ZoneDevicePage};
 pub use registration::{Operations, Options, Region, RegisterError, Registration};
 
 /// The granularity in which device memory can be mapped, in bytes. C: `SUBSECTION_SIZE`.

@@ -15,7 +15,7 @@ use core::marker::PhantomData;
 use kernel::{
     bindings,
     irq::LocalInterruptDisabled,
-    mm::{folio::MappedPage, pfn::Pfn, prot},
+    mm::{page::PageRef, pfn::Pfn, prot},
     static_assert,
 };
 
@@ -87,8 +87,8 @@ impl Tables for UserTables<'_> {
 #[inline]
 pub(crate) fn page_of<'irq>(
     leaf: &Leaf<'_, UserTables<'irq>>,
-    irq: LocalInterruptDisabled<'irq>,
-) -> Option<MappedPage<'irq>> {
+    _irq: LocalInterruptDisabled<'irq>,
+) -> Option<PageRef<'irq>> {
     if leaf.kind() != Kind::Normal {
         return None;
     }
@@ -96,7 +96,7 @@ pub(crate) fn page_of<'irq>(
     let pfn = Pfn::new(leaf.pfn() as usize);
     // SAFETY: The walk shows leaves that permit access from user space and are not special, and this
     // one is not of a device: such an entry is only ever made for memory that has a `struct page`.
-    Some(unsafe { MappedPage::from_pfn(pfn, irq) })
+    Some(unsafe { PageRef::from_pfn(pfn) })
 }
 
 /// Whether the processor walks five levels. C: `pgtable_l5_enabled()`.

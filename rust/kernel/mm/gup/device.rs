@@ -23,12 +23,13 @@ use crate::{
     },
     irq::LocalInterruptDisabled,
     mm::{
-        folio::{MappedFolio, MappedPage},
+        folio::FolioRef,
         memremap::{DevPagemap, MemoryType},
+        page::PageRef,
         pfn::Pfn,
     },
 };
-use core::{marker::PhantomData, mem::ManuallyDrop, sync::atomic::Ordering};
+use core::{marker::PhantomData, mem::ManuallyDrop};
 
 /// A pgmap that stays mapped as long as a walk goes on.
 ///
@@ -115,7 +116,7 @@ impl From<Refused> for Error {
 /// `first` and the pages behind it lie in a pgmap that stays mapped for `'a`. The value owns a
 /// reference (a pin if `PIN`) to each of the first `taken` of them.
 pub struct DeviceRun<'a, const PIN: bool> {
-    first: MappedPage<'a>,
+    first: PageRef<'a>,
     taken: usize,
     _live: PhantomData<&'a DevPagemap>,
 }
@@ -137,7 +138,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         pfn: Pfn,
         pages: usize,
         request: Request,
-        irq: LocalInterruptDisabled<'a>,
+        _irq: LocalInterruptDisabled<'a>,
     ) -> Option<Self> {
         let live = live.pgmap();
         // A single frame is there by the caller's promise.
@@ -150,7 +151,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         let mut run = Self {
             // SAFETY: By the caller's promise the frame lies in a range of the pgmap, and `live`
             // keeps that.
-            first: unsafe { MappedPage::from_pfn(pfn, irq) },
+            first: unsafe { PageRef::from_pfn(pfn) },
             taken: 0,
             _live: PhantomData,
         };
@@ -176,7 +177,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         pfn: Pfn,
         pages: usize,
         request: Request,
-        irq: LocalInterruptDisabled<'a>,
+        _irq: LocalInterruptDisabled<'a>,
     ) -> Result<Self, Refused> {
         let live = live.pgmap();
         let pages = match pages {
@@ -187,7 +188,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         // INVARIANT: As in `try_new`.
         let mut run = Self {
             // SAFETY: As in `try_new`.
-            first: unsafe { MappedPage::from_pfn(pfn, irq) },
+            first: unsafe { PageRef::from_pfn(pfn) },
             taken: 0,
             _live: PhantomData,
         };
@@ -227,9 +228,9 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     ///
     /// `n` is less than the number of pages of the run.
     #[inline]
-    unsafe fn page(&self, n: usize) -> MappedPage<'a> {
+    unsafe fn page(&self, n: usize) -> PageRef<'a> {
         // SAFETY: By the caller's promise and the type's invariant it is a page of the pgmap.
-        unsafe { self.first.add(n) }
+        unsafe { self.first.nth(n) }
     }
 
     /// Takes `pages` single pages, or those before the first that cannot be counted. Whether it is
@@ -241,7 +242,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         for n in 0..pages {
             // It is its own folio; nothing needs to be read to know that.
             // SAFETY: Less than the number of pages: a page of the pgmap, by the invariant.
-            let folio = unsafe { MappedFolio::single(first.add(n)) };
+            let folio = unsafe { FolioRef::from_first_page(first.nth(n)) };
             if !add(folio, amount) {
                 // INVARIANT: So many were taken.
                 self.taken = n;
@@ -266,7 +267,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
                 return false;
             }
             if PIN && folio.is_large() {
-                folio.pin_count().fetch_add(part as i32, Ordering::SeqCst);
+                // SAFETY: The folio is large, and the references were just taken.
+                unsafe { folio.pincount_add(part as i32) };
             }
             // INVARIANT: As many more.
             self.taken = self.taken.wrapping_add(part);
@@ -296,7 +298,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
 
     /// The references are somebody else's from now on.
     #[inline(always)]
-    fn give_away(self, statistics: &mut PinStatistics<'_>) -> (MappedPage<'a>, usize) {
+    fn give_away(self, statistics: &mut PinStatistics<'_>) -> (PageRef<'a>, usize) {
         let this = ManuallyDrop::new(self);
         if PIN {
             statistics.count(this.first, this.taken);
@@ -315,7 +317,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             let amount = match folio.is_large() {
                 true => {
                     if PIN {
-                        folio.pin_count().fetch_sub(part as i32, Ordering::SeqCst);
+                        // SAFETY: The folio is large, and the pins are ours.
+                        unsafe { folio.pincount_sub(part as i32) };
                     }
                     part as i32
                 }
@@ -339,22 +342,24 @@ impl<const PIN: bool> Drop for DeviceRun<'_, PIN> {
 
 /// The folio of `page`, and how many of the `pages` pages from there on are in it; at least 1.
 #[inline]
-fn part_of(page: MappedPage<'_>, pages: usize) -> (MappedFolio<'_>, usize) {
+fn part_of(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
     let folio = page.folio();
-    let behind = folio.nr_pages().saturating_sub(folio.index_of(page));
+    let behind = folio.nr_pages().saturating_sub(folio.page_idx(page));
     (folio, behind.clamp(1, pages))
 }
 
 /// Adds to the count of a folio that is not free, unless it would overflow.
 #[inline(always)]
-fn add(folio: MappedFolio<'_>, amount: i32) -> bool {
-    let old = folio.count().fetch_add(amount, Ordering::SeqCst);
+fn add(folio: FolioRef<'_>, amount: i32) -> bool {
+    // SAFETY: A folio of a pgmap that stays mapped is not free; an overflow is undone below.
+    let old = unsafe { folio.ref_fetch_add(amount) };
     old > 0 || add_refused(folio, amount, old)
 }
 
 #[cold]
 #[inline(never)]
-fn add_refused(folio: MappedFolio<'_>, amount: i32, old: i32) -> bool {
-    folio.count().fetch_sub(amount, Ordering::SeqCst);
+fn add_refused(folio: FolioRef<'_>, amount: i32, old: i32) -> bool {
+    // SAFETY: The references were just taken, and others remain.
+    unsafe { folio.ref_fetch_sub(amount) };
     refused_count(old)
 }

@@ -8,7 +8,7 @@ use super::{small_amount, PinStatistics, Request, Taken};
 use crate::{
     bindings,
     irq::LocalInterruptDisabled,
-    mm::folio::{MappedFolio, MappedPage},
+    mm::{folio::FolioRef, page::PageRef},
 };
 use core::{mem::ManuallyDrop, sync::atomic::Ordering};
 
@@ -21,7 +21,7 @@ use core::{mem::ManuallyDrop, sync::atomic::Ordering};
 /// Unless `zero_page`, the value owns `refs` references to `folio`, counted as `request` says. So
 /// the folio is neither freed nor split nor merged. `refs` is 1 if it has one page.
 pub struct Grabbed<'irq, const PIN: bool> {
-    folio: MappedFolio<'irq>,
+    folio: FolioRef<'irq>,
     refs: i32,
     request: Request,
     zero_page: bool,
@@ -43,15 +43,15 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
     #[doc(alias = "try_grab_folio_fast")]
     #[inline(always)]
     pub unsafe fn try_new(
-        page: MappedPage<'irq>,
+        page: PageRef<'irq>,
         refs: i32,
         request: Request,
         irq: LocalInterruptDisabled<'irq>,
     ) -> Option<Self> {
-        if !request.allows_p2pdma() && page.is_p2pdma() {
+        if !request.allows_p2pdma() && page.is_pci_p2pdma_page() {
             return None;
         }
-        if PIN && page.is_zero() {
+        if PIN && page.is_zero_page() {
             if refs != 1 {
                 return None;
             }
@@ -81,7 +81,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
 
     /// The folio.
     #[inline]
-    pub fn folio(&self) -> MappedFolio<'irq> {
+    pub fn folio(&self) -> FolioRef<'irq> {
         self.folio
     }
 
@@ -110,7 +110,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
         match mapping.file() {
             // Truncated meanwhile, or something other than anonymous memory and files.
             None => mapping.is_anon(),
-            Some(file) if may_be_secret && file.is_secret() => false,
+            Some(file) if may_be_secret && file.is_secretmem() => false,
             Some(file) => !file_refused || file.is_shmem(),
         }
     }
@@ -120,7 +120,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
     /// `gup_must_unshare()`.
     #[doc(alias = "gup_must_unshare")]
     #[inline(always)]
-    pub fn must_unshare(&self, page: MappedPage<'irq>) -> bool {
+    pub fn must_unshare(&self, page: PageRef<'irq>) -> bool {
         if !PIN || self.request.is_write() {
             return false;
         }
@@ -144,7 +144,7 @@ impl<'irq, const PIN: bool> Grabbed<'irq, PIN> {
     #[inline(always)]
     pub unsafe fn keep(
         self,
-        first: MappedPage<'irq>,
+        first: PageRef<'irq>,
         taken: &mut Taken<'_>,
         statistics: &mut PinStatistics<'_>,
     ) -> bool {
@@ -176,7 +176,7 @@ impl<const PIN: bool> Drop for Grabbed<'_, PIN> {
 /// Raises the count of the folio that `page` belongs to, and sees that it still does. C:
 /// `try_get_folio()`.
 #[inline(always)]
-fn add_refs<const PIN: bool>(page: MappedPage<'_>, refs: i32) -> Option<MappedFolio<'_>> {
+fn add_refs<const PIN: bool>(page: PageRef<'_>, refs: i32) -> Option<FolioRef<'_>> {
     loop {
         let folio = page.folio();
         let large = folio.is_large();
@@ -186,39 +186,20 @@ fn add_refs<const PIN: bool>(page: MappedPage<'_>, refs: i32) -> Option<MappedFo
             false if refs != 1 => return None,
             false => small_amount::<PIN>(),
         };
-        if !add_unless_zero(folio, amount) {
+        if let Err(count) = folio.ref_try_add(amount) {
+            refused_count(count);
             return None;
         }
         // Between these two steps the folio may have been freed and become part of another one, or
         // have been split. From here on it stays as it is.
         if page.folio() == folio && folio.is_large() == large {
             if PIN && large {
-                folio.pin_count().fetch_add(refs, Ordering::SeqCst);
+                // SAFETY: The folio is large, and the references were just taken.
+                unsafe { folio.pincount_add(refs) };
             }
             return Some(folio);
         }
         put_refs(folio, amount);
-    }
-}
-
-/// C: `folio_ref_add_unless(folio, amount, 0)`, and that the count has not overflown.
-#[inline(always)]
-fn add_unless_zero(folio: MappedFolio<'_>, amount: i32) -> bool {
-    let count = folio.count();
-    let mut old = count.load(Ordering::Relaxed);
-    loop {
-        if old <= 0 {
-            return refused_count(old);
-        }
-        match count.compare_exchange_weak(
-            old,
-            old.wrapping_add(amount),
-            Ordering::SeqCst,
-            Ordering::Relaxed,
-        ) {
-            Ok(_) => return true,
-            Err(now) => old = now,
-        }
     }
 }
 
@@ -238,7 +219,7 @@ fn slab_page_mapped() -> bool {
     false
 }
 
-fn is_longterm_pinnable(folio: MappedFolio<'_>) -> bool {
+fn is_longterm_pinnable(folio: FolioRef<'_>) -> bool {
     // SAFETY: We have a reference to the folio.
     unsafe { bindings::folio_is_longterm_pinnable(folio.as_raw()) }
 }
@@ -247,11 +228,12 @@ fn is_longterm_pinnable(folio: MappedFolio<'_>) -> bool {
 /// books yet.
 #[cold]
 #[inline(never)]
-fn put_back(folio: MappedFolio<'_>, refs: i32, pin: bool) {
+fn put_back(folio: FolioRef<'_>, refs: i32, pin: bool) {
     let amount = match folio.is_large() {
         true => {
             if pin {
-                folio.pin_count().fetch_sub(refs, Ordering::SeqCst);
+                // SAFETY: The folio is large, and the pins are ours.
+                unsafe { folio.pincount_sub(refs) };
             }
             refs
         }
@@ -264,7 +246,7 @@ fn put_back(folio: MappedFolio<'_>, refs: i32, pin: bool) {
 /// Drops references, and the folio if these were the last. C: `folio_put_refs()`, or
 /// `put_devmap_managed_folio_refs()`.
 #[cold]
-fn put_refs(folio: MappedFolio<'_>, amount: i32) {
+fn put_refs(folio: FolioRef<'_>, amount: i32) {
     // SAFETY: The references are ours.
     unsafe { bindings::gup_put_refs(folio.as_raw(), amount) };
 }

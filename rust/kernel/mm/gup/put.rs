@@ -8,12 +8,13 @@ use super::PinStatistics;
 use crate::{
     bindings,
     mm::{
-        folio::{MappedFolio, MappedPage},
-        memremap::{DeviceFolio, MemoryType},
+        folio::FolioRef,
+        memremap::{MemoryType, ZoneDeviceFolio},
+        page::PageRef,
     },
     sync::wait_var::Waiters,
 };
-use core::{ptr::NonNull, sync::atomic::Ordering};
+use core::ptr::NonNull;
 
 const BIAS: i32 = bindings::GUP_PIN_COUNTING_BIAS as i32;
 
@@ -36,7 +37,7 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             continue;
         };
         // SAFETY: By the caller's promise the page is pinned, so that it stays.
-        let page = unsafe { MappedPage::from_raw(page) };
+        let page = unsafe { PageRef::from_raw(page) };
         let folio = page.folio();
         if folio.is_large() {
             let pins = rest
@@ -46,13 +47,13 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
                         return false;
                     };
                     // SAFETY: As for `page`.
-                    unsafe { MappedPage::from_raw(next) }.folio() == folio
+                    unsafe { PageRef::from_raw(next) }.folio() == folio
                 })
                 .count();
             rest = rest.get(pins..).unwrap_or_default();
             // SAFETY: The caller's promise, for each of these pages.
             unsafe { unpin_large(folio, pins.wrapping_add(1), &mut statistics) };
-        } else if page.is_device() {
+        } else if page.is_zone_device() {
             statistics.count(page, 1);
             // SAFETY: In ZONE_DEVICE, and pinned.
             let device = unsafe { device_folio(page) };
@@ -66,7 +67,7 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
                 unsafe { device.put_fsdax_refs(BIAS, &Waiters::look()) };
             } else {
                 // SAFETY: As above.
-                unsafe { put(folio, BIAS) };
+                unsafe { folio.put_refs(BIAS) };
             }
             if single {
                 let run = match fsdax {
@@ -78,10 +79,10 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
                 statistics.count_again(run);
                 rest = rest.get(run..).unwrap_or_default();
             }
-        } else if !page.is_zero() {
+        } else if !page.is_zero_page() {
             statistics.count(page, 1);
             // SAFETY: As above.
-            unsafe { put(folio, BIAS) };
+            unsafe { folio.put_refs(BIAS) };
         }
     }
 }
@@ -101,7 +102,7 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
             break;
         };
         // SAFETY: By the caller's promise the page is pinned, so that it stays.
-        let page = unsafe { MappedPage::from_raw(page) };
+        let page = unsafe { PageRef::from_raw(page) };
         if page.pgmap_word() != word {
             break;
         }
@@ -111,7 +112,7 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
             unsafe { device_folio(page).put_fsdax_refs(BIAS, &waiters) };
         } else {
             // SAFETY: A folio of its own by the caller's promise, who gives up one pin.
-            unsafe { put(MappedFolio::single(page), BIAS) };
+            unsafe { FolioRef::from_first_page(page).put_refs(BIAS) };
         }
         run += 1;
     }
@@ -124,9 +125,9 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
 ///
 /// The page is in ZONE_DEVICE, a folio of its own, and pinned.
 #[inline(always)]
-unsafe fn device_folio(page: MappedPage<'_>) -> DeviceFolio<'_> {
+unsafe fn device_folio(page: PageRef<'_>) -> ZoneDeviceFolio<'_> {
     // SAFETY: The caller's promise. A page is not at the address 0.
-    unsafe { DeviceFolio::from_raw(NonNull::new_unchecked(page.as_raw()).cast()) }
+    unsafe { ZoneDeviceFolio::from_raw(NonNull::new_unchecked(page.as_raw()).cast()) }
 }
 
 /// Gives back `pins` pins of a folio of more than one page.
@@ -135,30 +136,18 @@ unsafe fn device_folio(page: MappedPage<'_>) -> DeviceFolio<'_> {
 ///
 /// The caller owns them, and gives them up.
 #[inline]
-unsafe fn unpin_large(folio: MappedFolio<'_>, pins: usize, statistics: &mut PinStatistics<'_>) {
+unsafe fn unpin_large(folio: FolioRef<'_>, pins: usize, statistics: &mut PinStatistics<'_>) {
     statistics.count(folio.first_page(), pins);
     // CAST: A folio has at most 2^18 pages, but may be in the array more than once: C counts in an
     // `int` as well.
     let pins = pins as i32;
-    folio.pin_count().fetch_sub(pins, Ordering::SeqCst);
-    if folio.first_page().is_device() {
+    // SAFETY: The folio is large, and the pins are the caller's.
+    unsafe { folio.pincount_sub(pins) };
+    if folio.is_zone_device() {
         // SAFETY: The caller's promise: a pin of a large folio is one reference.
         unsafe { bindings::gup_put_refs(folio.as_raw(), pins) };
     } else {
         // SAFETY: As above.
-        unsafe { put(folio, pins) };
-    }
-}
-
-/// Drops references, and frees the folio if these were the last. C: `folio_put_refs()`.
-///
-/// # Safety
-///
-/// The caller owns them, and gives them up.
-#[inline]
-unsafe fn put(folio: MappedFolio<'_>, refs: i32) {
-    if folio.count().fetch_sub(refs, Ordering::SeqCst) == refs {
-        // SAFETY: Nobody else has a reference.
-        unsafe { bindings::__folio_put(folio.as_raw()) };
+        unsafe { folio.put_refs(pins) };
     }
 }

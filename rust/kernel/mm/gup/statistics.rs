@@ -10,7 +10,7 @@
 
 #[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
 use crate::percpu;
-use crate::{bindings, irq::LocalInterruptDisabled, mm::folio::MappedPage};
+use crate::{bindings, irq::LocalInterruptDisabled, mm::page::PageRef};
 #[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
 use core::{mem::offset_of, ptr::addr_of};
 
@@ -47,8 +47,8 @@ impl<'irq> PinStatistics<'irq> {
 
     /// Counts `pages` on the node of `page`.
     #[inline(always)]
-    pub(super) fn count(&mut self, page: MappedPage<'_>, pages: usize) {
-        let node = page.node();
+    pub(super) fn count(&mut self, page: PageRef<'_>, pages: usize) {
+        let node = page.nid();
         if node != self.node {
             write_down(self.item, self.node, self.pages);
             (self.node, self.pages) = (node, 0);

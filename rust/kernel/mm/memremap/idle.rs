@@ -20,7 +20,7 @@
 //! (`life/abandon.rs`). What it waits for is in the log after a second, then at growing intervals,
 //! and in debugfs (`dev_pagemap/ranges`).
 
-use super::{life::counts_pages, DevPagemap, DevicePage, MemoryType};
+use super::{life::counts_pages, DevPagemap, MemoryType, ZoneDevicePage};
 use crate::{
     bindings, pr_info, pr_warn, signal,
     sync::completion::Completion,
@@ -78,11 +78,11 @@ pub(super) unsafe fn wait(pgmap: &DevPagemap, killable: bool) -> bool {
     }
     let uses = Uses::of(pgmap);
     // SAFETY: The caller's promise, here and below.
-    if unsafe { DevicePage::any(pgmap, |page| uses.who_has(page).is_some()) } {
+    if unsafe { ZoneDevicePage::any(pgmap, |page| uses.who_has(page).is_some()) } {
         let mut futile = 0u32;
         // SAFETY: As above.
         unsafe {
-            DevicePage::any(pgmap, |page| {
+            ZoneDevicePage::any(pgmap, |page| {
                 if uses.by_files && page.has_mapping() && !revoke(page) {
                     futile = futile.saturating_add(1);
                 }
@@ -93,7 +93,7 @@ pub(super) unsafe fn wait(pgmap: &DevPagemap, killable: bool) -> bool {
         let mut waiting = unsafe { Waiting::begin(pgmap, uses) };
         // SAFETY: As above.
         waiting.is_abandoned = unsafe {
-            DevicePage::any(pgmap, |page| {
+            ZoneDevicePage::any(pgmap, |page| {
                 let mut is_killed = false;
                 while let Some(who) = uses.who_has(page) {
                     if is_killed {
@@ -120,7 +120,7 @@ pub(super) unsafe fn wait(pgmap: &DevPagemap, killable: bool) -> bool {
 /// # Safety
 ///
 /// The pgmap is mapped. The caller holds no lock of a filesystem.
-unsafe fn revoke(_page: DevicePage<'_>) -> bool {
+unsafe fn revoke(_page: ZoneDevicePage<'_>) -> bool {
     #[cfg(CONFIG_RUST_FS_DAX)]
     // SAFETY: The caller's promise.
     return unsafe { bindings::dax_revoke_pages(_page.as_raw()) };
@@ -168,7 +168,7 @@ impl Uses {
     }
 
     #[inline]
-    fn who_has(self, page: DevicePage<'_>) -> Option<Who> {
+    fn who_has(self, page: ZoneDevicePage<'_>) -> Option<Who> {
         let count = page.ref_count();
         if count > 1 || (self.taken_back && count == 0) {
             Some(Who::Pinner)
@@ -217,7 +217,7 @@ impl<'m> Waiting<'m> {
     }
 
     /// Does what can be done for a page that somebody has. Sleeps for a moment.
-    fn pause(&mut self, page: DevicePage<'_>, who: Who) {
+    fn pause(&mut self, page: ZoneDevicePage<'_>, who: Who) {
         let longest = match who {
             Who::Pinner => LONGEST_PAUSE,
             Who::File => {
@@ -241,7 +241,7 @@ impl<'m> Waiting<'m> {
     fn tell(&self, waited: i64) {
         let unit = 1usize.checked_shl(self.pgmap.vmemmap_shift()).unwrap_or(1);
         let (mut pinned, mut of_files, mut first) = (0usize, 0usize, None);
-        let count = |page: DevicePage<'_>| {
+        let count = |page: ZoneDevicePage<'_>| {
             let count = match self.uses.who_has(page) {
                 Some(Who::Pinner) => &mut pinned,
                 Some(Who::File) => &mut of_files,
@@ -252,7 +252,7 @@ impl<'m> Waiting<'m> {
             false
         };
         // SAFETY: By the invariant.
-        unsafe { DevicePage::any(self.pgmap, count) };
+        unsafe { ZoneDevicePage::any(self.pgmap, count) };
         pr_warn!(
             "memremap: unmapping {:?} waits since {} s for {} pinned pages and {} of files, the first at {:#x}\n",
             Ranges(self.pgmap),
@@ -334,7 +334,7 @@ impl Place {
     }
 }
 
-impl<'a> DevicePage<'a> {
+impl<'a> ZoneDevicePage<'a> {
     /// Whether this holds for a page of a pgmap, of those that have a count of their own: each
     /// page, or the first of each compound page. They are asked one after the other until one says
     /// yes. Sleeps between some of them.

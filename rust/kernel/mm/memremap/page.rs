@@ -1,278 +1,278 @@
 // SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2015 Intel Corporation. All rights reserved.
+// Derived from `mm/memremap.c`.
 
 //! The pages of a pgmap.
 //!
-//! What a count means depends on the pgmap's [`MemoryType`] (6.12; later kernels differ):
+//! What the reference count of a page means depends on the pgmap's [`MemoryType`] (in 6.12; later
+//! kernels differ):
 //!
-//! | type | idle | taken by | idle again |
+//! | type | idle at | references | when the page becomes idle again |
 //! |---|---|---|---|
-//! | private, coherent | 0 | [`DevicePage::init`], by the owner | the owner's `page_free` is called and the page's live reference put |
-//! | FS DAX | 1 | pins only: being mapped does not count | whoever waits for the page is woken |
-//! | generic, P2PDMA | 1 | pins only | nothing; dropped to 0 the owner's `page_free`, and back at 1 |
+//! | private, coherent | 0 | the first is taken by the owner in [`ZoneDevicePage::init`] | the owner's `page_free` is called and the page's live reference put |
+//! | FS DAX | 1 | pins only: being mapped does not count | waiters for the page are woken |
+//! | generic, P2PDMA | 1 | pins only | nothing; if the count drops to 0, the owner's `page_free` is called and the count set to 1 |
+//!
+//! [`ZoneDevicePage`] and [`ZoneDeviceFolio`] are views of [`PageRef`] and [`FolioRef`] whose pgmap is
+//! known to stay valid. The `unsafe` code here reads the pgmap through the page, and changes the
+//! counts of pages that the caller owns.
 
 use super::{DevPagemap, LiveRef, MemoryType};
-use crate::{bindings, mm::pfn::Pfn, sync::wait_var::Waiters};
-use core::{
-    ptr::{addr_of, addr_of_mut, null_mut, NonNull},
-    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
+use crate::{
+    bindings,
+    mm::{folio::FolioRef, page::PageRef, pfn::Pfn},
+    sync::wait_var::Waiters,
 };
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::{addr_of, addr_of_mut, NonNull},
+};
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+use core::{
+    ptr::null_mut,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+impl PageRef<'_> {
+    /// Returns whether the page is memory of a PCI device. C: `is_pci_p2pdma_page()`.
+    #[inline(always)]
+    pub fn is_pci_p2pdma_page(self) -> bool {
+        cfg!(CONFIG_PCI_P2PDMA) && self.is_zone_device() && self.pgmap_is_pci_p2pdma()
+    }
+
+    #[cold]
+    fn pgmap_is_pci_p2pdma(self) -> bool {
+        // SAFETY: The page is in ZONE_DEVICE, so this member of the union is the one in use, and it
+        // points to the pgmap of the page, which is not freed before the page's memmap. The read is
+        // volatile, because the page may move to another pgmap.
+        let raw = unsafe {
+            let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
+            (*addr_of!((*words).__bindgen_anon_4.pgmap).read_volatile()).type_
+        };
+        raw == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
+    }
+}
 
 /// A page of a pgmap. C: `struct page` in ZONE_DEVICE.
 ///
 /// # Invariants
 ///
-/// The page is in ZONE_DEVICE, its memmap is initialised, and the pgmap that it points back to
-/// stays valid for `'a`.
+/// The page is in ZONE_DEVICE, and the pgmap that it points back to stays valid for `'a`.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct DevicePage<'a>(
-    NonNull<bindings::page>,
-    core::marker::PhantomData<&'a DevPagemap>,
-);
+pub struct ZoneDevicePage<'a>(PageRef<'a>, PhantomData<&'a DevPagemap>);
 
-impl<'a> DevicePage<'a> {
-    /// The page that C code has at `ptr`.
+impl<'a> Deref for ZoneDevicePage<'a> {
+    type Target = PageRef<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &PageRef<'a> {
+        &self.0
+    }
+}
+
+impl<'a> ZoneDevicePage<'a> {
+    /// Creates a reference to the page at `ptr`.
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says.
-    #[inline]
+    /// `ptr` must point to an initialised `struct page` in ZONE_DEVICE that stays valid for `'a`, as
+    /// must the pgmap that the page points back to.
+    #[inline(always)]
     pub unsafe fn from_raw(ptr: NonNull<bindings::page>) -> Self {
-        // INVARIANT: The caller's promise.
-        Self(ptr, core::marker::PhantomData)
+        // SAFETY: By the caller's promise the `struct page` is initialised and stays valid.
+        let page = unsafe { PageRef::from_raw(ptr) };
+        // INVARIANT: By the caller's promise the page is in ZONE_DEVICE and its pgmap stays valid.
+        Self(page, PhantomData)
     }
 
-    /// The page of the frame `pfn`, if that is one of the pgmap's own. C: `pfn_to_page()`.
+    /// Returns the page of `pfn` if that is a data page of the pgmap. C: `pfn_to_page()`.
     #[doc(alias = "pfn_to_page")]
     pub fn at(live: &'a LiveRef, pfn: Pfn) -> Option<Self> {
         if !live.has_data_page(pfn) {
             return None;
         }
-        // SAFETY: A frame of a pgmap that is mapped has a page.
-        let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
-        // INVARIANT: In the pgmap, behind its memmap, and `live` keeps that for `'a`.
-        Some(Self(page, core::marker::PhantomData))
+        // SAFETY: The PFN is in the pgmap, behind its memmap, so it has an initialised `struct page`,
+        // and `live` keeps the pgmap mapped for `'a`.
+        let page = unsafe { PageRef::from_pfn(pfn) };
+        // INVARIANT: The page is in the pgmap, which `live` keeps for `'a`.
+        Some(Self(page, PhantomData))
     }
 
-    /// What C code takes.
-    #[inline]
-    pub fn as_raw(self) -> *mut bindings::page {
-        self.0.as_ptr()
-    }
-
-    /// The frame that it describes. C: `page_to_pfn()`.
-    #[doc(alias = "page_to_pfn")]
-    pub fn pfn(self) -> Pfn {
-        // SAFETY: A valid page, by the invariant.
-        // CAST: `unsigned long` is `usize`.
-        Pfn::new(unsafe { bindings::page_to_pfn(self.as_raw()) } as usize)
-    }
-
-    /// The pgmap that it belongs to.
+    /// Returns the pgmap that the page belongs to. C: `page->pgmap` of the folio's first page.
     #[inline]
     pub fn pgmap(self) -> &'a DevPagemap {
         self.folio().pgmap()
     }
 
-    /// The folio that it is a page of. C: `page_folio()`.
+    /// Returns the folio that the page belongs to. C: `page_folio()`.
     #[doc(alias = "page_folio")]
     #[inline]
-    fn folio(self) -> DeviceFolio<'a> {
-        // SAFETY: A valid page. All members of the union are words. Volatile, because it may become
-        // another pgmap.
-        let word = unsafe {
-            let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
-            addr_of!((*words).__bindgen_anon_3.compound_head).read_volatile()
-        };
-        // The tails of a compound page have the address of its first page in the place of the page
-        // map, with the lowest bit set.
-        let first = (word & 1 != 0)
-            .then(|| NonNull::new((word & !1) as *mut bindings::page))
-            .flatten();
-        // INVARIANT: The first page of a compound page of this pgmap, or the page itself.
-        DeviceFolio(first.map_or(self, |first| Self(first, core::marker::PhantomData)))
+    fn folio(self) -> ZoneDeviceFolio<'a> {
+        // hugetlb, which frees parts of its memmap, has no pages in ZONE_DEVICE, so this need not
+        // look for its fake heads as `PageRef::folio()` does.
+        let first = self.0.head_of_tail().unwrap_or(self.0);
+        // SAFETY: `first` is the head of the compound page that this page is a tail of, or the page
+        // is no tail page.
+        let folio = unsafe { FolioRef::from_first_page(first) };
+        // INVARIANT: The pages of a compound page in ZONE_DEVICE belong to one pgmap.
+        ZoneDeviceFolio(folio, PhantomData)
     }
 
-    /// The count of references. C: `page_ref_count()`.
-    #[doc(alias = "page_ref_count")]
-    #[inline]
-    pub fn ref_count(self) -> i32 {
-        self.count().load(Ordering::Relaxed)
-    }
-
-    /// Whether it says which mapping it belongs to. C: `page->mapping`.
+    /// Returns whether the page belongs to a mapping. C: `page->mapping != NULL`.
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
     pub(super) fn has_mapping(self) -> bool {
-        // SAFETY: A valid page, by the invariant; a word that is changed as a whole.
-        let mapping = unsafe {
-            addr_of!((*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1.mapping).read_volatile()
-        };
-        !mapping.is_null()
+        !self.mapping().is_null()
     }
 
-    /// Makes it, the first page of its folio, belong to another pgmap, and to no mapping: that of
-    /// device-dax goes with its device.
+    /// Moves the page, which is the first page of its folio, to another pgmap, and takes a generic
+    /// page out of its mapping: the mapping of device-dax is freed with its device.
     ///
     /// # Safety
     ///
-    /// Nobody takes a first reference to the page. `to` points to a copy of its pgmap, which stays
-    /// as long as the page does. What the page has led to before, pgmap and mapping, stays for who
-    /// has looked just before: until a grace period of tasks after this.
+    /// No task may take a first reference to the page. `to` must point to a copy of the page's pgmap
+    /// that stays valid as long as the page does. The pgmap and the mapping that the page pointed to
+    /// before must stay valid for readers that have loaded them: until a grace period of RCU tasks
+    /// after this call.
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-    pub(super) unsafe fn hand_over(self, to: NonNull<bindings::dev_pagemap>) {
-        // SAFETY: A valid page, by the invariant, and words that are changed as a whole.
-        let (pgmap, mapping) = unsafe {
+    pub(super) unsafe fn move_to_pgmap(self, to: NonNull<bindings::dev_pagemap>) {
+        // SAFETY: By the type invariants the page is valid and this member of its union is the one in
+        // use. The member is a word that is only accessed atomically.
+        let pgmap = unsafe {
             let words = addr_of_mut!((*self.as_raw()).__bindgen_anon_1);
-            (
-                AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_4.pgmap)),
-                AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_1.mapping)),
-            )
+            AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_4.pgmap))
         };
-        // The copy was written before.
+        // The release orders the writes to the copy before the store.
         pgmap.store(to.as_ptr(), Ordering::Release);
         if self.pgmap().memory_type() == Some(MemoryType::Generic) {
-            mapping.store(null_mut(), Ordering::Relaxed);
+            // SAFETY: By the caller's promise no task takes a first reference to the page, so no
+            // task gives the page a new owner. Null is a valid value.
+            unsafe { self.set_mapping(null_mut()) };
         }
     }
 
-    #[inline]
-    fn count(&self) -> &AtomicI32 {
-        // SAFETY: `_refcount` is an `atomic_t`: four aligned bytes that everybody accesses
-        // atomically, valid as long as the page.
-        unsafe { AtomicI32::from_ptr(addr_of_mut!((*self.as_raw())._refcount.counter)) }
-    }
-
-    /// Hands out an idle page of a pgmap whose pages are allocated, with one reference, locked.
-    /// C: `zone_device_page_init()`.
+    /// Allocates an idle page of a pgmap whose pages are allocated: returns it with one reference,
+    /// locked. C: `zone_device_page_init()`.
     ///
-    /// Returns `false` if the pgmap was being torn down; the page is initialised all the same,
-    /// as C does, because its caller cannot fail.
+    /// Returns `false` if the pgmap is being torn down. The page is initialised all the same,
+    /// as in C, because C's caller cannot fail.
     ///
     /// Sleeps if the page is locked, which an idle page is not.
     ///
     /// # Safety
     ///
-    /// The page is one of those that are allocated, and idle: nobody has a reference, and the
-    /// caller alone hands it out. Who gets it unlocks it, and gives the reference up.
+    /// The pages of the pgmap must be allocated ones, this page must be idle (without references),
+    /// and the caller must be the only one that allocates it. The new holder must unlock the page and
+    /// drop the reference.
     #[doc(alias = "zone_device_page_init")]
     #[must_use = "a page handed out during teardown is a bug of the driver, to be reported"]
     pub unsafe fn init(self) -> bool {
-        // The allocated page's own live reference; `DeviceFolio::free` puts it.
-        // SAFETY: The pgmap is mapped, by the invariant, so its count is initialised.
+        // The allocated page's own live reference; `ZoneDeviceFolio::free` puts it.
+        // SAFETY: By the type invariants the pgmap is valid, and it is mapped as long as it has
+        // pages, so its reference count is initialised.
         let live = unsafe {
             bindings::percpu_ref_tryget_live(addr_of_mut!((*self.pgmap().as_raw()).ref_))
         };
-        // SAFETY: By the caller's promise the page is idle, so that nobody else changes its count.
+        // SAFETY: By the caller's promise the page is idle and only this caller allocates it, so no
+        // other task changes its count.
         unsafe { bindings::set_page_count(self.as_raw(), 1) };
-        // SAFETY: A valid page to which we hold a reference.
+        // SAFETY: The page is valid, and the reference that was just created keeps it so.
         unsafe { bindings::lock_page(self.as_raw()) };
         live
     }
 }
 
-/// A folio of a pgmap: what references are counted on. C: `struct folio` in ZONE_DEVICE.
+/// A folio of a pgmap, which is what references are counted on. C: `struct folio` in ZONE_DEVICE.
 ///
 /// # Invariants
 ///
-/// As for [`DevicePage`], of its first page.
+/// The folio is in ZONE_DEVICE, and the pgmap that its first page points back to stays valid for
+/// `'a`.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct DeviceFolio<'a>(DevicePage<'a>);
+pub struct ZoneDeviceFolio<'a>(FolioRef<'a>, PhantomData<&'a DevPagemap>);
 
-impl<'a> DeviceFolio<'a> {
-    /// The folio that C code has at `ptr`.
+impl<'a> Deref for ZoneDeviceFolio<'a> {
+    type Target = FolioRef<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &FolioRef<'a> {
+        &self.0
+    }
+}
+
+impl<'a> ZoneDeviceFolio<'a> {
+    /// Creates a reference to the folio at `ptr`.
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says.
-    #[inline]
+    /// `ptr` must point to an initialised `struct folio` in ZONE_DEVICE that stays valid for `'a`, as
+    /// must the pgmap that its first page points back to.
+    #[inline(always)]
     pub unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
-        // SAFETY: The first member of a folio is its first page; the rest is the caller's promise.
-        Self(unsafe { DevicePage::from_raw(ptr.cast()) })
+        // SAFETY: By the caller's promise the `struct folio` is initialised and stays valid.
+        let folio = unsafe { FolioRef::from_raw(ptr) };
+        // INVARIANT: By the caller's promise the folio is in ZONE_DEVICE and its pgmap stays valid.
+        Self(folio, PhantomData)
     }
 
-    #[inline]
-    fn as_raw(self) -> *mut bindings::folio {
-        self.0.as_raw().cast()
-    }
-
-    /// The pgmap that it belongs to.
-    #[inline]
+    /// Returns the pgmap that the folio belongs to. C: `folio->page.pgmap`.
+    #[inline(always)]
     pub fn pgmap(self) -> &'a DevPagemap {
-        // SAFETY: Of the first page of a folio in ZONE_DEVICE this member of the union is the one in
-        // use, and by the invariant it points to a pgmap that is valid for `'a`. Volatile, because
-        // it may become another.
+        // SAFETY: By the type invariants this is the first page of a folio in ZONE_DEVICE, so this
+        // member of the union is the one in use, and it points to a pgmap that stays valid for
+        // `'a`. The read is volatile, because the folio may move to another pgmap.
         unsafe {
-            let pgmap = addr_of!((*self.0.as_raw()).__bindgen_anon_1.__bindgen_anon_4.pgmap);
+            let pgmap = addr_of!(
+                (*self.first_page().as_raw())
+                    .__bindgen_anon_1
+                    .__bindgen_anon_4
+                    .pgmap
+            );
             DevPagemap::from_raw(pgmap.read_volatile())
         }
     }
 
-    /// Drops `refs` references of an FS DAX folio, and wakes who waits for it if it is idle then.
-    /// C: `__put_devmap_managed_folio_refs()`. Any context.
+    /// Drops `refs` references to an FS DAX folio, and wakes waiters for the folio if it is idle
+    /// then. C: `__put_devmap_managed_folio_refs()`. Any context.
     ///
     /// Returns `false`, and does nothing, for other types: their references are ordinary ones.
     ///
     /// # Safety
     ///
-    /// The caller owns so many references, and gives them up if the answer is `true`.
+    /// The caller must own that many references, which it loses if the result is `true`.
     #[doc(alias = "__put_devmap_managed_folio_refs")]
     #[inline]
     pub unsafe fn put_managed_refs(self, refs: i32) -> bool {
         if self.pgmap().memory_type() != Some(MemoryType::FsDax) {
             return false;
         }
-        // SAFETY: The caller's promise; just looked at the type.
+        // SAFETY: The folio is FS DAX, as was just checked, and the caller owns the references.
         unsafe { self.put_fsdax_refs(refs, &Waiters::look()) };
         true
     }
 
-    /// Drops `refs` references of a folio that is known to be FS DAX.
+    /// Drops `refs` references to a folio that is known to be FS DAX, and wakes waiters for the
+    /// folio if it is idle then. Any context.
     ///
     /// # Safety
     ///
-    /// It is, and the caller owns so many references, and gives them up.
+    /// The folio must be FS DAX, and the caller must own that many references, which it loses.
     #[inline(always)]
-    pub(crate) unsafe fn put_fsdax_refs(self, refs: i32, waiters: &Waiters) {
-        // SAFETY: The caller's promise.
-        if unsafe { self.sub_return(refs) } == 1 {
-            self.wake(waiters);
+    pub unsafe fn put_fsdax_refs(self, refs: i32, waiters: &Waiters) {
+        // SAFETY: The caller owns the references. An FS DAX folio is idle at 1, so these are not the
+        // last and it is not freed.
+        if unsafe { self.ref_sub_return(refs) } == 1 {
+            // The subtraction was a full barrier: what the holder did with the page comes before
+            // the wake-up.
+            waiters.wake_up(self.first_page().refcount_key());
         }
     }
 
-    /// Subtracts from the count and returns what is left. C: `folio_ref_sub_return()`.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns so many references, and gives them up.
-    #[inline]
-    unsafe fn sub_return(self, refs: i32) -> i32 {
-        if cfg!(CONFIG_DEBUG_PAGE_REF) {
-            // The C inline has a tracepoint in it then.
-            // SAFETY: A valid folio; the caller owns the references.
-            return unsafe { bindings::folio_ref_sub_return(self.as_raw(), refs) };
-        }
-        // Fully ordered, as `atomic_sub_return()` is: what the holder did with the page comes
-        // before the wake-up.
-        self.0
-            .count()
-            .fetch_sub(refs, Ordering::SeqCst)
-            .wrapping_sub(refs)
-    }
-
-    /// Wakes who waits until the page is idle: the key is the address of the count.
-    #[inline(always)]
-    fn wake(self, waiters: &Waiters) {
-        // SAFETY: A valid folio; only the address is taken.
-        let count = unsafe { addr_of!((*self.0.as_raw())._refcount) };
-        // The subtraction was a full barrier.
-        waiters.wake_up(count.cast());
-    }
-
-    /// Takes back a folio whose last reference was dropped. C: `free_zone_device_folio()`.
-    ///
-    /// Any context that may drop a page's last reference. The owner's `page_free` is called.
+    /// Frees a folio whose last reference was dropped: calls the owner's `page_free`. C:
+    /// `free_zone_device_folio()`. Any context that may drop the last reference to a page.
     ///
     /// # Errors
     ///
@@ -281,40 +281,43 @@ impl<'a> DeviceFolio<'a> {
     ///
     /// # Safety
     ///
-    /// The caller has dropped the last reference to the folio, and nobody takes one. If its pages
-    /// are allocated, this was handed out by [`DevicePage::init`], and is freed once for that.
+    /// The caller must have dropped the last reference to the folio, and no task may take one. If the
+    /// pages of the pgmap are allocated, this page must have been allocated by
+    /// [`ZoneDevicePage::init`], and must be freed once for that.
     #[doc(alias = "free_zone_device_folio")]
     pub unsafe fn free(self) -> Result<(), NotFreeable> {
         let pgmap = self.pgmap();
-        // SAFETY: The owner set up `ops` before the pgmap was mapped; null or valid.
+        // SAFETY: The owner set `ops` before the pgmap was mapped and keeps it until it is unmapped,
+        // so it is null or valid.
         let ops = unsafe { (*pgmap.as_raw()).ops.as_ref() };
         let page_free = ops.and_then(|ops| ops.page_free).ok_or(NotFreeable)?;
 
-        // SAFETY: A valid folio, by the caller's promise without references. This takes the charge
-        // off, drops the anonymous page's mark, and clears `mapping`, which may hold a stale value
-        // of the last user's.
+        // Uncharges the folio, clears the flag of an exclusive anonymous page, and clears `mapping`,
+        // which may hold a stale value of the last user.
+        // SAFETY: By the type invariants the folio is valid, and by the caller's promise it has no
+        // references, so no other task accesses these fields.
         unsafe { bindings::zone_device_folio_reset(self.as_raw()) };
         let allocated = pgmap
             .memory_type()
             .is_some_and(MemoryType::pages_are_allocated);
-        // SAFETY: The owner's method, with a page of its pgmap that nobody uses, as it is
-        // declared to expect.
-        unsafe { page_free(self.0.as_raw()) };
+        // SAFETY: The method is the owner's, and it is called with a page of the owner's pgmap that
+        // has no references, as `struct dev_pagemap_ops` requires.
+        unsafe { page_free(self.first_page().as_raw()) };
 
         if allocated {
-            // SAFETY: By the caller's promise the page had this reference from `DevicePage::init`.
-            // The pgmap may be gone after it, so it is the last thing that is done.
+            // SAFETY: By the caller's promise `ZoneDevicePage::init` took this reference for the page.
+            // The pgmap may be freed after it is put, so nothing follows.
             unsafe { pgmap.percpu_ref().put() };
         } else {
-            // Idle again, ready to be handed out. The owner may have put the pgmap's last
-            // reference: teardown waits for this store, and it is the last thing that is done.
-            // SAFETY: Nobody has a reference, so nobody else changes the count.
-            unsafe { bindings::set_page_count(self.0.as_raw(), 1) };
+            // The page is idle again. The owner may have put the last reference to the pgmap:
+            // teardown waits for this store, so nothing follows.
+            // SAFETY: The page is valid and has no references, so no other task changes the count.
+            unsafe { bindings::set_page_count(self.first_page().as_raw(), 1) };
         }
         Ok(())
     }
 }
 
-/// The owner of a pgmap does not take pages back.
+/// The error of [`ZoneDeviceFolio::free`]: the owner of the pgmap has no `page_free`.
 #[derive(Debug)]
 pub struct NotFreeable;

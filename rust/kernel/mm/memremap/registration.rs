@@ -9,7 +9,7 @@
 //! It goes through `memremap_pages()` and `memunmap_pages()`, so it works with the registry in
 //! Rust and in C.
 
-use super::{DevPagemap, DevicePage, MemoryType, SUBSECTION_SIZE};
+use super::{DevPagemap, MemoryType, ZoneDevicePage, SUBSECTION_SIZE};
 use crate::{
     bindings,
     error::{
@@ -157,7 +157,7 @@ pub trait Operations {
     /// The last reference of a page was dropped: it is the owner's again.
     ///
     /// Any context that may drop a page reference: it must not sleep.
-    fn page_free(data: <Self::Data as ForeignOwnable>::Borrowed<'_>, page: DevicePage<'_>);
+    fn page_free(data: <Self::Data as ForeignOwnable>::Borrowed<'_>, page: ZoneDevicePage<'_>);
 
     /// The memory behind these frames is bad: see to it that nobody uses them. May sleep.
     ///
@@ -367,7 +367,7 @@ impl<T: Operations> Registration<T> {
     }
 
     /// The page of a frame of this memory, if it is one that holds data.
-    pub fn page(&self, pfn: Pfn) -> Option<DevicePage<'_>> {
+    pub fn page(&self, pfn: Pfn) -> Option<ZoneDevicePage<'_>> {
         if !self.pgmap().has_data_page(pfn) {
             return None;
         }
@@ -375,7 +375,7 @@ impl<T: Operations> Registration<T> {
         let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
         // SAFETY: A page of a mapped range, initialised when the range was mapped; the registration
         // keeps it mapped.
-        Some(unsafe { DevicePage::from_raw(page) })
+        Some(unsafe { ZoneDevicePage::from_raw(page) })
     }
 
     /// # Safety
@@ -386,7 +386,7 @@ impl<T: Operations> Registration<T> {
             return;
         };
         // SAFETY: The caller's promise.
-        let page = unsafe { DevicePage::from_raw(page) };
+        let page = unsafe { ZoneDevicePage::from_raw(page) };
         // SAFETY: `owner` is the data, as `new` set it up.
         let data = unsafe { T::Data::borrow(page.pgmap().owner().cast_const().cast()) };
         T::page_free(data, page);

@@ -26,7 +26,7 @@ use crate::{
     bindings,
     error::Result,
     impl_has_work,
-    mm::memremap::{idle::Ranges, registry, DevPagemap, DevicePage, MemoryType},
+    mm::memremap::{idle::Ranges, registry, DevPagemap, MemoryType, ZoneDevicePage},
     new_work, pr_info, pr_warn,
     prelude::*,
     sync::{completion::Completion, rcu},
@@ -190,8 +190,8 @@ impl Drained {
             // until everybody has stopped looking, below. The rest of the count is the copy's now, and
             // leads back to it.
             unsafe {
-                DevicePage::any(pgmap, |page| {
-                    page.hand_over(to);
+                ZoneDevicePage::any(pgmap, |page| {
+                    page.move_to_pgmap(to);
                     false
                 });
                 let count = addr_of_mut!((*to.as_ptr()).ref_);
