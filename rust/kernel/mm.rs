@@ -33,5 +33,6 @@ pub mod pfn;
 pub mod pfn_t;
 #[cfg(CONFIG_X86_64)]
 pub mod prot;
+pub mod segment;
 #[cfg(CONFIG_RUST_FS_DAX)]
 pub mod virt;

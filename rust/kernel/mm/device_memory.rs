@@ -21,11 +21,10 @@ use super::{
     memremap::Altmap,
     pfn::{Pfn, PfnRange, PhysRange},
     pfn_t::PfnFlags,
+    segment::{Source, Target},
 };
 use crate::{
-    bindings,
-    block::bio::{Source, Target},
-    dev_warn,
+    bindings, dev_warn,
     device::Device,
     devres::{BoundDevice, DevresGroup},
     error::{
