@@ -2,11 +2,9 @@
 
 //! Copying what is around data that is written to a copy of shared blocks.
 
+use crate::direct_access::{as_block_error, DaxReadGuard, DirectAccess};
 use kernel::{
-    dax::{
-        reader::{as_block_error, Direct, Reader},
-        AccessMode,
-    },
+    dax::AccessMode,
     error::{
         code::{EINVAL, EIO},
         Result,
@@ -23,12 +21,12 @@ use kernel::{
 /// What is copied is flushed, unless it is all: then the caller writes over it, or has it flushed
 /// when the file is synced. C flushes only zeroes.
 pub(crate) fn around(
-    reader: &Reader,
+    reader: &DaxReadGuard,
     position: i64,
     length: usize,
     size: usize,
     source: Map<'_>,
-    to: Direct<'_>,
+    to: DirectAccess<'_>,
 ) -> Result {
     // OVERFLOW: A power of two.
     let head = position as usize & size.wrapping_sub(1);

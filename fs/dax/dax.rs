@@ -25,43 +25,48 @@
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
+use crate::{
+    direct_access::DaxDeviceRef,
+    entry::{page_of, Size},
+    folio::Folio,
+    mapping::DaxMapping,
+    vm_fault::DaxFault,
+};
 use core::ptr::{null_mut, NonNull};
 use kernel::{
     bindings,
-    dax::{
-        entry::{page_of, Size},
-        folio::Folio,
-        mapping::Mapping,
-        reader::Device,
-        wait,
-    },
     error::{code::EIO, Result},
     ffi::{c_int, c_uint, c_ulong},
     fs::{inode::Inode, kiocb::Kiocb},
     iomap::Operations,
     iov_iter::IovIter,
     macros::export,
-    mm::{
-        fault::{VmFault, VmFaultResult},
-        memremap::ZoneDevicePage,
-        pfn_t::PfnT,
-    },
+    mm::{fault::VmFaultResult, memremap::ZoneDevicePage, pfn_t::PfnT},
 };
 
-mod access;
 mod copy;
+mod counts;
 mod debugfs;
+mod direct_access;
+mod entry;
+mod folio;
 mod insert;
 mod invalidate;
 mod layout;
 mod lock;
+mod mapping;
 mod memory_failure;
+mod pages;
 mod pmd;
 mod pte;
 mod revoke;
 mod rw;
 mod share;
 mod sync_fault;
+mod trace;
+mod tree;
+mod vm_fault;
+mod wait;
 mod writeback;
 mod zero;
 
@@ -103,7 +108,7 @@ pub unsafe extern "C" fn dax_iomap_fault(
     // SAFETY: The caller's promises. A `PfnT` is a `pfn_t`.
     let (mut fault, sync, ops) = unsafe {
         (
-            VmFault::from_raw(vmf),
+            DaxFault::from_raw(vmf),
             pfnp.cast::<PfnT>().as_mut(),
             Operations::from_raw(ops),
         )
@@ -139,7 +144,7 @@ pub unsafe extern "C" fn dax_finish_sync_fault(
         return VmFaultResult::FALLBACK.as_raw();
     };
     // SAFETY: The caller's promise.
-    let mut fault = unsafe { VmFault::from_raw(vmf) };
+    let mut fault = unsafe { DaxFault::from_raw(vmf) };
     sync_fault::finish(&mut fault, size, PfnT::from_raw(pfn)).as_raw()
 }
 
@@ -324,7 +329,7 @@ pub unsafe extern "C" fn dax_layout_busy_page_range(
     end: bindings::loff_t,
 ) -> *mut bindings::page {
     // SAFETY: The caller's promise.
-    let mapping = unsafe { Mapping::from_raw(mapping) };
+    let mapping = unsafe { DaxMapping::from_raw(mapping) };
     let last = match end {
         i64::MAX => usize::MAX,
         end => page_of(end),
@@ -359,7 +364,7 @@ pub unsafe extern "C" fn dax_layout_busy_page(
 #[export]
 pub unsafe extern "C" fn dax_break_layout_final(inode: *mut bindings::inode) {
     // SAFETY: The caller's promise. Not `i_mapping`: that of a device's inode may be another's.
-    layout::wait_all_idle(unsafe { Mapping::from_raw(&raw mut (*inode).i_data) });
+    layout::wait_all_idle(unsafe { DaxMapping::from_raw(&raw mut (*inode).i_data) });
 }
 
 /// Writes back what was stored through mappings. Sleeps. Returns 0 or an errno.
@@ -377,8 +382,13 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
         return EIO.to_errno();
     };
     // SAFETY: The caller's promises.
-    let (mapping, device, wbc) =
-        unsafe { (Mapping::from_raw(mapping), Device::from_raw(device), &*wbc) };
+    let (mapping, device, wbc) = unsafe {
+        (
+            DaxMapping::from_raw(mapping),
+            DaxDeviceRef::from_raw(device),
+            &*wbc,
+        )
+    };
     let all = wbc.sync_mode == bindings::writeback_sync_modes_WB_SYNC_ALL;
     errno(writeback::range(
         mapping,
@@ -402,7 +412,7 @@ pub unsafe extern "C" fn dax_split_bounds(
     end: c_ulong,
 ) {
     // SAFETY: The caller's promise.
-    let mapping = unsafe { Mapping::from_raw(mapping) };
+    let mapping = unsafe { DaxMapping::from_raw(mapping) };
     invalidate::split_bounds(mapping, first, end);
 }
 
@@ -434,7 +444,7 @@ pub unsafe extern "C" fn dax_delete_mapping_entry(
     index: c_ulong,
 ) -> c_int {
     // SAFETY: The caller's promise.
-    let mapping = unsafe { Mapping::from_raw(mapping) };
+    let mapping = unsafe { DaxMapping::from_raw(mapping) };
     let removed = invalidate::remove(mapping, index, invalidate::When::Truncated);
     if !removed {
         kernel::warn_once!("fs_dax: an entry is gone before it was truncated");
@@ -453,6 +463,6 @@ pub unsafe extern "C" fn dax_invalidate_mapping_entry_sync(
     index: c_ulong,
 ) -> c_int {
     // SAFETY: The caller's promise.
-    let mapping = unsafe { Mapping::from_raw(mapping) };
+    let mapping = unsafe { DaxMapping::from_raw(mapping) };
     c_int::from(invalidate::remove(mapping, index, invalidate::When::Clean))
 }

@@ -4,9 +4,9 @@
 //! page, faults of 2 MiB, and for each reason how often that was why there was no huge page; and
 //! `fs_dax/implementation`, which says `rust`.
 
+use crate::counts::{lines, COLUMNS};
 use kernel::{
     c_str,
-    dax::counts::{lines, COLUMNS},
     debugfs::{Dir, Show},
     fs::inode::device_numbers,
     seq_file::SeqFile,

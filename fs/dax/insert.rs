@@ -2,25 +2,21 @@
 
 //! Putting into the locked entry what was found: memory, or a hole.
 //!
-//! Memory takes a [`Fit`], which lives no longer than the guard that keeps the device from being
+//! Memory takes a [`EntryMemory`], which lives no longer than the guard that keeps the device from being
 //! killed; and so does the page table entry that comes after. C drops that guard in between.
 
+use crate::vm_fault::DaxFault;
 use crate::{copy, lock::LockedEntry};
-use kernel::{
-    dax::{
-        entry::{byte_of, Entry, Size},
-        fit::Fit,
-        reader::Reader,
-        tree::Mark,
-    },
-    error::Result,
-    iomap::Extents,
-    mm::{fault::VmFault, pfn::Pfn},
+use crate::{
+    direct_access::{DaxReadGuard, EntryMemory},
+    entry::{byte_of, Entry, Size},
+    tree::Mark,
 };
+use kernel::{error::Result, iomap::Extents, mm::pfn::Pfn};
 
 /// Whether the page table entry has to wait until metadata is durable: a write fault of a
 /// `MAP_SYNC` mapping, of blocks that were just allocated.
-pub(crate) fn is_synchronous(fault: &VmFault<'_>, extents: &Extents<'_>) -> bool {
+pub(crate) fn is_synchronous(fault: &DaxFault<'_>, extents: &Extents<'_>) -> bool {
     extents.is_write() && fault.is_sync() && extents.map().is_dirty()
 }
 
@@ -32,9 +28,9 @@ pub(crate) fn is_synchronous(fault: &VmFault<'_>, extents: &Extents<'_>) -> bool
 /// `EIO` for bad memory; those of the device.
 pub(crate) fn copied(
     locked: &LockedEntry<'_, '_>,
-    reader: &Reader,
+    reader: &DaxReadGuard,
     extents: &Extents<'_>,
-    fit: &Fit<'_>,
+    fit: &EntryMemory<'_>,
 ) -> Result {
     let (old, index) = (locked.entry(), locked.index());
     // What is stored from now on would not be in the copy. The entry is locked, so that nobody
@@ -42,15 +38,15 @@ pub(crate) fn copied(
     let mapping = locked.mapping();
     mapping.unmap(old.size().align(index), old.size().pages());
     let (position, len) = (byte_of(fit.size().align(index)), fit.size().bytes());
-    copy::around(reader, position, len, len, extents.source(), fit.direct())
+    copy::around(reader, position, len, len, extents.source(), fit.access())
 }
 
 /// The entry is memory now.
 pub(crate) fn frames(
     locked: &mut LockedEntry<'_, '_>,
-    fault: &VmFault<'_>,
+    fault: &DaxFault<'_>,
     extents: &Extents<'_>,
-    fit: &Fit<'_>,
+    fit: &EntryMemory<'_>,
 ) {
     insert(locked, fault, extents, Entry::frames(fit));
 }
@@ -58,7 +54,7 @@ pub(crate) fn frames(
 /// The entry is a hole now.
 pub(crate) fn zero(
     locked: &mut LockedEntry<'_, '_>,
-    fault: &VmFault<'_>,
+    fault: &DaxFault<'_>,
     extents: &Extents<'_>,
     pfn: Pfn,
     size: Size,
@@ -69,7 +65,7 @@ pub(crate) fn zero(
 #[inline]
 fn insert(
     locked: &mut LockedEntry<'_, '_>,
-    fault: &VmFault<'_>,
+    fault: &DaxFault<'_>,
     extents: &Extents<'_>,
     new: Entry,
 ) {

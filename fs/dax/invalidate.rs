@@ -3,15 +3,13 @@
 //! Taking entries out.
 
 use crate::lock::{self, LockedEntry, Unlocked};
-use kernel::{
-    dax::{
-        entry::{page_of, Entry, Size},
-        mapping::Mapping,
-        tree::{Found, Mark, Patience, Tree, Walk, CHECK},
-        wait::Wake,
-    },
-    error::Result,
+use crate::{
+    entry::{page_of, Entry, Size},
+    mapping::DaxMapping,
+    tree::{Found, Mark, Patience, Tree, Walk, CHECK},
+    wait::Wake,
 };
+use kernel::{error::Result, fs::address_space::AddressSpace};
 
 /// When an entry is to go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +22,7 @@ pub(crate) enum When {
 
 /// Takes the entry out that has the page `index`, once it is not locked. Sleeps. Returns whether it
 /// has.
-pub(crate) fn remove(mapping: &Mapping, index: usize, when: When) -> bool {
+pub(crate) fn remove(mapping: &DaxMapping, index: usize, when: When) -> bool {
     let mut walk = Walk::new(mapping, index, Size::Page);
     let mut tree = walk.lock();
     let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
@@ -47,9 +45,11 @@ pub(crate) fn remove(mapping: &Mapping, index: usize, when: When) -> bool {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(crate) fn shared(mapping: &Mapping, first: i64, end: i64) -> Result {
+pub(crate) fn shared(mapping: &AddressSpace, first: i64, end: i64) -> Result {
     let (first, last) = (page_of(first), page_of(end.wrapping_sub(1)));
-    clear_dirty(mapping, first, last)?;
+    if let Some(mapping) = DaxMapping::new(mapping) {
+        clear_dirty(mapping, first, last)?;
+    }
     mapping.invalidate(first, last);
     Ok(())
 }
@@ -61,7 +61,7 @@ pub(crate) fn shared(mapping: &Mapping, first: i64, end: i64) -> Result {
 /// that: a later fsync does not write them back. It has to be done before, because
 /// `truncate_inode_pages_range()` goes on behind a large entry that it found: if only the page that it
 /// asked for went, the rest of the range would keep entries of blocks that are not the file's.
-pub(crate) fn split_bounds(mapping: &Mapping, first: usize, end: usize) {
+pub(crate) fn split_bounds(mapping: &DaxMapping, first: usize, end: usize) {
     for bound in [first, end] {
         // All ones is the end of every file.
         if bound & Size::Huge.colour() != 0 && bound != usize::MAX {
@@ -70,7 +70,7 @@ pub(crate) fn split_bounds(mapping: &Mapping, first: usize, end: usize) {
     }
 }
 
-fn split_at(mapping: &Mapping, index: usize) {
+fn split_at(mapping: &DaxMapping, index: usize) {
     let mut walk = Walk::new(mapping, index, Size::Page);
     let mut tree = walk.lock();
     let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
@@ -95,7 +95,7 @@ fn split_at(mapping: &Mapping, index: usize) {
 /// # Errors
 ///
 /// `ENOMEM`.
-fn clear_dirty(mapping: &Mapping, first: usize, last: usize) -> Result {
+fn clear_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
     let mut walk = Walk::new(mapping, first, Size::Page);
     loop {
         let mut tree = walk.lock();

@@ -14,9 +14,9 @@
 //! So one of the two sees the other. New mappings are kept out by the filesystem's lock.
 
 use crate::lock;
-use kernel::dax::{
+use crate::{
     entry::Size,
-    mapping::Mapping,
+    mapping::DaxMapping,
     pages::Page,
     tree::{Found, Walk, CHECK},
     wait::Wake,
@@ -27,7 +27,7 @@ use kernel::dax::{
 ///
 /// Somebody may have a page that nobody maps any more, and one whose entry is locked just now: C
 /// passes over both.
-pub(crate) fn busy_page(mapping: &Mapping, first: usize, last: usize) -> Option<Page> {
+pub(crate) fn busy_page(mapping: &DaxMapping, first: usize, last: usize) -> Option<Page> {
     if !mapping.inode().is_dax() || mapping.is_empty() {
         return None;
     }
@@ -63,7 +63,7 @@ pub(crate) fn busy_page(mapping: &Mapping, first: usize, last: usize) -> Option<
 
 /// Waits until nobody has a page of the file, which is about to be freed. Sleeps, and no signal ends
 /// that: the blocks will be another file's. When it takes long, the log says what it waits for.
-pub(crate) fn wait_all_idle(mapping: &Mapping) {
+pub(crate) fn wait_all_idle(mapping: &DaxMapping) {
     const LONG: u32 = 8;
 
     let mut seconds = 0u32;

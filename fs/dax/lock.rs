@@ -24,13 +24,13 @@
 //! small fault that finds a huge hole splits it. A huge entry with memory stays, and small faults
 //! of it lock it as a whole, until a page of it gets another block, or a part of it is truncated.
 
+use crate::{
+    entry::{Entry, Size},
+    mapping::DaxMapping,
+    tree::{Found, Patience, Tree, Walk},
+    wait::Wake,
+};
 use kernel::{
-    dax::{
-        entry::{Entry, Size},
-        mapping::Mapping,
-        tree::{Found, Patience, Tree, Walk},
-        wait::Wake,
-    },
     error::{code::ENOMEM, Result},
     mm::fault::VmFaultResult,
 };
@@ -61,7 +61,7 @@ impl<'w, 'a> LockedEntry<'w, 'a> {
     }
 
     /// The mapping that it is in.
-    pub(crate) fn mapping(&self) -> &'a Mapping {
+    pub(crate) fn mapping(&self) -> &'a DaxMapping {
         self.walk.mapping()
     }
 

@@ -6,17 +6,17 @@
 //! lock; the entry, or the address of where it is if a folio was all that was known.
 
 use crate::lock::LockedEntry;
+use crate::{
+    entry::{Entry, Size},
+    folio::{Folio, Locking, Place},
+    mapping::DaxMapping,
+    pages::Page,
+    tree::{Found, Walk},
+};
 use core::ptr::NonNull;
 use kernel::{
     alloc::{flags::GFP_KERNEL, KBox},
     bindings,
-    dax::{
-        entry::{Entry, Size},
-        folio::{Folio, Locking, Place},
-        mapping::Mapping,
-        pages::Page,
-        tree::{Found, Walk},
-    },
     ffi::c_ulong,
     macros::export,
 };
@@ -45,7 +45,7 @@ fn lock_folio(folio: Folio<'_>) -> usize {
 
 /// Locks the entry that has the page `index`, and says which page of the device it begins with.
 /// Sleeps.
-fn lock_index(mapping: &Mapping, index: usize) -> (usize, Option<Page>) {
+fn lock_index(mapping: &DaxMapping, index: usize) -> (usize, Option<Page>) {
     if !mapping.inode().is_dax() {
         return (FAILED, None);
     }
@@ -69,7 +69,7 @@ fn lock_index(mapping: &Mapping, index: usize) -> (usize, Option<Page>) {
 }
 
 /// Unlocks the entry that has the page `index`.
-fn unlock(mapping: &Mapping, index: usize, entry: Entry) {
+fn unlock(mapping: &DaxMapping, index: usize, entry: Entry) {
     drop(LockedEntry::new(
         &mut Walk::new(mapping, index, Size::Page),
         entry,
@@ -122,7 +122,7 @@ pub(crate) unsafe extern "C" fn dax_lock_mapping_entry(
     page: *mut *mut bindings::page,
 ) -> bindings::dax_entry_t {
     // SAFETY: The caller's promise.
-    let mapping = unsafe { Mapping::from_raw(mapping) };
+    let mapping = unsafe { DaxMapping::from_raw(mapping) };
     let (cookie, first) = lock_index(mapping, index);
     if let Some(first) = first {
         // SAFETY: The caller's promise.
@@ -146,6 +146,6 @@ pub(crate) unsafe extern "C" fn dax_unlock_mapping_entry(
         return;
     }
     // SAFETY: The caller's promise.
-    let (mapping, entry) = unsafe { (Mapping::from_raw(mapping), Entry::from_cookie(cookie)) };
+    let (mapping, entry) = unsafe { (DaxMapping::from_raw(mapping), Entry::from_cookie(cookie)) };
     unlock(mapping, index, entry);
 }

@@ -2,18 +2,19 @@
 
 //! Faults of 2 MiB, and why they fall back to pages.
 
-use crate::{access, insert, lock, lock::LockedEntry, lock::Refused, pte::need_sync};
+use crate::{
+    counts::{count, Event, Reason},
+    direct_access::DaxReadGuard,
+    entry::{byte_of, Size},
+    trace,
+    tree::Walk,
+};
+use crate::{direct_access::UnsuitableMemory, vm_fault::DaxFault};
+use crate::{insert, lock, lock::LockedEntry, lock::Refused, pte::need_sync};
 use kernel::{
-    dax::{
-        counts::{count, Event, Reason},
-        entry::{byte_of, Size},
-        reader::Reader,
-        trace,
-        tree::Walk,
-    },
     iomap::{Extents, Flags, Kind, Operations},
     mm::{
-        fault::{PmdEntry, VmFault, VmFaultResult},
+        fault::{PmdEntry, VmFaultResult},
         pfn_t::PfnT,
     },
     page::PAGE_SIZE,
@@ -25,7 +26,7 @@ const SIZE: Size = Size::Huge;
 ///
 /// `sync` is where the frame goes if the filesystem has to write metadata first.
 pub(crate) fn handle(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     sync: Option<&mut PfnT>,
     operations: &Operations,
 ) -> VmFaultResult {
@@ -54,14 +55,14 @@ pub(crate) fn handle(
 
 /// Says why.
 #[cold]
-fn fall_back(fault: &VmFault<'_>, reason: Reason) {
+fn fall_back(fault: &DaxFault<'_>, reason: Reason) {
     let inode = fault.mapping().inode();
     count(inode, Event::Fallback(reason));
     trace::fault_fallback(inode, fault, reason);
 }
 
 /// Whether the mapping and the file let the fault be huge: these cost nothing to find out.
-fn check(fault: &VmFault<'_>, pages: usize) -> Result<(), Reason> {
+fn check(fault: &DaxFault<'_>, pages: usize) -> Result<(), Reason> {
     let (address, index) = (fault.address(), fault.index());
     let first = address & !(SIZE.bytes() - 1);
     let (start, end) = fault.vma().range();
@@ -86,7 +87,7 @@ fn check(fault: &VmFault<'_>, pages: usize) -> Result<(), Reason> {
 }
 
 fn locked_fault(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     mut sync: Option<&mut PfnT>,
     operations: &Operations,
     pages: usize,
@@ -132,7 +133,7 @@ fn locked_fault(
 
 /// Maps the 2 MiB that the extent has.
 fn map_huge(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
@@ -147,8 +148,10 @@ fn map_huge(
     }
 
     let position = byte_of(locked.index());
-    let reader = Reader::new();
-    let fit = access::for_entry(&reader, map, position, SIZE).map_err(access::Refused::reason)?;
+    let reader = DaxReadGuard::new();
+    let fit = reader
+        .entry_memory(map, position, SIZE)
+        .map_err(UnsuitableMemory::reason)?;
     if write && map.is_shared() {
         if let Err(error) = insert::copied(locked, &reader, extents, &fit) {
             return Ok(VmFaultResult::from_error(error));
@@ -166,7 +169,7 @@ fn map_huge(
 
 /// Maps the huge zero page, read-only.
 fn map_hole(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
 ) -> Result<VmFaultResult, Reason> {

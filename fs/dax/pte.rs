@@ -2,20 +2,21 @@
 
 //! Faults of a page.
 
-use crate::{access, insert, lock, lock::LockedEntry};
+use crate::vm_fault::DaxFault;
+use crate::{
+    counts::{count, Event},
+    direct_access::DaxReadGuard,
+    entry::{byte_of, Size},
+    trace,
+    tree::{Patience, Walk},
+};
+use crate::{insert, lock, lock::LockedEntry};
 use kernel::{
-    dax::{
-        counts::{count, Event},
-        entry::{byte_of, Size},
-        reader::Reader,
-        trace,
-        tree::{Patience, Walk},
-        AccessMode,
-    },
+    dax::AccessMode,
     error::{code::EIO, Result},
     iomap::{Extents, Flags, Kind, Operations},
     mm::{
-        fault::{PmdEntry, VmFault, VmFaultResult},
+        fault::{PmdEntry, VmFaultResult},
         pfn_t::PfnT,
     },
     page::PAGE_SIZE,
@@ -26,7 +27,7 @@ use kernel::{
 /// `sync` is where the frame goes if the filesystem has to write metadata first; `result` what the
 /// filesystem has said, if it was asked.
 pub(crate) fn handle(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     sync: Option<&mut PfnT>,
     result: &mut Option<Result>,
     operations: &Operations,
@@ -42,7 +43,7 @@ pub(crate) fn handle(
 }
 
 fn locked_fault(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     mut sync: Option<&mut PfnT>,
     result: &mut Option<Result>,
     operations: &Operations,
@@ -97,7 +98,7 @@ fn locked_fault(
 
 /// Maps the page that the extent has.
 fn map_page(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
@@ -115,8 +116,8 @@ fn map_page(
     }
 
     let position = byte_of(locked.index());
-    let reader = Reader::new();
-    let fit = match access::for_entry(&reader, map, position, Size::Page) {
+    let reader = DaxReadGuard::new();
+    let fit = match reader.entry_memory(map, position, Size::Page) {
         Ok(fit) => fit,
         Err(refused) => return VmFaultResult::from_error(refused.error()),
     };
@@ -147,7 +148,7 @@ pub(crate) fn need_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
 
 /// Maps the zero page, read-only: reading a hole does not allocate blocks.
 fn map_hole(
-    fault: &mut VmFault<'_>,
+    fault: &mut DaxFault<'_>,
     extents: &Extents<'_>,
     locked: &mut LockedEntry<'_, '_>,
 ) -> VmFaultResult {
@@ -159,14 +160,14 @@ fn map_hole(
 }
 
 /// Fills the private page of a store to a private mapping.
-fn fill_private_page(fault: &mut VmFault<'_>, extents: &Extents<'_>) -> VmFaultResult {
+fn fill_private_page(fault: &mut DaxFault<'_>, extents: &Extents<'_>) -> VmFaultResult {
     let filled = match extents.map().kind() {
         kind if kind.is_zeroes() => {
             fault.clear_cow_page();
             Ok(())
         }
         Kind::Mapped => {
-            let reader = Reader::new();
+            let reader = DaxReadGuard::new();
             reader
                 .access(
                     extents.map(),

@@ -15,14 +15,14 @@
 //! there until he takes it out.
 
 use crate::lock;
+use crate::{
+    entry::{Entry, Size},
+    folio::Owners,
+    mapping::DaxMapping,
+    tree::{Found, Mark, Tree, Walk, CHECK},
+    wait::Wake,
+};
 use kernel::{
-    dax::{
-        entry::{Entry, Size},
-        folio::Owners,
-        mapping::Mapping,
-        tree::{Found, Mark, Tree, Walk, CHECK},
-        wait::Wake,
-    },
     fs::{inode::Inode, super_block},
     mm::{memremap::DevPagemap, pfn::Pfn},
 };
@@ -36,7 +36,9 @@ pub(crate) fn from_files(pgmap: &DevPagemap, owners: Owners) -> usize {
     let is_lost = |pfn| pgmap.covers(pfn);
     let mut removed = 0usize;
     let visit = |inode: &Inode| {
-        let mapping = inode.mapping();
+        let Some(mapping) = DaxMapping::of(inode) else {
+            return;
+        };
         // Who has nothing of it is not waited for, whatever he waits for.
         if has_lost(mapping, is_lost) {
             removed = removed.wrapping_add(from_file(mapping, is_lost));
@@ -56,7 +58,7 @@ fn is_candidate(inode: &Inode) -> bool {
 }
 
 /// Whether a file has an entry with such memory, locked or not.
-fn has_lost(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
+fn has_lost(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
     let mut walk = Walk::new(mapping, 0, Size::Page);
     let mut tree = walk.lock();
     let mut scanned = 0usize;
@@ -73,7 +75,7 @@ fn has_lost(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
     }
 }
 
-fn from_file(mapping: &Mapping, is_lost: impl Fn(Pfn) -> bool) -> usize {
+fn from_file(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> usize {
     let _kept_out = mapping.lock_invalidate();
     let mut walk = Walk::new(mapping, 0, Size::Page);
     let mut tree = walk.lock();

@@ -3,12 +3,12 @@
 //! `read()` and `write()`: data is copied straight from and to the device.
 
 use crate::{copy, invalidate};
+use crate::{
+    direct_access::{as_block_error, offset_in_page, DaxReadGuard, DirectAccess, Direction},
+    entry::page_of,
+};
 use kernel::{
-    dax::{
-        entry::page_of,
-        reader::{as_block_error, offset_in_page, Direct, Reader, Way},
-        AccessMode,
-    },
+    dax::AccessMode,
     error::{
         code::{EFAULT, EHWPOISON, EINTR, EIO},
         Result,
@@ -111,7 +111,7 @@ fn transfer_range<const COW: bool>(
     end: i64,
     write: bool,
 ) -> Result<u64> {
-    let reader = Reader::new();
+    let reader = DaxReadGuard::new();
     let mut position = first;
     let mut result = Ok(());
     while position < end {
@@ -167,11 +167,11 @@ fn transfer_range<const COW: bool>(
 
 /// Fills the page in which `copied` bytes from `position` on end, from where the data was.
 fn rest_of_page(
-    reader: &Reader,
+    reader: &DaxReadGuard,
     extents: &Extents<'_>,
     position: i64,
     copied: usize,
-    direct: Direct<'_>,
+    direct: DirectAccess<'_>,
 ) -> Result {
     let end = position.wrapping_add(copied as i64);
     match offset_in_page(end) {
@@ -197,12 +197,12 @@ fn bytes(from: i64, to: i64) -> usize {
 /// Access to `len` bytes from `position` on, or fewer; for a write to bad memory, to write over it.
 #[inline(always)]
 fn access<'r>(
-    reader: &'r Reader,
+    reader: &'r DaxReadGuard,
     extents: &Extents<'_>,
     position: i64,
     len: usize,
     write: bool,
-) -> Result<(Direct<'r>, Way)> {
+) -> Result<(DirectAccess<'r>, Direction)> {
     let map = extents.map();
     // In whole pages, from the beginning of the first. OVERFLOW: A file ends before 2^63.
     let len = offset_in_page(position)
@@ -210,11 +210,11 @@ fn access<'r>(
         .wrapping_add(PAGE_SIZE - 1)
         & PAGE_MASK;
     match reader.access(map, position, len, AccessMode::Normal) {
-        Ok(direct) if write => Ok((direct, Way::Write)),
-        Ok(direct) => Ok((direct, Way::Read)),
+        Ok(direct) if write => Ok((direct, Direction::Write)),
+        Ok(direct) => Ok((direct, Direction::Read)),
         Err(error) if write && error == EHWPOISON => {
             let direct = reader.access(map, position, len, AccessMode::Recovery)?;
-            Ok((direct, Way::Recover))
+            Ok((direct, Direction::RecoveryWrite))
         }
         Err(error) => Err(error),
     }

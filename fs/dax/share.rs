@@ -2,12 +2,10 @@
 
 //! Blocks that files share: copies of them, and whether two ranges could share theirs.
 
+use crate::direct_access::{as_block_error, offset_in_page, DaxReadGuard, DirectAccess};
 use crate::invalidate;
 use kernel::{
-    dax::{
-        reader::{as_block_error, offset_in_page, Direct, Reader},
-        AccessMode,
-    },
+    dax::AccessMode,
     error::{code::EIO, Result},
     fs::inode::Inode,
     iomap::{Extents, Flags, Map, Operations},
@@ -51,7 +49,7 @@ fn copy_extent(extents: &Extents<'_>) -> Result<u64> {
     let end = first.wrapping_add(whole as i64);
     invalidate::shared(extents.inode().mapping(), first, end)?;
 
-    let reader = Reader::new();
+    let reader = DaxReadGuard::new();
     let access = |map: Map<'_>| {
         reader
             .access(map, first, whole, AccessMode::Normal)
@@ -97,8 +95,8 @@ fn compare_extents(one: &Extents<'_>, two: &Extents<'_>) -> Result<Option<u64>> 
         (false, false) => (),
         _ => return Ok(None),
     }
-    let reader = Reader::new();
-    let access = |extents: &Extents<'_>| -> Result<(Direct<'_>, usize)> {
+    let reader = DaxReadGuard::new();
+    let access = |extents: &Extents<'_>| -> Result<(DirectAccess<'_>, usize)> {
         let offset = offset_in_page(extents.position());
         let whole = usize::try_from(len)?
             .checked_add(offset)

@@ -4,22 +4,18 @@
 //! there.
 
 use crate::lock::{self, LockedEntry, Unlocked};
-use kernel::{
-    dax::{
-        entry::Size,
-        trace,
-        tree::{Mark, Walk},
-        wait::Wake,
-    },
-    mm::{
-        fault::{VmFault, VmFaultResult},
-        pfn_t::PfnT,
-    },
+use crate::vm_fault::DaxFault;
+use crate::{
+    entry::Size,
+    trace,
+    tree::{Mark, Walk},
+    wait::Wake,
 };
+use kernel::mm::{fault::VmFaultResult, pfn_t::PfnT};
 
 /// Makes the file's metadata durable, and maps the frame for writing. Sleeps.
-pub(crate) fn finish(fault: &mut VmFault<'_>, size: Size, pfn: PfnT) -> VmFaultResult {
-    if fault.sync(size).is_err() {
+pub(crate) fn finish(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> VmFaultResult {
+    if fault.fsync(size).is_err() {
         return VmFaultResult::SIGBUS;
     }
     let mapping = fault.mapping();
@@ -43,7 +39,7 @@ pub(crate) fn finish(fault: &mut VmFault<'_>, size: Size, pfn: PfnT) -> VmFaultR
     drop(tree);
 
     let locked = LockedEntry::new(&mut walk, entry);
-    // The device may have been unbound since the first half, which had a `Reader` of it.
+    // The device may have been unbound since the first half, which had a `DaxReadGuard` of it.
     let answer = fault.insert_entry(entry, true);
     drop(locked);
     trace::insert_pfn_mkwrite(mapping.inode(), fault, answer);

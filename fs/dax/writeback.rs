@@ -7,15 +7,15 @@
 //! the next store is a fault again, which waits until this is done, because the entry is locked.
 
 use crate::lock;
+use crate::{
+    direct_access::DaxDeviceRef,
+    entry::{page_of, Entry, Size},
+    mapping::DaxMapping,
+    trace,
+    tree::{Found, Mark, Tree, Walk, CHECK},
+    wait::Wake,
+};
 use kernel::{
-    dax::{
-        entry::{page_of, Entry, Size},
-        mapping::Mapping,
-        reader::Device,
-        trace,
-        tree::{Found, Mark, Tree, Walk, CHECK},
-        wait::Wake,
-    },
     error::{code::EIO, Result},
     page::PAGE_SHIFT,
 };
@@ -27,8 +27,8 @@ use kernel::{
 ///
 /// `EIO` for what cannot be: the mapping is damaged then, or the filesystem has small blocks.
 pub(crate) fn range(
-    mapping: &Mapping,
-    device: Device<'_>,
+    mapping: &DaxMapping,
+    device: DaxDeviceRef<'_>,
     first: i64,
     last: i64,
     all: bool,
@@ -55,7 +55,7 @@ pub(crate) fn range(
     result
 }
 
-fn marked(tree: &mut Tree<'_, '_>, device: Device<'_>, last: usize) -> Result {
+fn marked(tree: &mut Tree<'_, '_>, device: DaxDeviceRef<'_>, last: usize) -> Result {
     let mut scanned = 0usize;
     loop {
         match tree.find_marked(last, Mark::ToWrite) {
@@ -74,7 +74,7 @@ fn marked(tree: &mut Tree<'_, '_>, device: Device<'_>, last: usize) -> Result {
 }
 
 /// Writes an entry back. The entries of the mapping are unlocked meanwhile; the walk stays here.
-fn one(tree: &mut Tree<'_, '_>, device: Device<'_>, found: Entry) -> Result {
+fn one(tree: &mut Tree<'_, '_>, device: DaxDeviceRef<'_>, found: Entry) -> Result {
     let mut entry = found;
     if found.is_locked() {
         match lock::wait_unlocked(tree, found) {

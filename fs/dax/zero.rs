@@ -2,12 +2,10 @@
 
 //! Zeroing a range of a file.
 
+use crate::direct_access::{as_block_error, offset_in_page, DaxReadGuard};
 use crate::{copy, invalidate};
 use kernel::{
-    dax::{
-        reader::{as_block_error, offset_in_page, Reader},
-        AccessMode,
-    },
+    dax::AccessMode,
     error::Result,
     fs::inode::Inode,
     iomap::{Extents, Flags, Operations},
@@ -77,7 +75,7 @@ fn extent(extents: &Extents<'_>, zeroed: &mut bool) -> Result<u64> {
         // OVERFLOW: An offset is less than a page, and `position` is less than `end`.
         let left = end.wrapping_sub(position) as u64;
         let len = left.min((PAGE_SIZE - offset) as u64) as usize;
-        let reader = Reader::new();
+        let reader = DaxReadGuard::new();
         if len == PAGE_SIZE {
             reader.zero_page(map, position)?;
         } else {

@@ -17,26 +17,6 @@
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
 mod access;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod counts;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod entry;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod fit;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod folio;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod mapping;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod pages;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod reader;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod trace;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod tree;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod wait;
 
 pub use access::{call_direct_access, Access, AccessMode, PageOffset, RecoveryWrite};
 

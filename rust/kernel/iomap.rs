@@ -302,9 +302,8 @@ impl Map<'_> {
     }
 
     /// The page of the device that has the byte at `position` of the file. C: `dax_iomap_pgoff()`.
-    #[cfg(CONFIG_RUST_FS_DAX)]
     #[inline]
-    pub(crate) fn page_at(self, position: i64) -> crate::dax::PageOffset {
+    pub fn page_at(self, position: i64) -> crate::dax::PageOffset {
         let page = position as u64 & PAGE_MASK as u64;
         let byte = self
             .0
@@ -315,9 +314,8 @@ impl Map<'_> {
     }
 
     /// The DAX device.
-    #[cfg(CONFIG_RUST_FS_DAX)]
     #[inline]
-    pub(crate) fn dax_device(self) -> *mut bindings::dax_device {
+    pub fn dax_device(self) -> *mut bindings::dax_device {
         self.0.dax_dev
     }
 }

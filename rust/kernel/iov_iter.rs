@@ -28,7 +28,7 @@ impl IovIter {
 
     /// What C code takes.
     #[inline]
-    pub(crate) fn as_raw(&mut self) -> *mut bindings::iov_iter {
+    pub fn as_raw(&mut self) -> *mut bindings::iov_iter {
         self.0.get()
     }
 

@@ -4,7 +4,8 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use crate::{bindings, cstr, dax::mapping::Mapping, str::CStr, types::Opaque};
+use super::address_space::AddressSpace;
+use crate::{bindings, cstr, str::CStr, types::Opaque};
 use core::{
     ptr::addr_of_mut,
     sync::atomic::{AtomicI64, Ordering},
@@ -38,9 +39,9 @@ impl Inode {
 
     /// Its mapping. C: `i_mapping`.
     #[inline]
-    pub fn mapping(&self) -> &Mapping {
+    pub fn mapping(&self) -> &AddressSpace {
         // SAFETY: By the invariant the inode has a mapping, which stays as long.
-        unsafe { Mapping::from_raw((*self.as_raw()).i_mapping) }
+        unsafe { AddressSpace::from_raw((*self.as_raw()).i_mapping) }
     }
 
     /// The size of the file, in bytes. C: `i_size_read()`. Any context.

@@ -6,7 +6,6 @@
 //! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
 
 use super::{
-    memremap::DevPagemap,
     page_table,
     pfn::Pfn,
     pfn_t::{PfnFlags, PfnT},
@@ -14,16 +13,12 @@ use super::{
 };
 use crate::{
     bindings,
-    dax::{
-        entry::{byte_of, Entry, Size},
-        fit::Fit,
-        mapping::Mapping,
-        reader::Direct,
-    },
     error::{
         code::{EHWPOISON, ENOMEM},
         to_result, Error, Result,
     },
+    ffi::c_void,
+    fs::address_space::AddressSpace,
 };
 use core::{
     marker::PhantomData,
@@ -121,8 +116,7 @@ pub enum PmdEntry {
 ///
 /// # Invariants
 ///
-/// It is valid for `'a` and nobody else uses it; the VMA is kept, and has a file whose mapping is as
-/// [`Mapping`] wants it.
+/// It is valid for `'a` and nobody else uses it; the VMA is kept, and has a file a mapping.
 #[doc(alias = "vm_fault")]
 pub struct VmFault<'a>(NonNull<bindings::vm_fault>, PhantomData<&'a mut ()>);
 
@@ -153,9 +147,9 @@ impl<'a> VmFault<'a> {
 
     /// The mapping of the file.
     #[inline]
-    pub fn mapping(&self) -> &'a Mapping {
+    pub fn mapping(&self) -> &'a AddressSpace {
         // SAFETY: By the invariant the VMA has a file, which has a mapping, which stays.
-        unsafe { Mapping::from_raw((*(*self.vma().as_raw()).vm_file).f_mapping) }
+        unsafe { AddressSpace::from_raw((*(*self.vma().as_raw()).vm_file).f_mapping) }
     }
 
     /// The address that was accessed, rounded down to a page.
@@ -218,54 +212,42 @@ impl<'a> VmFault<'a> {
         }
     }
 
-    /// Maps the page or 2 MiB at the address to the frames from `pfn` on, for writing if `write`. May
-    /// sleep.
+    /// Maps the page at the address to a PFN, for writing if `write`. May sleep. C:
+    /// `vmf_insert_mixed()`, `vmf_insert_mixed_mkwrite()`.
     ///
     /// # Safety
     ///
-    /// The program may have the frames, and who unmaps them is sure to find them.
+    /// The process must be allowed to access the page, and code that revokes that access must be sure
+    /// to find the mapping.
+    #[doc(alias = "vmf_insert_mixed")]
+    #[doc(alias = "vmf_insert_mixed_mkwrite")]
     #[inline(always)]
-    unsafe fn insert_frames(&mut self, pfn: PfnT, size: Size, write: bool) -> VmFaultResult {
+    pub unsafe fn insert_mixed(&mut self, pfn: PfnT, write: bool) -> VmFaultResult {
         let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
-        // SAFETY: By the invariant the fault and its VMA are valid; the rest is the caller's promise.
+        // SAFETY: By the type invariants the VMA is valid and kept, and the caller promises that the
+        // page may be mapped there.
         VmFaultResult(unsafe {
-            match (size, write) {
-                (Size::Page, true) => bindings::vmf_insert_mixed_mkwrite(vma, address, pfn),
-                (Size::Page, false) => bindings::vmf_insert_mixed(vma, address, pfn),
-                (Size::Huge, _) => bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn, write),
+            if write {
+                bindings::vmf_insert_mixed_mkwrite(vma, address, pfn)
+            } else {
+                bindings::vmf_insert_mixed(vma, address, pfn)
             }
         })
     }
 
-    /// Maps the page or 2 MiB at the address, for writing if `write`. May sleep. Only frames that the
-    /// caller has access to are mapped: their device is not killed meanwhile. C: `vmf_insert_mixed()`,
-    /// `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
-    #[doc(alias = "vmf_insert_mixed")]
-    #[doc(alias = "vmf_insert_mixed_mkwrite")]
+    /// Maps the 2 MiB around the address to the PFNs from `pfn` on, for writing if `write`. May sleep.
+    /// C: `vmf_insert_pfn_pmd()`.
+    ///
+    /// # Safety
+    ///
+    /// The process must be allowed to access the 2 MiB, which start at an aligned PFN, and code that
+    /// revokes that access must be sure to find the mapping.
     #[doc(alias = "vmf_insert_pfn_pmd")]
     #[inline(always)]
-    pub fn insert(&mut self, fit: &Fit<'_>, write: bool) -> VmFaultResult {
-        // SAFETY: By its invariant this is memory of the file's device, and as much as is mapped. Who
-        // kills the device waits for the access, and unmaps then.
-        unsafe { self.insert_frames(fit.pfn(), fit.size(), write) }
-    }
-
-    /// The same for an entry that the caller has locked, from what it says: there is no access any
-    /// more, and the device may have gone.
-    ///
-    /// The pgmap of the frames is kept until they are mapped, so that who unbinds the device
-    /// finds them.
-    pub fn insert_entry(&mut self, entry: Entry, write: bool) -> VmFaultResult {
-        let Some(pfn) = entry.pfn() else {
-            return VmFaultResult::SIGBUS;
-        };
-        let Some(_live) = DevPagemap::lookup(pfn, None) else {
-            return VmFaultResult::SIGBUS;
-        };
-        let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
-        // SAFETY: By the invariant of an entry these are frames of a device, aligned and as many as
-        // are mapped. Their pgmap is alive, and who tears it down waits for that.
-        unsafe { self.insert_frames(pfn, entry.size(), write) }
+    pub unsafe fn insert_pfn_pmd(&mut self, pfn: PfnT, write: bool) -> VmFaultResult {
+        // SAFETY: By the type invariants the fault is valid, and the caller promises that the PFNs may
+        // be mapped there.
+        VmFaultResult(unsafe { bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn.into_raw(), write) })
     }
 
     /// The zero page at the address. C: `my_zero_pfn()`.
@@ -282,7 +264,7 @@ impl<'a> VmFault<'a> {
     #[inline]
     pub fn insert_zero_page(&mut self, zero: ZeroPage) -> VmFaultResult {
         // SAFETY: Everybody may read it, and it never goes.
-        unsafe { self.insert_frames(PfnT::new(zero.0, PfnFlags::NONE), Size::Page, false) }
+        unsafe { self.insert_mixed(PfnT::new(zero.0, PfnFlags::NONE), false) }
     }
 
     /// The huge zero page, which stays as long as the process has memory. Sleeps. `None` if
@@ -322,20 +304,19 @@ impl<'a> VmFault<'a> {
         }
     }
 
-    /// Fills the private page with the data of a page of the device. C: `copy_user_page()`.
+    /// Copies a page to the private page. C: `copy_user_page()`.
     ///
-    /// # Errors
+    /// # Safety
     ///
-    /// `EINVAL` if there is no access to a page.
+    /// A page from `from` on must be readable.
     #[doc(alias = "copy_user_page")]
     #[inline]
-    pub fn copy_to_cow_page(&mut self, from: &Direct<'_>) -> Result {
-        let from = from.page_address()?;
+    pub unsafe fn copy_to_cow_page(&mut self, from: *mut c_void) {
         if self.has_cow_page() {
-            // SAFETY: The fault has such a page, and the other is mapped for the kernel.
+            // SAFETY: The fault has a private page, and the caller promises that the other page is
+            // readable.
             unsafe { bindings::dax_copy_to_cow_page(self.as_raw(), from) };
         }
-        Ok(())
     }
 
     /// Maps the private page, which was filled. May sleep. C: `finish_fault()`.
@@ -353,19 +334,16 @@ impl<'a> VmFault<'a> {
         unsafe { bindings::dax_count_major_fault((*self.vma().as_raw()).vm_mm) };
     }
 
-    /// Makes the metadata durable that the data of this entry needs. Sleeps. C:
-    /// `vfs_fsync_range()`.
+    /// Makes the data from byte `first` to byte `last` of the file, inclusive, and the metadata that it
+    /// needs durable. Sleeps. C: `vfs_fsync_range()`.
     ///
     /// # Errors
     ///
-    /// The filesystem's.
+    /// Returns the error of the filesystem.
     #[doc(alias = "vfs_fsync_range")]
     #[inline]
-    pub fn sync(&self, size: Size) -> Result {
-        let first = byte_of(self.index());
-        // OVERFLOW: A file has no more bytes.
-        let last = first.wrapping_add(size.bytes() as i64).wrapping_sub(1);
-        // SAFETY: By the invariant the VMA has a file.
+    pub fn fsync_range(&self, first: i64, last: i64) -> Result {
+        // SAFETY: By the type invariants the VMA has a file, which stays valid during the fault.
         to_result(unsafe {
             bindings::vfs_fsync_range((*self.vma().as_raw()).vm_file, first, last, 1)
         })

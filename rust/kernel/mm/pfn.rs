@@ -86,7 +86,7 @@ impl Pfn {
     #[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
     #[doc(alias = "pfn_to_page")]
     #[inline(always)]
-    pub(crate) unsafe fn to_page(self) -> NonNull<bindings::page> {
+    pub unsafe fn to_page(self) -> NonNull<bindings::page> {
         // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which
         // is written once, early at boot.
         let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;

@@ -5,7 +5,10 @@
 //! C header: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
 
 use super::{pfn_t::PfnT, prot::PageProt};
-use crate::{bindings, dax::mapping::Mapping, fs::inode::Inode};
+use crate::{
+    bindings,
+    fs::{address_space::AddressSpace, inode::Inode},
+};
 use core::{
     fmt,
     marker::PhantomData,
@@ -183,7 +186,7 @@ impl<'a> VmaRef<'a> {
             }
             (
                 Inode::from_raw((*file).f_inode),
-                Mapping::from_raw((*file).f_mapping),
+                AddressSpace::from_raw((*file).f_mapping),
             )
         };
         mapping.inode().is_dax() && !inode.is_char_device()

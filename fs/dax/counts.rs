@@ -7,8 +7,8 @@
 //! filesystem gets its place with its first fault, and keeps it, so that its numbers can be read
 //! when it is not mounted any more. When one of another type has the device, they begin anew.
 
-use crate::{bindings, fs::inode::Inode, percpu};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kernel::{bindings, fs::inode::Inode, percpu};
 
 /// How many filesystems there is room for. Those that come later are not counted.
 const FILESYSTEMS: usize = bindings::DAX_FAULT_FILESYSTEMS as usize;
@@ -18,7 +18,7 @@ const COUNTS: usize = bindings::DAX_FAULT_COUNTS as usize;
 /// Why a fault that might have been huge is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The page is written to privately: it is a copy.
     Cow = bindings::dax_fallback_reason_DAX_FALLBACK_COW,
     /// The mapping begins behind where the huge page would.
@@ -48,13 +48,13 @@ pub enum Reason {
 impl Reason {
     /// What C takes.
     #[inline]
-    pub const fn as_raw(self) -> u32 {
+    pub(crate) const fn as_raw(self) -> u32 {
         self as u32
     }
 }
 
 /// The columns of the listing: the sizes, then the reasons in the order of their numbers.
-pub const COLUMNS: [&str; COUNTS] = [
+pub(crate) const COLUMNS: [&str; COUNTS] = [
     "4K",
     "2M",
     "cow",
@@ -73,7 +73,7 @@ pub const COLUMNS: [&str; COUNTS] = [
 
 /// What is counted.
 #[derive(Clone, Copy)]
-pub enum Event {
+pub(crate) enum Event {
     /// A page was faulted in.
     Page,
     /// 2 MiB were faulted in.
@@ -130,7 +130,7 @@ fn key_of(inode: &Inode) -> u64 {
 
 /// Counts an event of a filesystem. Any context.
 #[inline(always)]
-pub fn count(inode: &Inode, event: Event) {
+pub(crate) fn count(inode: &Inode, event: Event) {
     let place = hash(inode.device());
     match PLACES.get(place) {
         Some(first) if first.key.load(Ordering::Relaxed) == key_of(inode) => add(place, event),
@@ -213,7 +213,7 @@ impl Place {
 }
 
 /// The numbers of a filesystem.
-pub struct Line {
+pub(crate) struct Line {
     /// Its device number, as the kernel has it: 12 and 20 bits.
     pub device: u32,
     name: [u8; 16],
@@ -223,7 +223,7 @@ pub struct Line {
 
 impl Line {
     /// The name of the type.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         let len = self.name.iter().position(|&byte| byte == 0);
         let name = self.name.get(..len.unwrap_or(self.name.len()));
         name.and_then(|name| core::str::from_utf8(name).ok())
@@ -232,7 +232,7 @@ impl Line {
 }
 
 /// All filesystems that had faults.
-pub fn lines() -> impl Iterator<Item = Line> {
+pub(crate) fn lines() -> impl Iterator<Item = Line> {
     (0..FILESYSTEMS).filter_map(|number| {
         let place = PLACES.get(number)?;
         let key = place.key.load(Ordering::Acquire);

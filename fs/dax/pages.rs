@@ -8,15 +8,15 @@
 //! The count of references of a page is not changed by an entry, nor by a mapping: it is 1 for a
 //! page that nobody has pinned.
 
-use super::{entry::Entry, mapping::Mapping, tree::Tree};
-use crate::{bindings, mm::pfn::Pfn};
+use crate::{entry::Entry, mapping::DaxMapping, tree::Tree};
 use core::{
     ptr::{addr_of_mut, null_mut, NonNull},
     sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
+use kernel::{bindings, mm::pfn::Pfn};
 
 /// The mapping of a page that files share. C: `PAGE_MAPPING_DAX_SHARED`.
-pub(super) const SHARED: *mut bindings::address_space =
+pub(crate) const SHARED: *mut bindings::address_space =
     bindings::PAGE_MAPPING_ANON as usize as *mut bindings::address_space;
 
 /// A page of a device that a filesystem uses.
@@ -25,7 +25,7 @@ pub(super) const SHARED: *mut bindings::address_space =
 ///
 /// The page is initialised and stays while a mapping has an entry for it.
 #[derive(Clone, Copy)]
-pub struct Page(NonNull<bindings::page>);
+pub(crate) struct Page(NonNull<bindings::page>);
 
 impl Page {
     /// C: `pfn_to_page()`.
@@ -42,7 +42,7 @@ impl Page {
 
     /// What C code takes.
     #[inline]
-    pub fn as_raw(self) -> *mut bindings::page {
+    pub(crate) fn as_raw(self) -> *mut bindings::page {
         self.0.as_ptr()
     }
 
@@ -75,7 +75,7 @@ impl Page {
 
     /// Whether somebody has it besides the mapping. C: `page_ref_count() > 1`.
     #[inline]
-    pub fn is_busy(self) -> bool {
+    pub(crate) fn is_busy(self) -> bool {
         // SAFETY: As above; `_refcount` is an `atomic_t`.
         let count =
             unsafe { AtomicI32::from_ptr(addr_of_mut!((*self.as_raw())._refcount.counter)) };
@@ -85,7 +85,7 @@ impl Page {
     /// Sleeps, for a second at most, until nobody has it besides the mapping. No signal ends that.
     ///
     /// Not every way to put a page wakes who waits for it; so the caller looks again.
-    pub fn wait_idle(self) {
+    pub(crate) fn wait_idle(self) {
         #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
         self.announce_wait();
         // SAFETY: By the invariant the page is there.
@@ -95,7 +95,7 @@ impl Page {
     /// Says that somebody is about to wait until the page is idle. Any context.
     #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
-    pub fn announce_wait(self) {
+    pub(crate) fn announce_wait(self) {
         // SAFETY: By the invariant the page is there, and it is one of a pgmap.
         unsafe { bindings::dax_page_wait_begin(self.as_raw()) };
     }
@@ -143,7 +143,7 @@ impl Entry {
     /// Its pages belong to the mapping from now on; `index` is that of the first. C:
     /// `dax_associate_entry()`.
     #[inline]
-    pub fn associate(self, tree: &Tree<'_, '_>, index: usize, shared: bool) {
+    pub(crate) fn associate(self, tree: &Tree<'_, '_>, index: usize, shared: bool) {
         let owner = tree.mapping().as_raw();
         for (n, page) in self.pages().enumerate() {
             if shared {
@@ -151,7 +151,7 @@ impl Entry {
                 continue;
             }
             if !page.mapping().load(Ordering::Relaxed).is_null() {
-                crate::warn_once!("fs_dax: a page of two files that do not share it");
+                kernel::warn_once!("fs_dax: a page of two files that do not share it");
             }
             page.mapping().store(owner, Ordering::Relaxed);
             page.index().store(index.wrapping_add(n), Ordering::Relaxed);
@@ -161,11 +161,11 @@ impl Entry {
     /// Its pages do not belong to the mapping any more, which is because the file loses them if
     /// `truncated`. C: `dax_disassociate_entry()`.
     #[inline]
-    pub fn disassociate(self, mapping: &Mapping, truncated: bool) {
+    pub(crate) fn disassociate(self, mapping: &DaxMapping, truncated: bool) {
         let owner = mapping.as_raw();
         for page in self.pages() {
             if truncated && page.is_busy() {
-                crate::warn_once!("fs_dax: a page of a file is truncated while somebody uses it");
+                kernel::warn_once!("fs_dax: a page of a file is truncated while somebody uses it");
             }
             let of = page.mapping().load(Ordering::Relaxed);
             if of == owner {
@@ -175,7 +175,7 @@ impl Entry {
                     continue;
                 }
             } else if !of.is_null() {
-                crate::warn_once!("fs_dax: a page of another file is removed from this");
+                kernel::warn_once!("fs_dax: a page of another file is removed from this");
             }
             page.mapping().store(null_mut(), Ordering::Relaxed);
             page.index().store(0, Ordering::Relaxed);
@@ -185,7 +185,7 @@ impl Entry {
     /// The first of its pages that somebody has besides the mapping. C: `dax_busy_page()`.
     #[inline]
     #[expect(clippy::manual_find, reason = "it compares with null besides")]
-    pub fn busy_page(self) -> Option<Page> {
+    pub(crate) fn busy_page(self) -> Option<Page> {
         for page in self.pages() {
             if page.is_busy() {
                 return Some(page);
@@ -196,7 +196,7 @@ impl Entry {
 
     /// Writes back what CPUs have in their caches of it. Any context. C: `arch_wb_cache_pmem()`.
     #[doc(alias = "arch_wb_cache_pmem")]
-    pub fn write_back(self) {
+    pub(crate) fn write_back(self) {
         #[cfg(all(CONFIG_ARCH_HAS_PMEM_API, CONFIG_LIBNVDIMM))]
         if let Some(phys) = self.pfn().and_then(Pfn::phys) {
             // SAFETY: By the invariant of an entry its frames are memory, which is in the linear
@@ -207,7 +207,7 @@ impl Entry {
 
     /// Its first page, if it is memory of the device.
     #[inline]
-    pub fn first_page(self) -> Option<Page> {
+    pub(crate) fn first_page(self) -> Option<Page> {
         self.pages().next()
     }
 }

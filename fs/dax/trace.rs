@@ -5,8 +5,8 @@
 //! C headers: [`include/trace/events/fs_dax.h`](srctree/include/trace/events/fs_dax.h),
 //! [`include/trace/events/fs_dax_fallback.h`](srctree/include/trace/events/fs_dax_fallback.h)
 
-use super::{counts::Reason, entry::Entry};
-use crate::{
+use crate::{counts::Reason, entry::Entry};
+use kernel::{
     bindings,
     fs::inode::Inode,
     mm::fault::{HugeZeroFolio, VmFault, VmFaultResult},
@@ -21,7 +21,7 @@ macro_rules! tracepoints {
     )*) => { $(
         $(#[$doc])*
         #[inline]
-        pub fn $name(inode: &Inode, $($arg: $type),*) {
+        pub(crate) fn $name(inode: &Inode, $($arg: $type),*) {
             #[cold]
             #[inline(never)]
             fn fire(inode: &Inode, $($arg: $type),*) {

@@ -15,8 +15,8 @@
 //! the lowest bit set. From the second bit on: locked, huge, zero, empty, and the frame number.
 //! The word is what C has too: it is seen in tracepoints, and as a cookie.
 
-use super::fit::Fit;
-use crate::{
+use crate::direct_access::EntryMemory;
+use kernel::{
     bindings,
     mm::pfn::Pfn,
     page::{PAGE_SHIFT, PAGE_SIZE},
@@ -24,7 +24,7 @@ use crate::{
 
 /// The size of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Size {
+pub(crate) enum Size {
     /// A page.
     Page,
     /// What an entry of a page middle directory maps: 2 MiB.
@@ -34,7 +34,7 @@ pub enum Size {
 impl Size {
     /// As a power of two of pages.
     #[inline]
-    pub const fn order(self) -> u32 {
+    pub(crate) const fn order(self) -> u32 {
         match self {
             Self::Page => 0,
             Self::Huge => bindings::PMD_ORDER,
@@ -43,26 +43,26 @@ impl Size {
 
     /// In pages.
     #[inline]
-    pub const fn pages(self) -> usize {
+    pub(crate) const fn pages(self) -> usize {
         1 << self.order()
     }
 
     /// In bytes.
     #[inline]
-    pub const fn bytes(self) -> usize {
+    pub(crate) const fn bytes(self) -> usize {
         PAGE_SIZE << self.order()
     }
 
     /// The first page, in the file, of the entry that has the page `index`.
     #[inline]
-    pub const fn align(self, index: usize) -> usize {
+    pub(crate) const fn align(self, index: usize) -> usize {
         index & !self.colour()
     }
 
     /// The bits of a page's index that are its place in an entry. C: `PG_PMD_COLOUR`.
     #[doc(alias = "PG_PMD_COLOUR")]
     #[inline]
-    pub const fn colour(self) -> usize {
+    pub(crate) const fn colour(self) -> usize {
         // OVERFLOW: At least one page.
         self.pages() - 1
     }
@@ -75,26 +75,9 @@ impl Size {
 /// The lowest bit is set. Unless it is empty or zero, the frames are memory of a device with
 /// `struct page`s, which stay as long as the entry is in a mapping: the filesystem has the device,
 /// and truncates its mappings before it lets it go.
-///
-/// # Examples
-///
-/// ```
-/// use kernel::{dax::entry::{Entry, Size}, mm::pfn::Pfn};
-///
-/// let hole = Entry::zero(Pfn::new(0x1234), Size::Huge);
-/// assert!(hole.is_zero() && !hole.is_empty() && !hole.is_locked());
-/// assert!(hole.locked().is_locked() && hole.locked().unlocked() == hole);
-/// assert_eq!(hole.size(), Size::Huge);
-/// // The zero page is no memory of the file's.
-/// assert!(hole.pfn().is_none() && hole.part(0).is_none());
-/// // The word of C: a number, 2 MiB, zeroes.
-/// assert_eq!(hole.into_word(), (0x1234 << 5) | 0b01101);
-/// assert_eq!(Entry::empty(Size::Page).into_word(), 0b10001);
-/// assert_eq!(Size::Huge.align(0x3ff), 0x200);
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Entry(usize);
+pub(crate) struct Entry(usize);
 
 impl Entry {
     const VALUE: usize = 1;
@@ -115,21 +98,21 @@ impl Entry {
 
     /// Nothing yet.
     #[inline]
-    pub const fn empty(size: Size) -> Self {
+    pub(crate) const fn empty(size: Size) -> Self {
         // INVARIANT: Empty.
         Self::new(Pfn::new(0), size, Self::EMPTY)
     }
 
     /// A hole, read through the zero page at `pfn`.
     #[inline]
-    pub const fn zero(pfn: Pfn, size: Size) -> Self {
+    pub(crate) const fn zero(pfn: Pfn, size: Size) -> Self {
         // INVARIANT: Zero.
         Self::new(pfn, size, Self::ZERO)
     }
 
     /// The memory that does for it.
     #[inline]
-    pub fn frames(fit: &Fit<'_>) -> Self {
+    pub(crate) fn frames(fit: &EntryMemory<'_>) -> Self {
         // INVARIANT: What there is access to, and is to be faulted in, has pages; and the
         // filesystem has the device.
         Self::new(fit.pfn().pfn(), fit.size(), 0)
@@ -141,7 +124,7 @@ impl Entry {
     ///
     /// A number there is an entry.
     #[inline]
-    pub(super) unsafe fn from_word(word: usize) -> Option<Self> {
+    pub(crate) unsafe fn from_word(word: usize) -> Option<Self> {
         // INVARIANT: The caller's promise.
         (word & Self::VALUE != 0).then_some(Self(word))
     }
@@ -152,20 +135,20 @@ impl Entry {
     ///
     /// It did, and the entry, locked, is in a mapping since.
     #[inline]
-    pub const unsafe fn from_cookie(word: usize) -> Self {
+    pub(crate) const unsafe fn from_cookie(word: usize) -> Self {
         // INVARIANT: The caller's promise.
         Self(word)
     }
 
     /// The word.
     #[inline]
-    pub const fn into_word(self) -> usize {
+    pub(crate) const fn into_word(self) -> usize {
         self.0
     }
 
     /// Its size.
     #[inline]
-    pub const fn size(self) -> Size {
+    pub(crate) const fn size(self) -> Size {
         if self.0 & Self::HUGE != 0 {
             Size::Huge
         } else {
@@ -175,7 +158,7 @@ impl Entry {
 
     /// The page `n` of it as an entry of its own, not locked, if it is memory of the device.
     #[inline]
-    pub const fn part(self, n: usize) -> Option<Self> {
+    pub(crate) const fn part(self, n: usize) -> Option<Self> {
         match self.pfn() {
             // INVARIANT: One of its frames.
             Some(pfn) if n < self.size().pages() => {
@@ -187,45 +170,39 @@ impl Entry {
 
     /// Whether somebody has locked it.
     #[inline]
-    pub const fn is_locked(self) -> bool {
+    pub(crate) const fn is_locked(self) -> bool {
         self.0 & Self::LOCKED != 0
     }
 
     /// The same, locked.
     #[inline]
     #[must_use]
-    pub const fn locked(self) -> Self {
+    pub(crate) const fn locked(self) -> Self {
         Self(self.0 | Self::LOCKED)
     }
 
     /// The same, not locked.
     #[inline]
     #[must_use]
-    pub const fn unlocked(self) -> Self {
+    pub(crate) const fn unlocked(self) -> Self {
         Self(self.0 & !Self::LOCKED)
     }
 
     /// Whether it is a hole.
     #[inline]
-    pub const fn is_zero(self) -> bool {
+    pub(crate) const fn is_zero(self) -> bool {
         self.0 & Self::ZERO != 0
-    }
-
-    /// Whether there is nothing yet.
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.0 & Self::EMPTY != 0
     }
 
     /// Whether it is memory of the device.
     #[inline]
-    pub const fn has_frames(self) -> bool {
+    pub(crate) const fn has_frames(self) -> bool {
         self.0 & (Self::ZERO | Self::EMPTY) == 0
     }
 
     /// The first frame, if it is memory of the device.
     #[inline]
-    pub const fn pfn(self) -> Option<Pfn> {
+    pub(crate) const fn pfn(self) -> Option<Pfn> {
         if self.has_frames() {
             Some(Pfn::new(self.0 >> Self::SHIFT))
         } else {
@@ -236,13 +213,26 @@ impl Entry {
 
 /// The first byte of the page `index` of a file.
 #[inline]
-pub const fn byte_of(index: usize) -> i64 {
+pub(crate) const fn byte_of(index: usize) -> i64 {
     // CAST: A file has no more bytes than `i64` can count.
     (index << PAGE_SHIFT) as i64
 }
 
 /// The page of a file that has the byte at `position`.
 #[inline]
-pub const fn page_of(position: i64) -> usize {
+pub(crate) const fn page_of(position: i64) -> usize {
     (position >> PAGE_SHIFT) as usize
 }
+
+// The bits of an entry are those of C: tracepoints and the cookies of memory failure show them.
+const _: () = {
+    let hole = Entry::zero(Pfn::new(0x1234), Size::Huge);
+    assert!(hole.is_zero() && !hole.is_locked() && hole.locked().is_locked());
+    assert!(hole.locked().unlocked().0 == hole.0);
+    assert!(matches!(hole.size(), Size::Huge));
+    // The zero page is not memory of the file.
+    assert!(hole.pfn().is_none() && hole.part(0).is_none());
+    assert!(hole.into_word() == (0x1234 << 5) | 0b01101);
+    assert!(Entry::empty(Size::Page).into_word() == 0b10001);
+    assert!(Size::Huge.align(0x3ff) == 0x200);
+};

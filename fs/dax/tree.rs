@@ -12,19 +12,19 @@
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
 
-use super::{
-    entry::{Entry, Size},
-    mapping::Mapping,
-    wait::{self, How, Key, Wake},
-};
 use crate::{
-    bindings,
-    error::{code::ENOMEM, Error, Result},
+    entry::{Entry, Size},
+    mapping::DaxMapping,
+    wait::{self, How, Key, Wake},
 };
 use core::{
     ffi::c_void,
     ptr::{addr_of_mut, null_mut},
     sync::atomic::{AtomicUsize, Ordering},
+};
+use kernel::{
+    bindings,
+    error::{code::ENOMEM, Error, Result},
 };
 
 /// The slots of a node, as a power of two. C: `XA_CHUNK_SHIFT`.
@@ -38,11 +38,11 @@ const CHUNK_SHIFT: u32 = {
 const RESTART: *mut bindings::xa_node = 3 as *mut bindings::xa_node;
 
 /// After how many entries a scan lets others have the lock. C: `XA_CHECK_SCHED`.
-pub const CHECK: usize = bindings::XA_CHECK_SCHED as usize;
+pub(crate) const CHECK: usize = bindings::XA_CHECK_SCHED as usize;
 
 /// What fsync asks about. C: `PAGECACHE_TAG_*`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// Somebody may have written to it since it was flushed.
     Dirty,
     /// It was dirty when an fsync began.
@@ -61,7 +61,7 @@ impl Mark {
 
 /// How long to wait for memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub(crate) enum Patience {
     /// As long as is usual; then without. C: `GFP_KERNEL`.
     Some,
     /// Until there is some. C: `__GFP_NOFAIL`.
@@ -70,7 +70,7 @@ pub enum Patience {
 
 /// What there is at a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// Nothing.
     Nothing,
     /// An entry.
@@ -82,7 +82,7 @@ pub enum Found {
 impl Found {
     /// The entry, if it is one.
     #[inline]
-    pub const fn entry(self) -> Option<Entry> {
+    pub(crate) const fn entry(self) -> Option<Entry> {
         match self {
             Self::Entry(entry) => Some(entry),
             Self::Nothing | Self::Foreign => None,
@@ -96,16 +96,16 @@ impl Found {
 ///
 /// `state` is one of the array of `mapping`, for entries of a certain size. It names a node only
 /// since the array was locked.
-pub struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     state: bindings::xa_state,
-    mapping: &'a Mapping,
+    mapping: &'a DaxMapping,
 }
 
 impl<'a> Walk<'a> {
     /// At the entry of this size that has the page `index`. C: `XA_STATE_ORDER()`.
     #[doc(alias = "XA_STATE_ORDER")]
     #[inline(always)]
-    pub fn new(mapping: &'a Mapping, index: usize, size: Size) -> Self {
+    pub(crate) fn new(mapping: &'a DaxMapping, index: usize, size: Size) -> Self {
         let order = size.order();
         // INVARIANT: Not begun.
         Self {
@@ -127,13 +127,13 @@ impl<'a> Walk<'a> {
 
     /// The mapping.
     #[inline]
-    pub fn mapping(&self) -> &'a Mapping {
+    pub(crate) fn mapping(&self) -> &'a DaxMapping {
         self.mapping
     }
 
     /// The page, in the file, that it is at.
     #[inline]
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.state.xa_index
     }
 
@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
     /// Nodes come and go while they are not locked, so nothing is left of a walk but its index.
     #[doc(alias = "xas_lock_irq")]
     #[inline]
-    pub fn lock<'w>(&'w mut self) -> Tree<'w, 'a> {
+    pub(crate) fn lock<'w>(&'w mut self) -> Tree<'w, 'a> {
         self.reset();
         lock(self.state.xa);
         // INVARIANT: Just locked.
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
     /// Why storing has failed. C: `xas_error()`.
     #[doc(alias = "xas_error")]
     #[inline]
-    pub fn error(&self) -> Option<Error> {
+    pub(crate) fn error(&self) -> Option<Error> {
         let word = self.state.xa_node as isize;
         // An errno is shifted left by two, with `10` below; all are negative.
         if word & 3 == 2 && word < 0 {
@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
     /// Sleeps. C: `xas_nomem()`.
     #[doc(alias = "xas_nomem")]
     #[inline]
-    pub fn allocate(&mut self) -> bool {
+    pub(crate) fn allocate(&mut self) -> bool {
         self.error() == Some(ENOMEM) && self.allocate_slow()
     }
 
@@ -192,7 +192,7 @@ impl<'a> Walk<'a> {
     ///
     /// `ENOMEM`, unless the patience is endless.
     #[doc(alias = "xas_split_alloc")]
-    pub fn prepare_split(&mut self, into: Entry, patience: Patience) -> Result {
+    pub(crate) fn prepare_split(&mut self, into: Entry, patience: Patience) -> Result {
         self.reset();
         let order = Size::Huge.order();
         let gfp = match patience {
@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
 
     /// Wakes who waits for the entry here. C: `dax_wake_entry()`.
     #[inline]
-    pub fn wake(&self, entry: Entry, whom: Wake) {
+    pub(crate) fn wake(&self, entry: Entry, whom: Wake) {
         wait::wake(self.mapping, self.index(), entry, whom);
     }
 }
@@ -239,7 +239,7 @@ fn lock(array: *mut bindings::xarray) {
 ///
 /// The array that `walk` is a place in is locked, with interrupts off.
 #[must_use = "the entries are unlocked at once when it is dropped"]
-pub struct Tree<'w, 'a> {
+pub(crate) struct Tree<'w, 'a> {
     walk: &'w mut Walk<'a>,
 }
 
@@ -264,34 +264,34 @@ impl Tree<'_, '_> {
 
     /// The mapping.
     #[inline]
-    pub fn mapping(&self) -> &Mapping {
+    pub(crate) fn mapping(&self) -> &DaxMapping {
         self.walk.mapping
     }
 
     /// The page, in the file, that it is at.
     #[inline]
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.walk.index()
     }
 
     /// Goes to a page. C: `xas_set()`.
     #[doc(alias = "xas_set")]
     #[inline]
-    pub fn set(&mut self, index: usize) {
+    pub(crate) fn set(&mut self, index: usize) {
         self.walk.state.xa_index = index as _;
         self.walk.reset();
     }
 
     /// Why storing has failed. C: `xas_error()`.
     #[inline]
-    pub fn error(&self) -> Option<Error> {
+    pub(crate) fn error(&self) -> Option<Error> {
         self.walk.error()
     }
 
     /// What is here. C: `xas_load()`.
     #[doc(alias = "xas_load")]
     #[inline]
-    pub fn load(&mut self) -> Found {
+    pub(crate) fn load(&mut self) -> Found {
         // SAFETY: A valid state, the array locked.
         Self::found(unsafe { bindings::xas_load(&mut self.walk.state) })
     }
@@ -299,7 +299,7 @@ impl Tree<'_, '_> {
     /// The first entry from here to `last`, included. C: `xas_find()`.
     #[doc(alias = "xas_find")]
     #[inline]
-    pub fn find(&mut self, last: usize) -> Found {
+    pub(crate) fn find(&mut self, last: usize) -> Found {
         // SAFETY: A valid state, the array locked.
         Self::found(unsafe { bindings::xas_find(&mut self.walk.state, last as _) })
     }
@@ -307,7 +307,7 @@ impl Tree<'_, '_> {
     /// The first entry with the mark from here to `last`, included. C: `xas_find_marked()`.
     #[doc(alias = "xas_find_marked")]
     #[inline]
-    pub fn find_marked(&mut self, last: usize, mark: Mark) -> Found {
+    pub(crate) fn find_marked(&mut self, last: usize, mark: Mark) -> Found {
         // SAFETY: A valid state, the array locked.
         Self::found(unsafe {
             bindings::xas_find_marked(&mut self.walk.state, last as _, mark.as_raw())
@@ -318,7 +318,7 @@ impl Tree<'_, '_> {
     /// `xas_find_conflict()`. Only before anything else was looked for, or after [`set`](Self::set).
     #[doc(alias = "xas_find_conflict")]
     #[inline]
-    pub fn find_conflict(&mut self) -> Found {
+    pub(crate) fn find_conflict(&mut self) -> Found {
         // SAFETY: A valid state, the array locked.
         Self::found(unsafe { bindings::xas_find_conflict(&mut self.walk.state) })
     }
@@ -327,7 +327,7 @@ impl Tree<'_, '_> {
     /// has an [error](Walk::error) if there was no memory. C: `xas_store()`.
     #[doc(alias = "xas_store")]
     #[inline]
-    pub fn store(&mut self, entry: Entry) -> Found {
+    pub(crate) fn store(&mut self, entry: Entry) -> Found {
         let word = entry.into_word() as *mut c_void;
         // SAFETY: A valid state, the array locked. An entry keeps the invariant of the mapping.
         Self::found(unsafe { bindings::xas_store(&mut self.walk.state, word) })
@@ -335,7 +335,7 @@ impl Tree<'_, '_> {
 
     /// Removes what is here. C: `xas_store()` of `NULL`.
     #[inline]
-    pub fn remove(&mut self) {
+    pub(crate) fn remove(&mut self) {
         // SAFETY: A valid state, the array locked. This needs no memory.
         unsafe { bindings::xas_store(&mut self.walk.state, null_mut()) };
     }
@@ -346,7 +346,7 @@ impl Tree<'_, '_> {
     /// Marks and counts of the array are about whether there is a number; so nothing changes but
     /// the word.
     #[inline]
-    pub fn replace(&mut self, entry: Entry) -> Found {
+    pub(crate) fn replace(&mut self, entry: Entry) -> Found {
         let old = self.load();
         if let Found::Entry(_) = old {
             let state = &self.walk.state;
@@ -372,7 +372,7 @@ impl Tree<'_, '_> {
     /// Puts what it was [prepared for](Walk::prepare_split) into every place of the huge entry here.
     /// Marks stay. C: `xas_split()`.
     #[doc(alias = "xas_split")]
-    pub fn split(&mut self) {
+    pub(crate) fn split(&mut self) {
         if self.walk.state.xa_alloc.is_null() {
             return;
         }
@@ -385,7 +385,7 @@ impl Tree<'_, '_> {
     /// Whether the entry here has the mark. C: `xas_get_mark()`.
     #[doc(alias = "xas_get_mark")]
     #[inline]
-    pub fn has(&self, mark: Mark) -> bool {
+    pub(crate) fn has(&self, mark: Mark) -> bool {
         // SAFETY: A valid state, the array locked.
         unsafe { bindings::xas_get_mark(&self.walk.state, mark.as_raw()) }
     }
@@ -393,7 +393,7 @@ impl Tree<'_, '_> {
     /// Marks the entry here. C: `xas_set_mark()`.
     #[doc(alias = "xas_set_mark")]
     #[inline]
-    pub fn mark(&mut self, mark: Mark) {
+    pub(crate) fn mark(&mut self, mark: Mark) {
         // SAFETY: A valid state, the array locked.
         unsafe { bindings::xas_set_mark(&self.walk.state, mark.as_raw()) };
     }
@@ -401,20 +401,20 @@ impl Tree<'_, '_> {
     /// Takes the mark off the entry here. C: `xas_clear_mark()`.
     #[doc(alias = "xas_clear_mark")]
     #[inline]
-    pub fn unmark(&mut self, mark: Mark) {
+    pub(crate) fn unmark(&mut self, mark: Mark) {
         // SAFETY: A valid state, the array locked.
         unsafe { bindings::xas_clear_mark(&self.walk.state, mark.as_raw()) };
     }
 
     /// The pages of an entry of this size have been added to the mapping.
     #[inline]
-    pub fn add_pages(&mut self, size: Size) {
+    pub(crate) fn add_pages(&mut self, size: Size) {
         self.change_pages(size.pages());
     }
 
     /// The pages of an entry of this size have been removed from the mapping.
     #[inline]
-    pub fn remove_pages(&mut self, size: Size) {
+    pub(crate) fn remove_pages(&mut self, size: Size) {
         self.change_pages(size.pages().wrapping_neg());
     }
 
@@ -428,7 +428,7 @@ impl Tree<'_, '_> {
 
     /// Wakes who waits for the entry here. C: `dax_wake_entry()`.
     #[inline]
-    pub fn wake(&self, entry: Entry, whom: Wake) {
+    pub(crate) fn wake(&self, entry: Entry, whom: Wake) {
         self.walk.wake(entry, whom);
     }
 
@@ -439,7 +439,7 @@ impl Tree<'_, '_> {
     /// Whoever has waited this way has to lock the entry that he finds, or to
     /// [wake](Self::wake) the next.
     #[cold]
-    pub fn wait(&mut self, entry: Entry) {
+    pub(crate) fn wait(&mut self, entry: Entry) {
         let array = self.walk.state.xa;
         self.walk.reset();
         wait::sleep(
@@ -455,7 +455,7 @@ impl Tree<'_, '_> {
     /// mapping may be gone then, unless the caller keeps it; so the one that the walk borrows is not
     /// looked at after it was unlocked.
     #[cold]
-    pub fn wait_and_leave(self, entry: Entry) {
+    pub(crate) fn wait_and_leave(self, entry: Entry) {
         let this = core::mem::ManuallyDrop::new(self);
         let array = this.walk.state.xa;
         wait::sleep(
@@ -469,7 +469,7 @@ impl Tree<'_, '_> {
     /// Unlocks the entries for the time that `work` takes, which may sleep. The walk is at the same
     /// index after it, and whatever is there then is to be looked for.
     #[inline]
-    pub fn unlocked<R>(&mut self, work: impl FnOnce(&Mapping) -> R) -> R {
+    pub(crate) fn unlocked<R>(&mut self, work: impl FnOnce(&DaxMapping) -> R) -> R {
         let array = self.walk.state.xa;
         self.walk.reset();
         // SAFETY: By the invariant it is locked, and it is locked again below.
@@ -483,7 +483,7 @@ impl Tree<'_, '_> {
     /// entry. C: `xas_pause()`, `cond_resched()`.
     #[doc(alias = "xas_pause")]
     #[cold]
-    pub fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         let array = self.walk.state.xa;
         // SAFETY: A valid state, the array locked.
         unsafe { bindings::xas_pause(&mut self.walk.state) };

@@ -15,14 +15,14 @@
 //! That somebody waits is written down before the lock of the entries is dropped under which the
 //! entry was seen locked, and whoever unlocks it takes that lock. So nobody is missed.
 
-use super::{entry::Entry, mapping::Mapping};
-use crate::bindings;
+use crate::{entry::Entry, mapping::DaxMapping};
 use core::{
     cell::UnsafeCell,
     ffi::{c_int, c_uint, c_void},
     mem::MaybeUninit,
     ptr::{addr_of, addr_of_mut, eq},
 };
+use kernel::bindings;
 
 const BITS: u32 = 12;
 const QUEUES: usize = 1 << BITS;
@@ -52,7 +52,7 @@ impl Table {
 /// # Safety
 ///
 /// To be called once, at boot, before the first filesystem is mounted.
-pub unsafe fn init() {
+pub(crate) unsafe fn init() {
     for number in 0..QUEUES {
         // SAFETY: A place for a queue that by the caller's promise nobody uses yet.
         unsafe { bindings::dax_wait_queue_init(TABLE.queue(number)) };
@@ -61,14 +61,14 @@ pub unsafe fn init() {
 
 /// Whose queue it is.
 #[derive(Clone, Copy)]
-pub(super) struct Key {
+pub(crate) struct Key {
     array: *const bindings::xarray,
     index: usize,
 }
 
 impl Key {
     #[inline]
-    pub(super) fn new(mapping: &Mapping, index: usize, entry: Entry) -> Self {
+    pub(crate) fn new(mapping: &DaxMapping, index: usize, entry: Entry) -> Self {
         Self {
             array: mapping.i_pages(),
             index: entry.size().align(index),
@@ -95,7 +95,7 @@ struct Waiter {
 
 /// How somebody waits: see the module's documentation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     Exclusive,
     Shared,
 }
@@ -104,7 +104,7 @@ pub(super) enum How {
 /// gone as soon as it has.
 #[cold]
 #[inline(never)]
-pub(super) fn sleep(key: Key, how: How, unlock: impl FnOnce()) {
+pub(crate) fn sleep(key: Key, how: How, unlock: impl FnOnce()) {
     let queue = key.queue();
     let mut waiter = Waiter {
         entry: bindings::wait_queue_entry::default(),
@@ -156,7 +156,7 @@ unsafe extern "C" fn woken(
 
 /// Who is woken.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
+pub(crate) enum Wake {
     /// All: the entry is gone, or has another size.
     All,
     /// One of those who want to lock it, and those who only wait for it to be unlocked.
@@ -167,7 +167,7 @@ pub enum Wake {
 ///
 /// Whoever has seen it locked is in the queue, because the entries were locked since.
 #[inline]
-pub(super) fn wake(mapping: &Mapping, index: usize, entry: Entry, whom: Wake) {
+pub(crate) fn wake(mapping: &DaxMapping, index: usize, entry: Entry, whom: Wake) {
     let mut key = Key::new(mapping, index, entry);
     let queue = key.queue();
     // SAFETY: A queue of the table. A volatile read, for it changes under a lock we do not hold.

@@ -6,17 +6,17 @@
 //! of the mapping are locked, and the page still belongs to it, the mapping cannot go: who frees an
 //! inode locks them after the last entry is gone.
 
-use super::{
+use crate::{
     entry::{Entry, Size},
-    mapping::Mapping,
+    mapping::DaxMapping,
     pages::SHARED,
     tree::Walk,
 };
-use crate::{bindings, sync::rcu};
 use core::{
     marker::PhantomData,
     ptr::{addr_of, eq, NonNull},
 };
+use kernel::{bindings, sync::rcu};
 
 /// A folio of a DAX device.
 ///
@@ -24,7 +24,7 @@ use core::{
 ///
 /// The folio is initialised, consists of one page, and stays for `'a`.
 #[derive(Clone, Copy)]
-pub struct Folio<'a>(NonNull<bindings::folio>, PhantomData<&'a ()>);
+pub(crate) struct Folio<'a>(NonNull<bindings::folio>, PhantomData<&'a ()>);
 
 impl<'a> Folio<'a> {
     /// The folio that C code has at `ptr`.
@@ -33,7 +33,7 @@ impl<'a> Folio<'a> {
     ///
     /// It is as the type's invariant says.
     #[inline]
-    pub unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
+    pub(crate) unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
         // INVARIANT: The caller's promise.
         Self(ptr, PhantomData)
     }
@@ -80,7 +80,7 @@ impl<'a> Folio<'a> {
             return Found::Nobody;
         }
         // SAFETY: As above, and it has an inode.
-        let mapping = unsafe { Mapping::from_raw(mapping) };
+        let mapping = unsafe { DaxMapping::from_raw(mapping) };
         match mapping.inode() {
             inode if !inode.is_dax() => Found::Nobody,
             inode if inode.is_char_device() => Found::Device,
@@ -89,7 +89,7 @@ impl<'a> Folio<'a> {
     }
 
     /// The filesystem whose files have it at this moment. Any context.
-    pub fn owners(self) -> Owners {
+    pub(crate) fn owners(self) -> Owners {
         let _guard = rcu::read_lock();
         if eq(self.mapping(), SHARED) {
             return Owners::Several;
@@ -103,7 +103,7 @@ impl<'a> Folio<'a> {
 
     /// Locks its entry, unless somebody else has: then this waits until he has not, and the caller
     /// tries again, for the page may belong to another file then. Sleeps.
-    pub fn try_lock(self) -> Locking {
+    pub(crate) fn try_lock(self) -> Locking {
         let guard = rcu::read_lock();
         // SAFETY: Inodes are freed a grace period after their last entry has gone, and the page was
         // of the mapping inside the section. Later the lock of the entries keeps it.
@@ -147,15 +147,15 @@ impl<'a> Folio<'a> {
 ///
 /// `mapping` has `entry`, locked for the owner of this, at `index`; so it stays.
 #[must_use = "the entry stays locked"]
-pub struct Place {
-    mapping: NonNull<Mapping>,
+pub(crate) struct Place {
+    mapping: NonNull<DaxMapping>,
     index: usize,
     entry: Entry,
 }
 
 impl Place {
     /// The mapping, the page, and what the entry was. It is on the caller to unlock it.
-    pub fn with<R>(self, unlock: impl FnOnce(&Mapping, usize, Entry) -> R) -> R {
+    pub(crate) fn with<R>(self, unlock: impl FnOnce(&DaxMapping, usize, Entry) -> R) -> R {
         // SAFETY: By the invariant it stays until the entry is unlocked, which is the last that is
         // done with it.
         let mapping = unsafe { self.mapping.as_ref() };
@@ -165,7 +165,7 @@ impl Place {
 
 /// Whose files have a folio.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
+pub(crate) enum Owners {
     /// Nobody's, or those of a device.
     None,
     /// The filesystem with this device number.
@@ -181,11 +181,11 @@ enum Found<'m> {
     /// A device: it is used without a filesystem.
     Device,
     /// A file.
-    File(&'m Mapping),
+    File(&'m DaxMapping),
 }
 
 /// What became of locking a folio's entry.
-pub enum Locking {
+pub(crate) enum Locking {
     /// It belongs to no file, or to several.
     Nothing,
     /// It belongs to a device, and stays.

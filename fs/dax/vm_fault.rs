@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
+
+//! A page fault of a DAX file, and what may be inserted into its page table.
+//!
+//! Device memory comes from an [`EntryMemory`], which borrows from the guard that keeps the device
+//! alive; or, in the second half of a synchronous fault, from a locked entry, whose pgmap is then
+//! looked up and kept. In both cases the device cannot be unbound between the check and the insertion,
+//! so its teardown finds the page table entry.
+//!
+//! This file encapsulates these two arguments, and that the mapping of the fault is one of a DAX file.
+
+use crate::{
+    direct_access::{DirectAccess, EntryMemory},
+    entry::{byte_of, Entry, Size},
+    mapping::DaxMapping,
+};
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{
+    bindings,
+    error::Result,
+    mm::{
+        fault::{HugeZeroFolio, VmFault, VmFaultResult, ZeroPage},
+        memremap::DevPagemap,
+        pfn_t::{PfnFlags, PfnT},
+    },
+};
+
+/// A page fault of a DAX file that is being handled.
+///
+/// # Invariants
+///
+/// The VMA of the fault maps a DAX file.
+#[repr(transparent)]
+pub(crate) struct DaxFault<'a>(VmFault<'a>);
+
+impl<'a> DaxFault<'a> {
+    /// Creates a value from a C pointer.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must point to a fault of a DAX file that is being handled, which stays valid and is used
+    /// by no other code for `'a`.
+    #[inline]
+    pub(crate) unsafe fn from_raw(ptr: NonNull<bindings::vm_fault>) -> Self {
+        // INVARIANT: The caller promises that the file is a DAX file.
+        // SAFETY: The caller promises that the fault is valid and exclusively used for `'a`.
+        Self(unsafe { VmFault::from_raw(ptr) })
+    }
+
+    /// Returns the mapping of the file.
+    #[inline]
+    pub(crate) fn mapping(&self) -> &'a DaxMapping {
+        // SAFETY: By the type invariants the file is a DAX file, and the VMA keeps it for `'a`.
+        unsafe { DaxMapping::from_raw(self.0.mapping().as_raw()) }
+    }
+
+    /// Maps a page or 2 MiB at the PFNs from `pfn` on, for writing if `write`. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their device must be
+    /// alive during the call, and must not be torn down without unmapping the file.
+    #[inline(always)]
+    unsafe fn insert_pfns(&mut self, pfn: PfnT, size: Size, write: bool) -> VmFaultResult {
+        // SAFETY: The process has mapped the file, so it may access the file's memory, and the caller
+        // promises that teardown of the device finds the mapping.
+        unsafe {
+            match size {
+                Size::Page => self.0.insert_mixed(pfn, write),
+                Size::Huge => self.0.insert_pfn_pmd(pfn, write),
+            }
+        }
+    }
+
+    /// Maps memory that backs the entry, for writing if `write`. May sleep. C: `vmf_insert_mixed()`,
+    /// `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, memory: &EntryMemory<'_>, write: bool) -> VmFaultResult {
+        // SAFETY: By the invariants of `EntryMemory` the PFNs are aligned and enough memory of the
+        // file's device, and the device is not killed while it is borrowed: killing waits for the guard,
+        // and teardown unmaps the file after that.
+        unsafe { self.insert_pfns(memory.pfn(), memory.size(), write) }
+    }
+
+    /// Maps the PFNs of an entry that the caller has locked, for writing if `write`. May sleep. Returns
+    /// `SIGBUS` if their device has been unbound.
+    ///
+    /// There is no [`EntryMemory`] in the second half of a synchronous fault. A live reference to the
+    /// pgmap takes its place: teardown waits for it, so it finds the page table entry.
+    pub(crate) fn insert_entry(&mut self, entry: Entry, write: bool) -> VmFaultResult {
+        let Some(pfn) = entry.pfn() else {
+            return VmFaultResult::SIGBUS;
+        };
+        let Some(_live) = DevPagemap::lookup(pfn, None) else {
+            return VmFaultResult::SIGBUS;
+        };
+        let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
+        // SAFETY: By the invariants of `Entry` these are PFNs of a device, aligned and as many as its size
+        // says. `_live` delays teardown of their pgmap until they are mapped.
+        unsafe { self.insert_pfns(pfn, entry.size(), write) }
+    }
+
+    /// Maps the zero page at the address, read-only. May sleep.
+    #[inline]
+    pub(crate) fn insert_zero_page(&mut self, zero: ZeroPage) -> VmFaultResult {
+        self.0.insert_zero_page(zero)
+    }
+
+    /// Maps the huge zero folio around the address, read-only. Returns `false` if something is mapped
+    /// there already.
+    #[inline]
+    pub(crate) fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
+        self.0.insert_huge_zero(zero)
+    }
+
+    /// Splits a huge page that is mapped around the address, and counts the fallback in vmstat. C:
+    /// `split_huge_pmd()`.
+    #[inline]
+    pub(crate) fn split(&mut self) {
+        self.0.split();
+    }
+
+    /// Fills the private page with zeroes. C: `clear_user_highpage()`.
+    #[inline]
+    pub(crate) fn clear_cow_page(&mut self) {
+        self.0.clear_cow_page();
+    }
+
+    /// Copies a page of device memory to the private page. C: `copy_user_page()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns `EINVAL` if `from` has less than a page.
+    #[inline]
+    pub(crate) fn copy_to_cow_page(&mut self, from: &DirectAccess<'_>) -> Result {
+        let from = from.page_address()?;
+        // SAFETY: By the invariants of `DirectAccess` the page at this address is mapped for the kernel
+        // while `from` is borrowed.
+        unsafe { self.0.copy_to_cow_page(from) };
+        Ok(())
+    }
+
+    /// Maps the private page, which has been filled. May sleep. C: `finish_fault()`.
+    #[inline]
+    pub(crate) fn finish_cow_page(&mut self) -> VmFaultResult {
+        self.0.finish_cow_page()
+    }
+
+    /// Makes the data and metadata of an entry of this size at the fault durable. Sleeps. C:
+    /// `vfs_fsync_range()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the filesystem.
+    #[inline]
+    pub(crate) fn fsync(&self, size: Size) -> Result {
+        let first = byte_of(self.index());
+        // OVERFLOW: A file has at most `i64::MAX` bytes.
+        let last = first.wrapping_add(size.bytes() as i64).wrapping_sub(1);
+        self.0.fsync_range(first, last)
+    }
+}
+
+impl<'a> Deref for DaxFault<'a> {
+    type Target = VmFault<'a>;
+
+    #[inline]
+    fn deref(&self) -> &VmFault<'a> {
+        &self.0
+    }
+}
