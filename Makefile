@@ -60,7 +60,8 @@ help:
 #:   shell    boot a guest with a shell on this terminal
 #:   build    build a kernel (the other verbs do so when something changed)
 #:   lint     formatting and lints only
-#:   doc      make the documentation of the kernel crate, say where it is
+#:   doc      build the documentation of the kernel crate and the .rst pages as HTML;
+#:            prints where both are
 #:   setup    install the packages that are missing (every verb does)
 #:   help     this
 #:

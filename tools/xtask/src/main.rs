@@ -10,7 +10,7 @@
 //! kconfig     tinyconfig + fragments of a variant (variant)
 //! kbuild      make, modules, and nfit_test's modules (nfit); a first build may
 //!             start from a sibling's (seed)
-//! lint, doc   rustfmt, clippy, rustdoc
+//! lint, doc   rustfmt, clippy, rustdoc, Sphinx
 //! ```
 //!
 //! The guest's image, the guest itself and the tests are the other half; see
@@ -134,7 +134,10 @@ fn dispatch(verb: Verb) -> Result<u8> {
                 return Ok(1);
             }
         }
-        Verb::Doc => println!("{}", doc::run(&paths)?.display()),
+        Verb::Doc => {
+            let made = doc::run(&paths)?;
+            println!("{}\n{}", made.rustdoc.display(), made.pages.display());
+        }
     }
     Ok(0)
 }
