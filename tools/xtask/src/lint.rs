@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Formatting and lints: `cargo fmt`, clippy and tests for the host's crates;
-//! rustfmt and the kernel's own clippy for the overlay.
+//! rustfmt and the kernel's own clippy for the overlay; and for both the scripts
+//! of `tools/lint` (floors of modules, `unsafe`, language) and codespell.
 //!
 //! Each check prints one line and all are run, so that one call shows all that
 //! is to be done. A check whose input did not change since it last passed is
 //! not repeated.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
@@ -62,6 +63,9 @@ pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check
         ),
     );
     add("host.tests", cargo(paths, &tc, "test", &[]));
+    add("kernel.modules", script(paths, "modules", &["--graph"]));
+    add("kernel.language", script(paths, "language", &[]));
+    add("spelling", spelling(paths));
     let _lock = cache_lock(paths, "checking the kernel's Rust")?;
     let source = source::prepare(paths)?;
     add("kernel.rustfmt", kernel_fmt(paths, &source, &tc));
@@ -70,9 +74,16 @@ pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check
 }
 
 /// The verb `lint`: prints each check, and what failed; the number of failures.
+/// The graph of modules and the share of verbs come with it.
 pub fn run(paths: &Paths) -> Result<usize> {
     let all = checks(paths, |check| match &check.result {
-        Ok(()) => println!("ok      {}", check.name),
+        Ok(()) => {
+            println!("ok      {}", check.name);
+            if let Some(name) = check.name.strip_prefix("kernel.") {
+                let log = std::fs::read_to_string(script_log(paths, name)).unwrap_or_default();
+                log.lines().skip(1).for_each(|l| println!("        {l}"));
+            }
+        }
         Err(err) => println!("FAILED  {}\n{err:#}", check.name),
     })?;
     Ok(all.iter().filter(|c| c.result.is_err()).count())
@@ -90,6 +101,53 @@ pub fn cargo_command(paths: &Paths, tc: &Toolchain, verb: &str) -> Command {
         .env("CARGO_TARGET_DIR", paths.cache.join("target"))
         .env("RUST_DAX_CACHE", &paths.cache);
     cmd
+}
+
+fn script_log(paths: &Paths, name: &str) -> PathBuf {
+    paths.log(&format!("lint-{name}"))
+}
+
+/// A script of `tools/lint`: each line that it prints before it fails is a finding.
+fn script(paths: &Paths, name: &str, args: &[&str]) -> Result<()> {
+    let mut cmd = clean("python3");
+    cmd.arg(paths.checkout.join("tools/lint").join(name))
+        .args(args);
+    findings(paths, name, &mut cmd)
+}
+
+/// codespell on every file of the checkout that has prose of ours.
+fn spelling(paths: &Paths) -> Result<()> {
+    let list = paths.checkout.join("tools/lint/codespell.ignore");
+    let mut cmd = clean("codespell");
+    cmd.current_dir(&paths.checkout)
+        .arg("--ignore-words")
+        .arg(list)
+        .args(["--skip", ".git,target,LICENSES,Cargo.lock,*.svg"]);
+    findings(paths, "spelling", &mut cmd)
+}
+
+/// Runs a check that prints its findings; the first of them are the error's text.
+fn findings(paths: &Paths, name: &str, cmd: &mut Command) -> Result<()> {
+    const SHOWN: usize = 40;
+    let log = script_log(paths, name);
+    files::remove_file(&log)?;
+    let mut lines = Vec::new();
+    let result = run_logged(cmd, &log, |line| lines.push(line.to_owned()));
+    if result.is_err() && !lines.is_empty() {
+        let more = lines.len().saturating_sub(SHOWN);
+        lines.truncate(SHOWN);
+        let rest = if more > 0 {
+            format!("\n    and {more} more")
+        } else {
+            String::new()
+        };
+        bail!(
+            "{}{rest}\n    all of it: {}",
+            lines.join("\n    "),
+            log.display()
+        );
+    }
+    result
 }
 
 fn cargo_fmt(paths: &Paths, tc: &Toolchain) -> Result<()> {
