@@ -41,7 +41,11 @@ use kernel::{
     iomap::Operations,
     iov_iter::IovIter,
     macros::export,
-    mm::{fault::VmFaultResult, memremap::ZoneDevicePage, pfn_t::PfnT},
+    mm::{
+        fault::VmFaultResult,
+        memremap::{set_revoke_hook, ZoneDevicePage},
+        pfn_t::PfnT,
+    },
 };
 
 mod copy;
@@ -75,10 +79,26 @@ const __LOG_PREFIX: &[u8] = b"fs_dax\0";
 fn init() {
     // SAFETY: The boot code calls it once, before the first filesystem is mounted.
     unsafe { wait::init() };
+    set_revoke_hook(revoke_pages);
 }
 
 kernel::fs_initcall!(fsdax_init, init);
 kernel::late_initcall!(dax_debugfs_init, debugfs::init);
+
+/// Revokes the pages of a pgmap, whose device is dead, from page tables and from the files of the
+/// filesystem that this page of it belongs to. Returns whether there were any. Sleeps.
+///
+/// This is the [`RevokeHook`](kernel::mm::memremap::RevokeHook). The caller must hold no lock of a
+/// filesystem.
+fn revoke_pages(page: ZoneDevicePage<'_>) -> bool {
+    let Some(folio) = NonNull::new(page.as_raw()) else {
+        return false;
+    };
+    // SAFETY: By its type's invariants the page is one of a pgmap and stays valid. A page of FS DAX is
+    // a folio of its own.
+    let folio = unsafe { Folio::from_raw(folio.cast()) };
+    revoke::from_files(page.pgmap(), folio.owners()) != 0
+}
 
 /// The size of an entry, if there are entries of that order.
 fn size_of(order: c_uint) -> Option<Size> {
@@ -414,23 +434,6 @@ pub unsafe extern "C" fn dax_split_bounds(
     // SAFETY: The caller's promise.
     let mapping = unsafe { DaxMapping::from_raw(mapping) };
     invalidate::split_bounds(mapping, first, end);
-}
-
-/// Takes the memory of a pgmap, whose device is dead, out of page tables and from the files of the
-/// filesystem that has this page of it. Returns whether it had any. Sleeps.
-///
-/// # Safety
-///
-/// `page` is one of a pgmap of fsdax, which is mapped and stays so for the call. The caller holds no
-/// lock of a filesystem.
-#[export]
-pub unsafe extern "C" fn dax_revoke_pages(page: *mut bindings::page) -> bool {
-    let Some(page) = NonNull::new(page) else {
-        return false;
-    };
-    // SAFETY: The caller's promise; pages of fsdax are folios of their own.
-    let (folio, page) = unsafe { (Folio::from_raw(page.cast()), ZoneDevicePage::from_raw(page)) };
-    revoke::from_files(page.pgmap(), folio.owners()) != 0
 }
 
 /// Takes an entry out because the file is truncated. Sleeps. Returns 1.

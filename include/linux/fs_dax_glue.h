@@ -76,10 +76,4 @@ void dax_break_layout_final(struct inode *inode);
 /* The same: splits entries that are not as a whole in pages start to end - 1. */
 void dax_split_bounds(struct address_space *mapping, pgoff_t start, pgoff_t end);
 
-/*
- * The same: takes the memory of a device that is dead away from the files of the
- * filesystem that has this page of it. Returns whether there was any.
- */
-bool dax_revoke_pages(struct page *page);
-
 #endif

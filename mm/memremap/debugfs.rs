@@ -5,14 +5,12 @@
 //! lengths in pages, sorted by address; the last two where there is an altmap, and where unmapping
 //! waits for pages that somebody has. And `dev_pagemap/implementation`, which says `rust`.
 
+use crate::wait_idle;
 use kernel::{
     c_str,
     debugfs::{Dir, Show},
     mm::{
-        memremap::{
-            idle,
-            registry::{find_from, Found},
-        },
+        memremap::registry::{find_from, Found},
         pfn::{Pfn, PhysRange},
     },
     seq_file::SeqFile,
@@ -65,7 +63,7 @@ fn show_range(file: &SeqFile, range: PhysRange, found: Found<'_>) {
     if let Some(altmap) = pgmap.altmap() {
         seq_print!(file, " altmap={}/{}", altmap.alloc, altmap.free);
     }
-    if let Some(busy) = idle::busy_pages(pgmap) {
+    if let Some(busy) = wait_idle::busy_pages(pgmap) {
         seq_print!(file, " busy={}", busy);
     }
     seq_print!(file, "\n");

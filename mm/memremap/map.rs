@@ -7,20 +7,21 @@
 //! error at any step, here with `?`, undoes exactly those before it, newest first. The same values
 //! undo the range at teardown.
 
+use crate::{
+    hotplug::{
+        is_range_allowed, linear_mapping_prot, ram_overlap, Memory, RamOverlap, TrackedPfns,
+    },
+    range::{MappedRange, RangeOf},
+    registry::{Entry, InsertError},
+    state::{Live, Mapping, Unmapped},
+};
 use kernel::{
     device::Device,
     error::code::{EBUSY, EINVAL, ENOMEM, ENXIO},
     ffi::c_void,
     mm::{
-        memory_hotplug::{ram_overlap, range_allowed, Memory, RamOverlap, TrackedPfns},
-        memremap::{
-            life::{Live, Mapping, Unmapped},
-            range::{MappedRange, RangeOf},
-            registry::{Entry, InsertError},
-            DevPagemap, MemoryType,
-        },
+        memremap::{DevPagemap, MemoryType},
         node::Node,
-        prot::PageProt,
     },
     prelude::*,
 };
@@ -52,7 +53,7 @@ pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
 pub(crate) fn map_for(dev: &Device, unmapped: Unmapped) -> Result<*mut c_void> {
     let live = map(unmapped, Node::of(dev))?;
     let address = live.address();
-    live.leave_to(dev)?;
+    live.bind_to(dev)?;
     Ok(address)
 }
 
@@ -96,10 +97,10 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
         InsertError::Dying => EBUSY,
         InsertError::Store(error) => error,
     })?;
-    let mut prot = PageProt::for_device(pgmap.memory_type());
+    let mut prot = linear_mapping_prot(pgmap.memory_type());
     // SAFETY: Who asks for a pgmap of the range has it.
     let tracking = unsafe { TrackedPfns::track(range, &mut prot) }?;
-    if !range_allowed(range, !is_private) {
+    if !is_range_allowed(range, !is_private) {
         return Err(EINVAL);
     }
     let memory = Memory::add(&entry, node.or_nearest(), prot)?;

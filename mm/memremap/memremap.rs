@@ -22,8 +22,7 @@ use kernel::{
     macros::export,
     mm::{
         memremap::{
-            life::{Live, Unmapped},
-            registry, DevPagemap, LiveRef, ZoneDeviceFolio, ZoneDevicePage, SUBSECTION_SIZE,
+            registry::lookup, DevPagemap, LiveRef, ZoneDeviceFolio, ZoneDevicePage, SUBSECTION_SIZE,
         },
         node::Node,
         pfn::Pfn,
@@ -32,8 +31,17 @@ use kernel::{
 };
 
 mod debugfs;
+mod detach;
+mod hotplug;
 mod map;
+mod page;
+mod range;
+mod registry;
+mod state;
+mod wait_idle;
 mod waiters;
+
+use state::{Live, Unmapped};
 
 const __LOG_PREFIX: &[u8] = b"memremap\0";
 
@@ -174,7 +182,7 @@ pub unsafe extern "C" fn get_dev_pagemap(
 ) -> *mut bindings::dev_pagemap {
     // SAFETY: The caller's promise.
     let cached = NonNull::new(pgmap).map(|pgmap| unsafe { LiveRef::from_raw(pgmap) });
-    registry::lookup(Pfn::new(pfn), cached).map_or(null_mut(), LiveRef::into_raw)
+    lookup(Pfn::new(pfn), cached).map_or(null_mut(), LiveRef::into_raw)
 }
 
 /// Takes back a device folio whose last reference was dropped. Any context.
@@ -189,7 +197,7 @@ pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
         return;
     };
     // SAFETY: The caller's promise.
-    if unsafe { ZoneDeviceFolio::from_raw(folio).free() }.is_err() {
+    if unsafe { page::free(ZoneDeviceFolio::from_raw(folio)) }.is_err() {
         kernel::warn_once!("memremap: last reference of a page dropped that nobody can take back");
     }
 }
@@ -206,7 +214,7 @@ pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
         return;
     };
     // SAFETY: The caller's promise.
-    if !unsafe { ZoneDevicePage::from_raw(page).init() } {
+    if !unsafe { page::init(ZoneDevicePage::from_raw(page)) } {
         kernel::warn_once!("memremap: page handed out while its pgmap is torn down");
     }
 }

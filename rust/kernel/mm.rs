@@ -19,8 +19,6 @@ pub mod fault;
 pub mod folio;
 #[cfg(CONFIG_RUST_X86_GUP)]
 pub mod gup;
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-pub mod memory_hotplug;
 #[cfg(CONFIG_ZONE_DEVICE)]
 pub mod memremap;
 #[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]

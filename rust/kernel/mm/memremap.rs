@@ -14,8 +14,8 @@
 //! | | who holds it | what it keeps | type |
 //! |---|---|---|---|
 //! | live reference | a walker, for as long as it looks | the pgmap from being torn down | [`LiveRef`] |
-//! | bulk references | the mapping, one per page | nothing of their own; they are the mapping's share | [`life::BulkRefs`] |
-//! | page pin | whoever does I/O to a page | the memory and its `struct page`: teardown waits ([`idle`]) | `struct page` count |
+//! | bulk references | the mapping, one per page | nothing of their own; they are the mapping's share | taken by `mm/memremap` |
+//! | page pin | whoever does I/O to a page | the memory and its `struct page`: teardown waits  | `struct page` count |
 //!
 //! A page is reached from a pfn only through a [`LiveRef`] whose ranges cover that pfn.
 //!
@@ -29,7 +29,7 @@
 //!                                   abort
 //! ```
 //!
-//! [`life`] has one type per state. A lookup succeeds from `Mapping` on, as soon as the first range
+//! `mm/memremap/state.rs` has one type per state. A lookup succeeds from `Mapping` on, as soon as the first range
 //! has its entry in the registry (see there for why so early), until `kill`. The counters of the
 //! live reference are freed in the last step only, after every entry is erased and a grace period
 //! has passed: a lookup that found the entry just before may still be looking at them.
@@ -57,27 +57,23 @@ use core::{
 mod altmap;
 mod page;
 mod registration;
-
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-pub mod idle;
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-pub mod life;
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-pub mod range;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod registry;
+mod revoke;
 
+pub use altmap::Altmap;
+pub use page::{ZoneDeviceFolio, ZoneDevicePage};
+pub use registration::{Operations, Options, Region, RegisterError, Registration};
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub use registry::is_dying_in;
-/// Nothing is known of pgmaps that are being torn down.
+pub use revoke::{revoke_hook, set_revoke_hook, RevokeHook};
+
+/// Returns whether a PFN of this range belongs to a pgmap that is being torn down, of which the
+/// registry in C knows nothing. Any context.
 #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
 pub fn is_dying_in(_range: PhysRange) -> bool {
     false
 }
-
-pub use altmap::Altmap;
-pub use page::{NotFreeable, ZoneDeviceFolio, ZoneDevicePage};
-pub use registration::{Operations, Options, Region, RegisterError, Registration};
 
 /// The granularity in which device memory can be mapped, in bytes. C: `SUBSECTION_SIZE`.
 pub const SUBSECTION_SIZE: u64 = bindings::SUBSECTION_SIZE as u64;
@@ -250,18 +246,6 @@ impl DevPagemap {
         }))
     }
 
-    /// The altmap as the memory hotplug code takes it, or null. C: `pgmap_altmap()`.
-    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-    #[inline]
-    pub(crate) fn altmap_ptr(&self) -> *mut bindings::vmem_altmap {
-        if self.altmap().is_some() {
-            // SAFETY: The field lies in the pgmap.
-            unsafe { addr_of_mut!((*self.as_raw()).altmap) }
-        } else {
-            core::ptr::null_mut()
-        }
-    }
-
     /// An opaque pointer that identifies the owner, or null.
     #[inline]
     pub fn owner(&self) -> *mut core::ffi::c_void {
@@ -305,7 +289,7 @@ impl DevPagemap {
     ///
     /// The owner set up more than `index` ranges.
     #[inline]
-    pub(crate) unsafe fn range_unchecked(&self, index: usize) -> Option<PhysRange> {
+    pub unsafe fn range_unchecked(&self, index: usize) -> Option<PhysRange> {
         // SAFETY: By the type's invariant and the caller's promise there is such a range behind
         // the structure; ranges do not change.
         let raw = unsafe {
@@ -355,7 +339,7 @@ impl DevPagemap {
     /// runs per page table entry, so it compares with the bare numbers; a first range that is none
     /// compares to false.
     #[inline]
-    pub(crate) fn first_range_covers(&self, pfn: Pfn) -> bool {
+    pub fn first_range_covers(&self, pfn: Pfn) -> bool {
         let first = self.first_range_raw();
         pfn >= Pfn::containing(first.start) && pfn <= Pfn::containing(first.end)
     }
@@ -421,7 +405,7 @@ impl DevPagemap {
     ///
     /// The count is initialised, and stays so while the result is used.
     #[inline]
-    pub(crate) unsafe fn percpu_ref(&self) -> &PercpuRef {
+    pub unsafe fn percpu_ref(&self) -> &PercpuRef {
         // SAFETY: The field lies in the pgmap; the caller vouches for its state.
         unsafe { PercpuRef::from_raw(addr_of_mut!((*self.as_raw()).ref_)) }
     }

@@ -9,7 +9,7 @@
 //!
 //! | type | idle at | references | when the page becomes idle again |
 //! |---|---|---|---|
-//! | private, coherent | 0 | the first is taken by the owner in [`ZoneDevicePage::init`] | the owner's `page_free` is called and the page's live reference put |
+//! | private, coherent | 0 | the first is taken by the owner in `zone_device_page_init()` | the owner's `page_free` is called and the page's live reference put |
 //! | FS DAX | 1 | pins only: being mapped does not count | waiters for the page are woken |
 //! | generic, P2PDMA | 1 | pins only | nothing; if the count drops to 0, the owner's `page_free` is called and the count set to 1 |
 //!
@@ -26,12 +26,7 @@ use crate::{
 use core::{
     marker::PhantomData,
     ops::Deref,
-    ptr::{addr_of, addr_of_mut, NonNull},
-};
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-use core::{
-    ptr::null_mut,
-    sync::atomic::{AtomicPtr, Ordering},
+    ptr::{addr_of, NonNull},
 };
 
 impl PageRef<'_> {
@@ -121,66 +116,9 @@ impl<'a> ZoneDevicePage<'a> {
     }
 
     /// Returns whether the page belongs to a mapping. C: `page->mapping != NULL`.
-    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
     #[inline]
-    pub(super) fn has_mapping(self) -> bool {
+    pub fn has_mapping(self) -> bool {
         !self.mapping().is_null()
-    }
-
-    /// Moves the page, which is the first page of its folio, to another pgmap, and takes a generic
-    /// page out of its mapping: the mapping of device-dax is freed with its device.
-    ///
-    /// # Safety
-    ///
-    /// No task may take a first reference to the page. `to` must point to a copy of the page's pgmap
-    /// that stays valid as long as the page does. The pgmap and the mapping that the page pointed to
-    /// before must stay valid for readers that have loaded them: until a grace period of RCU tasks
-    /// after this call.
-    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-    pub(super) unsafe fn move_to_pgmap(self, to: NonNull<bindings::dev_pagemap>) {
-        // SAFETY: By the type invariants the page is valid and this member of its union is the one in
-        // use. The member is a word that is only accessed atomically.
-        let pgmap = unsafe {
-            let words = addr_of_mut!((*self.as_raw()).__bindgen_anon_1);
-            AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_4.pgmap))
-        };
-        // The release orders the writes to the copy before the store.
-        pgmap.store(to.as_ptr(), Ordering::Release);
-        if self.pgmap().memory_type() == Some(MemoryType::Generic) {
-            // SAFETY: By the caller's promise no task takes a first reference to the page, so no
-            // task gives the page a new owner. Null is a valid value.
-            unsafe { self.set_mapping(null_mut()) };
-        }
-    }
-
-    /// Allocates an idle page of a pgmap whose pages are allocated: returns it with one reference,
-    /// locked. C: `zone_device_page_init()`.
-    ///
-    /// Returns `false` if the pgmap is being torn down. The page is initialised all the same,
-    /// as in C, because C's caller cannot fail.
-    ///
-    /// Sleeps if the page is locked, which an idle page is not.
-    ///
-    /// # Safety
-    ///
-    /// The pages of the pgmap must be allocated ones, this page must be idle (without references),
-    /// and the caller must be the only one that allocates it. The new holder must unlock the page and
-    /// drop the reference.
-    #[doc(alias = "zone_device_page_init")]
-    #[must_use = "a page handed out during teardown is a bug of the driver, to be reported"]
-    pub unsafe fn init(self) -> bool {
-        // The allocated page's own live reference; `ZoneDeviceFolio::free` puts it.
-        // SAFETY: By the type invariants the pgmap is valid, and it is mapped as long as it has
-        // pages, so its reference count is initialised.
-        let live = unsafe {
-            bindings::percpu_ref_tryget_live(addr_of_mut!((*self.pgmap().as_raw()).ref_))
-        };
-        // SAFETY: By the caller's promise the page is idle and only this caller allocates it, so no
-        // other task changes its count.
-        unsafe { bindings::set_page_count(self.as_raw(), 1) };
-        // SAFETY: The page is valid, and the reference that was just created keeps it so.
-        unsafe { bindings::lock_page(self.as_raw()) };
-        live
     }
 }
 
@@ -270,54 +208,4 @@ impl<'a> ZoneDeviceFolio<'a> {
             waiters.wake_up(self.first_page().refcount_key());
         }
     }
-
-    /// Frees a folio whose last reference was dropped: calls the owner's `page_free`. C:
-    /// `free_zone_device_folio()`. Any context that may drop the last reference to a page.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFreeable`] if the owner has no `page_free`: the pages of FS DAX and generic memory are
-    /// idle at 1 and may not drop to 0. Nothing is done then.
-    ///
-    /// # Safety
-    ///
-    /// The caller must have dropped the last reference to the folio, and no task may take one. If the
-    /// pages of the pgmap are allocated, this page must have been allocated by
-    /// [`ZoneDevicePage::init`], and must be freed once for that.
-    #[doc(alias = "free_zone_device_folio")]
-    pub unsafe fn free(self) -> Result<(), NotFreeable> {
-        let pgmap = self.pgmap();
-        // SAFETY: The owner set `ops` before the pgmap was mapped and keeps it until it is unmapped,
-        // so it is null or valid.
-        let ops = unsafe { (*pgmap.as_raw()).ops.as_ref() };
-        let page_free = ops.and_then(|ops| ops.page_free).ok_or(NotFreeable)?;
-
-        // Uncharges the folio, clears the flag of an exclusive anonymous page, and clears `mapping`,
-        // which may hold a stale value of the last user.
-        // SAFETY: By the type invariants the folio is valid, and by the caller's promise it has no
-        // references, so no other task accesses these fields.
-        unsafe { bindings::zone_device_folio_reset(self.as_raw()) };
-        let allocated = pgmap
-            .memory_type()
-            .is_some_and(MemoryType::pages_are_allocated);
-        // SAFETY: The method is the owner's, and it is called with a page of the owner's pgmap that
-        // has no references, as `struct dev_pagemap_ops` requires.
-        unsafe { page_free(self.first_page().as_raw()) };
-
-        if allocated {
-            // SAFETY: By the caller's promise `ZoneDevicePage::init` took this reference for the page.
-            // The pgmap may be freed after it is put, so nothing follows.
-            unsafe { pgmap.percpu_ref().put() };
-        } else {
-            // The page is idle again. The owner may have put the last reference to the pgmap:
-            // teardown waits for this store, so nothing follows.
-            // SAFETY: The page is valid and has no references, so no other task changes the count.
-            unsafe { bindings::set_page_count(self.first_page().as_raw(), 1) };
-        }
-        Ok(())
-    }
 }
-
-/// The error of [`ZoneDeviceFolio::free`]: the owner of the pgmap has no `page_free`.
-#[derive(Debug)]
-pub struct NotFreeable;

@@ -1,150 +1,129 @@
 // SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2015 Intel Corporation. All rights reserved.
+// Derived from `mm/memremap.c`.
 
-//! The registry: which pgmap has this page frame?
+//! Lookup in the registry: the way from a PFN to its pgmap.
 //!
-//! One XArray, indexed by pfn, whose entries span ranges. A lookup runs in any context, interrupts
-//! off included, and costs one walk of the array and one increment of a counter of this CPU:
+//! The registry is one XArray, indexed by pfn, whose entries span ranges. `mm/memremap/registry.rs`
+//! changes it. A lookup runs in any context, interrupts off included, and costs one walk of the array
+//! and one increment of a counter of this CPU:
 //!
-//! 1. open an RCU read-side section;
-//! 2. load the entry: the pgmap is valid memory now, until the section closes;
+//! 1. enter an RCU read-side section;
+//! 2. load the entry: the pgmap is valid memory from now on, until the section ends;
 //! 3. take a live reference, or fail if the pgmap is dying;
-//! 4. close the section: the reference keeps what was found.
+//! 4. leave the section: the reference keeps the pgmap.
 //!
-//! # Insertion
+//! A pgmap's entries are erased, and a grace period passes, before its count is freed. So no reader
+//! is between steps 2 and 4 any more when that happens.
 //!
-//! Whoever maps a range owns it by `request_mem_region()`. So two pgmaps cannot overlap, unless
-//! a driver forgot that or got its sums wrong. Then the registry is the last line of defence:
-//! [`Entry::insert`] looks at *every* frame of the range, under a lock that makes the check and the
-//! insertion one step, and refuses if any has an entry, of a dying pgmap too. (C looks at the two
-//! ends. A range around another passes there, and its error path erases the inner one.)
+//! This module is built with the registry in Rust only: C's array is private to `mm/memremap.c`.
 //!
-//! An entry appears before its range has a memmap. That is on purpose: from the moment that the
-//! memmap is linked in, `pfn_to_online_page()` relies on a lookup to tell device memory from RAM
-//! in a section that has both. Nobody can have a pfn of the range from elsewhere so early: no page
-//! table maps it yet.
-//!
-//! # Removal
-//!
-//! Dropping an [`Entry`] erases exactly what its insertion stored and waits for a grace period.
-//! Then no reader can be at step 2 or 3 any more, and the counter may go.
+//! The `unsafe` code in this file encapsulates `pgmap_array` and the counts of the pgmaps in it.
 
-use super::{range::RangeOf, DevPagemap, LiveRef};
+use super::{DevPagemap, LiveRef};
 use crate::{
-    alloc::flags::GFP_KERNEL,
     bindings,
-    error::{Error, Result},
     irq::LocalInterruptDisabled,
-    mm::pfn::{Pfn, PhysRange},
-    pr_err,
+    mm::pfn::{Pfn, PfnRange, PhysRange},
     sync::rcu,
     xarray::XArray,
 };
 use core::ptr::{addr_of_mut, NonNull};
 
-/// The array itself; C defines it because its lock is initialised by a C macro.
+/// Returns the array, which a C macro initialises.
 #[inline(always)]
-fn pgmaps() -> &'static XArray<DevPagemap> {
-    // SAFETY: The array is a static that C initialised. Only `Entry` changes it, and keeps what
-    // the type's invariant asks of its entries.
+fn pgmap_array() -> &'static XArray<DevPagemap> {
+    // SAFETY: The array is a static that C initialises at compile time. Only the registry in
+    // `mm/memremap` changes it, and all entries that it stores are pgmaps.
     unsafe { XArray::from_raw(addr_of_mut!(bindings::pgmap_array)) }
 }
 
-/// Held while the registry is changed.
+/// A pgmap in the registry, live or dying.
 ///
 /// # Invariants
 ///
-/// `pgmap_lock` is held.
-struct Lock(core::marker::PhantomData<*mut ()>);
-
-impl Lock {
-    fn new() -> Self {
-        // SAFETY: A static mutex that C initialised.
-        unsafe { bindings::mutex_lock(addr_of_mut!(bindings::pgmap_lock)) };
-        // INVARIANT: Just taken.
-        Self(core::marker::PhantomData)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant it is held, and by this task: the value is not `Send`.
-        unsafe { bindings::mutex_unlock(addr_of_mut!(bindings::pgmap_lock)) };
-    }
-}
-
-/// A pgmap as the registry shows it, dead or alive.
-///
-/// # Invariants
-///
-/// The pgmap was found in the registry inside the section `'rcu`, so its count is initialised
-/// until that section closes.
+/// The pgmap was found in the registry within the section `'rcu`, so its count is initialised until
+/// that section ends.
 #[derive(Clone, Copy)]
 pub struct Found<'rcu>(&'rcu DevPagemap);
 
 impl<'rcu> Found<'rcu> {
-    /// Takes a live reference, unless the pgmap is dying.
+    /// Finds the first of these PFNs that has an entry, and returns it with its pgmap. Any context.
+    pub fn first_in(pfns: PfnRange, guard: &'rcu rcu::Guard) -> Option<(Pfn, Self)> {
+        let (nr, pgmap) = pgmap_array().find(pfns.first().nr(), pfns.last().nr(), guard)?;
+        // INVARIANT: The pgmap was found within the section.
+        Some((Pfn::new(nr), Self(pgmap)))
+    }
+
+    /// Takes a live reference, unless the pgmap is dying. Any context. C:
+    /// `percpu_ref_tryget_live_rcu()`.
+    #[doc(alias = "percpu_ref_tryget_live_rcu")]
     #[inline]
     pub fn try_live(self, guard: &'rcu rcu::Guard) -> Option<LiveRef> {
-        // SAFETY: By the invariant the count is initialised for `'rcu`.
+        // SAFETY: By the type invariants the count is initialised for `'rcu`.
         if unsafe { self.0.percpu_ref() }.try_get_live(guard) {
-            // SAFETY: The reference was just taken.
+            // SAFETY: The reference was just taken and is passed on.
             NonNull::new(self.0.as_raw()).map(|ptr| unsafe { LiveRef::from_raw(ptr) })
         } else {
             None
         }
     }
 
-    /// Whether a live reference could be taken.
+    /// Returns whether a live reference could be taken.
     #[inline]
     fn is_live(self) -> bool {
-        // SAFETY: By the invariant the count is initialised.
+        // SAFETY: By the type invariants the count is initialised for `'rcu`.
         unsafe { self.0.percpu_ref() }.is_percpu()
     }
 
-    /// Whether it is being torn down.
+    /// Returns whether the pgmap is being torn down. Any context. C: `percpu_ref_is_dying()`.
+    #[doc(alias = "percpu_ref_is_dying")]
     pub fn is_dying(self) -> bool {
-        // SAFETY: By the invariant the count is initialised.
+        // SAFETY: By the type invariants the count is initialised for `'rcu`.
         unsafe { self.0.percpu_ref() }.is_dying()
     }
 
-    /// The pgmap.
+    /// Returns the pgmap.
     pub fn pgmap(self) -> &'rcu DevPagemap {
         self.0
     }
 
-    /// The range in which the registry has the frame `pfn`.
+    /// Returns the range of the pgmap that contains `pfn`.
     ///
     /// # Safety
     ///
-    /// This pgmap was found at that frame.
+    /// The registry must have returned this pgmap for `pfn`.
     unsafe fn range_at(self, pfn: Pfn) -> Option<PhysRange> {
         let mapped = self.0.nr_ranges();
         (0..mapped)
             .filter_map(|index| self.0.range(index))
             .find(|range| range.pfns().contains(pfn))
             .or_else(|| {
-                // Not among those that are mapped, so the one that is being mapped.
-                // SAFETY: By the caller's promise the frame has an entry, so a range has it; none
-                // of the first `mapped` does, so there is one more.
+                // The range is not among those that are mapped, so it is the one being mapped.
+                // SAFETY: By the caller's promise the PFN has an entry, so a range contains it; none
+                // of the first `mapped` ranges does, so the owner set up at least one more.
                 unsafe { self.0.range_unchecked(mapped) }.filter(|range| range.pfns().contains(pfn))
             })
     }
 }
 
-/// Looks up the pgmap of the frame `pfn`. What `get_dev_pagemap()` does; see
-/// [`DevPagemap::lookup`].
+/// Looks up the pgmap of `pfn` and takes a live reference. C: `get_dev_pagemap()`. Any context.
+///
+/// `cached` is returned if it covers `pfn`, and dropped if it does not. Callers outside the registry
+/// use [`DevPagemap::lookup`].
+#[doc(alias = "get_dev_pagemap")]
 #[inline]
 pub fn lookup(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
     match cached {
-        // Once per page table entry of a mapping: nothing but a comparison.
+        // This runs once per page table entry of a mapping, so it is nothing but a comparison.
         Some(live) if live.first_range_covers(pfn) => Some(live),
-        cached => lookup_again(pfn, cached),
+        cached => lookup_slow(pfn, cached),
     }
 }
 
-/// The cached reference, if there is one, is not for the pgmap's first range.
+/// Looks up a PFN that the first range of the cached pgmap, if there is one, does not cover.
 #[inline(never)]
-fn lookup_again(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
+fn lookup_slow(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
     if let Some(live) = cached {
         if live.covers(pfn) {
             return Some(live);
@@ -155,13 +134,14 @@ fn lookup_again(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
     find_exact(pfn, &guard)?.try_live(&guard)
 }
 
-/// Looks up the live pgmap of the frame `pfn` for as long as interrupts are off.
+/// Looks up the live pgmap of `pfn`, which stays mapped as long as interrupts are off.
 ///
-/// No reference is taken: interrupts off are an RCU read-side section, and teardown waits for a
-/// grace period between the kill, which [`Found::is_dying`] would show, and the completion that
-/// lets it go on. (The count of a pgmap runs per CPU until it is killed; the release function
-/// cannot be called before the switch to one counter, and that waits for every reader of the mode.)
-/// So what was not dying when it was read stays mapped until interrupts are on again.
+/// No reference is taken: while interrupts are off this CPU is in an RCU read-side section, and
+/// teardown waits for a grace period between the kill, after which [`Found::is_dying`] is true, and
+/// the completion after which it goes on. (The count of a pgmap is per CPU until it is killed; the
+/// release callback cannot run before the switch to a single counter, which waits for all readers of
+/// the mode.) So a pgmap that was not dying when it was read stays mapped until interrupts are on
+/// again.
 #[inline]
 pub fn lookup_irqs_off<'irq>(
     pfn: Pfn,
@@ -172,27 +152,29 @@ pub fn lookup_irqs_off<'irq>(
     if !found.is_live() {
         return None;
     }
-    // SAFETY: It stays valid until interrupts are on, as said above: longer than the section.
+    // SAFETY: The pgmap was live, so it stays mapped, and with that valid, until interrupts are on
+    // again, which is after the section ends.
     Some(unsafe { DevPagemap::from_raw(found.pgmap().as_raw()) })
 }
 
+/// Loads the entry of `pfn`.
 #[inline(always)]
 fn find_exact<'rcu>(pfn: Pfn, guard: &'rcu rcu::Guard) -> Option<Found<'rcu>> {
-    // INVARIANT: Found inside the section; the entry goes before the count does.
-    pgmaps().load(pfn.nr(), guard).map(Found)
+    // INVARIANT: The pgmap is found within the section, and its entry is erased before its count is
+    // freed.
+    pgmap_array().load(pfn.nr(), guard).map(Found)
 }
 
-/// The first range that has a frame at or after `from`, with its pgmap.
+/// Finds the first range with a PFN at or after `from`, and returns it with its pgmap. Any context.
 pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange, Found<'rcu>)> {
-    let (nr, pgmap) = pgmaps().find(from.nr(), usize::MAX, guard)?;
-    // INVARIANT: As in `find_exact`.
-    let found = Found(pgmap);
-    // SAFETY: Just found there.
-    let range = unsafe { found.range_at(Pfn::new(nr)) }?;
+    let pfns = PfnRange::new(from, Pfn::new(usize::MAX))?;
+    let (pfn, found) = Found::first_in(pfns, guard)?;
+    // SAFETY: The registry just returned the pgmap for this PFN.
+    let range = unsafe { found.range_at(pfn) }?;
     Some((range, found))
 }
 
-/// Whether a frame of this range belongs to a pgmap that is being torn down. Any context.
+/// Returns whether a PFN of this range belongs to a pgmap that is being torn down. Any context.
 pub fn is_dying_in(range: PhysRange) -> bool {
     let last = range.pfns().last();
     let mut next = Some(range.pfns().first());
@@ -206,139 +188,4 @@ pub fn is_dying_in(range: PhysRange) -> bool {
         }
     }
     false
-}
-
-/// Puts one pgmap in the place of another, whose ranges it has. Sleeps. Who has found the other
-/// may still look at it.
-///
-/// # Errors
-///
-/// `ENOMEM`; then the other is there again. It cannot be: what is stored has the shape of what was
-/// there.
-///
-/// # Safety
-///
-/// All ranges of `old` are committed. `new` stays valid until they are erased, or this has failed, and
-/// a grace period has passed; its count is initialised.
-pub(super) unsafe fn replace(old: &DevPagemap, new: &DevPagemap) -> Result {
-    let store = |pgmap: &DevPagemap| {
-        old.ranges().try_for_each(|range| {
-            let pfns = range.pfns();
-            let (first, last) = (pfns.first().nr(), pfns.last().nr());
-            // SAFETY: The caller's promise; the pgmap that was there stays valid as well.
-            unsafe { pgmaps().store_range(first, last, pgmap.into(), GFP_KERNEL) }
-        })
-    };
-    let _lock = Lock::new();
-    store(new).inspect_err(|_| {
-        if store(old).is_err() {
-            crate::warn!("memremap: an entry could not be put back");
-        }
-    })
-}
-
-/// Why a range was not inserted.
-pub enum InsertError {
-    /// A frame of the range belongs to a pgmap already.
-    Conflict,
-    /// A frame of the range belongs to a pgmap that is being torn down.
-    Dying,
-    /// The array could not be extended.
-    Store(Error),
-}
-
-/// A range's entry in the registry. Dropping it erases the entry and waits for a grace period
-/// (sleeps).
-///
-/// # Invariants
-///
-/// Every frame of the range has an entry for its pgmap, this value alone is responsible for them,
-/// and the count of the pgmap is initialised.
-pub struct Entry<'m>(RangeOf<'m>);
-
-impl<'m> Entry<'m> {
-    /// Inserts a range of a pgmap that is being mapped. Sleeps.
-    ///
-    /// # Safety
-    ///
-    /// The entry is dropped before the pgmap is unmapped, or is part of a range that is committed.
-    ///
-    /// # Errors
-    ///
-    /// [`InsertError`]; then the registry is as it was.
-    pub unsafe fn insert(of: RangeOf<'m>) -> Result<Self, InsertError> {
-        let (pgmap, range) = (of.pgmap(), of.range());
-        let pfns = range.pfns();
-        let (first, last) = (pfns.first().nr(), pfns.last().nr());
-
-        let lock = Lock::new();
-        {
-            let guard = rcu::read_lock();
-            if let Some((at, other)) = pgmaps().find(first, last, &guard) {
-                // INVARIANT: As in `find_exact`.
-                let is_dying = Found(other).is_dying();
-                pr_err!(
-                    "memremap: {:?} overlaps a {} range that {} pfn {:#x}\n",
-                    range,
-                    other.memory_type().map_or("foreign", |kind| kind.name()),
-                    if is_dying {
-                        "is unmapped and has"
-                    } else {
-                        "has"
-                    },
-                    at
-                );
-                return Err(if is_dying {
-                    InsertError::Dying
-                } else {
-                    InsertError::Conflict
-                });
-            }
-        }
-        // SAFETY: A pgmap that is being mapped stays valid until it is unmapped. By the caller's
-        // promise this entry is dropped before, which erases it and waits for a grace period.
-        let stored = unsafe { pgmaps().store_range(first, last, pgmap.into(), GFP_KERNEL) };
-        drop(lock);
-
-        // INVARIANT: All frames have an entry, or, if that failed, some; none had one before. The
-        // count was initialised when the mapping started.
-        let entry = Self(of);
-        match stored {
-            Ok(()) => Ok(entry),
-            // Dropping `entry` erases the part that was stored.
-            Err(error) => Err(InsertError::Store(error)),
-        }
-    }
-
-    /// The entry of a range that was committed.
-    ///
-    /// # Safety
-    ///
-    /// The entry of `of` was inserted, its value forgotten, and this is called once for it.
-    pub(super) unsafe fn reclaim(of: RangeOf<'m>) -> Self {
-        // INVARIANT: The caller's promise.
-        Self(of)
-    }
-
-    /// What it is the entry of.
-    pub fn of(&self) -> RangeOf<'m> {
-        self.0
-    }
-}
-
-impl Drop for Entry<'_> {
-    fn drop(&mut self) {
-        let range = self.0.range();
-        let pfns = range.pfns();
-        let erased = {
-            let _lock = Lock::new();
-            pgmaps().erase_range(pfns.first().nr(), pfns.last().nr())
-        };
-        if erased.is_err() {
-            // Cannot be: the range is erased in the pieces in which it was stored.
-            crate::warn!("memremap: {:?} could not be erased", range);
-        }
-        // Whoever found the entry may be about to look at the count.
-        rcu::synchronize();
-    }
 }
