@@ -9,7 +9,7 @@ use kernel::{
         code::{EINVAL, EIO},
         Result,
     },
-    iomap::{Kind, Map},
+    iomap::{Iomap, IomapType},
 };
 
 /// Fills the blocks of `size` bytes that `length` bytes from `position` on are in, from where the
@@ -25,7 +25,7 @@ pub(crate) fn around(
     position: i64,
     length: usize,
     size: usize,
-    source: Map<'_>,
+    source: Iomap<'_>,
     to: DirectAccess<'_>,
 ) -> Result {
     // OVERFLOW: A power of two.
@@ -36,7 +36,7 @@ pub(crate) fn around(
     let tail = whole.wrapping_sub(end);
 
     // What is new and shared was no data before: there is no other extent for a source then.
-    if source.is_shared() || source.kind() == Kind::Unwritten {
+    if source.is_shared() || source.iomap_type() == IomapType::Unwritten {
         if all {
             to.zero(0, whole)?;
         } else {

@@ -38,7 +38,7 @@ use kernel::{
     error::{code::EIO, Result},
     ffi::{c_int, c_uint, c_ulong},
     fs::{inode::Inode, kiocb::Kiocb},
-    iomap::Operations,
+    iomap::IomapOps,
     iov_iter::IovIter,
     macros::export,
     mm::{
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn dax_iomap_fault(
         (
             DaxFault::from_raw(vmf),
             pfnp.cast::<PfnT>().as_mut(),
-            Operations::from_raw(ops),
+            IomapOps::from_raw(ops),
         )
     };
     if size == Size::Huge {
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn dax_iomap_rw(
         (
             Kiocb::from_raw(iocb),
             IovIter::from_raw(iter),
-            Operations::from_raw(ops),
+            IomapOps::from_raw(ops),
         )
     };
     // CAST: `usize` has 64 bits wherever there are DAX mappings.
@@ -242,10 +242,10 @@ unsafe fn zeroing(
     inode: *mut bindings::inode,
     did_zero: *mut bool,
     ops: *const bindings::iomap_ops,
-    work: impl FnOnce(&Inode, &mut bool, &Operations) -> Result,
+    work: impl FnOnce(&Inode, &mut bool, &IomapOps) -> Result,
 ) -> c_int {
     // SAFETY: The caller's promises.
-    let (inode, ops) = unsafe { (Inode::from_raw(inode), Operations::from_raw(ops)) };
+    let (inode, ops) = unsafe { (Inode::from_raw(inode), IomapOps::from_raw(ops)) };
     let mut zeroed = false;
     let result = work(inode, &mut zeroed, ops);
     // SAFETY: The caller's promise.
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn dax_file_unshare(
     ops: *const bindings::iomap_ops,
 ) -> c_int {
     // SAFETY: The caller's promises.
-    let (inode, ops) = unsafe { (Inode::from_raw(inode), Operations::from_raw(ops)) };
+    let (inode, ops) = unsafe { (Inode::from_raw(inode), IomapOps::from_raw(ops)) };
     errno(share::unshare(inode, pos, len, ops))
 }
 
@@ -322,7 +322,7 @@ pub unsafe extern "C" fn dax_dedupe_file_range_compare(
         (
             Inode::from_raw(src),
             Inode::from_raw(dest),
-            Operations::from_raw(ops),
+            IomapOps::from_raw(ops),
             &mut *is_same,
         )
     };

@@ -32,7 +32,7 @@ use kernel::{
         to_result, Error, Result,
     },
     ffi::{c_int, c_void},
-    iomap::Map,
+    iomap::Iomap,
     iov_iter::IovIter,
     mm::{pfn::Pfn, pfn_t::PfnT},
     page::{PAGE_MASK, PAGE_SHIFT, PAGE_SIZE},
@@ -71,12 +71,12 @@ impl DaxReadGuard {
     #[inline]
     pub(crate) fn access<'r>(
         &'r self,
-        map: Map<'_>,
+        map: Iomap<'_>,
         position: i64,
         len: usize,
         mode: AccessMode,
     ) -> Result<DirectAccess<'r>> {
-        let at = map.page_at(position);
+        let at = map.dax_pgoff(position);
         let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
         // SAFETY: The filesystem of the extent holds the device, so it is valid. The SRCU section, open
         // for `'r`, keeps it from being killed, so the memory that it returns stays for as long.
@@ -109,7 +109,7 @@ impl DaxReadGuard {
     #[inline]
     pub(crate) fn entry_memory<'r>(
         &'r self,
-        map: Map<'_>,
+        map: Iomap<'_>,
         position: i64,
         size: Size,
     ) -> Result<EntryMemory<'r>, UnsuitableMemory> {
@@ -128,8 +128,8 @@ impl DaxReadGuard {
     /// DAX device; and other errors of the driver.
     #[doc(alias = "dax_zero_page_range")]
     #[inline]
-    pub(crate) fn zero_page(&self, map: Map<'_>, position: i64) -> Result {
-        let at = map.page_at(position).as_raw();
+    pub(crate) fn zero_page(&self, map: Iomap<'_>, position: i64) -> Result {
+        let at = map.dax_pgoff(position).as_raw();
         let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
         // SAFETY: The filesystem of the extent holds the device, so it is valid; the SRCU section is open.
         to_result(unsafe { bindings::dax_zero_page_range(device.as_ptr(), at, 1) })

@@ -12,12 +12,12 @@ use crate::{
     entry::{byte_of, Entry, Size},
     tree::Mark,
 };
-use kernel::{error::Result, iomap::Extents, mm::pfn::Pfn};
+use kernel::{error::Result, iomap::IomapIter, mm::pfn::Pfn};
 
 /// Whether the page table entry has to wait until metadata is durable: a write fault of a
 /// `MAP_SYNC` mapping, of blocks that were just allocated.
-pub(crate) fn is_synchronous(fault: &DaxFault<'_>, extents: &Extents<'_>) -> bool {
-    extents.is_write() && fault.is_sync() && extents.map().is_dirty()
+pub(crate) fn is_synchronous(fault: &DaxFault<'_>, extents: &IomapIter<'_>) -> bool {
+    extents.is_write() && fault.is_sync() && extents.iomap().is_dirty()
 }
 
 /// Fills `fit` with what the file has there now, before the entry is to name it: who cannot read
@@ -29,7 +29,7 @@ pub(crate) fn is_synchronous(fault: &DaxFault<'_>, extents: &Extents<'_>) -> boo
 pub(crate) fn copied(
     locked: &LockedEntry<'_, '_>,
     reader: &DaxReadGuard,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     fit: &EntryMemory<'_>,
 ) -> Result {
     let (old, index) = (locked.entry(), locked.index());
@@ -38,14 +38,14 @@ pub(crate) fn copied(
     let mapping = locked.mapping();
     mapping.unmap(old.size().align(index), old.size().pages());
     let (position, len) = (byte_of(fit.size().align(index)), fit.size().bytes());
-    copy::around(reader, position, len, len, extents.source(), fit.access())
+    copy::around(reader, position, len, len, extents.srcmap(), fit.access())
 }
 
 /// The entry is memory now.
 pub(crate) fn frames(
     locked: &mut LockedEntry<'_, '_>,
     fault: &DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     fit: &EntryMemory<'_>,
 ) {
     insert(locked, fault, extents, Entry::frames(fit));
@@ -55,7 +55,7 @@ pub(crate) fn frames(
 pub(crate) fn zero(
     locked: &mut LockedEntry<'_, '_>,
     fault: &DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     pfn: Pfn,
     size: Size,
 ) {
@@ -66,13 +66,13 @@ pub(crate) fn zero(
 fn insert(
     locked: &mut LockedEntry<'_, '_>,
     fault: &DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     new: Entry,
 ) {
     let (mapping, old, index) = (locked.mapping(), locked.entry(), locked.index());
     let write = extents.is_write();
     let dirty = write && !is_synchronous(fault, extents);
-    let shared = extents.map().is_shared();
+    let shared = extents.iomap().is_shared();
 
     if dirty {
         mapping.inode().mark_pages_dirty();

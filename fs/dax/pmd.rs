@@ -12,7 +12,7 @@ use crate::{
 use crate::{direct_access::UnsuitableMemory, vm_fault::DaxFault};
 use crate::{insert, lock, lock::LockedEntry, lock::Refused, pte::need_sync};
 use kernel::{
-    iomap::{Extents, Flags, Kind, Operations},
+    iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
     mm::{
         fault::{PmdEntry, VmFaultResult},
         pfn_t::PfnT,
@@ -28,7 +28,7 @@ const SIZE: Size = Size::Huge;
 pub(crate) fn handle(
     fault: &mut DaxFault<'_>,
     sync: Option<&mut PfnT>,
-    operations: &Operations,
+    operations: &IomapOps,
 ) -> VmFaultResult {
     let inode = fault.mapping().inode();
     // CAST: Sizes are not negative. OVERFLOW: Nor larger than `i64` can count.
@@ -89,7 +89,7 @@ fn check(fault: &DaxFault<'_>, pages: usize) -> Result<(), Reason> {
 fn locked_fault(
     fault: &mut DaxFault<'_>,
     mut sync: Option<&mut PfnT>,
-    operations: &Operations,
+    operations: &IomapOps,
     pages: usize,
 ) -> Result<VmFaultResult, Reason> {
     let mapping = fault.mapping();
@@ -99,9 +99,7 @@ fn locked_fault(
         return Ok(VmFaultResult::SIGBUS);
     }
     check(fault, pages)?;
-    let flags = Flags::DAX
-        .and(Flags::FAULT)
-        .and_if(fault.is_write(), Flags::WRITE);
+    let flags = (IomapFlags::DAX | IomapFlags::FAULT).set_if(fault.is_write(), IomapFlags::WRITE);
 
     let mut walk = Walk::new(mapping, index, SIZE);
     let mut locked = match lock::grab(&mut walk, SIZE) {
@@ -115,7 +113,7 @@ fn locked_fault(
     }
 
     let length = SIZE.bytes() as u64;
-    let mut extents = Extents::new(mapping.inode(), byte_of(index), length, flags, operations);
+    let mut extents = IomapIter::new(mapping.inode(), byte_of(index), length, flags, operations);
     let mut answer = Err(Reason::Other);
     while let Ok(true) = extents.next() {
         answer = if extents.length() < length {
@@ -125,7 +123,7 @@ fn locked_fault(
         };
         // Blocks that are not filled are not to become the file's.
         if answer.is_ok_and(|answer| !answer.is_error()) {
-            extents.processed(Ok(length));
+            extents.set_processed(Ok(length));
         }
     }
     answer
@@ -134,15 +132,15 @@ fn locked_fault(
 /// Maps the 2 MiB that the extent has.
 fn map_huge(
     fault: &mut DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
 ) -> Result<VmFaultResult, Reason> {
-    let (map, write) = (extents.map(), extents.is_write());
-    if !write && map.kind().is_zeroes() {
+    let (map, write) = (extents.iomap(), extents.is_write());
+    if !write && map.iomap_type().reads_as_zeroes() {
         return map_hole(fault, extents, locked);
     }
-    if map.kind() != Kind::Mapped && !map.is_shared() {
+    if map.iomap_type() != IomapType::Mapped && !map.is_shared() {
         kernel::warn_once!("fs_dax: the filesystem has no memory for a fault");
         return Err(Reason::Other);
     }
@@ -170,7 +168,7 @@ fn map_huge(
 /// Maps the huge zero page, read-only.
 fn map_hole(
     fault: &mut DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
 ) -> Result<VmFaultResult, Reason> {
     let inode = locked.mapping().inode();

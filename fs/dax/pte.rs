@@ -14,7 +14,7 @@ use crate::{insert, lock, lock::LockedEntry};
 use kernel::{
     dax::AccessMode,
     error::{code::EIO, Result},
-    iomap::{Extents, Flags, Kind, Operations},
+    iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
     mm::{
         fault::{PmdEntry, VmFaultResult},
         pfn_t::PfnT,
@@ -30,7 +30,7 @@ pub(crate) fn handle(
     fault: &mut DaxFault<'_>,
     sync: Option<&mut PfnT>,
     result: &mut Option<Result>,
-    operations: &Operations,
+    operations: &IomapOps,
 ) -> VmFaultResult {
     let inode = fault.mapping().inode();
     trace::pte_fault(inode, fault);
@@ -46,7 +46,7 @@ fn locked_fault(
     fault: &mut DaxFault<'_>,
     mut sync: Option<&mut PfnT>,
     result: &mut Option<Result>,
-    operations: &Operations,
+    operations: &IomapOps,
 ) -> VmFaultResult {
     let mapping = fault.mapping();
     let inode = mapping.inode();
@@ -56,7 +56,7 @@ fn locked_fault(
         return VmFaultResult::SIGBUS;
     }
     let write = fault.is_write() && !fault.has_cow_page();
-    let flags = Flags::DAX.and(Flags::FAULT).and_if(write, Flags::WRITE);
+    let flags = (IomapFlags::DAX | IomapFlags::FAULT).set_if(write, IomapFlags::WRITE);
 
     let mut walk = Walk::new(mapping, fault.index(), Size::Page);
     let mut locked = match lock::grab(&mut walk, Size::Page) {
@@ -68,7 +68,7 @@ fn locked_fault(
         return VmFaultResult::NOPAGE;
     }
 
-    let mut extents = Extents::new(inode, position, PAGE_SIZE as u64, flags, operations);
+    let mut extents = IomapIter::new(inode, position, PAGE_SIZE as u64, flags, operations);
     let mut answer = VmFaultResult::NONE;
     let ended = loop {
         match extents.next() {
@@ -77,16 +77,16 @@ fn locked_fault(
         }
         if extents.length() < PAGE_SIZE as u64 {
             kernel::warn_once!("fs_dax: the filesystem has less than a page for a fault");
-            extents.processed(Err(EIO));
+            extents.set_processed(Err(EIO));
             continue;
         }
         answer = map_page(fault, &extents, &mut locked, sync.as_deref_mut());
-        if answer != VmFaultResult::SIGBUS && extents.map().is_new() {
+        if answer != VmFaultResult::SIGBUS && extents.iomap().is_new() {
             fault.count_major();
             answer = answer | VmFaultResult::MAJOR;
         }
         if !answer.is_error() {
-            extents.processed(Ok(PAGE_SIZE as u64));
+            extents.set_processed(Ok(PAGE_SIZE as u64));
         }
     };
     *result = Some(ended);
@@ -99,18 +99,18 @@ fn locked_fault(
 /// Maps the page that the extent has.
 fn map_page(
     fault: &mut DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
 ) -> VmFaultResult {
     if fault.has_cow_page() {
         return fill_private_page(fault, extents);
     }
-    let (map, write) = (extents.map(), extents.is_write());
-    if !write && map.kind().is_zeroes() {
+    let (map, write) = (extents.iomap(), extents.is_write());
+    if !write && map.iomap_type().reads_as_zeroes() {
         return map_hole(fault, extents, locked);
     }
-    if map.kind() != Kind::Mapped && !map.is_shared() {
+    if map.iomap_type() != IomapType::Mapped && !map.is_shared() {
         kernel::warn_once!("fs_dax: the filesystem has no memory for a fault");
         return VmFaultResult::SIGBUS;
     }
@@ -149,7 +149,7 @@ pub(crate) fn need_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
 /// Maps the zero page, read-only: reading a hole does not allocate blocks.
 fn map_hole(
     fault: &mut DaxFault<'_>,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
 ) -> VmFaultResult {
     let zero = fault.zero_page();
@@ -160,18 +160,18 @@ fn map_hole(
 }
 
 /// Fills the private page of a store to a private mapping.
-fn fill_private_page(fault: &mut DaxFault<'_>, extents: &Extents<'_>) -> VmFaultResult {
-    let filled = match extents.map().kind() {
-        kind if kind.is_zeroes() => {
+fn fill_private_page(fault: &mut DaxFault<'_>, extents: &IomapIter<'_>) -> VmFaultResult {
+    let filled = match extents.iomap().iomap_type() {
+        kind if kind.reads_as_zeroes() => {
             fault.clear_cow_page();
             Ok(())
         }
-        Kind::Mapped => {
+        IomapType::Mapped => {
             let reader = DaxReadGuard::new();
             reader
                 .access(
-                    extents.map(),
-                    extents.position(),
+                    extents.iomap(),
+                    extents.pos(),
                     PAGE_SIZE,
                     AccessMode::Normal,
                 )

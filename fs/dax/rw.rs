@@ -14,7 +14,7 @@ use kernel::{
         Result,
     },
     fs::kiocb::Kiocb,
-    iomap::{Extents, Flags, Kind, Operations},
+    iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
     iov_iter::IovIter,
     page::{PAGE_MASK, PAGE_SIZE},
     signal,
@@ -26,11 +26,7 @@ use kernel::{
 ///
 /// `EINTR` if the task is being killed, `EIO` for bad memory, `EFAULT` if the process has no memory
 /// there, `ENXIO` if the device is dead; what the filesystem says.
-pub(crate) fn transfer(
-    iocb: &mut Kiocb,
-    data: &mut IovIter,
-    operations: &Operations,
-) -> Result<i64> {
+pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapOps) -> Result<i64> {
     let write = data.is_source();
     let len = data.count();
     if len == 0 {
@@ -40,19 +36,19 @@ pub(crate) fn transfer(
     let (last, ended) = {
         let inode = iocb.inode();
         inode.assert_locked(write);
-        let flags = Flags::DAX
-            .and_if(write, Flags::WRITE)
-            .and_if(iocb.is_nowait(), Flags::NOWAIT);
-        let mut extents = Extents::new(inode, first, len as u64, flags, operations);
+        let flags = IomapFlags::DAX
+            .set_if(write, IomapFlags::WRITE)
+            .set_if(iocb.is_nowait(), IomapFlags::NOWAIT);
+        let mut extents = IomapIter::new(inode, first, len as u64, flags, operations);
         let ended = loop {
             match extents.next() {
                 Ok(true) => (),
                 ended => break ended,
             }
             let processed = transfer_extent(&extents, data);
-            extents.processed(processed);
+            extents.set_processed(processed);
         };
-        (extents.position(), ended)
+        (extents.pos(), ended)
     };
     iocb.set_position(last);
     match last.wrapping_sub(first) {
@@ -62,10 +58,10 @@ pub(crate) fn transfer(
 }
 
 /// Copies what is in an extent. An error counts only if nothing was copied before.
-fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
-    let (map, inode) = (extents.map(), extents.inode());
+fn transfer_extent(extents: &IomapIter<'_>, data: &mut IovIter) -> Result<u64> {
+    let (map, inode) = (extents.iomap(), extents.inode());
     let write = data.is_source();
-    let first = extents.position();
+    let first = extents.pos();
     // CAST: Files have no more bytes than `i64` can count, and extents end within.
     let mut end = first.wrapping_add(extents.length() as i64);
     if !write {
@@ -73,12 +69,12 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
         if first >= end {
             return Ok(0);
         }
-        if map.kind().is_zeroes() {
+        if map.iomap_type().reads_as_zeroes() {
             return Ok(data.zero(bytes(first, end)) as u64);
         }
     }
     // What is written to has data already, or is a copy of what has.
-    if map.kind() != Kind::Mapped && !map.is_shared() {
+    if map.iomap_type() != IomapType::Mapped && !map.is_shared() {
         kernel::warn_once!("fs_dax: an extent without memory");
         return Err(EIO);
     }
@@ -97,7 +93,12 @@ fn transfer_extent(extents: &Extents<'_>, data: &mut IovIter) -> Result<u64> {
 /// Writes to the copy of shared blocks.
 #[cold]
 #[inline(never)]
-fn transfer_shared(extents: &Extents<'_>, data: &mut IovIter, first: i64, end: i64) -> Result<u64> {
+fn transfer_shared(
+    extents: &IomapIter<'_>,
+    data: &mut IovIter,
+    first: i64,
+    end: i64,
+) -> Result<u64> {
     transfer_range::<true>(extents, data, first, end, true)
 }
 
@@ -105,7 +106,7 @@ fn transfer_shared(extents: &Extents<'_>, data: &mut IovIter, first: i64, end: i
 /// with what is around it.
 #[inline]
 fn transfer_range<const COW: bool>(
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     data: &mut IovIter,
     first: i64,
     end: i64,
@@ -130,7 +131,7 @@ fn transfer_range<const COW: bool>(
         let offset = offset_in_page(position);
         let len = wanted.min(direct.bytes().saturating_sub(offset));
         if COW {
-            result = copy::around(&reader, position, len, PAGE_SIZE, extents.source(), direct);
+            result = copy::around(&reader, position, len, PAGE_SIZE, extents.srcmap(), direct);
             if result.is_err() {
                 break;
             }
@@ -168,7 +169,7 @@ fn transfer_range<const COW: bool>(
 /// Fills the page in which `copied` bytes from `position` on end, from where the data was.
 fn rest_of_page(
     reader: &DaxReadGuard,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     position: i64,
     copied: usize,
     direct: DirectAccess<'_>,
@@ -182,7 +183,7 @@ fn rest_of_page(
             position,
             copied,
             PAGE_SIZE,
-            extents.source(),
+            extents.srcmap(),
             direct,
         ),
     }
@@ -198,12 +199,12 @@ fn bytes(from: i64, to: i64) -> usize {
 #[inline(always)]
 fn access<'r>(
     reader: &'r DaxReadGuard,
-    extents: &Extents<'_>,
+    extents: &IomapIter<'_>,
     position: i64,
     len: usize,
     write: bool,
 ) -> Result<(DirectAccess<'r>, Direction)> {
-    let map = extents.map();
+    let map = extents.iomap();
     // In whole pages, from the beginning of the first. OVERFLOW: A file ends before 2^63.
     let len = offset_in_page(position)
         .wrapping_add(len)

@@ -8,7 +8,7 @@ use kernel::{
     dax::AccessMode,
     error::Result,
     fs::inode::Inode,
-    iomap::{Extents, Flags, Operations},
+    iomap::{IomapFlags, IomapIter, IomapOps},
     page::PAGE_SIZE,
 };
 
@@ -23,13 +23,13 @@ pub(crate) fn range(
     position: i64,
     len: u64,
     zeroed: &mut bool,
-    operations: &Operations,
+    operations: &IomapOps,
 ) -> Result {
-    let flags = Flags::DAX.and(Flags::ZERO);
-    let mut extents = Extents::new(inode, position, len, flags, operations);
+    let flags = IomapFlags::DAX | IomapFlags::ZERO;
+    let mut extents = IomapIter::new(inode, position, len, flags, operations);
     while extents.next()? {
         let processed = extent(&extents, zeroed);
-        extents.processed(processed);
+        extents.set_processed(processed);
     }
     Ok(())
 }
@@ -39,7 +39,7 @@ pub(crate) fn block_from(
     inode: &Inode,
     position: i64,
     zeroed: &mut bool,
-    operations: &Operations,
+    operations: &IomapOps,
 ) -> Result {
     let block = 1u64.checked_shl(inode.block_bits()).unwrap_or(0);
     // OVERFLOW: A power of two, or 0, which has no blocks.
@@ -56,13 +56,13 @@ pub(crate) fn block_from(
     )
 }
 
-fn extent(extents: &Extents<'_>, zeroed: &mut bool) -> Result<u64> {
-    let (map, source) = (extents.map(), extents.source());
+fn extent(extents: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
+    let (map, source) = (extents.iomap(), extents.srcmap());
     let length = extents.length();
-    if source.kind().is_zeroes() {
+    if source.iomap_type().reads_as_zeroes() {
         return Ok(length);
     }
-    let first = extents.position();
+    let first = extents.pos();
     // CAST: Files have no more bytes than `i64` can count, and extents end within.
     let end = first.wrapping_add(length as i64);
     if map.is_shared() {

@@ -211,7 +211,7 @@ impl Drained {
                 (*(*count).data).ref_ = count;
             }
         }
-        rcu::synchronize_tasks();
+        rcu::synchronize_rcu_tasks();
         replaced
     }
 }

@@ -201,7 +201,7 @@ pub(crate) unsafe fn erase(of: &RangeOf<'_>) {
         kernel::warn!("memremap: {:?} could not be erased", range);
     }
     // A reader that found the entry may be about to read the count.
-    rcu::synchronize();
+    rcu::synchronize_rcu();
 }
 
 /// Replaces one pgmap by another with the same ranges. Sleeps. A reader that found the old one may

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a filesystem has the data of a file.
+//! Mapping of file ranges to extents on a device.
+//!
+//! A filesystem implements `struct iomap_ops`, here [`IomapOps`]. Code below the filesystem walks over
+//! a range of a file with an [`IomapIter`], one extent at a time:
 //!
 //! ```text
-//!  let mut extents = Extents::new(inode, at, len, flags, operations);
-//!  while extents.next()? {            // the filesystem ends the last extent and finds the next
-//!      extents.processed(body(&extents));   // how far the body has got, or why not
+//!  let mut iter = IomapIter::new(inode, pos, len, flags, ops);
+//!  while iter.next()? {                  // iomap_end() for the last extent, iomap_begin() for the next
+//!      iter.set_processed(body(&iter));  // the number of bytes that the body processed, or an error
 //!  }
 //! ```
 //!
-//! An extent is a [`Map`]. For a write to blocks that files share there are two: where the data
-//! goes, and where it was.
+//! Each extent is an [`Iomap`]. A write to blocks that several files share has two: the destination
+//! ([`IomapIter::iomap`]) and the blocks that hold the old data ([`IomapIter::srcmap`]).
+//!
+//! The unsafe code here encapsulates the call of `iomap_iter()`: the type keeps the iterator in the
+//! state that C demands between two calls.
 //!
 //! C header: [`include/linux/iomap.h`](srctree/include/linux/iomap.h)
 
@@ -18,163 +24,204 @@ use crate::{
     bindings,
     error::{Error, Result},
     fs::inode::Inode,
-    page::{PAGE_MASK, PAGE_SHIFT},
     types::Opaque,
 };
 use core::{
     marker::PhantomData,
+    ops::BitOr,
     ptr::{null, null_mut},
 };
 
-/// How a filesystem finds extents. C: `struct iomap_ops`.
+/// The operations of a filesystem that begin and end an extent. C: `struct iomap_ops`.
 #[doc(alias = "iomap_ops")]
 #[repr(transparent)]
-pub struct Operations(Opaque<bindings::iomap_ops>);
+pub struct IomapOps(Opaque<bindings::iomap_ops>);
 
-impl Operations {
-    /// The operations that C code has at `ptr`.
+impl IomapOps {
+    /// Creates a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// `ptr` points to operations of a filesystem, valid for `'a`, that may be called for the inode
-    /// that they are used with.
+    /// `ptr` must point to a `struct iomap_ops` that stays valid for `'a`, and whose functions may be
+    /// called for every inode that the result is used with.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *const bindings::iomap_ops) -> &'a Self {
-        // SAFETY: The type is transparent over `struct iomap_ops`; the rest is the caller's promise.
+        // SAFETY: The type is transparent over `struct iomap_ops`, and the caller promises that `ptr`
+        // is valid for `'a`, so the reference is valid.
         unsafe { &*ptr.cast::<Self>() }
     }
 }
 
-/// What an extent is for. C: `IOMAP_WRITE` and so on.
+/// The purpose of a walk, which the filesystem gets with each extent. C: `IOMAP_WRITE` etc.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::iomap::IomapFlags;
+///
+/// let fault = IomapFlags::DAX | IomapFlags::FAULT;
+/// assert!(fault.set_if(false, IomapFlags::WRITE) == fault);
+/// assert!(fault.set_if(true, IomapFlags::WRITE).contains(IomapFlags::WRITE));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Flags(u32);
+pub struct IomapFlags(u32);
 
-impl Flags {
-    /// Data is written: there have to be blocks.
+impl IomapFlags {
+    /// The range is written, so the filesystem must allocate blocks.
     pub const WRITE: Self = Self(bindings::IOMAP_WRITE);
-    /// Data is zeroed: holes may stay.
+    /// The range is zeroed, so holes may remain.
     pub const ZERO: Self = Self(bindings::IOMAP_ZERO);
-    /// A page fault.
+    /// The walk is part of a page fault.
     pub const FAULT: Self = Self(bindings::IOMAP_FAULT);
-    /// Do not wait.
+    /// The filesystem must not block.
     pub const NOWAIT: Self = Self(bindings::IOMAP_NOWAIT);
-    /// Blocks that are shared get copies.
+    /// Shared blocks are to be copied.
     pub const UNSHARE: Self = Self(bindings::IOMAP_UNSHARE);
-    /// Memory is used directly.
+    /// The extent is accessed through its DAX device.
     pub const DAX: Self = Self(bindings::IOMAP_DAX);
 
-    /// Both.
+    /// Returns these flags, with those of `other` added if `condition` is true.
     #[inline]
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// With `other` if `condition` holds.
-    #[inline]
-    #[must_use]
-    pub const fn and_if(self, condition: bool, other: Self) -> Self {
+    pub const fn set_if(self, condition: bool, other: Self) -> Self {
         if condition {
-            self.and(other)
+            Self(self.0 | other.0)
         } else {
             self
         }
     }
+
+    /// Returns whether all flags of `other` are set.
+    #[inline]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
-/// Goes through the extents of a range of a file. C: `struct iomap_iter`.
+impl BitOr for IomapFlags {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// An iterator over the extents of a range of a file. C: `struct iomap_iter`.
 ///
 /// # Invariants
 ///
-/// `raw` has been changed by `iomap_iter()` and [`Extents::processed`] only. The inode and the
-/// operations are valid for `'a`.
+/// Only `iomap_iter()` and [`IomapIter::set_processed`] have changed `raw` since it was created. The
+/// inode and the operations are valid for `'a`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     fs::inode::Inode,
+///     iomap::{IomapFlags, IomapIter, IomapOps},
+/// };
+///
+/// /// Returns how many bytes of a file lie in holes or unwritten extents.
+/// fn bytes_without_data(inode: &Inode, ops: &IomapOps) -> Result<u64> {
+///     let mut sum = 0u64;
+///     let mut iter = IomapIter::new(inode, 0, inode.size() as u64, IomapFlags::DAX, ops);
+///     while iter.next()? {
+///         let bytes = iter.length();
+///         if iter.iomap().iomap_type().reads_as_zeroes() {
+///             sum = sum.saturating_add(bytes);
+///         }
+///         iter.set_processed(Ok(bytes));
+///     }
+///     Ok(sum)
+/// }
+/// ```
 #[doc(alias = "iomap_iter")]
-pub struct Extents<'a> {
+pub struct IomapIter<'a> {
     raw: bindings::iomap_iter,
-    operations: &'a Operations,
+    ops: &'a IomapOps,
     _inode: PhantomData<&'a Inode>,
 }
 
-impl<'a> Extents<'a> {
-    /// Of `len` bytes from `position` on.
+impl<'a> IomapIter<'a> {
+    /// Creates an iterator over the `len` bytes from `pos` on.
     #[inline]
-    pub fn new(
-        inode: &'a Inode,
-        position: i64,
-        len: u64,
-        flags: Flags,
-        operations: &'a Operations,
-    ) -> Self {
-        // INVARIANT: Not begun.
+    pub fn new(inode: &'a Inode, pos: i64, len: u64, flags: IomapFlags, ops: &'a IomapOps) -> Self {
+        // INVARIANT: This is the state in which C demands a new iterator. The borrows keep the inode
+        // and the operations valid for `'a`.
         Self {
             raw: bindings::iomap_iter {
                 inode: inode.as_raw(),
-                pos: position,
+                pos,
                 len,
                 processed: 0,
                 flags: flags.0,
-                iomap: none(),
-                srcmap: none(),
+                iomap: no_extent(),
+                srcmap: no_extent(),
                 private: null_mut(),
             },
-            operations,
+            ops,
             _inode: PhantomData,
         }
     }
 
-    /// Ends the last extent, and finds the next. `false` if that was all, or if nothing of the last
-    /// was processed. May sleep. C: `iomap_iter()`.
+    /// Ends the current extent, if there is one, and begins the next. Returns `false` at the end of the
+    /// range, or if nothing of the current extent was processed. May sleep. C: `iomap_iter()`.
     ///
     /// # Errors
     ///
-    /// The filesystem's, or that of the body.
+    /// Returns the error of the filesystem, or the one passed to
+    /// [`set_processed`](Self::set_processed).
     #[doc(alias = "iomap_iter")]
     #[inline]
     #[expect(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<bool> {
-        // SAFETY: By the invariant all is valid.
-        let found = unsafe { bindings::iomap_iter(&mut self.raw, self.operations.0.get()) };
-        // The likely answers without a call.
+        // SAFETY: By the type invariants the iterator is in a state that C has left or demands, and
+        // the inode and the operations are valid.
+        let found = unsafe { bindings::iomap_iter(&mut self.raw, self.ops.0.get()) };
+        // Compared here rather than by `to_result()`: the usual results need no call.
         if found < 0 {
             return Err(Error::from_errno(found));
         }
         Ok(found > 0)
     }
 
-    /// Says how many bytes of the extent the body has dealt with, or why none. 0 ends it all.
+    /// Stores the result of the body for the current extent: the number of bytes processed, or an
+    /// error. If it is 0 bytes, the walk ends.
     #[inline]
-    pub fn processed(&mut self, bytes: Result<u64>) {
+    pub fn set_processed(&mut self, bytes: Result<u64>) {
         self.raw.processed = match bytes {
-            // CAST: No more than the length of the extent, or C warns.
+            // CAST: At most the length of the extent; C warns otherwise.
             Ok(bytes) => bytes as i64,
             Err(error) => i64::from(error.to_errno()),
         };
     }
 
-    /// The inode.
+    /// Returns the inode.
     #[inline]
     pub fn inode(&self) -> &'a Inode {
-        // SAFETY: By the invariant.
+        // SAFETY: By the type invariants the inode is valid for `'a`.
         unsafe { Inode::from_raw(self.raw.inode) }
     }
 
-    /// Where in the file this is, in bytes.
+    /// Returns the current position in the file, in bytes.
     #[inline]
-    pub fn position(&self) -> i64 {
+    pub fn pos(&self) -> i64 {
         self.raw.pos
     }
 
-    /// How many bytes are left of the whole range.
+    /// Returns the number of bytes of the range that remain, those of the current extent included.
     #[inline]
     pub fn remaining(&self) -> u64 {
         self.raw.len
     }
 
-    /// How many of them are in this extent. C: `iomap_length()`.
+    /// Returns the number of bytes from the current position to the end of the current extent, or to
+    /// the end of the range if that comes first. C: `iomap_length()`.
     #[doc(alias = "iomap_length")]
     #[inline]
     pub fn length(&self) -> u64 {
-        let end_of = |map: &bindings::iomap| (map.offset as u64).wrapping_add(map.length);
+        let end_of = |iomap: &bindings::iomap| (iomap.offset as u64).wrapping_add(iomap.length);
         let mut end = end_of(&self.raw.iomap);
         if self.raw.srcmap.type_ != HOLE {
             end = end.min(end_of(&self.raw.srcmap));
@@ -182,31 +229,34 @@ impl<'a> Extents<'a> {
         self.raw.len.min(end.wrapping_sub(self.raw.pos as u64))
     }
 
-    /// Where the data goes, or is.
+    /// Returns the current extent: for a write, the destination of the data.
     #[inline]
-    pub fn map(&self) -> Map<'_> {
-        Map(&self.raw.iomap)
+    pub fn iomap(&self) -> Iomap<'_> {
+        Iomap(&self.raw.iomap)
     }
 
-    /// Where the data was. C: `iomap_iter_srcmap()`.
+    /// Returns the extent that holds the old data. C: `iomap_iter_srcmap()`.
+    ///
+    /// It differs from [`iomap`](Self::iomap) only in a write to shared blocks.
     #[doc(alias = "iomap_iter_srcmap")]
     #[inline]
-    pub fn source(&self) -> Map<'_> {
+    pub fn srcmap(&self) -> Iomap<'_> {
         if self.raw.srcmap.type_ != HOLE {
-            Map(&self.raw.srcmap)
+            Iomap(&self.raw.srcmap)
         } else {
-            Map(&self.raw.iomap)
+            Iomap(&self.raw.iomap)
         }
     }
 
-    /// Whether a copy of shared data is to be made. C: `iomap_want_unshare_iter()`.
+    /// Returns whether the data of the extent must be copied to unshare it. C:
+    /// `iomap_want_unshare_iter()`.
     #[doc(alias = "iomap_want_unshare_iter")]
     #[inline]
-    pub fn wants_unshare(&self) -> bool {
-        self.map().is_shared() && u32::from(self.raw.srcmap.type_) == bindings::IOMAP_MAPPED
+    pub fn want_unshare(&self) -> bool {
+        self.iomap().is_shared() && u32::from(self.raw.srcmap.type_) == bindings::IOMAP_MAPPED
     }
 
-    /// Whether it is for writing.
+    /// Returns whether the walk has [`IomapFlags::WRITE`].
     #[inline]
     pub fn is_write(&self) -> bool {
         self.raw.flags & bindings::IOMAP_WRITE != 0
@@ -215,10 +265,12 @@ impl<'a> Extents<'a> {
 
 const HOLE: u16 = bindings::IOMAP_HOLE as u16;
 
-/// No extent. Field by field: zeroes in one piece are a call of `memset()`, of which every fault
-/// would be two percent.
+/// Returns the extent of an iterator that has not begun: a hole of no length.
+///
+/// It is written field by field: zeroing the structure as a whole is a call of `memset()`, which is
+/// two percent of a fault.
 #[inline(always)]
-const fn none() -> bindings::iomap {
+const fn no_extent() -> bindings::iomap {
     bindings::iomap {
         addr: bindings::IOMAP_NULL_ADDR as u64,
         offset: 0,
@@ -234,77 +286,96 @@ const fn none() -> bindings::iomap {
     }
 }
 
-/// What an extent is. C: `type` of `struct iomap`.
+/// The type of an extent. C: `type` of `struct iomap`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// No blocks.
+pub enum IomapType {
+    /// No blocks. C: `IOMAP_HOLE`.
     Hole,
-    /// Blocks with data.
+    /// Blocks with data. C: `IOMAP_MAPPED`.
     Mapped,
-    /// Blocks without data: they read as zeroes.
+    /// Blocks without data, which read as zeroes. C: `IOMAP_UNWRITTEN`.
     Unwritten,
-    /// Something that has no memory of its own.
+    /// Delayed allocation, or data inside the inode: nothing that a DAX device holds.
     Other,
 }
 
-impl Kind {
-    /// Whether it reads as zeroes.
+impl IomapType {
+    /// Returns whether the extent reads as zeroes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::iomap::IomapType;
+    ///
+    /// assert!(IomapType::Unwritten.reads_as_zeroes());
+    /// assert!(!IomapType::Mapped.reads_as_zeroes());
+    /// ```
     #[inline]
-    pub const fn is_zeroes(self) -> bool {
+    pub const fn reads_as_zeroes(self) -> bool {
         matches!(self, Self::Hole | Self::Unwritten)
     }
 }
 
 /// An extent of a file. C: `struct iomap`.
+#[doc(alias = "iomap")]
 #[derive(Clone, Copy)]
-pub struct Map<'a>(&'a bindings::iomap);
+pub struct Iomap<'a>(&'a bindings::iomap);
 
-impl Map<'_> {
-    /// What it is.
+impl Iomap<'_> {
+    /// Returns the type of the extent.
     #[inline]
-    pub fn kind(self) -> Kind {
+    pub fn iomap_type(self) -> IomapType {
         match u32::from(self.0.type_) {
-            bindings::IOMAP_HOLE => Kind::Hole,
-            bindings::IOMAP_MAPPED => Kind::Mapped,
-            bindings::IOMAP_UNWRITTEN => Kind::Unwritten,
-            _ => Kind::Other,
+            bindings::IOMAP_HOLE => IomapType::Hole,
+            bindings::IOMAP_MAPPED => IomapType::Mapped,
+            bindings::IOMAP_UNWRITTEN => IomapType::Unwritten,
+            _ => IomapType::Other,
         }
     }
 
-    /// Whether blocks were allocated for it just now. C: `IOMAP_F_NEW`.
+    /// Returns whether the blocks were allocated by this call of the filesystem. C: `IOMAP_F_NEW`.
+    #[doc(alias = "IOMAP_F_NEW")]
     #[inline]
     pub fn is_new(self) -> bool {
         u32::from(self.0.flags) & bindings::IOMAP_F_NEW != 0
     }
 
-    /// Whether metadata has to be written for the data to be durable. C: `IOMAP_F_DIRTY`.
+    /// Returns whether metadata must be written before the data is durable. C: `IOMAP_F_DIRTY`.
+    #[doc(alias = "IOMAP_F_DIRTY")]
     #[inline]
     pub fn is_dirty(self) -> bool {
         u32::from(self.0.flags) & bindings::IOMAP_F_DIRTY != 0
     }
 
-    /// Whether other files have the blocks too, or it is a copy of such. C: `IOMAP_F_SHARED`.
+    /// Returns whether the blocks are shared with other files, or are the copy made for a write to
+    /// shared blocks. C: `IOMAP_F_SHARED`.
+    #[doc(alias = "IOMAP_F_SHARED")]
     #[inline]
     pub fn is_shared(self) -> bool {
         u32::from(self.0.flags) & bindings::IOMAP_F_SHARED != 0
     }
 
-    /// Its length in bytes, from where it begins.
+    /// Returns the length of the whole extent, in bytes.
     #[inline]
     pub fn len(self) -> u64 {
         self.0.length
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether the length is 0.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.0.length == 0
     }
 
-    /// The page of the device that has the byte at `position` of the file. C: `dax_iomap_pgoff()`.
+    /// Returns the page of the DAX device that holds the byte at `pos` of the file. C:
+    /// `dax_iomap_pgoff()`.
+    #[cfg(all(CONFIG_BLOCK, CONFIG_DAX))]
+    #[doc(alias = "dax_iomap_pgoff")]
     #[inline]
-    pub fn page_at(self, position: i64) -> crate::dax::PageOffset {
-        let page = position as u64 & PAGE_MASK as u64;
+    pub fn dax_pgoff(self, pos: i64) -> crate::dax::PageOffset {
+        use crate::page::{PAGE_MASK, PAGE_SHIFT};
+
+        let page = pos as u64 & PAGE_MASK as u64;
         let byte = self
             .0
             .addr
@@ -313,7 +384,9 @@ impl Map<'_> {
         crate::dax::PageOffset::new(byte >> PAGE_SHIFT)
     }
 
-    /// The DAX device.
+    /// Returns the DAX device of the extent, or null if it has none. C: `iomap->dax_dev`.
+    ///
+    /// The filesystem holds the device as long as the extent is in use.
     #[inline]
     pub fn dax_device(self) -> *mut bindings::dax_device {
         self.0.dax_dev

@@ -1,42 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of a process that data is copied from or to.
+//! I/O vectors: memory of a process or of the kernel that data is copied from or to.
+//!
+//! The unsafe code here encapsulates access to the fields of a valid `struct iov_iter`.
+//!
+//! Upstream has a type per direction, `IovIterSource` and `IovIterDest`. The only user here,
+//! `dax_iomap_rw()`, gets both directions through one pointer and handles them in one loop, so the
+//! direction is a question to the iterator: [`IovIter::is_source`].
 //!
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
 use crate::{bindings, types::Opaque};
 
-/// Where data comes from or goes to, and how much of it there still is. C: `struct iov_iter`.
+/// An iterator over the buffers of one read or write. C: `struct iov_iter`.
+///
+/// It advances with the data that is copied.
 ///
 /// # Invariants
 ///
-/// The iterator is valid, and nobody else uses it.
+/// The iterator is valid, and no other code accesses it.
+#[doc(alias = "iov_iter")]
 #[repr(transparent)]
 pub struct IovIter(Opaque<bindings::iov_iter>);
 
 impl IovIter {
-    /// The iterator that C code has at `ptr`.
+    /// Creates a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says, for `'a`.
+    /// `ptr` must point to an initialised `struct iov_iter` that stays valid for `'a`, and that no
+    /// other code accesses during `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::iov_iter) -> &'a mut Self {
-        // SAFETY: The type is transparent over `struct iov_iter`; the rest is the caller's promise.
+        // SAFETY: The type is transparent over `struct iov_iter`, and the caller promises a valid
+        // pointer and exclusive access for `'a`, so the reference is valid and unique.
         unsafe { &mut *ptr.cast::<Self>() }
     }
 
-    /// What C code takes.
+    /// Returns the C pointer.
     #[inline]
     pub fn as_raw(&mut self) -> *mut bindings::iov_iter {
         self.0.get()
     }
 
-    /// How many bytes are left. C: `iov_iter_count()`.
+    /// Returns the number of bytes that are left. C: `iov_iter_count()`.
     #[doc(alias = "iov_iter_count")]
     #[inline]
     pub fn count(&self) -> usize {
-        // SAFETY: By the invariant the iterator is valid, and every kind has a count.
+        // SAFETY: By the type invariants the iterator is valid, and `count` is valid in every type of
+        // iterator, so the union field may be read.
         unsafe {
             (*self.0.get())
                 .__bindgen_anon_1
@@ -46,19 +58,34 @@ impl IovIter {
         }
     }
 
-    /// Whether it is data that is written to a file. C: `iov_iter_rw() == WRITE`.
+    /// Returns whether the buffers are the source of the data, so that this is a write to the file.
+    /// C: `iov_iter_rw() == WRITE`.
     #[doc(alias = "iov_iter_rw")]
     #[inline]
     pub fn is_source(&self) -> bool {
-        // SAFETY: By the invariant the iterator is valid.
+        // SAFETY: By the type invariants the iterator is valid and not accessed by other code.
         unsafe { (*self.0.get()).data_source }
     }
 
-    /// Writes zeroes to it, and returns how many. May sleep. C: `iov_iter_zero()`.
+    /// Fills up to `len` bytes of the buffers with zeroes, and returns how many. May sleep. C:
+    /// `iov_iter_zero()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::iov_iter::IovIter;
+    ///
+    /// /// Copies a hole of `len` bytes to the buffers of a read.
+    /// fn read_hole(dest: &mut IovIter, len: usize) -> Result {
+    ///     let len = len.min(dest.count());
+    ///     if dest.zero(len) == len { Ok(()) } else { Err(EFAULT) }
+    /// }
+    /// ```
     #[doc(alias = "iov_iter_zero")]
     #[inline]
     pub fn zero(&mut self, len: usize) -> usize {
-        // SAFETY: By the invariant the iterator is valid.
+        // SAFETY: By the type invariants the iterator is valid. C checks the direction and the
+        // addresses of user memory.
         unsafe { bindings::iov_iter_zero(len, self.as_raw()) }
     }
 }

@@ -10,7 +10,7 @@
 //! A lookup borrows the object from its [`rcu::Guard`], and cannot keep it for longer than that.
 //!
 //! ```text
-//!   store_range ----> found by load/find ----> erase_range ----> rcu::synchronize ----> gone
+//!   store_range ----> found by load/find ----> erase_range ----> rcu::synchronize_rcu ----> gone
 //!                     (borrowed from a Guard)      (not found by new readers)
 //! ```
 //!

@@ -11,7 +11,7 @@ use kernel::{
     nvdimm::pmem::PmemDevice,
     page::PAGE_SIZE,
     prelude::*,
-    sync::{set_once::SetOnce, Arc},
+    sync::{Arc, SetOnce},
 };
 
 kernel::export_direct_access!(direct_access);
@@ -125,11 +125,11 @@ impl PgmapOwner {
 
     /// The device is there.
     pub(crate) fn set_device(&self, device: Arc<DaxDevice>) -> Result {
-        self.device.set(device).map_err(|_| EBUSY)
+        self.device.populate(device).then_some(()).ok_or(EBUSY)
     }
 
     pub(crate) fn device(&self) -> Option<&DaxDevice> {
-        self.device.get().map(|device| &**device)
+        self.device.as_ref().map(|device| &**device)
     }
 }
 

@@ -87,8 +87,10 @@ impl Pmem {
         // Bios are coming in from here on.
         context.check_and_set_read_only(&disk);
         match disk.dirent(c_str!("badblocks")) {
-            // It is set here only, once.
-            Some(entry) => drop(media.bad_entry.set(entry)),
+            // No other code populates it, so this cannot fail.
+            Some(entry) => {
+                media.bad_entry.populate(entry);
+            }
             None => dev_warn!(device, "'badblocks' notification disabled\n"),
         }
         Ok(Self { _dax: dax, disk })

@@ -22,7 +22,7 @@ use kernel::{
     nvdimm::{pmem::Memory, Region},
     page::PAGE_SIZE,
     prelude::*,
-    sync::{set_once::SetOnce, Arc},
+    sync::{Arc, SetOnce},
     sysfs::Dirent,
 };
 
@@ -158,7 +158,7 @@ impl Media {
     }
 
     fn notify_bad(&self) {
-        if let Some(entry) = self.bad_entry.get() {
+        if let Some(entry) = self.bad_entry.as_ref() {
             entry.notify();
         }
     }

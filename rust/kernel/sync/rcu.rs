@@ -1,40 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! RCU read-side critical sections.
+//! RCU read-side critical sections and grace periods.
 //!
-//! A [`Guard`] is the evidence that one is open. What may only be used inside it borrows from the
-//! guard, so the borrow checker ends the use before the section ends.
+//! A [`Guard`] shows that a read-side critical section is open. References that are valid only inside
+//! a section borrow from the guard, so they cannot be used after the section ends.
+//!
+//! The unsafe code here encapsulates the pairing of `rcu_read_lock()` and `rcu_read_unlock()`.
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
 use crate::bindings;
 use core::marker::PhantomData;
 
-/// Evidence that this thread is inside an RCU read-side critical section.
+/// A guard for an RCU read-side critical section.
 ///
-/// Sections nest. A task must not sleep while it holds one (nor does the type let it be sent to
-/// another thread).
+/// Sections nest. A task must not sleep while it holds a guard, and a guard cannot be sent to another
+/// thread.
 ///
 /// # Invariants
 ///
-/// The read-side critical section that the value opened is open for as long as the value exists.
+/// The read-side critical section that this guard opened is open in the current task.
 ///
 /// # Examples
 ///
 /// ```
-/// let outer = kernel::sync::rcu::read_lock();
-/// let inner = kernel::sync::rcu::read_lock();
+/// use kernel::sync::rcu;
+///
+/// let outer = rcu::read_lock();
+/// let inner = rcu::read_lock();
 /// drop(inner);
 /// drop(outer);
-/// kernel::sync::rcu::synchronize();
 /// ```
-#[must_use = "the section closes at once when the guard is dropped"]
+#[must_use = "the section ends at once when the guard is dropped"]
 pub struct Guard(PhantomData<*mut ()>);
 
-/// Whether `rcu_read_lock()` is more than a compiler barrier in this configuration.
+/// Whether `rcu_read_lock()` is only a compiler barrier in this configuration.
 ///
-/// Where the kernel is not preemptible, a section is just the absence of a context switch, and a
-/// call to an out-of-line helper would be most of the cost of a lookup.
+/// In a kernel that is not preemptible, a section is the absence of a context switch. Calling an
+/// out-of-line helper for the barrier would be most of the cost of a lookup.
 const IS_BARRIER: bool = !cfg!(any(
     CONFIG_PREEMPT_RCU,
     CONFIG_PREEMPT_COUNT,
@@ -42,7 +45,7 @@ const IS_BARRIER: bool = !cfg!(any(
 ));
 
 impl Guard {
-    /// Opens a section. C: `rcu_read_lock()`. Any context.
+    /// Opens a read-side critical section. Any context. C: `rcu_read_lock()`.
     #[doc(alias = "rcu_read_lock")]
     #[inline]
     #[expect(clippy::new_without_default)]
@@ -50,10 +53,10 @@ impl Guard {
         if IS_BARRIER {
             barrier();
         } else {
-            // SAFETY: No preconditions; the matching unlock is in `drop`.
+            // SAFETY: The function has no preconditions; `drop` calls the matching unlock.
             unsafe { bindings::rcu_read_lock() };
         }
-        // INVARIANT: a section was just opened, and only `drop` closes it.
+        // INVARIANT: The section was just opened, and only `drop` closes it.
         Self(PhantomData)
     }
 }
@@ -64,47 +67,59 @@ impl Drop for Guard {
         if IS_BARRIER {
             barrier();
         } else {
-            // SAFETY: By the invariant the section that `new` opened is still open, on this
-            // thread, because a guard is not `Send`.
+            // SAFETY: By the type invariants the section that `new` opened is still open, and a guard
+            // is not `Send`, so this is the task that opened it.
             unsafe { bindings::rcu_read_unlock() };
         }
     }
 }
 
-/// C: `barrier()`: the compiler moves no memory access across it.
+/// Keeps the compiler from moving memory accesses across this point. C: `barrier()`.
 #[inline(always)]
 fn barrier() {
-    // SAFETY: An empty instruction sequence.
+    // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
     unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
 }
 
-/// Opens a read-side critical section. C: `rcu_read_lock()`.
+/// Opens a read-side critical section. Any context. C: `rcu_read_lock()`.
 #[inline]
 pub fn read_lock() -> Guard {
     Guard::new()
 }
 
-/// Waits until every section that is open now has been closed. C: `synchronize_rcu()`.
+/// Waits until every read-side critical section that is open now has ended. C: `synchronize_rcu()`.
 ///
-/// Sleeps. Must not be called inside a section: it would wait for itself.
-#[doc(alias = "synchronize_rcu")]
+/// Sleeps. Must not be called inside a section.
+///
+/// # Examples
+///
+/// ```
+/// use core::sync::atomic::{AtomicBool, Ordering};
+/// use kernel::sync::rcu;
+///
+/// static ENABLED: AtomicBool = AtomicBool::new(true);
+///
+/// // Readers load `ENABLED` inside a section. After this, none of them acts on `true` any more.
+/// ENABLED.store(false, Ordering::Relaxed);
+/// rcu::synchronize_rcu();
+/// ```
 #[inline]
-pub fn synchronize() {
-    // SAFETY: No preconditions. (Calling it inside a section hangs, which is safe, and lockdep
-    // reports it.)
+pub fn synchronize_rcu() {
+    // SAFETY: The function has no preconditions but that the caller may sleep. As everywhere in the
+    // kernel crate, that is not part of the type system; lockdep reports a call inside a section.
     unsafe { bindings::synchronize_rcu() };
 }
 
-/// Waits until every section that is open now has been closed, and until every task that the kernel
-/// has preempted outside of one has gone on and slept, or left the kernel. C:
+/// Waits as [`synchronize_rcu`] does, and then until every task that was preempted in the kernel
+/// outside of a section has slept voluntarily or returned to user space. C:
 /// `synchronize_rcu_tasks()`.
 ///
-/// After it nobody looks any more at what he has found before without a section, but not slept
-/// since. Sleeps. Must not be called inside a section.
-#[doc(alias = "synchronize_rcu_tasks")]
+/// Afterwards no task uses a pointer that it loaded, without a section, before this call, unless it
+/// has slept since it loaded the pointer. Sleeps. Must not be called inside a section.
 #[inline]
-pub fn synchronize_tasks() {
-    synchronize();
-    // SAFETY: No preconditions. Nothing more than the above where tasks are not preempted.
+pub fn synchronize_rcu_tasks() {
+    synchronize_rcu();
+    // SAFETY: As for `synchronize_rcu()`, the only precondition is that the caller may sleep. In a
+    // kernel that is not preemptible C defines it as `synchronize_rcu()`.
     unsafe { bindings::synchronize_rcu_tasks() };
 }

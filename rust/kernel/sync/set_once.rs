@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A value that is set once, and from then on read by anybody.
+//! A container that is populated at most once, and then read without locks.
+//!
+//! The unsafe code here encapsulates the one write of the value: the state decides which thread may
+//! write it, and no thread gets a reference before the write is complete.
 
 use core::{
     cell::UnsafeCell,
@@ -9,75 +12,102 @@ use core::{
 };
 
 const EMPTY: u8 = 0;
-const SETTING: u8 = 1;
-const SET: u8 = 2;
+const POPULATING: u8 = 1;
+const POPULATED: u8 = 2;
 
-/// A value that comes later than the structure it belongs to, and then stays.
+/// A container that can be populated at most once.
+///
+/// It suits a value that becomes known only after the structure that holds it was shared. Readers
+/// see either no value or the complete value, which never changes afterwards.
 ///
 /// # Invariants
 ///
-/// * `state` goes from `EMPTY` over `SETTING` to `SET` and never back.
-/// * `value` is initialised if `state` is `SET`, and is not written any more then.
-/// * While `state` is `SETTING`, one caller of [`SetOnce::set`] alone touches `value`.
+/// * `state` goes from `EMPTY` over `POPULATING` to `POPULATED` and never back.
+/// * If `state` is `POPULATED`, `value` is initialised and is not written any more.
+/// * While `state` is `POPULATING`, only the caller of [`SetOnce::populate`] that set it accesses
+///   `value`.
 ///
 /// # Examples
 ///
 /// ```
-/// use kernel::sync::set_once::SetOnce;
+/// use kernel::sync::SetOnce;
 ///
 /// let name = SetOnce::new();
-/// assert_eq!(name.get(), None);
-/// assert_eq!(name.set("pmem0"), Ok(()));
-/// assert_eq!(name.set("pmem1"), Err("pmem1"));
-/// assert_eq!(name.get(), Some(&"pmem0"));
+/// assert_eq!(name.as_ref(), None);
+/// assert!(name.populate("pmem0"));
+/// assert!(!name.populate("pmem1"));
+/// assert_eq!(name.as_ref(), Some(&"pmem0"));
 /// ```
 pub struct SetOnce<T> {
     state: AtomicU8,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: The value goes along.
+// SAFETY: Sending the container sends the value, and `T` is `Send`.
 unsafe impl<T: Send> Send for SetOnce<T> {}
-// SAFETY: A shared reference lets one thread put a value in (`Send`) that others see (`Sync`).
+// SAFETY: Through a shared reference one thread may store a value that another thread drops, so `T`
+// must be `Send`; and several threads may get `&T`, so `T` must be `Sync`. Both are required. The
+// accesses to `value` are ordered by `state`, so they are not data races.
 unsafe impl<T: Send + Sync> Sync for SetOnce<T> {}
 
 impl<T> SetOnce<T> {
-    /// Without a value yet.
+    /// Creates an empty container.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::sync::SetOnce;
+    ///
+    /// static FIRST_NODE: SetOnce<usize> = SetOnce::new();
+    /// assert!(FIRST_NODE.as_ref().is_none());
+    /// ```
     pub const fn new() -> Self {
-        // INVARIANT: Empty.
+        // INVARIANT: The state is `EMPTY`, of which the invariants demand nothing.
         Self {
             state: AtomicU8::new(EMPTY),
             value: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 
-    /// Sets it. Any context.
+    /// Stores `value`, and returns whether it was stored. Any context.
     ///
-    /// # Errors
+    /// If the container already has a value, or another thread is storing one at this moment, the
+    /// container does not change, and `value` is dropped.
     ///
-    /// The value comes back if there is one already, or another thread is just setting it.
-    pub fn set(&self, value: T) -> Result<(), T> {
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::sync::SetOnce;
+    ///
+    /// let once = SetOnce::new();
+    /// assert!(once.populate(7));
+    /// assert!(!once.populate(8));
+    /// ```
+    pub fn populate(&self, value: T) -> bool {
         if self
             .state
-            .compare_exchange(EMPTY, SETTING, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(EMPTY, POPULATING, Ordering::Relaxed, Ordering::Relaxed)
             .is_err()
         {
-            return Err(value);
+            return false;
         }
-        // SAFETY: By the invariant nobody else touches it: we are who made it `SETTING`.
+        // SAFETY: This thread changed the state to `POPULATING`, so by the type invariants no other
+        // thread accesses `value`.
         unsafe { (*self.value.get()).write(value) };
-        // INVARIANT: Just initialised. Pairs with the acquire in `get`.
-        self.state.store(SET, Ordering::Release);
-        Ok(())
+        // INVARIANT: `value` was just initialised. The release pairs with the acquire in `as_ref`, so
+        // a reader that sees `POPULATED` also sees the value.
+        self.state.store(POPULATED, Ordering::Release);
+        true
     }
 
-    /// The value, once it is there. Any context.
+    /// Returns a reference to the value, or `None` if the container is not populated. Any context.
     #[inline]
-    pub fn get(&self) -> Option<&T> {
-        if self.state.load(Ordering::Acquire) != SET {
+    pub fn as_ref(&self) -> Option<&T> {
+        if self.state.load(Ordering::Acquire) != POPULATED {
             return None;
         }
-        // SAFETY: By the invariant it is initialised and not written any more.
+        // SAFETY: The state is `POPULATED`, so by the type invariants the value is initialised and is
+        // not written as long as the container is borrowed.
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 }
@@ -90,8 +120,9 @@ impl<T> Default for SetOnce<T> {
 
 impl<T> Drop for SetOnce<T> {
     fn drop(&mut self) {
-        if *self.state.get_mut() == SET {
-            // SAFETY: By the invariant it is initialised; nobody reads it after this.
+        if *self.state.get_mut() == POPULATED {
+            // SAFETY: The state is `POPULATED`, so the value is initialised. `&mut self` shows that no
+            // reference to it exists, and it is not accessed after the drop.
             unsafe { self.value.get_mut().assume_init_drop() };
         }
     }
