@@ -7,7 +7,7 @@
 //! depend on it, so fs/dax registers a function here.
 
 use super::ZoneDevicePage;
-use crate::sync::set_once::SetOnce;
+use crate::sync::SetOnce;
 
 /// A function that removes the pages of the page's pgmap from the files of the filesystem that this
 /// page belongs to, and from page tables. Returns whether there were any.
@@ -21,11 +21,11 @@ static REVOKE_HOOK: SetOnce<RevokeHook> = SetOnce::new();
 ///
 /// Only the first call has an effect. A teardown that begins earlier does not wait for files.
 pub fn set_revoke_hook(hook: RevokeHook) {
-    let _ = REVOKE_HOOK.set(hook);
+    let _ = REVOKE_HOOK.populate(hook);
 }
 
 /// Returns the function that revokes pages from files, or `None` if fs/dax in Rust is not built.
 /// Any context.
 pub fn revoke_hook() -> Option<RevokeHook> {
-    REVOKE_HOOK.get().copied()
+    REVOKE_HOOK.as_ref().copied()
 }
