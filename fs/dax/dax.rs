@@ -354,13 +354,7 @@ pub unsafe extern "C" fn dax_layout_busy_page_range(
         i64::MAX => usize::MAX,
         end => page_of(end),
     };
-    let Some(page) = layout::busy_page(mapping, page_of(start), last) else {
-        return null_mut();
-    };
-    // The filesystem waits for it.
-    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-    page.announce_wait();
-    page.as_raw()
+    layout::busy_page(mapping, page_of(start), last).map_or(null_mut(), |page| page.as_raw())
 }
 
 /// The same for the whole file. Sleeps.

@@ -86,18 +86,8 @@ impl Page {
     ///
     /// Not every way to put a page wakes who waits for it; so the caller looks again.
     pub(crate) fn wait_idle(self) {
-        #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-        self.announce_wait();
         // SAFETY: By the invariant the page is there.
         unsafe { bindings::dax_wait_page_idle(self.as_raw()) };
-    }
-
-    /// Says that somebody is about to wait until the page is idle. Any context.
-    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-    #[inline]
-    pub(crate) fn announce_wait(self) {
-        // SAFETY: By the invariant the page is there, and it is one of a pgmap.
-        unsafe { bindings::dax_page_wait_begin(self.as_raw()) };
     }
 
     /// Another entry shares it.

@@ -39,7 +39,6 @@ mod range;
 mod registry;
 mod state;
 mod wait_idle;
-mod waiters;
 
 use state::{Live, Unmapped};
 
@@ -52,19 +51,6 @@ fn init() {
     debugfs::init();
     if !wait_var::find_table() {
         kernel::pr_info!("wait queues of variables are not where they were: asking for each\n");
-    }
-}
-
-/// Says that somebody is about to wait until a page of fsdax is idle. Any context.
-///
-/// # Safety
-///
-/// `page` is a page of a pgmap, which stays mapped for the call.
-#[export(EXPORT_SYMBOL_GPL)]
-pub unsafe extern "C" fn dax_page_wait_begin(page: *mut bindings::page) {
-    if let Some(page) = NonNull::new(page) {
-        // SAFETY: The caller's promise.
-        waiters::add(unsafe { ZoneDevicePage::from_raw(page) });
     }
 }
 

@@ -15,8 +15,6 @@ mod killed;
 mod lifetime;
 mod lookup;
 mod refused;
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-mod waiters;
 
 module! {
     type: MemremapKunit,
