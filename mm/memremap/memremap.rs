@@ -27,7 +27,6 @@ use kernel::{
         node::Node,
         pfn::Pfn,
     },
-    sync::wait_var,
 };
 
 mod debugfs;
@@ -49,9 +48,6 @@ kernel::late_initcall!(memremap_init, init);
 /// Called once, at boot.
 fn init() {
     debugfs::init();
-    if !wait_var::find_table() {
-        kernel::pr_info!("wait queues of variables are not where they were: asking for each\n");
-    }
 }
 
 /// The alignment, in bytes, that a namespace needs to be usable in every mode. Any context.

@@ -78,3 +78,7 @@ const blk_features_t RUST_CONST_HELPER_BLK_FEAT_DAX = BLK_FEAT_DAX;
 
 /* Declared inside the inline function that compares with it. */
 extern unsigned long zero_pfn;
+
+/* kernel/sched/wait_bit.c; rust/kernel/sync/wait_var.rs looks into the queues. */
+#define WAIT_TABLE_BITS 8
+extern wait_queue_head_t bit_wait_table[1 << WAIT_TABLE_BITS];

@@ -1,114 +1,88 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waking who waits for a variable.
+//! Waking tasks that wait for a variable to change (`wait_var_event()`).
 //!
-//! C has one table of wait queues for all variables that somebody waits for; a hash of the address
-//! tells which queue is whose. Nobody waits, nearly always, so what counts is to find that out
-//! without a call: this runs for every page of a file that is given back.
+//! C hashes the address of the variable into `bit_wait_table`, a table of wait queues that all waiters
+//! share. Almost always the queue is empty, and this runs for every page that is unpinned or put, so
+//! [`wake_up_var`] looks into the queue without a call and leaves only the wake-up to C.
 //!
-//! Where the table is and how it is hashed is the private matter of `kernel/sched/wait_bit.c`. So
-//! [`find_table`] asks C at boot, and compares: only if C's answers for many addresses are those of
-//! the hash here is the table used directly. Until then, and if they are not, each look asks C.
+//! The hash is that of `kernel/sched/wait_bit.c`; patch 0001 makes the table visible to this file. A
+//! KUnit test compares the two: see [`queue_of`].
+//!
+//! The unsafe code here encapsulates access to the table.
 //!
 //! C header: [`include/linux/wait_bit.h`](srctree/include/linux/wait_bit.h)
 
 use crate::bindings;
-use core::{
-    ffi::c_void,
-    ptr::{addr_of, null_mut},
-    sync::atomic::{AtomicPtr, Ordering},
-};
+use core::{ffi::c_void, ptr::addr_of};
 
-/// The first queue of the table, or null: ask C.
-///
-/// # Invariants
-///
-/// If it is not null, there are [`QUEUES`] queues from there on, which are never freed, and that of
-/// a variable is the one at [`hash`] of its address.
-static TABLE: AtomicPtr<bindings::wait_queue_head> = AtomicPtr::new(null_mut());
+/// The number of queues in the table, as a power of two. C: `WAIT_TABLE_BITS`.
+const TABLE_BITS: u32 = bindings::WAIT_TABLE_BITS;
 
-/// The queues of the table.
-const QUEUES: usize = 1 << BITS;
-const BITS: u32 = 8;
-
-/// The queue's number for a variable. C: `hash_ptr()`.
-#[doc(alias = "hash_ptr")]
-#[inline(always)]
-fn hash(variable: *const c_void) -> usize {
-    const GOLDEN_RATIO: usize = bindings::GOLDEN_RATIO_64 as usize;
-    (variable as usize).wrapping_mul(GOLDEN_RATIO) >> (usize::BITS - BITS)
-}
-
-/// Who waits, for any variable.
-///
-/// A value is for one use, or for many in a row.
-///
-/// # Invariants
-///
-/// What `TABLE` is, or was before the table was found.
-pub struct Waiters(*mut bindings::wait_queue_head);
-
-impl Waiters {
-    /// Any context.
-    #[inline(always)]
-    pub fn look() -> Self {
-        // INVARIANT: So it is.
-        Self(TABLE.load(Ordering::Relaxed))
-    }
-
-    /// Wakes who waits for the variable at this address. C: `wake_up_var()`. Any context.
-    ///
-    /// The variable was changed before, and a full memory barrier lies between: who waits puts
-    /// himself into the queue first and looks at the variable then.
-    #[doc(alias = "wake_up_var")]
-    #[inline(always)]
-    pub fn wake_up(&self, variable: *const c_void) {
-        if self.0.is_null() {
-            return ask(variable);
-        }
-        let queue = self.0.wrapping_add(hash(variable));
-        // SAFETY: A queue of the table, by the invariants of both. A volatile read, for it changes
-        // under a lock that we do not hold.
-        let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
-        // SAFETY: Only the address is taken.
-        if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {
-            ask(variable);
-        }
-    }
-}
-
-/// Leaves it to C.
-#[cold]
-#[inline(never)]
-fn ask(variable: *const c_void) {
-    // SAFETY: The address is a key only and is not followed.
-    unsafe { bindings::wake_up_var(variable.cast_mut()) };
-}
-
-/// Looks for the table, and whether it is used as expected. Returns whether it is.
-///
-/// To be called once at boot; nothing but time is lost if it is not.
+/// Returns the wait queue that waiters for the variable at this address share. Any context. C:
+/// `__var_waitqueue()`.
 ///
 /// # Examples
 ///
 /// ```
-/// assert!(kernel::sync::wait_var::find_table());
+/// use core::ffi::c_void;
+/// use kernel::{bindings, sync::wait_var::queue_of};
+///
+/// // The table has 256 queues: this gets to each of them several times.
+/// for n in 0..4096usize {
+///     let variable = n.wrapping_mul(0x0001_0004_0011_0044).rotate_left(n as u32 % 64);
+///     // SAFETY: The function only computes with the address.
+///     let expected = unsafe { bindings::__var_waitqueue(variable as *mut c_void) };
+///     assert!(core::ptr::eq(queue_of(variable as *const c_void), expected));
+/// }
 /// ```
-pub fn find_table() -> bool {
-    // SAFETY: The address is a key only and is not followed.
-    let queue = |variable: usize| unsafe { bindings::__var_waitqueue(variable as *mut c_void) };
-    // The hash of 0 is 0.
-    let table = queue(0);
-    // Addresses far apart and side by side, and each queue several times.
-    let expected = (0..16 * QUEUES).all(|n| {
-        let variable = n
-            .wrapping_mul(0x0001_0004_0011_0044)
-            .rotate_left(n as u32 % 64);
-        queue(variable) == table.wrapping_add(hash(variable as *const c_void))
-    });
-    if expected {
-        // INVARIANT: C's own answers.
-        TABLE.store(table, Ordering::Relaxed);
+#[doc(alias = "__var_waitqueue")]
+#[doc(alias = "hash_ptr")]
+#[inline(always)]
+pub fn queue_of(variable: *const c_void) -> *const bindings::wait_queue_head {
+    const GOLDEN_RATIO: usize = bindings::GOLDEN_RATIO_64 as usize;
+    const { assert!(usize::BITS == 64) };
+    let index = (variable as usize).wrapping_mul(GOLDEN_RATIO) >> (usize::BITS - TABLE_BITS);
+    addr_of!(bindings::bit_wait_table)
+        .cast::<bindings::wait_queue_head>()
+        .wrapping_add(index)
+}
+
+/// Wakes all tasks that wait for the variable at this address. Any context. C: `wake_up_var()`.
+///
+/// The caller must have changed the variable before, with a full memory barrier between the change and
+/// this call: a waiter first enters the queue and then tests the variable, so either this function
+/// finds the waiter in the queue, or the waiter sees the new value and does not sleep.
+///
+/// # Examples
+///
+/// ```
+/// use core::sync::atomic::{AtomicI32, Ordering};
+/// use kernel::sync::wait_var::wake_up_var;
+///
+/// let users = AtomicI32::new(2);
+/// // On x86 an atomic subtraction is a full barrier.
+/// if users.fetch_sub(1, Ordering::SeqCst) == 2 {
+///     wake_up_var(core::ptr::from_ref(&users).cast());
+/// }
+/// ```
+#[inline(always)]
+pub fn wake_up_var(variable: *const c_void) {
+    let queue = queue_of(variable);
+    // SAFETY: `queue_of` returns a queue of the table, which was initialised at boot and is never freed.
+    // Other CPUs change the list under a lock that is not held here, so the read is volatile: it gets
+    // one of the values of that word, and the barrier above makes an old value harmless.
+    let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
+    // SAFETY: Only the address of a field is computed.
+    if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {
+        wake_up(variable);
     }
-    expected
+}
+
+/// Wakes the waiters among the tasks in a queue that is not empty.
+#[cold]
+#[inline(never)]
+fn wake_up(variable: *const c_void) {
+    // SAFETY: The address is a key; C compares it and does not dereference it.
+    unsafe { bindings::wake_up_var(variable.cast_mut()) };
 }

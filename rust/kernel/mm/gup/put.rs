@@ -12,7 +12,6 @@ use crate::{
         memremap::{MemoryType, ZoneDeviceFolio},
         page::PageRef,
     },
-    sync::wait_var::Waiters,
 };
 use core::ptr::NonNull;
 
@@ -64,7 +63,7 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
             let word = page.pgmap_word();
             if fsdax {
                 // SAFETY: The caller's promise: `BIAS` is one pin.
-                unsafe { device.put_fsdax_refs(BIAS, &Waiters::look()) };
+                unsafe { device.put_fsdax_refs(BIAS) };
             } else {
                 // SAFETY: As above.
                 unsafe { folio.put_refs(BIAS) };
@@ -95,7 +94,6 @@ pub unsafe fn unpin(pages: &[*mut bindings::page]) {
 /// As for [`unpin`]. The pgmap has pages that are folios of their own, of FS DAX if `FSDAX`.
 #[inline]
 unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usize) -> usize {
-    let waiters = Waiters::look();
     let mut run = 0;
     for &page in pages {
         let Some(page) = NonNull::new(page) else {
@@ -109,7 +107,7 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
         if FSDAX {
             // SAFETY: In the pgmap, so in ZONE_DEVICE; of FS DAX by the caller's promise, who
             // gives up one pin.
-            unsafe { device_folio(page).put_fsdax_refs(BIAS, &waiters) };
+            unsafe { device_folio(page).put_fsdax_refs(BIAS) };
         } else {
             // SAFETY: A folio of its own by the caller's promise, who gives up one pin.
             unsafe { FolioRef::from_first_page(page).put_refs(BIAS) };

@@ -21,7 +21,7 @@ use super::{DevPagemap, LiveRef, MemoryType};
 use crate::{
     bindings,
     mm::{folio::FolioRef, page::PageRef, pfn::Pfn},
-    sync::wait_var::Waiters,
+    sync::wait_var::wake_up_var,
 };
 use core::{
     marker::PhantomData,
@@ -188,7 +188,7 @@ impl<'a> ZoneDeviceFolio<'a> {
             return false;
         }
         // SAFETY: The folio is FS DAX, as was just checked, and the caller owns the references.
-        unsafe { self.put_fsdax_refs(refs, &Waiters::look()) };
+        unsafe { self.put_fsdax_refs(refs) };
         true
     }
 
@@ -199,13 +199,13 @@ impl<'a> ZoneDeviceFolio<'a> {
     ///
     /// The folio must be FS DAX, and the caller must own that many references, which it loses.
     #[inline(always)]
-    pub unsafe fn put_fsdax_refs(self, refs: i32, waiters: &Waiters) {
+    pub unsafe fn put_fsdax_refs(self, refs: i32) {
         // SAFETY: The caller owns the references. An FS DAX folio is idle at 1, so these are not the
         // last and it is not freed.
         if unsafe { self.ref_sub_return(refs) } == 1 {
             // The subtraction was a full barrier: what the holder did with the page comes before
             // the wake-up.
-            waiters.wake_up(self.first_page().refcount_key());
+            wake_up_var(self.first_page().refcount_key());
         }
     }
 }
