@@ -119,7 +119,8 @@ impl<'a> DaxFault<'a> {
     /// `split_huge_pmd()`.
     #[inline]
     pub(crate) fn split(&mut self) {
-        self.0.split();
+        self.0.split_huge_pmd();
+        self.0.count_fallback();
     }
 
     /// Fills the private page with zeroes. C: `clear_user_highpage()`.

@@ -1,134 +1,164 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `mm/memory.c`, Copyright (C) 1991, 1992, 1993, 1994 Linus Torvalds, and
+// `mm/huge_memory.c`, Copyright (C) 2009 Red Hat, Inc.
 
-//! Putting frames into page tables: those of devices that have a pgmap, and others.
+//! Insertion of device memory into page tables: memory with a pgmap, and other PFNs.
 //!
-//! Who deals with a fault of a DAX file, of device-dax, or of a driver's memory knows the frame that
-//! belongs there, and asks for the entry. These are the entry points of `mm/memory.c` and
-//! `mm/huge_memory.c` for that: same names, same licence class, same answers.
+//! The handler of a fault (of a DAX file, of device-dax, of a driver's memory) knows the PFN that
+//! belongs at the address, and asks for the entry. These are the entry points of `mm/memory.c` and
+//! `mm/huge_memory.c` for that, with the same names, the same licence class and the same results:
+//!
+//! | entry point | level | callers |
+//! |---|---|---|
+//! | [`vmf_insert_mixed`] | 4 KiB | fs/dax, device-dax, drivers (gma500, omapdrm, intel_th, cramfs) |
+//! | [`vmf_insert_mixed_mkwrite`] | 4 KiB | fs/dax, for a store |
+//! | [`vmf_insert_pfn_pmd`] | 2 MiB | fs/dax, device-dax, vfio |
+//! | [`vmf_insert_pfn_pud`] | 1 GiB | device-dax, vfio |
+//!
+//! `fs/dax` is another crate, so it calls them by their C symbols like every other caller, through
+//! `kernel::mm::fault::VmFault`.
+//!
+//! The modules, in the order in which an insertion passes them:
 //!
 //! ```text
-//!   entry point     level           whose
-//!   mixed           4 KiB           fs/dax, device-dax, drivers (gma500, omapdrm, intel_th, cramfs)
-//!   mixed_mkwrite   4 KiB           fs/dax: a store
-//!   pfn_pmd         2 MiB           fs/dax, device-dax, vfio
-//!   pfn_pud         1 GiB           device-dax, vfio
+//!   vma       may this VMA map this PFN?
+//!   insert    what happens with a vacant slot, and with an occupied one
+//!   slot      slots of page tables, under the lock of the table
+//!   entry     the entries themselves, by level
 //! ```
 //!
-//! [`area`] says which frames an area may have, [`insert`] puts them there. The entries, and the locks
-//! that they are changed under, are in `rust/kernel/mm/page_table/`.
+//! An entry for device memory leaves out most of what entries for other memory need. No page is
+//! counted in the process (`mm_counter()`), no reference to a page and no map count is taken, and no
+//! page table is deposited for splitting a huge entry (x86 does not need one). What keeps the memory
+//! valid is the protocol of its driver: it removes the entries before it removes the pgmap.
+//! Nothing is removed here, therefore: `zap_pte_range()`, `zap_huge_pmd()` and
+//! `zap_huge_pud()` in C remove these entries, and recognise them by their devmap and special marks.
 //!
-//! What an entry for such a frame leaves out is most of what others do: nothing is counted in the
-//! process, no reference to a page is taken, no table is set aside for splitting a huge entry (x86
-//! needs none). A pgmap outlives the entries because its driver takes them away first.
+//! The entry points encapsulate that the raw VMA, fault and PFN are what C's contract for a fault
+//! handler says.
 //!
-//! Where this differs from the C code on purpose, see `Documentation/filesystems/dax-rust.rst`.
+//! `Documentation/filesystems/dax-rust.rst` lists the deliberate differences from the C code.
 
+use crate::{
+    entry::{MappablePfn, Pmd, Pud},
+    slot::{Slot, UpperTable},
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
     ffi::c_ulong,
     macros::export,
-    mm::{
-        page_table::{Frames, Pmd, Pud, Slot, Upper},
-        pfn_t::PfnT,
-        virt::VmaRef,
-    },
+    mm::{pfn_t::PfnT, virt::VmaRef},
 };
 
+mod entry;
 mod insert;
+mod slot;
 mod vma;
 
 const __LOG_PREFIX: &[u8] = b"devmap\0";
 
-/// Maps the page at `addr` to a frame. May sleep. Returns `VM_FAULT_NOPAGE`, also if something is
-/// mapped there; `VM_FAULT_SIGBUS` if the area must not have the frame; `VM_FAULT_OOM`.
+/// Maps the page at `addr` to a PFN. May sleep.
+///
+/// Returns `VM_FAULT_NOPAGE`, also if the page is mapped already; `VM_FAULT_SIGBUS` if the VMA must
+/// not map the PFN; `VM_FAULT_OOM`.
 ///
 /// # Safety
 ///
-/// `vma` is an area whose fault is being dealt with. Programs may have the frame for as long as the
-/// driver does not take the entry away.
+/// `vma` must be the VMA of a fault that is being handled. The process must be allowed to access the
+/// memory of the PFN until the driver removes the entry.
 #[export(EXPORT_SYMBOL)]
 pub unsafe extern "C" fn vmf_insert_mixed(
     vma: *mut bindings::vm_area_struct,
     addr: c_ulong,
     pfn: bindings::pfn_t,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller's promise.
-    let (vma, frame) = unsafe { (VmaRef::from_raw(vma), Frames::new(PfnT::from_raw(pfn))) };
-    insert::page::<false>(vma, addr, frame).as_raw()
+    // SAFETY: The caller promises that a fault in the VMA is being handled, which keeps the VMA, and
+    // that the process may access the memory while it is mapped.
+    let (vma, pfn) = unsafe { (VmaRef::from_raw(vma), MappablePfn::new(PfnT::from_raw(pfn))) };
+    insert::page::<false>(vma, addr, pfn).as_raw()
 }
 
-/// The same for a store: an entry that is there already, for the same frame, is made writable.
+/// Maps the page at `addr` to a PFN for a store, as `vmf_insert_mixed()` does, and makes an existing
+/// entry for this PFN writable. May sleep.
 ///
 /// # Safety
 ///
-/// As for `vmf_insert_mixed()`.
+/// `vma` must be the VMA of a fault that is being handled. The process must be allowed to access the
+/// memory of the PFN until the driver removes the entry.
 #[export]
 pub unsafe extern "C" fn vmf_insert_mixed_mkwrite(
     vma: *mut bindings::vm_area_struct,
     addr: c_ulong,
     pfn: bindings::pfn_t,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller's promise.
-    let (vma, frame) = unsafe { (VmaRef::from_raw(vma), Frames::new(PfnT::from_raw(pfn))) };
-    insert::page::<true>(vma, addr, frame).as_raw()
+    // SAFETY: The caller promises that a fault in the VMA is being handled, which keeps the VMA, and
+    // that the process may access the memory while it is mapped.
+    let (vma, pfn) = unsafe { (VmaRef::from_raw(vma), MappablePfn::new(PfnT::from_raw(pfn))) };
+    insert::page::<true>(vma, addr, pfn).as_raw()
 }
 
-/// Maps the 2 MiB that the fault is in to the frames from `pfn` on. If it is for a store, an entry
-/// that is there already, for the same frames, is made writable. Spins only. Returns
-/// `VM_FAULT_NOPAGE`, also if something else is mapped there, or `VM_FAULT_SIGBUS` if the area must
-/// not have it.
+/// Maps the 2 MiB around the address of the fault to the PFNs from `pfn` on, for a store if `write`.
+/// Spins, does not sleep.
+///
+/// A store makes an existing entry for these PFNs writable. Returns `VM_FAULT_NOPAGE`, also if
+/// something else is mapped there, or `VM_FAULT_SIGBUS` if the VMA must not map the PFNs.
 ///
 /// # Safety
 ///
-/// `vmf` is a fault that is being dealt with. Programs may have the frames for as long as the driver
-/// does not take the entry away.
+/// `vmf` must be a fault that is being handled. The process must be allowed to access the memory of
+/// the PFNs until the driver removes the entry.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn vmf_insert_pfn_pmd(
     vmf: *mut bindings::vm_fault,
     pfn: bindings::pfn_t,
     write: bool,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller's promise.
-    let (slot, frames) = unsafe {
+    // SAFETY: The caller promises that the fault is being handled, so it has the pmd for its address,
+    // and that the process may access the memory while it is mapped.
+    let (slot, pfn) = unsafe {
         (
-            slot::<Pmd>(vmf, (*vmf).pmd.cast()),
-            Frames::new(PfnT::from_raw(pfn)),
+            slot_of::<Pmd>(vmf, (*vmf).pmd.cast()),
+            MappablePfn::new(PfnT::from_raw(pfn)),
         )
     };
-    insert::large(slot, frames, write).as_raw()
+    insert::large(slot, pfn, write).as_raw()
 }
 
-/// The same for the 1 GiB that the fault is in.
+/// Maps the 1 GiB around the address of the fault to the PFNs from `pfn` on, as
+/// `vmf_insert_pfn_pmd()` does for 2 MiB. Spins, does not sleep.
 ///
 /// # Safety
 ///
-/// As for `vmf_insert_pfn_pmd()`.
+/// `vmf` must be a fault that is being handled. The process must be allowed to access the memory of
+/// the PFNs until the driver removes the entry.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn vmf_insert_pfn_pud(
     vmf: *mut bindings::vm_fault,
     pfn: bindings::pfn_t,
     write: bool,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller's promise.
-    let (slot, frames) = unsafe {
+    // SAFETY: The caller promises that the fault is being handled, so it has the pud for its address,
+    // and that the process may access the memory while it is mapped.
+    let (slot, pfn) = unsafe {
         (
-            slot::<Pud>(vmf, (*vmf).pud.cast()),
-            Frames::new(PfnT::from_raw(pfn)),
+            slot_of::<Pud>(vmf, (*vmf).pud.cast()),
+            MappablePfn::new(PfnT::from_raw(pfn)),
         )
     };
-    insert::large(slot, frames, write).as_raw()
+    insert::large(slot, pfn, write).as_raw()
 }
 
-/// Where the entry of a fault is.
+/// Returns the slot for the address of a fault.
 ///
 /// # Safety
 ///
-/// `vmf` is a fault that is being dealt with, and `entry` what it has for level `L`.
+/// `vmf` must be a fault that is being handled, for `'a`, and `entry` its entry of level `L`.
 #[inline(always)]
-unsafe fn slot<'a, L: Upper>(vmf: *mut bindings::vm_fault, entry: *mut u64) -> Slot<'a, L> {
-    // SAFETY: The caller's promise: who deals with a fault has found the entries of these levels for
-    // the address, and keeps the area, which keeps the tables.
+unsafe fn slot_of<'a, L: UpperTable>(vmf: *mut bindings::vm_fault, entry: *mut u64) -> Slot<'a, L> {
+    // SAFETY: The caller promises that the fault is being handled. C's fault code has found the
+    // entries of these levels for the address before it called the handler, so `entry` is not null,
+    // and it keeps the VMA, which keeps the tables.
     unsafe {
         let at = (*vmf).__bindgen_anon_1;
         Slot::from_raw(

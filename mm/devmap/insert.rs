@@ -1,130 +1,120 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `mm/memory.c`, Copyright (C) 1991, 1992, 1993, 1994 Linus Torvalds, and
+// `mm/huge_memory.c`, Copyright (C) 2009 Red Hat, Inc.
 
-//! Installing an entry, or opening the one that is there for stores.
+//! Installation of an entry, or making an existing one writable.
 //!
 //! ```text
-//!                          nothing there        same frame         another frame
-//!   a load                 installed            stays              stays
-//!   a store                installed, dirty     dirty, writable    stays
+//!                  vacant               same PFN            another PFN
+//!   a load         installed            unchanged           unchanged
+//!   a store        installed, dirty     dirty, writable     unchanged
 //! ```
 //!
-//! That something stays is no error: the program comes again, and the fault is dealt with anew. It
-//! happens when two threads were at it, or when the frame has changed since: a fault of a private
-//! mapping finds the copy there, one of a file that was written to a hole finds the zero page
-//! until that is unmapped. A store that finds the frame of anything else is a bug of who asked.
+//! An entry that stays unchanged is no error: the task faults again, and the fault is handled anew.
+//! It happens when two threads fault at once, or when the PFN has changed in the meantime. The entry
+//! of a private mapping maps its private copy then, and that of a hole to which a file was extended
+//! maps the zero page until it is unmapped. A store that finds an entry for any other PFN is a bug of the
+//! caller, and reported.
+//!
+//! C: `insert_pfn()`, `insert_pfn_pmd()`, `insert_pfn_pud()`
 
-use crate::vma;
+use crate::{
+    entry::{Entry, Leaf, Level, MappablePfn},
+    slot::{LockedSlot, Occupied, Slot, Table, UpperTable},
+    vma,
+};
 use kernel::mm::{
     fault::VmFaultResult,
-    page_table::{Entry, Found, Frames, Leaf, Level, Occupied, Pmd, Pte, Pud, Slot, Upper},
     pfn_t::PfnT,
     prot::PageProt,
-    virt::{Flags, VmaRef},
+    virt::{VmFlags, VmaRef},
 };
 
-/// Maps a page, for a store if `STORE`. May sleep.
+/// Maps a page, for a store if `STORE`. May sleep. C: `__vm_insert_mixed()`.
+#[doc(alias = "__vm_insert_mixed")]
 #[inline(always)]
 pub(crate) fn page<const STORE: bool>(
     vma: VmaRef<'_>,
     address: usize,
-    frame: Frames,
+    first: MappablePfn,
 ) -> VmFaultResult {
-    let pfn = frame.first();
-    if !vma::takes_page(vma, pfn, STORE) {
+    let pfn = first.first();
+    if !vma::may_map_page(vma, pfn, STORE) {
         return VmFaultResult::SIGBUS;
     }
     let prot = vma.prot_for(pfn);
     if !prot.may_map(pfn.pfn()) {
         return VmFaultResult::SIGBUS;
     }
-    match Slot::lock_page(vma, address) {
+    match Slot::lock_pte(vma, address) {
         Err(error) => return VmFaultResult::from_error(error),
-        Ok(Found::Vacant(vacant)) => vacant.install(leaf(vma, frame, prot, STORE)),
-        Ok(Found::Occupied(occupied)) => stay(vma, occupied, pfn, STORE),
+        Ok(LockedSlot::Vacant(vacant)) => vacant.install(new_leaf(vma, first, prot, STORE)),
+        Ok(LockedSlot::Occupied(occupied)) => update(vma, occupied, pfn, STORE),
     }
     VmFaultResult::NOPAGE
 }
 
-/// Maps what the entry is for, for a store if `store`. Spins.
+/// Maps the memory of a pmd or pud, for a store if `store`. Spins. C: `insert_pfn_pmd()`,
+/// `insert_pfn_pud()`.
+#[doc(alias = "insert_pfn_pmd")]
+#[doc(alias = "insert_pfn_pud")]
 #[inline(always)]
-pub(crate) fn large<L: Upper + Hole>(
+pub(crate) fn large<L: UpperTable>(
     slot: Slot<'_, L>,
-    frames: Frames,
+    first: MappablePfn,
     store: bool,
 ) -> VmFaultResult {
-    let (vma, pfn) = (slot.vma(), frames.first());
-    if !vma::takes_large(vma, pfn) || !vma.contains(slot.address()) {
+    let (vma, pfn) = (slot.vma(), first.first());
+    if !vma::may_map_large(vma, pfn) || !vma.contains(slot.address()) {
         return VmFaultResult::SIGBUS;
     }
-    // The cache mode takes long to find out, with a lock that all processes share. What is there
-    // already has one.
+    // The lookup of the cache mode is slow, and takes a lock that all processes share. An existing
+    // entry has its cache mode already.
     if !slot.peek().is_none() {
-        if let Found::Occupied(occupied) = slot.lock() {
-            stay(vma, occupied, pfn, store);
+        if let LockedSlot::Occupied(occupied) = slot.lock() {
+            update(vma, occupied, pfn, store);
             return VmFaultResult::NOPAGE;
         }
-        // It went away before the lock was taken.
+        // The entry was removed before the lock was taken.
     }
     let prot = vma.prot_for(pfn);
     match slot.lock() {
-        Found::Vacant(vacant) => vacant.install(leaf(vma, frames, prot, store)),
-        Found::Occupied(occupied) => stay(vma, occupied, pfn, store),
+        LockedSlot::Vacant(vacant) => vacant.install(new_leaf(vma, first, prot, store)),
+        LockedSlot::Occupied(occupied) => update(vma, occupied, pfn, store),
     }
     VmFaultResult::NOPAGE
 }
 
-/// A new entry.
+/// Creates the leaf for a vacant slot.
 #[inline(always)]
-fn leaf<L: Level>(vma: VmaRef<'_>, frames: Frames, prot: PageProt, store: bool) -> Leaf<L> {
-    let leaf = Leaf::new(frames, prot);
+fn new_leaf<L: Level>(vma: VmaRef<'_>, first: MappablePfn, prot: PageProt, store: bool) -> Leaf<L> {
+    let leaf = Leaf::new(first, prot);
     match store {
-        true => leaf.stored_to(vma.flags().contains(Flags::WRITE)),
+        true => leaf.with_store(vma.flags().contains(VmFlags::WRITE)),
         false => leaf,
     }
 }
 
-/// What is there stays, and takes stores if this is one and the frame is the same.
+/// Makes an existing entry writable for a store to the PFN that it maps; otherwise leaves it
+/// unchanged.
 #[inline(always)]
-fn stay<L: Level + Hole>(vma: VmaRef<'_>, occupied: Occupied<'_, L>, pfn: PfnT, store: bool) {
+fn update<L: Table>(vma: VmaRef<'_>, occupied: Occupied<'_, L>, pfn: PfnT, store: bool) {
     if !store {
         return;
     }
-    let writable = vma.flags().contains(Flags::WRITE);
-    if let Err(other) = occupied.allow_stores(pfn.pfn(), writable) {
-        report(other.entry(), pfn);
+    let writable = vma.flags().contains(VmFlags::WRITE);
+    if let Err(other) = occupied.set_access_flags(pfn.pfn(), writable) {
+        report(other.0, pfn);
     }
 }
 
-/// A hole that has been filled is still mapped until who fills it has unmapped it. Anything else
-/// should not be there.
+/// Warns about a store to a slot that maps another PFN, unless that is a zero page.
+///
+/// The hole of a file is still mapped after blocks were allocated for it, until the task that
+/// allocated them has unmapped it.
 #[cold]
-fn report<L: Hole>(entry: Entry<L>, pfn: PfnT) {
-    if !L::is_hole(entry) {
-        kernel::warn_once!("devmap: a store to {pfn:?} where there is {entry:?}");
-    }
-}
-
-/// A level at which holes of files are mapped, or not.
-pub(crate) trait Hole: Level {
-    /// Whether the entry maps zeroes that stand for a hole.
-    fn is_hole(entry: Entry<Self>) -> bool;
-}
-
-impl Hole for Pte {
-    fn is_hole(entry: Entry<Self>) -> bool {
-        vma::is_zero_page(entry.pfn())
-    }
-}
-
-impl Hole for Pmd {
-    fn is_hole(entry: Entry<Self>) -> bool {
-        vma::is_huge_zero_page(entry.pfn())
-    }
-}
-
-impl Hole for Pud {
-    /// There is no zero page of that size.
-    fn is_hole(_entry: Entry<Self>) -> bool {
-        false
+fn report<L: Level>(entry: Entry<L>, pfn: PfnT) {
+    if !L::is_zero_page(entry) {
+        kernel::warn_once!("devmap: store to {pfn:?}, but the entry is {entry:?}");
     }
 }

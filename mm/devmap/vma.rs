@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `mm/memory.c`, Copyright (C) 1991, 1992, 1993, 1994 Linus Torvalds, and
+// `mm/huge_memory.c`, Copyright (C) 2009 Red Hat, Inc.
 
-//! Which frames an area may have.
+//! Which PFNs a VMA may map.
 //!
-//! Whoever walks page tables later decides by the flags of the area and the marks of the entry
-//! whether a frame is a page whose references count. What is refused here is what he would get wrong.
+//! Code that walks page tables later (`vm_normal_page()`, GUP) decides by the flags of the VMA and
+//! the marks of the entry whether a PFN is a page whose references are counted. What it would get
+//! wrong is refused here.
 //!
-//! C: `vm_mixed_ok()` and the assertions of `vmf_insert_pfn_pmd()`
+//! This file encapsulates the reads of the two variables that say which PFNs are zero pages.
+//!
+//! C: `vm_mixed_ok()`, `vm_mixed_zeropage_allowed()`, the assertions of `vmf_insert_pfn_pmd()` and
+//! `vmf_insert_pfn_pud()`
 
 use core::ptr::addr_of;
 use kernel::{
@@ -13,65 +19,72 @@ use kernel::{
     mm::{
         pfn::Pfn,
         pfn_t::{PfnFlags, PfnT},
-        virt::{Flags, VmaRef},
+        virt::{VmFlags, VmaRef},
     },
 };
 
-/// Whether it is the zero page. C: `is_zero_pfn()`.
+/// Returns whether this is the PFN of the zero page. C: `is_zero_pfn()`.
+#[doc(alias = "is_zero_pfn")]
 #[inline]
 pub(crate) fn is_zero_page(pfn: Pfn) -> bool {
-    // SAFETY: Written once, at boot.
+    // SAFETY: The variable is written once, at boot, before there are page faults, so the read is not
+    // a data race.
     pfn.nr() == unsafe { bindings::zero_pfn }
 }
 
-/// Whether it is the first of the huge zero page. C: `is_huge_zero_pmd()`.
+/// Returns whether this is the first PFN of the huge zero folio. C: `is_huge_zero_pmd()`.
+#[doc(alias = "is_huge_zero_pmd")]
 pub(crate) fn is_huge_zero_page(pfn: Pfn) -> bool {
-    // SAFETY: Read once: it changes when that page is made, or goes.
+    // SAFETY: The variable is static. It changes when the folio is allocated or freed, and is read
+    // once, as a whole word.
     pfn.nr() == unsafe { addr_of!(bindings::huge_zero_pfn).read_volatile() }
 }
 
-/// Whether the area may have the frame as a page.
+/// Returns whether the VMA may map the PFN as a page, for a store if `store`. C: `vm_mixed_ok()`.
+#[doc(alias = "vm_mixed_ok")]
 #[inline(always)]
-pub(crate) fn takes_page(vma: VmaRef<'_>, pfn: PfnT, store: bool) -> bool {
+pub(crate) fn may_map_page(vma: VmaRef<'_>, pfn: PfnT, store: bool) -> bool {
     if is_zero_page(pfn.pfn()) {
-        return !store && takes_zero_page(vma);
+        return !store && may_map_zero_page(vma);
     }
     pfn.is_devmap()
         || pfn.flags().contains(PfnFlags::SPECIAL)
-        || vma.flags().contains(Flags::MIXEDMAP)
+        || vma.flags().contains(VmFlags::MIXEDMAP)
 }
 
-/// Whether the zero page does no harm in the area.
+/// Returns whether the VMA may map the zero page. C: `vm_mixed_zeropage_allowed()`.
 ///
-/// It does if it is pinned there, and another page takes its place at the first store: the pin would
-/// be of the wrong page. C: `vm_mixed_zeropage_allowed()`.
-fn takes_zero_page(vma: VmaRef<'_>) -> bool {
+/// It must not if the zero page could be pinned there and then be replaced at the first store: the
+/// pin would be of the wrong page.
+#[doc(alias = "vm_mixed_zeropage_allowed")]
+fn may_map_zero_page(vma: VmaRef<'_>) -> bool {
     let flags = vma.flags();
-    // A copy is made at the first store, and the pin taken from that.
+    // The first store makes a private copy, and a pin for writing is of the copy.
     flags.is_cow()
         // There is no store.
-        || !flags.intersects(Flags::WRITE | Flags::MAYWRITE)
-        // Somebody puts another page there, and long pins are refused.
-        || (vma.has_pfn_mkwrite() && (vma.is_fsdax() || flags.contains(Flags::IO)))
+        || !flags.intersects(VmFlags::WRITE | VmFlags::MAYWRITE)
+        // `pfn_mkwrite()` replaces the zero page, and long-term pins are refused.
+        || (vma.has_pfn_mkwrite() && (vma.is_fsdax() || flags.contains(VmFlags::IO)))
 }
 
-/// Whether the area may have the frames in a large entry. Anything else is a driver's mistake, and
+/// Returns whether the VMA may map the PFNs by a large entry. Otherwise the driver has a bug, which is
 /// reported once.
 #[inline(always)]
-pub(crate) fn takes_large(vma: VmaRef<'_>, pfn: PfnT) -> bool {
+pub(crate) fn may_map_large(vma: VmaRef<'_>, pfn: PfnT) -> bool {
     let flags = vma.flags();
-    let right = match flags.intersects(Flags::PFNMAP | Flags::MIXEDMAP) {
+    let may_map = match flags.intersects(VmFlags::PFNMAP | VmFlags::MIXEDMAP) {
         false => pfn.is_devmap(),
-        true if flags.contains(Flags::PFNMAP | Flags::MIXEDMAP) => false,
-        true => flags.contains(Flags::MIXEDMAP) || !flags.is_cow(),
+        true if flags.contains(VmFlags::PFNMAP | VmFlags::MIXEDMAP) => false,
+        true => flags.contains(VmFlags::MIXEDMAP) || !flags.is_cow(),
     };
-    if !right {
-        refuse(flags, pfn);
+    if !may_map {
+        report(flags, pfn);
     }
-    right
+    may_map
 }
 
+/// Warns about a driver that maps PFNs by a large entry in a VMA that must not.
 #[cold]
-fn refuse(flags: Flags, pfn: PfnT) {
-    kernel::warn_once!("devmap: an area with flags {flags:?} must not have {pfn:?}");
+fn report(flags: VmFlags, pfn: PfnT) {
+    kernel::warn_once!("devmap: VMA with flags {flags:?} must not map {pfn:?}");
 }

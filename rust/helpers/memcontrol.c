@@ -13,9 +13,3 @@ void rust_helper_mem_cgroup_uncharge(struct folio *folio)
 {
 	mem_cgroup_uncharge(folio);
 }
-
-void rust_helper_dax_count_major_fault(struct mm_struct *mm)
-{
-	count_vm_event(PGMAJFAULT);
-	count_memcg_event_mm(mm, PGMAJFAULT);
-}

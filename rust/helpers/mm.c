@@ -43,12 +43,6 @@ void rust_helper_gup_put_refs(struct folio *folio, int refs)
 		folio_put_refs(folio, refs);
 }
 
-vm_fault_t rust_helper_dax_finish_cow_page(struct vm_fault *vmf)
-{
-	__SetPageUptodate(vmf->cow_page);
-	return finish_fault(vmf);
-}
-
 spinlock_t *rust_helper_pmd_lock(struct mm_struct *mm, pmd_t *pmd)
 {
 	return pmd_lock(mm, pmd);

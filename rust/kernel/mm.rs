@@ -25,11 +25,8 @@ pub mod memremap;
 pub mod node;
 #[cfg(CONFIG_SPARSEMEM_VMEMMAP)]
 pub mod page;
-#[cfg(CONFIG_RUST_FS_DAX)]
-pub mod page_table;
 pub mod pfn;
 pub mod pfn_t;
-#[cfg(CONFIG_X86_64)]
 pub mod prot;
 pub mod segment;
 #[cfg(CONFIG_RUST_FS_DAX)]

@@ -4,6 +4,7 @@
 
 use crate::bindings;
 
+pub mod pgprot;
 pub mod pgtable;
 
 // `pgtable` names no binding, so that it also compiles on the host. Its bits are checked here.

@@ -1,16 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page faults, as whoever has the memory sees them.
+//! Page fault handlers: `struct vm_fault` and what a handler returns.
+//!
+//! A driver or a filesystem handles faults in its VMAs in `vm_ops->fault()` and
+//! `vm_ops->huge_fault()`. To write such a handler in Rust, do the following:
+//!
+//! 1. Create a [`VmFault`] from the pointer that C passes.
+//! 2. Find the PFN for [`VmFault::index`]. The VMA stays as it is meanwhile, but the entry of the page
+//!    table may change, because other tasks fault as well.
+//! 3. Insert it with [`VmFault::insert_mixed`] or [`VmFault::insert_pfn_pmd`]. If the fault is that of
+//!    a store to a private mapping ([`VmFault::has_cow_page`]), fill the private page instead, and
+//!    map it with [`VmFault::finish_cow_page`].
+//! 4. Return the [`VmFaultResult`] to C.
+//!
+//! This file encapsulates access to the fields of a fault that is being handled, and calls of C
+//! functions that need nothing but such a fault. Inserting a PFN needs more, so it is `unsafe`.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
-//! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
+//! [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h),
+//! [`include/linux/huge_mm.h`](srctree/include/linux/huge_mm.h)
 
 use super::{
-    page_table,
     pfn::Pfn,
     pfn_t::{PfnFlags, PfnT},
-    virt::{Flags, VmaRef},
+    virt::{VmFlags, VmaRef},
 };
+#[cfg(CONFIG_X86_64)]
+use crate::arch::x86::pgtable::{self, PMD_SHIFT};
 use crate::{
     bindings,
     error::{
@@ -26,34 +42,56 @@ use core::{
     ptr::{addr_of, NonNull},
 };
 
-/// What becomes of a fault. C: `vm_fault_t`.
+/// The result of a fault handler: a set of `VM_FAULT_*`. C: `vm_fault_t`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{error::code::{EIO, ENOMEM}, mm::fault::VmFaultResult};
+///
+/// assert!(VmFaultResult::from_error(ENOMEM) == VmFaultResult::OOM);
+/// assert!(VmFaultResult::from_error(EIO) == VmFaultResult::SIGBUS);
+///
+/// // Major faults are counted as such; they are no errors.
+/// let mapped = VmFaultResult::NOPAGE | VmFaultResult::MAJOR;
+/// assert!(!mapped.is_error() && VmFaultResult::SIGBUS.is_error());
+/// ```
 #[doc(alias = "vm_fault_t")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct VmFaultResult(bindings::vm_fault_t);
 
 impl VmFaultResult {
-    /// Nothing to say. What was to be done is done by somebody else, or will be asked again.
+    /// No flag: another task has handled the fault, or the access is tried again.
     pub const NONE: Self = Self(0);
-    /// The page table entry is there. C: `VM_FAULT_NOPAGE`.
+    /// The page table entry is installed. C: `VM_FAULT_NOPAGE`.
+    #[doc(alias = "VM_FAULT_NOPAGE")]
     pub const NOPAGE: Self = Self(bindings::vm_fault_reason_VM_FAULT_NOPAGE);
-    /// To be tried with small pages. C: `VM_FAULT_FALLBACK`.
+    /// The fault is to be handled again with small pages. C: `VM_FAULT_FALLBACK`.
+    #[doc(alias = "VM_FAULT_FALLBACK")]
     pub const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
-    /// No memory. C: `VM_FAULT_OOM`.
+    /// Memory could not be allocated. C: `VM_FAULT_OOM`.
+    #[doc(alias = "VM_FAULT_OOM")]
     pub const OOM: Self = Self(bindings::vm_fault_reason_VM_FAULT_OOM);
-    /// There is nothing, or it cannot be read. C: `VM_FAULT_SIGBUS`.
+    /// Nothing can be mapped there: the address is beyond the end of the file, or I/O failed. C:
+    /// `VM_FAULT_SIGBUS`.
+    #[doc(alias = "VM_FAULT_SIGBUS")]
     pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
-    /// It was there only after I/O. C: `VM_FAULT_MAJOR`.
+    /// The fault needed I/O, or blocks to be allocated. C: `VM_FAULT_MAJOR`.
+    #[doc(alias = "VM_FAULT_MAJOR")]
     pub const MAJOR: Self = Self(bindings::vm_fault_reason_VM_FAULT_MAJOR);
-    /// The memory is bad. C: `VM_FAULT_HWPOISON`.
+    /// The memory is poisoned. C: `VM_FAULT_HWPOISON`.
+    #[doc(alias = "VM_FAULT_HWPOISON")]
     pub const HWPOISON: Self = Self(bindings::vm_fault_reason_VM_FAULT_HWPOISON);
-    /// The private page was filled. C: `VM_FAULT_DONE_COW`.
+    /// The private page was filled and mapped. C: `VM_FAULT_DONE_COW`.
+    #[doc(alias = "VM_FAULT_DONE_COW")]
     pub const DONE_COW: Self = Self(bindings::vm_fault_reason_VM_FAULT_DONE_COW);
-    /// Metadata has to be written before the page table entry may be there. C:
+    /// The filesystem has to make metadata durable before the page table entry may be installed. C:
     /// `VM_FAULT_NEEDDSYNC`.
+    #[doc(alias = "VM_FAULT_NEEDDSYNC")]
     pub const NEEDDSYNC: Self = Self(bindings::vm_fault_reason_VM_FAULT_NEEDDSYNC);
 
-    /// C: `VM_FAULT_ERROR`.
+    /// The flags of a fault that was not handled. C: `VM_FAULT_ERROR`.
     const ERROR: Self = Self(
         bindings::vm_fault_reason_VM_FAULT_OOM
             | bindings::vm_fault_reason_VM_FAULT_SIGBUS
@@ -63,7 +101,7 @@ impl VmFaultResult {
             | bindings::vm_fault_reason_VM_FAULT_FALLBACK,
     );
 
-    /// What an error becomes. C: `vmf_error()`.
+    /// Converts an error. C: `vmf_error()`.
     #[doc(alias = "vmf_error")]
     #[inline]
     pub fn from_error(error: Error) -> Self {
@@ -76,14 +114,14 @@ impl VmFaultResult {
         }
     }
 
-    /// Whether it was not dealt with. C: `VM_FAULT_ERROR`.
+    /// Returns whether the fault was not handled. C: `VM_FAULT_ERROR`.
     #[doc(alias = "VM_FAULT_ERROR")]
     #[inline]
     pub const fn is_error(self) -> bool {
         self.0 & Self::ERROR.0 != 0
     }
 
-    /// What C takes.
+    /// Returns the value for C.
     #[inline]
     pub const fn as_raw(self) -> bindings::vm_fault_t {
         self.0
@@ -99,117 +137,143 @@ impl BitOr for VmFaultResult {
     }
 }
 
-/// What an entry of a page middle directory maps.
+/// What a pmd maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PmdEntry {
     /// Nothing.
     None,
-    /// Small pages, through a table; or one that is being moved.
+    /// Small pages, through a table; or a huge page that is being migrated.
     Table,
-    /// A huge page of anonymous memory, of a page cache, or of zeroes.
+    /// A huge page of anonymous memory or of a page cache, or the huge zero folio.
     Huge,
-    /// A huge page of a device.
+    /// 2 MiB of device memory with a pgmap.
     Device,
 }
 
-/// A page fault of a file's mapping that is being dealt with. C: `struct vm_fault`.
+/// A page fault in a file mapping that is being handled. C: `struct vm_fault`.
 ///
 /// # Invariants
 ///
-/// It is valid for `'a` and nobody else uses it; the VMA is kept, and has a file a mapping.
+/// For `'a` the structure is valid and no other code uses it. Its VMA is locked for reading at least,
+/// and maps a file, which has a mapping with an inode. The page tables of the VMA exist down to the
+/// pmd, and stay.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::{
+///     fault::{VmFault, VmFaultResult},
+///     pfn::Pfn,
+///     pfn_t::{PfnFlags, PfnT},
+/// };
+///
+/// /// Handles a fault in the mapping of a device whose memory has `pages` pages from `first` on.
+/// fn handle(fault: &mut VmFault<'_>, first: Pfn, pages: usize) -> VmFaultResult {
+///     let index = fault.index();
+///     if index >= pages || fault.has_cow_page() {
+///         return VmFaultResult::SIGBUS;
+///     }
+///     let pfn = PfnT::new(Pfn::new(first.nr() + index), PfnFlags::DEV | PfnFlags::MAP);
+///     // SAFETY: This process has opened the device, so it may access its memory. Removal of the
+///     // device unmaps the mapping of the device file before it removes the pgmap.
+///     unsafe { fault.insert_mixed(pfn, fault.is_write()) }
+/// }
+/// ```
 #[doc(alias = "vm_fault")]
 pub struct VmFault<'a>(NonNull<bindings::vm_fault>, PhantomData<&'a mut ()>);
 
 impl<'a> VmFault<'a> {
-    /// The fault that C code has at `ptr`.
+    /// Creates a value from a C pointer.
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says.
+    /// `ptr` must point to a fault that is being handled, in a VMA that maps a file with a mapping and
+    /// an inode. For `'a` it must stay valid, and no other code may use it.
     #[inline]
     pub unsafe fn from_raw(ptr: NonNull<bindings::vm_fault>) -> Self {
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The caller promises that the fault is valid and exclusively used for `'a`. C's
+        // fault code locks the VMA and allocates the tables before it calls a handler.
         Self(ptr, PhantomData)
     }
 
-    /// What C code takes.
+    /// Returns the C pointer.
     #[inline]
     pub fn as_raw(&self) -> *mut bindings::vm_fault {
         self.0.as_ptr()
     }
 
-    /// The area that the address is in.
+    /// Returns the VMA that the address lies in.
     #[inline]
     pub fn vma(&self) -> VmaRef<'a> {
-        // SAFETY: By the invariant the field is there, and the area is kept.
+        // SAFETY: By the type invariants the structure is valid, and its VMA is valid and locked for
+        // reading at least for `'a`.
         unsafe { VmaRef::from_raw((*self.as_raw()).__bindgen_anon_1.vma) }
     }
 
-    /// The mapping of the file.
+    /// Returns the mapping of the file. C: `vma->vm_file->f_mapping`.
     #[inline]
     pub fn mapping(&self) -> &'a AddressSpace {
-        // SAFETY: By the invariant the VMA has a file, which has a mapping, which stays.
+        // SAFETY: By the type invariants the VMA maps a file that has a mapping with an inode. The VMA
+        // keeps the file, which keeps both, for `'a`.
         unsafe { AddressSpace::from_raw((*(*self.vma().as_raw()).vm_file).f_mapping) }
     }
 
-    /// The address that was accessed, rounded down to a page.
+    /// Returns the address that was accessed, in bytes, rounded down to a page. C: `vmf->address`.
     #[inline]
     pub fn address(&self) -> usize {
-        // SAFETY: By the invariant the field is there.
+        // SAFETY: By the type invariants the structure is valid, and no other code writes to it.
         unsafe { (*self.as_raw()).__bindgen_anon_1.address }
     }
 
-    /// The page of the file that is there.
+    /// Returns the offset of that address in the file, in pages. C: `vmf->pgoff`.
     #[inline]
     pub fn index(&self) -> usize {
-        // SAFETY: By the invariant the field is there.
+        // SAFETY: By the type invariants the structure is valid, and no other code writes to it.
         unsafe { (*self.as_raw()).__bindgen_anon_1.pgoff }
     }
 
-    /// Whether it was a store. C: `FAULT_FLAG_WRITE`.
+    /// Returns whether the access was a store. C: `FAULT_FLAG_WRITE`.
+    #[doc(alias = "FAULT_FLAG_WRITE")]
     #[inline]
     pub fn is_write(&self) -> bool {
-        // SAFETY: By the invariant the field is there.
+        // SAFETY: By the type invariants the structure is valid, and no other code writes to it.
         unsafe { (*self.as_raw()).flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0 }
     }
 
-    /// Whether a private page is to be filled. C: `cow_page`.
+    /// Returns whether the handler has to fill a private page. C: `vmf->cow_page`.
     #[inline]
     pub fn has_cow_page(&self) -> bool {
-        // SAFETY: By the invariant the field is there.
-        unsafe { !(*self.as_raw()).cow_page.is_null() }
+        !self.cow_page().is_null()
     }
 
-    /// Whether stores go to the file. C: `VM_SHARED`.
+    /// Returns the private page that the handler has to fill, or null. C: `vmf->cow_page`.
+    #[inline]
+    fn cow_page(&self) -> *mut bindings::page {
+        // SAFETY: By the type invariants the structure is valid, and no other code writes to it.
+        unsafe { (*self.as_raw()).cow_page }
+    }
+
+    /// Returns whether stores go to the file. C: `VM_SHARED`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::fault::VmFault;
+    ///
+    /// /// Returns whether the fault makes a private copy: huge pages are not copied.
+    /// fn copies(fault: &VmFault<'_>) -> bool {
+    ///     fault.is_write() && !fault.is_shared()
+    /// }
+    /// ```
     #[inline]
     pub fn is_shared(&self) -> bool {
-        self.vma().flags().contains(Flags::SHARED)
+        self.vma().flags().contains(VmFlags::SHARED)
     }
 
-    /// Whether a store may be flushed by the program alone: `MAP_SYNC`. C: `VM_SYNC`.
+    /// Returns whether the process may flush its stores without the kernel (`MAP_SYNC`). C: `VM_SYNC`.
     #[inline]
     pub fn is_sync(&self) -> bool {
-        self.vma().flags().contains(Flags::SYNC)
-    }
-
-    /// What the entry of the page middle directory maps at this moment. C: `pmd_none()`,
-    /// `pmd_trans_huge()`, `pmd_devmap()`.
-    #[doc(alias = "pmd_trans_huge")]
-    #[doc(alias = "pmd_devmap")]
-    #[inline]
-    pub fn pmd(&self) -> PmdEntry {
-        // SAFETY: By the invariant the entry is there; read once, for it may change.
-        let word = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
-        let entry = page_table::Entry::<page_table::Pmd>::new(word as u64);
-        if entry.is_none() {
-            PmdEntry::None
-        } else if entry.is_device() {
-            PmdEntry::Device
-        } else if entry.is_large() {
-            PmdEntry::Huge
-        } else {
-            PmdEntry::Table
-        }
+        self.vma().flags().contains(VmFlags::SYNC)
     }
 
     /// Maps the page at the address to a PFN, for writing if `write`. May sleep. C:
@@ -224,7 +288,7 @@ impl<'a> VmFault<'a> {
     #[inline(always)]
     pub unsafe fn insert_mixed(&mut self, pfn: PfnT, write: bool) -> VmFaultResult {
         let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
-        // SAFETY: By the type invariants the VMA is valid and kept, and the caller promises that the
+        // SAFETY: By the type invariants the VMA is valid and locked, and the caller promises that the
         // page may be mapped there.
         VmFaultResult(unsafe {
             if write {
@@ -235,8 +299,8 @@ impl<'a> VmFault<'a> {
         })
     }
 
-    /// Maps the 2 MiB around the address to the PFNs from `pfn` on, for writing if `write`. May sleep.
-    /// C: `vmf_insert_pfn_pmd()`.
+    /// Maps the 2 MiB around the address to the PFNs from `pfn` on, for writing if `write`. Spins. C:
+    /// `vmf_insert_pfn_pmd()`.
     ///
     /// # Safety
     ///
@@ -250,48 +314,33 @@ impl<'a> VmFault<'a> {
         VmFaultResult(unsafe { bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn.into_raw(), write) })
     }
 
-    /// The zero page at the address. C: `my_zero_pfn()`.
+    /// Returns the zero page for the address. C: `my_zero_pfn()`.
     #[doc(alias = "my_zero_pfn")]
     #[inline]
     pub fn zero_page(&self) -> ZeroPage {
-        // SAFETY: No preconditions.
+        // SAFETY: The function computes the PFN from any address.
         let pfn = unsafe { bindings::my_zero_pfn(self.address() as _) };
-        // INVARIANT: That is it.
+        // INVARIANT: The function returns the PFN of a zero page.
         ZeroPage(Pfn::new(pfn as usize))
     }
 
     /// Maps the page at the address to the zero page, read-only. May sleep.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::fault::{VmFault, VmFaultResult};
+    ///
+    /// /// Handles a load from a hole of a file.
+    /// fn map_hole(fault: &mut VmFault<'_>) -> VmFaultResult {
+    ///     let zero = fault.zero_page();
+    ///     fault.insert_zero_page(zero)
+    /// }
+    /// ```
     #[inline]
     pub fn insert_zero_page(&mut self, zero: ZeroPage) -> VmFaultResult {
-        // SAFETY: Everybody may read it, and it never goes.
+        // SAFETY: Every process may read the zero page, and access to it is never revoked.
         unsafe { self.insert_mixed(PfnT::new(zero.0, PfnFlags::NONE), false) }
-    }
-
-    /// The huge zero page, which stays as long as the process has memory. Sleeps. `None` if
-    /// there is no memory for one. C: `mm_get_huge_zero_folio()`.
-    #[doc(alias = "mm_get_huge_zero_folio")]
-    #[inline]
-    pub fn huge_zero(&self) -> Option<HugeZeroFolio> {
-        // SAFETY: By the invariant the VMA has an address space.
-        let folio = unsafe { bindings::mm_get_huge_zero_folio((*self.vma().as_raw()).vm_mm) };
-        NonNull::new(folio).map(HugeZeroFolio)
-    }
-
-    /// Maps the 2 MiB that the address is in to the huge zero page, read-only. Returns `false`
-    /// if something was mapped there.
-    #[inline]
-    pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
-        // SAFETY: By the invariant the fault is valid, and the page stays with the process.
-        unsafe { bindings::dax_map_huge_zero(self.as_raw(), zero.0.as_ptr()) }
-    }
-
-    /// A huge page that is mapped here is mapped by small ones from now on, and the fallback is
-    /// counted among the events of the system. C: `split_huge_pmd()`.
-    #[doc(alias = "split_huge_pmd")]
-    #[inline]
-    pub fn split(&mut self) {
-        // SAFETY: By the invariant the fault is valid.
-        unsafe { bindings::dax_split_pmd(self.as_raw()) };
     }
 
     /// Fills the private page with zeroes. C: `clear_user_highpage()`.
@@ -299,39 +348,77 @@ impl<'a> VmFault<'a> {
     #[inline]
     pub fn clear_cow_page(&mut self) {
         if self.has_cow_page() {
-            // SAFETY: The fault has such a page.
-            unsafe { bindings::dax_clear_cow_page(self.as_raw()) };
+            // SAFETY: By the type invariants the fault is valid, so its private page is one that C has
+            // allocated for it and that no other code uses yet.
+            unsafe { bindings::clear_user_highpage(self.cow_page(), self.address() as _) };
         }
     }
 
-    /// Copies a page to the private page. C: `copy_user_page()`.
+    /// Copies the page at `from` to the private page. C: `copy_user_page()`.
     ///
     /// # Safety
     ///
-    /// A page from `from` on must be readable.
+    /// The `PAGE_SIZE` bytes at `from` must be readable.
     #[doc(alias = "copy_user_page")]
     #[inline]
     pub unsafe fn copy_to_cow_page(&mut self, from: *mut c_void) {
-        if self.has_cow_page() {
-            // SAFETY: The fault has a private page, and the caller promises that the other page is
-            // readable.
-            unsafe { bindings::dax_copy_to_cow_page(self.as_raw(), from) };
+        let page = self.cow_page();
+        if !page.is_null() {
+            // SAFETY: By the type invariants the fault is valid, so its private page is one that C has
+            // allocated for it and that no other code uses yet. It is mapped for the time of the copy,
+            // and the caller promises that the other page is readable.
+            unsafe {
+                let to = bindings::kmap_local_page(page);
+                bindings::copy_user_page(to, from, self.address() as _, page);
+                bindings::kunmap_local(to);
+            }
         }
     }
 
-    /// Maps the private page, which was filled. May sleep. C: `finish_fault()`.
+    /// Maps the private page, which the handler has filled. May sleep. C: `finish_fault()`.
+    ///
+    /// Returns [`VmFaultResult::SIGBUS`] if the fault has no private page.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::fault::{VmFault, VmFaultResult};
+    ///
+    /// /// Handles a store to a hole of a file in a private mapping.
+    /// fn fill_private_page(fault: &mut VmFault<'_>) -> VmFaultResult {
+    ///     fault.clear_cow_page();
+    ///     match fault.finish_cow_page() {
+    ///         VmFaultResult::NONE => VmFaultResult::DONE_COW,
+    ///         result => result,
+    ///     }
+    /// }
+    /// ```
     #[doc(alias = "finish_fault")]
     #[inline]
     pub fn finish_cow_page(&mut self) -> VmFaultResult {
-        // SAFETY: By the invariant the fault is valid.
-        VmFaultResult(unsafe { bindings::dax_finish_cow_page(self.as_raw()) })
+        let page = self.cow_page();
+        if page.is_null() {
+            return VmFaultResult::SIGBUS;
+        }
+        // SAFETY: By the type invariants the fault is valid, so its private page is one that C has
+        // allocated for it and that no other code uses before the function has mapped it.
+        VmFaultResult(unsafe {
+            bindings::__SetPageUptodate(page);
+            bindings::finish_fault(self.as_raw())
+        })
     }
 
-    /// Counts a fault that needed blocks to be allocated. C: `count_vm_event(PGMAJFAULT)`.
+    /// Counts a major fault, in the system and in the memory cgroup of the process. C:
+    /// `count_vm_event(PGMAJFAULT)`, `count_memcg_event_mm()`.
+    #[doc(alias = "count_memcg_event_mm")]
     #[cold]
     pub fn count_major(&self) {
-        // SAFETY: By the invariant the VMA has an address space.
-        unsafe { bindings::dax_count_major_fault((*self.vma().as_raw()).vm_mm) };
+        // SAFETY: By the type invariants the VMA is valid and has an address space. Events may be
+        // counted in any context.
+        unsafe {
+            bindings::count_vm_event(bindings::vm_event_item_PGMAJFAULT);
+            bindings::count_memcg_event_mm(self.vma().mm(), bindings::vm_event_item_PGMAJFAULT);
+        }
     }
 
     /// Makes the data from byte `first` to byte `last` of the file, inclusive, and the metadata that it
@@ -350,35 +437,143 @@ impl<'a> VmFault<'a> {
     }
 }
 
+/// Huge pages.
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+impl VmFault<'_> {
+    /// Reads the pmd for the address, which may change at any time. C: `pmd_none()`,
+    /// `pmd_trans_huge()`, `pmd_devmap()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::fault::{PmdEntry, VmFault};
+    ///
+    /// /// Returns whether another task has mapped a huge page there in the meantime.
+    /// fn is_huge(fault: &VmFault<'_>) -> bool {
+    ///     matches!(fault.pmd(), PmdEntry::Huge | PmdEntry::Device)
+    /// }
+    /// ```
+    #[cfg(CONFIG_X86_64)]
+    #[doc(alias = "pmd_none")]
+    #[doc(alias = "pmd_trans_huge")]
+    #[doc(alias = "pmd_devmap")]
+    #[inline]
+    pub fn pmd(&self) -> PmdEntry {
+        // SAFETY: By the type invariants the pmd exists and stays. Other tasks and the processors write
+        // it concurrently, so it is read once, as a whole word.
+        let entry = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
+        let entry = pgtable::Entry::new(entry as u64);
+        if entry.is_none() {
+            PmdEntry::None
+        } else if entry.is_devmap() {
+            PmdEntry::Device
+        } else if entry.is_leaf(PMD_SHIFT) {
+            PmdEntry::Huge
+        } else {
+            PmdEntry::Table
+        }
+    }
+
+    /// Allocates the huge zero folio, if there is none, and keeps it for as long as the address space
+    /// exists. Sleeps. Returns `None` if memory cannot be allocated. C: `mm_get_huge_zero_folio()`.
+    #[doc(alias = "mm_get_huge_zero_folio")]
+    #[inline]
+    pub fn huge_zero(&self) -> Option<HugeZeroFolio> {
+        // SAFETY: By the type invariants the VMA is valid and has an address space.
+        let folio = unsafe { bindings::mm_get_huge_zero_folio(self.vma().mm()) };
+        // INVARIANT: The function returns the huge zero folio, and holds a reference to it that the
+        // address space drops when it is freed.
+        NonNull::new(folio).map(HugeZeroFolio)
+    }
+
+    /// Maps the 2 MiB around the address to the huge zero folio, read-only, if nothing is mapped there.
+    /// Returns whether it did. Spins. C: `set_huge_zero_folio()`.
+    #[cfg(CONFIG_X86_64)]
+    #[inline]
+    pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
+        let vma = self.vma();
+        let entry = pgtable::Entry::leaf(
+            PfnT::new(zero.pfn(), PfnFlags::NONE).phys(),
+            vma.prot().supported_bits(),
+            pgtable::LeafKind::Normal,
+            PMD_SHIFT,
+            crate::arch::x86::pgprot::address_mask(),
+        );
+        let entry = bindings::pmd_t {
+            pmd: entry.bits() as _,
+        };
+        let address = self.address() & !((1 << PMD_SHIFT) - 1);
+        // SAFETY: By the type invariants the pmd exists and stays, and belongs to this address space.
+        // It is written under the lock of its table, and only if it is empty. By the invariants of
+        // `HugeZeroFolio` the folio stays as long as the address space.
+        unsafe {
+            let pmd = (*self.as_raw()).pmd;
+            let lock = bindings::pmd_lock(vma.mm(), pmd);
+            let is_none = self.pmd() == PmdEntry::None;
+            if is_none {
+                bindings::set_pmd_at(vma.mm(), address, pmd, entry);
+            }
+            bindings::spin_unlock(lock);
+            is_none
+        }
+    }
+
+    /// Splits the huge page that is mapped at the address, if there is one: it is then mapped by small
+    /// entries, or faulted in again. C: `split_huge_pmd()`.
+    #[inline]
+    pub fn split_huge_pmd(&mut self) {
+        // SAFETY: By the type invariants the VMA is valid and locked, and the pmd exists and is the one
+        // for this address.
+        unsafe {
+            bindings::split_huge_pmd(
+                self.vma().as_raw(),
+                (*self.as_raw()).pmd,
+                self.address() as _,
+            )
+        };
+    }
+
+    /// Counts a huge fault that falls back to small pages. C: `count_vm_event(THP_FAULT_FALLBACK)`.
+    #[inline]
+    pub fn count_fallback(&self) {
+        // SAFETY: Events may be counted in any context.
+        unsafe { bindings::count_vm_event(bindings::vm_event_item_THP_FAULT_FALLBACK) };
+    }
+}
+
 /// The zero page for an address.
 ///
 /// # Invariants
 ///
-/// The frame is of such a page.
+/// The PFN is that of a zero page.
 #[derive(Clone, Copy)]
 pub struct ZeroPage(Pfn);
 
 impl ZeroPage {
-    /// Its frame.
+    /// Returns the PFN.
     #[inline]
     pub fn pfn(self) -> Pfn {
         self.0
     }
 }
 
-/// The huge zero page.
+/// The huge zero folio.
+///
+/// # Invariants
+///
+/// The folio stays as long as the address space of the fault that it was allocated for.
 #[derive(Clone, Copy)]
 pub struct HugeZeroFolio(NonNull<bindings::folio>);
 
 impl HugeZeroFolio {
-    /// Its first frame.
+    /// Returns its first PFN.
     #[inline]
     pub fn pfn(self) -> Pfn {
-        // SAFETY: A folio begins with its first page, which is valid.
+        // SAFETY: A folio begins with its first page, which by the type invariants is valid.
         Pfn::new(unsafe { bindings::page_to_pfn(self.0.as_ptr().cast()) } as usize)
     }
 
-    /// What C takes, for none as well.
+    /// Returns the C pointer, or null for `None`.
     #[inline]
     pub fn as_raw(this: Option<Self>) -> *mut bindings::folio {
         this.map_or(core::ptr::null_mut(), |this| this.0.as_ptr())

@@ -1,65 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is in an entry of a page table: an address, and how the memory there is mapped.
+//! Protections of pages: how an entry of a page table maps its memory.
 //!
-//! C header: [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h)
+//! What depends on the architecture is in [`crate::arch`].
+//!
+//! C header: [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
 
-use super::pfn::Pfn;
-use crate::{bindings, page::PAGE_SHIFT};
+use crate::bindings;
 
-/// The bits of a page table entry that are no address, as one of 4 KiB has them. C: `pgprot_t`.
+/// The bits of a page table entry that are no address, as an entry of the lowest level has them:
+/// permissions and cache mode. C: `pgprot_t`.
 ///
 /// # Invariants
 ///
-/// None is one of [`address_mask()`].
+/// No address bit of an entry is set.
 #[doc(alias = "pgprot_t")]
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct PageProt(pub(super) bindings::pgprot_t);
+pub struct PageProt(bindings::pgprot_t);
 
 impl PageProt {
-    /// Those of these bits that are no address. C: `__pgprot()`.
-    #[doc(alias = "__pgprot")]
+    /// Creates a protection from C's.
+    ///
+    /// # Safety
+    ///
+    /// `prot` must have no address bits of an entry (on x86 those of `PTE_PFN_MASK`).
     #[inline]
-    pub fn new(bits: u64) -> Self {
-        // INVARIANT: Just masked.
-        Self(bindings::pgprot_t {
-            pgprot: (bits & !address_mask()) as _,
-        })
+    pub const unsafe fn from_raw(prot: bindings::pgprot_t) -> Self {
+        // INVARIANT: By the caller's promise there are no address bits.
+        Self(prot)
     }
 
-    /// The bits. C: `pgprot_val()`.
+    /// Returns the protection as C takes it.
+    #[inline]
+    pub const fn as_raw(self) -> bindings::pgprot_t {
+        self.0
+    }
+
+    /// Returns a pointer for C functions that change the protection. They must leave address bits
+    /// zero.
+    #[inline]
+    pub fn as_raw_mut(&mut self) -> *mut bindings::pgprot_t {
+        &mut self.0
+    }
+
+    /// Returns the bits. C: `pgprot_val()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{bindings::pgprot_t, mm::prot::PageProt};
+    ///
+    /// // SAFETY: On every architecture address bits are higher than these.
+    /// let prot = unsafe { PageProt::from_raw(pgprot_t { pgprot: 0b101 }) };
+    /// assert_eq!(prot.bits(), 0b101);
+    /// ```
     #[doc(alias = "pgprot_val")]
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0.pgprot as u64
     }
-
-    /// Whether this process may have an entry for the frame: one that does not let the processor in
-    /// could be for speculation what it is not for programs (L1TF). C: `pfn_modify_allowed()`.
-    #[doc(alias = "pfn_modify_allowed")]
-    #[inline]
-    pub fn may_map(self, pfn: Pfn) -> bool {
-        const PRESENT: u64 = 1 << bindings::_PAGE_BIT_PRESENT;
-        // SAFETY: No preconditions.
-        self.bits() & PRESENT != 0 || unsafe { bindings::pfn_modify_allowed(pfn.nr(), self.0) }
-    }
 }
 
-/// The bits of an entry that are a physical address, in bytes. C: `PTE_PFN_MASK`.
-#[doc(alias = "PTE_PFN_MASK")]
-#[inline]
-pub fn address_mask() -> u64 {
-    // Without the bits below the page size, and those above the longest physical address.
-    const PAGE_MASK: u64 = u64::MAX << PAGE_SHIFT;
-    #[cfg(CONFIG_DYNAMIC_PHYSICAL_MASK)]
-    {
-        // Memory encryption takes a bit of the address.
-        // SAFETY: Written early at boot only.
-        PAGE_MASK & unsafe { bindings::physical_mask }
-    }
-    #[cfg(not(CONFIG_DYNAMIC_PHYSICAL_MASK))]
-    {
-        PAGE_MASK & ((1 << 52) - 1)
-    }
-}
+#[cfg(CONFIG_X86_64)]
+pub use crate::arch::x86::pgprot::address_mask;

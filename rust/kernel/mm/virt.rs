@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Areas of a process's addresses that are mapped alike.
+//! Virtual memory areas (VMAs): ranges of a process's addresses that are mapped alike.
 //!
-//! C header: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h)
+//! [`VmaRef`] is a VMA that neither moves nor changes its size, because the mmap lock or the lock of
+//! the VMA is held for reading at least. That is the case in a fault handler.
+//!
+//! This file encapsulates access to the fields of such a `struct vm_area_struct`.
+//!
+//! C headers: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h),
+//! [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::{pfn_t::PfnT, prot::PageProt};
 use crate::{
@@ -16,18 +22,35 @@ use core::{
     ptr::{addr_of, NonNull},
 };
 
-/// What is mapped, and what may be done with it: `VM_*`. C: `vm_flags_t`.
+/// The flags of a VMA: what is mapped, and what may be done with it. C: `vm_flags_t`, `VM_*`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::virt::VmFlags;
+///
+/// // A private mapping that may be written to: a store makes a copy of the page.
+/// let private = VmFlags::WRITE | VmFlags::MAYWRITE;
+/// assert!(private.is_cow());
+/// // In a shared mapping stores go to the file.
+/// let shared = private | VmFlags::SHARED;
+/// assert!(!shared.is_cow());
+///
+/// assert!(shared.contains(private) && !private.contains(shared));
+/// assert!(shared.intersects(VmFlags::IO | VmFlags::SHARED));
+/// assert!(!shared.intersects(VmFlags::IO | VmFlags::PFNMAP));
+/// ```
 #[doc(alias = "vm_flags_t")]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Flags(usize);
+pub struct VmFlags(usize);
 
-impl fmt::Debug for Flags {
+impl fmt::Debug for VmFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
     }
 }
 
-impl Flags {
+impl VmFlags {
     /// Stores are allowed. C: `VM_WRITE`.
     #[doc(alias = "VM_WRITE")]
     pub const WRITE: Self = Self(bindings::VM_WRITE as usize);
@@ -37,32 +60,32 @@ impl Flags {
     /// Stores go to the file. C: `VM_SHARED`.
     #[doc(alias = "VM_SHARED")]
     pub const SHARED: Self = Self(bindings::VM_SHARED as usize);
-    /// A store may be flushed by the program alone: `MAP_SYNC`. C: `VM_SYNC`.
+    /// The process may flush its stores without the kernel: `MAP_SYNC`. C: `VM_SYNC`.
     #[doc(alias = "VM_SYNC")]
     pub const SYNC: Self = Self(bindings::VM_SYNC as usize);
-    /// Memory of a device, which nobody may refer to. C: `VM_IO`.
+    /// Memory of a device, to which GUP must not take references. C: `VM_IO`.
     #[doc(alias = "VM_IO")]
     pub const IO: Self = Self(bindings::VM_IO as usize);
-    /// Frames, with `struct page`s or without, that are no pages of the mapping. C: `VM_PFNMAP`.
+    /// PFNs that are not to be used as pages, with or without a `struct page`. C: `VM_PFNMAP`.
     #[doc(alias = "VM_PFNMAP")]
     pub const PFNMAP: Self = Self(bindings::VM_PFNMAP as usize);
-    /// Such frames, and pages besides. C: `VM_MIXEDMAP`.
+    /// Such PFNs and pages. C: `VM_MIXEDMAP`.
     #[doc(alias = "VM_MIXEDMAP")]
     pub const MIXEDMAP: Self = Self(bindings::VM_MIXEDMAP as usize);
 
-    /// Whether all of `other` are set.
+    /// Returns whether all flags of `other` are set.
     #[inline]
     pub fn contains(self, other: Self) -> bool {
         self & other == other
     }
 
-    /// Whether any of `other` is set.
+    /// Returns whether at least one flag of `other` is set.
     #[inline]
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether a store makes a private copy of the page. C: `is_cow_mapping()`.
+    /// Returns whether a store makes a private copy of the page. C: `is_cow_mapping()`.
     #[doc(alias = "is_cow_mapping")]
     #[inline]
     pub fn is_cow(self) -> bool {
@@ -70,7 +93,7 @@ impl Flags {
     }
 }
 
-impl BitOr for Flags {
+impl BitOr for VmFlags {
     type Output = Self;
 
     #[inline]
@@ -79,7 +102,7 @@ impl BitOr for Flags {
     }
 }
 
-impl BitAnd for Flags {
+impl BitAnd for VmFlags {
     type Output = Self;
 
     #[inline]
@@ -88,97 +111,119 @@ impl BitAnd for Flags {
     }
 }
 
-/// An area of a process's addresses. C: `struct vm_area_struct`.
+/// A VMA that is locked for reading at least. C: `struct vm_area_struct`.
 ///
 /// # Invariants
 ///
-/// For `'a` it is valid, belongs to an address space that stays, and neither moves nor changes its
-/// size: the lock of the address space, or of the area, is held for reading at least.
+/// For `'a` the VMA is valid, its address space stays valid, and the VMA neither moves nor changes its
+/// size: the mmap lock of the address space or the lock of the VMA is held for reading at least.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::virt::{VmFlags, VmaRef};
+///
+/// /// Returns whether `len` bytes at `address` lie in the VMA and may be written to.
+/// fn may_store(vma: VmaRef<'_>, address: usize, len: usize) -> bool {
+///     let (_start, end) = vma.range();
+///     vma.contains(address)
+///         && end - address >= len
+///         && vma.flags().contains(VmFlags::WRITE)
+/// }
+/// ```
 #[doc(alias = "vm_area_struct")]
 #[derive(Clone, Copy)]
 pub struct VmaRef<'a>(NonNull<bindings::vm_area_struct>, PhantomData<&'a ()>);
 
 impl<'a> VmaRef<'a> {
-    /// The area that C code has at `ptr`.
+    /// Creates a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says.
+    /// `ptr` must point to a VMA that stays valid for `'a`, with its address space. For `'a` the mmap
+    /// lock of the address space or the lock of the VMA must be held for reading at least.
     #[inline]
     pub unsafe fn from_raw(ptr: *mut bindings::vm_area_struct) -> Self {
-        // SAFETY: By the caller's promise it is valid, so it is not null.
+        // SAFETY: The caller promises that `ptr` points to a valid VMA, so it is not null.
         let ptr = unsafe { NonNull::new_unchecked(ptr) };
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The caller promises that the VMA is valid and locked for `'a`.
         Self(ptr, PhantomData)
     }
 
-    /// What C code takes.
+    /// Returns the C pointer.
     #[inline]
     pub fn as_raw(self) -> *mut bindings::vm_area_struct {
         self.0.as_ptr()
     }
 
-    /// The address space.
+    /// Returns the address space, which stays valid for `'a`. C: `vma->vm_mm`.
     #[inline]
-    pub(super) fn mm(self) -> *mut bindings::mm_struct {
-        // SAFETY: By the invariant the field is there.
+    pub fn mm(self) -> *mut bindings::mm_struct {
+        // SAFETY: By the type invariants the VMA is valid. The field does not change while the VMA is
+        // in use, so the read is not a data race.
         unsafe { (*self.as_raw()).vm_mm }
     }
 
-    /// The address of the first byte, and that behind the last.
+    /// Returns the addresses of the first byte and of the byte behind the last one. C:
+    /// `vma->vm_start`, `vma->vm_end`.
     #[inline]
     pub fn range(self) -> (usize, usize) {
-        // SAFETY: By the invariant the field is there, and does not change.
+        // SAFETY: By the type invariants the VMA is valid and does not change its size, so the read is
+        // not a data race.
         let range = unsafe { (*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1 };
         (range.vm_start, range.vm_end)
     }
 
-    /// Whether the byte at `address` is in it.
+    /// Returns whether the byte at `address` lies in the VMA.
     #[inline]
     pub fn contains(self, address: usize) -> bool {
         let (start, end) = self.range();
         start <= address && address < end
     }
 
-    /// What may be done with it.
+    /// Returns the flags. C: `vma->vm_flags`.
     #[inline]
-    pub fn flags(self) -> Flags {
-        // SAFETY: By the invariant the area is there; both members of the union are the same word,
-        // which others may change.
-        Flags(unsafe {
+    pub fn flags(self) -> VmFlags {
+        // SAFETY: By the type invariants the VMA is valid. Both members of the union are the same
+        // word. Other tasks may change it, so it is read once, as a whole.
+        VmFlags(unsafe {
             addr_of!((*self.as_raw()).__bindgen_anon_2)
                 .cast::<usize>()
                 .read_volatile()
         })
     }
 
-    /// How its pages are mapped, unless somebody has to be told of stores. C: `vm_page_prot`.
+    /// Returns the protection of new page table entries. It lacks write permission if the filesystem
+    /// or soft-dirty tracking has to see the first store. C: `vma->vm_page_prot`.
     #[inline]
     pub fn prot(self) -> PageProt {
-        // SAFETY: By the invariant the field is there; others change it as a whole.
-        // INVARIANT: An area has no address bits there.
-        PageProt(unsafe { addr_of!((*self.as_raw()).vm_page_prot).read_volatile() })
+        // SAFETY: By the type invariants the VMA is valid. Other tasks may change the field, so it is
+        // read once, as a whole. It has no address bits: C makes it of protections only.
+        unsafe { PageProt::from_raw(addr_of!((*self.as_raw()).vm_page_prot).read_volatile()) }
     }
 
-    /// The same with the cache mode that memory at this frame is on record with. Spins for that
-    /// record's lock. C: `track_pfn_insert()`.
+    /// Returns the protection of a new page table entry for `pfn`: [`Self::prot`] with the cache mode
+    /// that is recorded for this memory. Spins on the lock of these records. C: `track_pfn_insert()`.
     #[doc(alias = "track_pfn_insert")]
     #[inline]
     pub fn prot_for(self, pfn: PfnT) -> PageProt {
         let mut prot = self.prot();
-        // SAFETY: By the invariant the area is valid. `PageProt` is a `pgprot_t`.
+        // SAFETY: By the type invariants the VMA is valid. The function replaces the cache mode of the
+        // protection, which has no address bits.
         unsafe {
-            bindings::track_pfn_insert(self.as_raw(), &raw mut prot.0, pfn.into_raw());
+            bindings::track_pfn_insert(self.as_raw(), prot.as_raw_mut(), pfn.into_raw());
         }
         prot
     }
 
-    /// Whether it maps a file of a filesystem without page cache. C: `vma_is_fsdax()`.
+    /// Returns whether the VMA maps a file of a filesystem with DAX. C: `vma_is_fsdax()`.
+    ///
+    /// Device-dax is a character device, and does not count.
     #[doc(alias = "vma_is_fsdax")]
     #[inline]
     pub fn is_fsdax(self) -> bool {
-        // SAFETY: By the invariant the field is there, and the area keeps its file, which keeps its
-        // inode and its mapping. For a device these may be of two inodes.
+        // SAFETY: By the type invariants the VMA is valid. It holds a reference to its file, which
+        // keeps the inode and the mapping valid. In a device file, they may be of two inodes.
         let (inode, mapping) = unsafe {
             let file = (*self.as_raw()).vm_file;
             if file.is_null() {
@@ -192,11 +237,12 @@ impl<'a> VmaRef<'a> {
         mapping.inode().is_dax() && !inode.is_char_device()
     }
 
-    /// Whether its driver or filesystem wants to know of the first store to a frame that is mapped
-    /// read-only. C: `vm_ops->pfn_mkwrite`.
+    /// Returns whether the driver or filesystem handles the first store to a PFN that is mapped
+    /// read-only. C: `vma->vm_ops->pfn_mkwrite`.
     #[inline]
     pub fn has_pfn_mkwrite(self) -> bool {
-        // SAFETY: By the invariant the field is there, and operations are constant.
+        // SAFETY: By the type invariants the VMA is valid. Its operations, if it has any, are constant
+        // and stay valid as long as the VMA.
         unsafe { (*self.as_raw()).vm_ops.as_ref() }
             .is_some_and(|operations| operations.pfn_mkwrite.is_some())
     }

@@ -40,12 +40,23 @@ pub const P4D_SHIFT: u32 = 39;
 /// The lowest address bit above the 256 TiB of a pgd, with five levels. C: `PGDIR_SHIFT`.
 pub const PGD_SHIFT: u32 = 48;
 
+/// What the memory that a leaf maps has, as the marks of the leaf say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeafKind {
+    /// A `struct page` whose count being mapped raises: no mark.
+    Normal,
+    /// A `struct page` and a pgmap: [`Entry::DEVMAP`], in a pte [`Entry::SPECIAL`] as well.
+    Devmap,
+    /// No `struct page`, or one that must not be used: [`Entry::SPECIAL`].
+    Special,
+}
+
 /// An entry of a page table, of any level. C: `pgd_t`, `p4d_t`, `pud_t`, `pmd_t`, `pte_t`.
 ///
 /// # Examples
 ///
 /// ```
-/// use kernel::arch::x86::pgtable::{Entry, PMD_SHIFT, PTE_SHIFT};
+/// use kernel::arch::x86::pgtable::{Entry, LeafKind, PMD_SHIFT, PTE_SHIFT};
 ///
 /// // The address bits of a processor with 52 physical address bits.
 /// let mask = (1 << 52) - 4096;
@@ -53,18 +64,18 @@ pub const PGD_SHIFT: u32 = 48;
 /// let prot = Entry::PRESENT | Entry::USER;
 ///
 /// // Device memory with a pgmap, as a page of 4 KiB: the entry is special as well.
-/// let small = Entry::leaf(0x2_4000_0000, prot, true, PTE_SHIFT, mask);
+/// let small = Entry::leaf(0x2_4000_0000, prot, LeafKind::Devmap, PTE_SHIFT, mask);
 /// assert_eq!(small.bits(), 1 << 57 | 0x2_4000_0000 | 1 << 9 | 0b101);
 /// assert_eq!(small.pfn(PTE_SHIFT, mask), 0x24_0000);
 ///
 /// // As 2 MiB: large, not special. Address bits below 2 MiB are dropped.
-/// let large = Entry::leaf(0x2_4000_1000, prot, true, PMD_SHIFT, mask);
+/// let large = Entry::leaf(0x2_4000_1000, prot, LeafKind::Devmap, PMD_SHIFT, mask);
 /// assert_eq!(large.bits(), 1 << 57 | 0x2_4000_0000 | 1 << 7 | 0b101);
 /// assert!(large.is_leaf(PMD_SHIFT) && large.is_devmap());
 /// assert_eq!(large.pfn(PMD_SHIFT, mask), 0x24_0000);
 ///
 /// // Memory without a pgmap is special at every level.
-/// let bar = Entry::leaf(0x2_4000_0000, prot, false, PMD_SHIFT, mask);
+/// let bar = Entry::leaf(0x2_4000_0000, prot, LeafKind::Special, PMD_SHIFT, mask);
 /// assert!(!bar.is_devmap());
 /// assert_eq!(bar.bits(), 0x2_4000_0000 | 1 << 9 | 1 << 7 | 0b101);
 ///
@@ -76,7 +87,8 @@ pub const PGD_SHIFT: u32 = 48;
 /// assert!(!forced.is_writable() && forced.bits() & (1 << 6 | 1 << 58) == 1 << 58);
 ///
 /// // PROT_NONE: the address bits are inverted, and `pfn()` inverts them back.
-/// let none = Entry::leaf(0x2_4000_0000, Entry::PROTNONE | Entry::ACCESSED, true, PTE_SHIFT, mask);
+/// let prot = Entry::PROTNONE | Entry::ACCESSED;
+/// let none = Entry::leaf(0x2_4000_0000, prot, LeafKind::Devmap, PTE_SHIFT, mask);
 /// assert!(!none.is_present() && none.pfn(PTE_SHIFT, mask) == 0x24_0000);
 /// assert!(none.bits() & 0x2_4000_0000 == 0);
 /// ```
@@ -120,21 +132,29 @@ impl Entry {
         Self(bits)
     }
 
-    /// Creates a leaf for device memory at physical address `phys`, in bytes. C: `pfn_t_pte()`,
-    /// `pte_mkdevmap()`, `pte_mkspecial()`; `pfn_t_pmd()`, `pmd_mkhuge()`, `pmd_mkdevmap()`; and the
-    /// same for a pud.
+    /// Creates a leaf that maps the physical address `phys`, in bytes. C: `pfn_pte()`,
+    /// `pfn_t_pte()`, `pte_mkdevmap()`, `pte_mkspecial()`; `pfn_pmd()`, `pmd_mkhuge()`,
+    /// `pmd_mkdevmap()`; and the same for a pud.
     ///
     /// The level is the one whose entries map `1 << shift` bytes; lower address bits of `phys` are
-    /// dropped. `prot` are the bits that are no address. `has_pgmap` says whether the memory has a
-    /// pgmap: then the entry is marked devmap (and special in a pte, as in C), otherwise special.
+    /// dropped. `prot` are the bits that are no address.
+    #[doc(alias = "pfn_pte")]
+    #[doc(alias = "pfn_pmd")]
+    #[doc(alias = "pfn_pud")]
+    #[doc(alias = "pte_mkdevmap")]
+    #[doc(alias = "pmd_mkdevmap")]
+    #[doc(alias = "pud_mkdevmap")]
+    #[doc(alias = "pte_mkspecial")]
     #[inline(always)]
-    pub const fn leaf(phys: u64, prot: u64, has_pgmap: bool, shift: u32, mask: u64) -> Self {
-        let mark = match (has_pgmap, shift > PTE_SHIFT) {
-            (true, false) => Self::DEVMAP | Self::SPECIAL,
-            (true, true) => Self::DEVMAP | Self::PSE,
-            (false, false) => Self::SPECIAL,
-            (false, true) => Self::SPECIAL | Self::PSE,
+    pub const fn leaf(phys: u64, prot: u64, kind: LeafKind, shift: u32, mask: u64) -> Self {
+        let large = shift > PTE_SHIFT;
+        let kind = match kind {
+            LeafKind::Normal => 0,
+            LeafKind::Devmap if large => Self::DEVMAP,
+            LeafKind::Devmap => Self::DEVMAP | Self::SPECIAL,
+            LeafKind::Special => Self::SPECIAL,
         };
+        let mark = if large { kind | Self::PSE } else { kind };
         let address = phys ^ Self(prot).protnone_mask();
         Self((address & leaf_mask(shift, mask)) | prot | mark)
     }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Entries of page tables, by level.
+//!
+//! Three levels have entries that map memory. An [`Entry`] was read from a table and can be anything.
+//! A [`Leaf`] was made here and maps PFNs. Both have the level in their type, so a leaf of one level
+//! cannot be installed in a table of another level, whose bits mean something else.
+//!
+//! The bits are those of [`kernel::arch::x86::pgtable`]. `unsafe` is here only in
+//! [`MappablePfn::new`], whose caller promises that the process may access the memory.
+
+use crate::vma;
+use core::{fmt, marker::PhantomData};
+use kernel::{
+    arch::x86::{
+        pgprot::address_mask,
+        pgtable::{self, LeafKind, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
+    },
+    mm::{pfn::Pfn, pfn_t::PfnT, prot::PageProt},
+};
+
+/// The soft-dirty bit, in kernels that track it. C: `_PAGE_SOFT_DIRTY`.
+const SOFT_DIRTY: u64 = if cfg!(CONFIG_MEM_SOFT_DIRTY) {
+    pgtable::Entry::SOFT_DIRTY
+} else {
+    0
+};
+
+/// A level of the page tables whose entries may map memory: [`Pte`], [`Pmd`] or [`Pud`].
+pub(crate) trait Level: Sized {
+    /// The number of bytes that an entry maps, as a power of two.
+    const SHIFT: u32;
+
+    /// The number of bytes that an entry maps.
+    const SIZE: usize = 1 << Self::SHIFT;
+
+    /// Returns whether the entry maps the zero page of this level, as holes of files are mapped.
+    fn is_zero_page(entry: Entry<Self>) -> bool;
+}
+
+/// The lowest level: 4 KiB an entry. C: `pte_t`.
+#[doc(alias = "pte_t")]
+pub(crate) enum Pte {}
+
+/// The level above [`Pte`]: 2 MiB an entry. C: `pmd_t`.
+#[doc(alias = "pmd_t")]
+pub(crate) enum Pmd {}
+
+/// The level above [`Pmd`]: 1 GiB an entry. C: `pud_t`.
+#[doc(alias = "pud_t")]
+pub(crate) enum Pud {}
+
+impl Level for Pte {
+    const SHIFT: u32 = PTE_SHIFT;
+
+    fn is_zero_page(entry: Entry<Self>) -> bool {
+        vma::is_zero_page(entry.pfn())
+    }
+}
+
+impl Level for Pmd {
+    const SHIFT: u32 = PMD_SHIFT;
+
+    fn is_zero_page(entry: Entry<Self>) -> bool {
+        vma::is_huge_zero_page(entry.pfn())
+    }
+}
+
+impl Level for Pud {
+    const SHIFT: u32 = PUD_SHIFT;
+
+    /// Returns `false`: there is no zero page of 1 GiB.
+    fn is_zero_page(_entry: Entry<Self>) -> bool {
+        false
+    }
+}
+
+/// An entry of level `L` that was read from a table. It need not be present.
+#[repr(transparent)]
+pub(crate) struct Entry<L>(pgtable::Entry, PhantomData<L>);
+
+impl<L> fmt::Debug for Entry<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.0.bits())
+    }
+}
+
+impl<L> Clone for Entry<L> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Entry<L> {}
+
+impl<L> PartialEq for Entry<L> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<L: Level> Entry<L> {
+    /// Creates an entry from its bits.
+    #[inline]
+    pub(crate) const fn new(bits: u64) -> Self {
+        Self(pgtable::Entry::new(bits), PhantomData)
+    }
+
+    /// Returns the bits.
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0.bits()
+    }
+
+    /// Returns whether the entry is empty. C: `pte_none()`, `pmd_none()`, `pud_none()`.
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Returns the PFN in an entry that is not none. C: `pte_pfn()`, `pmd_pfn()`, `pud_pfn()`.
+    #[inline]
+    pub(crate) fn pfn(self) -> Pfn {
+        // CAST: A PFN has at most 40 bits.
+        Pfn::new(self.0.pfn(L::SHIFT, address_mask()) as usize)
+    }
+
+    /// Returns the leaf as it is after a store: accessed, dirty, and writable if `writable`. C:
+    /// `pte_mkyoung()`, `pte_mkdirty()`, `maybe_mkwrite()`.
+    ///
+    /// Not for shadow stacks, which are anonymous memory, never device memory.
+    #[doc(alias = "maybe_mkwrite")]
+    #[doc(alias = "maybe_pmd_mkwrite")]
+    #[doc(alias = "maybe_pud_mkwrite")]
+    #[inline]
+    pub(crate) const fn with_store(self, writable: bool) -> Self {
+        Self::new(self.0.with_store(writable).bits() | SOFT_DIRTY)
+    }
+}
+
+/// The first of the PFNs that an entry is to map, as many as the entry maps.
+///
+/// # Invariants
+///
+/// The process may access the memory of these PFNs for as long as such an entry exists.
+#[derive(Clone, Copy)]
+pub(crate) struct MappablePfn(PfnT);
+
+impl MappablePfn {
+    /// Creates a value for the PFNs from `first` on.
+    ///
+    /// # Safety
+    ///
+    /// The process must be allowed to access the memory of these PFNs for as long as an entry that
+    /// maps them exists. If they have a pgmap, it suffices that its driver removes such entries
+    /// before it removes the pgmap.
+    #[inline]
+    pub(crate) unsafe fn new(first: PfnT) -> Self {
+        // INVARIANT: The caller promises that the process may access the memory.
+        Self(first)
+    }
+
+    /// Returns the first PFN.
+    #[inline]
+    pub(crate) fn first(self) -> PfnT {
+        self.0
+    }
+}
+
+/// An entry of level `L` that maps memory.
+///
+/// # Invariants
+///
+/// It is a leaf for a [`MappablePfn`]. Memory with a pgmap is marked devmap; other memory is marked
+/// special, so that code that walks page tables does not take references to a `struct page` there.
+pub(crate) struct Leaf<L>(Entry<L>);
+
+impl<L> Clone for Leaf<L> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Leaf<L> {}
+
+impl<L: Level> Leaf<L> {
+    /// Creates a leaf that maps `pfn`. C: `pfn_t_pte()`, `pte_mkdevmap()`, `pte_mkspecial()`; and
+    /// the same for pmd and pud, with `pmd_mkhuge()`.
+    ///
+    /// As in C, the cache modes that have another bit in large entries (write-through and
+    /// write-protect) are not translated for these.
+    #[doc(alias = "pfn_t_pte")]
+    #[doc(alias = "pfn_t_pmd")]
+    #[doc(alias = "pfn_t_pud")]
+    #[inline]
+    pub(crate) fn new(pfn: MappablePfn, prot: PageProt) -> Self {
+        let pfn = pfn.first();
+        let kind = match pfn.is_devmap() {
+            true => LeafKind::Devmap,
+            false => LeafKind::Special,
+        };
+        let bits = prot.supported_bits();
+        let leaf = pgtable::Entry::leaf(pfn.phys(), bits, kind, L::SHIFT, address_mask());
+        // INVARIANT: `leaf()` marks the entry by `kind`, which is devmap with a pgmap only.
+        Self(Entry(leaf, PhantomData))
+    }
+
+    /// Returns the leaf as it is after a store; see [`Entry::with_store`].
+    #[inline]
+    pub(crate) const fn with_store(self, writable: bool) -> Self {
+        // INVARIANT: A store changes neither the PFN nor the marks.
+        Self(self.0.with_store(writable))
+    }
+
+    /// Returns the entry.
+    #[inline]
+    pub(crate) const fn entry(self) -> Entry<L> {
+        self.0
+    }
+}
