@@ -84,7 +84,7 @@ impl DaxDevice {
     /// Data that is copied from it may turn out to be bad. C: `set_dax_nomc()`.
     #[doc(alias = "set_dax_nomc")]
     #[inline]
-    pub fn set_machine_checks(&self) {
+    pub fn set_nomc(&self) {
         // SAFETY: By the invariant the device is valid.
         unsafe { bindings::set_dax_nomc(self.as_raw()) };
     }

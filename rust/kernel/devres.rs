@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a driver has of a device only while it is bound to it.
+//! Resources that a driver holds only while it is bound to a device.
 //!
-//! C releases such resources behind the driver's back when it is unbound ("devm"). Here each is a
-//! value, and dropping the value releases it, so the order of release is the order in which the
-//! fields of a driver's structure are declared.
+//! In C, the driver core releases such resources after the driver's `remove()` ("devm"). Here, each
+//! resource is a value, and dropping the value releases it, so a driver's structure releases its
+//! resources in the order in which its fields are declared.
 //!
 //! ```text
-//!  bound                                          remove()              released
-//!    |---- Binding ------------------------------------|-- wait_idle() -----|
-//!        |---- BoundDevice (in every resource) -----|   every BoundDevice is gone
+//!  Binding::begin()                                remove()          released by the driver core
+//!    |---- Binding ----------------------------------|-- wait_idle() --|
+//!        |---- BoundDevice (in every resource) ----------|   all BoundDevices are dropped
 //! ```
 //!
-//! A [`BoundDevice`] says that the device is bound. Whoever binds drivers owns the [`Binding`] and does not
-//! let an unbind go on while there are tokens, so a resource cannot outlive the binding, wherever a
-//! driver puts it. A driver that drops its data in `remove()` never waits; one that leaked some is
-//! named in the log.
+//! A [`BoundDevice`] proves that its device is bound to a driver, as mainline's `Device<Bound>`
+//! does. Each resource holds one, so it is counted instead of being tied to a lifetime. The code
+//! that binds a driver owns the [`Binding`], and does not let an unbind proceed while there are
+//! `BoundDevice`s. So a resource cannot outlive the binding, wherever the driver keeps it: a driver
+//! that drops its data in `remove()` never waits, and one that leaked a resource is named in the
+//! log.
+//!
+//! A [`DevresGroup`] owns resources that a C function has put on the device's devres list.
+//!
+//! This file encapsulates the obligations of that list: which lock guards it, and that groups
+//! neither nest nor overlap.
 //!
 //! C header: [`include/linux/device/devres.h`](srctree/include/linux/device/devres.h)
 
@@ -29,63 +36,70 @@ use crate::{
     types::ARef,
 };
 use core::{
+    ops::Deref,
     ptr::{null_mut, NonNull},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// The time in which a device is bound to a driver.
+/// The period during which a device is bound to a driver.
 pub struct Binding {
     device: ARef<Device>,
-    tokens: AtomicUsize,
+    /// The number of [`BoundDevice`]s.
+    users: AtomicUsize,
 }
 
 impl Binding {
-    /// Begins it. Sleeps.
+    /// Begins the binding of `device`. Sleeps.
     ///
     /// # Safety
     ///
-    /// `device` is being bound to a driver, and its lock is held. The caller calls
-    /// [`Binding::wait_idle`] before the driver core takes the binding apart, be it that the bind
-    /// failed or that the driver is unbound.
+    /// `device` must be in the course of being bound to a driver, with its lock held. The caller must
+    /// call [`Binding::wait_idle`] before the driver core undoes the binding, both if the driver
+    /// could not be bound and when it is unbound.
     pub unsafe fn begin(device: &Device) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
                 device: device.into(),
-                tokens: AtomicUsize::new(0),
+                users: AtomicUsize::new(0),
             },
             GFP_KERNEL,
         )?)
     }
 
-    /// Proof that the device is bound.
+    /// Returns a proof that the device is bound.
     ///
     /// # Safety
     ///
-    /// [`Binding::wait_idle`] was not called yet.
-    pub unsafe fn token(self: &Arc<Self>) -> BoundDevice {
-        self.tokens.fetch_add(1, Ordering::Relaxed);
-        // INVARIANT: Counted, and not waited for yet by the caller's promise.
+    /// [`Binding::wait_idle`] must not have been called yet, and must not be called before this
+    /// returns.
+    pub unsafe fn bound_device(self: &Arc<Self>) -> BoundDevice {
+        self.users.fetch_add(1, Ordering::Relaxed);
+        // INVARIANT: It was just counted, and the caller guarantees that the wait for the count has
+        // not begun.
         BoundDevice(self.clone())
     }
 
-    /// Ends it: sleeps until there is no token any more.
+    /// Waits until all [`BoundDevice`]s are dropped. Sleeps.
+    ///
+    /// After a second, and then at growing intervals, the log says how many are left.
     pub fn wait_idle(&self) {
         const STEP_MS: u32 = 10;
         const FIRST_REPORT_MS: u32 = 1000;
 
         let (mut waited, mut report) = (0_u32, FIRST_REPORT_MS);
-        // Pairs with the release in `BoundDevice::drop`: what the last holder did is done.
-        while self.tokens.load(Ordering::Acquire) != 0 {
-            // SAFETY: We may sleep.
+        // Pairs with the release in `BoundDevice::drop`, so that all accesses of the last resource
+        // have completed.
+        while self.users.load(Ordering::Acquire) != 0 {
+            // SAFETY: The function has no preconditions other than that the task may sleep, which
+            // this method documents.
             unsafe { bindings::msleep(STEP_MS) };
             waited = waited.saturating_add(STEP_MS);
             if waited >= report {
                 report = report.saturating_mul(4);
                 dev_err!(
                     &self.device,
-                    "the driver still has {} of the device's resources, {} s after it should have \
-                     dropped them; waiting\n",
-                    self.tokens.load(Ordering::Relaxed),
+                    "unbind: waiting for {} resources that the driver has not released ({} s)\n",
+                    self.users.load(Ordering::Relaxed),
                     waited / 1000
                 );
             }
@@ -93,100 +107,131 @@ impl Binding {
     }
 }
 
-/// Proof that a device is bound to a driver, and stays so.
+/// A counted proof that a device is bound to a driver. The device stays bound until it is dropped.
 ///
 /// # Invariants
 ///
-/// It is counted in the binding, and the binding has not been waited for.
+/// The value is counted in `users` of its binding, and [`Binding::wait_idle`] has not returned.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{device::Device, devres::BoundDevice, types::ARef};
+///
+/// /// A resource, which keeps its device bound.
+/// struct Resource {
+///     device: BoundDevice,
+/// }
+///
+/// impl Resource {
+///     fn new(device: &BoundDevice) -> Self {
+///         Self { device: device.clone() }
+///     }
+///
+///     /// Returns a reference that may outlive the binding, without proof that the device is bound.
+///     fn unbound(&self) -> ARef<Device> {
+///         (&*self.device).into()
+///     }
+/// }
+/// ```
 pub struct BoundDevice(Arc<Binding>);
 
-impl BoundDevice {
-    /// The device.
+impl Deref for BoundDevice {
+    type Target = Device;
+
+    /// Returns the device.
     #[inline]
-    pub fn device(&self) -> &Device {
+    fn deref(&self) -> &Device {
         &self.0.device
     }
 }
 
 impl Clone for BoundDevice {
+    /// Counts one more proof of the same binding.
     fn clone(&self) -> Self {
-        self.0.tokens.fetch_add(1, Ordering::Relaxed);
-        // INVARIANT: Counted; as long as `self` is, nobody is done waiting.
+        self.0.users.fetch_add(1, Ordering::Relaxed);
+        // INVARIANT: It was just counted. While `self` is counted, the wait for the count does not
+        // end.
         Self(self.0.clone())
     }
 }
 
 impl Drop for BoundDevice {
     fn drop(&mut self) {
-        self.0.tokens.fetch_sub(1, Ordering::Release);
+        // Pairs with the acquire in `Binding::wait_idle`.
+        self.0.users.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Resources that C put on the device's list together, released together. C: a devres group.
+/// Resources that one call has put on the device's devres list. Dropping the group releases them.
+/// C: a devres group.
 ///
 /// # Invariants
 ///
-/// `id` names a closed group of the token's device, with nothing of another's on the list between
-/// its ends: groups are opened under the device's lock and closed before another is, so they
-/// neither nest nor overlap.
+/// `id` names a closed group of `device`, with no resources of others between its two ends: groups
+/// are opened with the device's lock held, and closed before another one is opened, so they neither
+/// nest nor overlap.
 pub struct DevresGroup {
-    token: BoundDevice,
+    device: BoundDevice,
     id: NonNull<c_void>,
 }
 
-// SAFETY: The list of a device's resources has a lock of its own, and releasing leaves other groups
-// as they are.
+// SAFETY: The devres list has a lock of its own, and releasing one group leaves others untouched, so
+// any thread may drop the group.
 unsafe impl Send for DevresGroup {}
-// SAFETY: Nothing is changed through a shared reference.
+// SAFETY: A shared reference gives access to the device only, and that is `Sync`.
 unsafe impl Sync for DevresGroup {}
 
 impl DevresGroup {
-    /// Runs `acquire`, and owns whatever it put on the device's list. If it fails, that is released
-    /// at once. Sleeps. C: `devres_open_group()`.
+    /// Runs `acquire` and takes the ownership of the resources that it puts on the device's list.
+    /// If `acquire` fails, they are released at once. Sleeps.
+    ///
+    /// C: `devres_open_group()`, `devres_close_group()`.
     ///
     /// # Safety
     ///
-    /// The caller holds the device's lock, as everybody does who puts something on its list. What
-    /// `acquire` puts there is the caller's to release, and no group.
+    /// The caller must hold the device's lock, as everything that adds resources to its list does.
+    /// The resources that `acquire` adds must be the caller's to release, and `acquire` must open no
+    /// group.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and what `acquire` returns.
+    /// `ENOMEM`, and those of `acquire`.
     #[doc(alias = "devres_open_group")]
+    #[doc(alias = "devres_close_group")]
     pub unsafe fn acquire<T>(
-        token: &BoundDevice,
+        device: &BoundDevice,
         acquire: impl FnOnce(&Device) -> Result<T>,
     ) -> Result<(Self, T)> {
-        let device = token.device();
-        // SAFETY: A valid device, which is bound.
+        // SAFETY: `device` is valid and bound, so resources may be added to its list.
         let id = unsafe {
             bindings::devres_open_group(device.as_raw(), null_mut(), bindings::GFP_KERNEL)
         };
         let id = NonNull::new(id).ok_or(ENOMEM)?;
         let acquired = acquire(device);
-        // SAFETY: The group was opened above.
+        // SAFETY: The group `id` of this device was opened above and is not closed yet.
         unsafe { bindings::devres_close_group(device.as_raw(), id.as_ptr()) };
-        // INVARIANT: Just closed. By the caller's promise nobody but `acquire` has used the list.
+        // INVARIANT: The group was just closed. The caller holds the lock with which resources are
+        // added, so only those of `acquire` are in it.
         let group = Self {
-            token: token.clone(),
+            device: device.clone(),
             id,
         };
-        // On an error the group is dropped.
+        // If `acquire` failed, returning drops the group.
         Ok((group, acquired?))
     }
 
-    /// The device that it is for.
+    /// Returns the device that has the resources.
     #[inline]
-    pub fn token(&self) -> &BoundDevice {
-        &self.token
+    pub fn device(&self) -> &BoundDevice {
+        &self.device
     }
 }
 
 impl Drop for DevresGroup {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the group is on the list of the device, which is bound.
-        unsafe {
-            bindings::devres_release_group(self.token.device().as_raw(), self.id.as_ptr());
-        }
+        // SAFETY: By the type invariants `id` is a closed group of the device, and the device is
+        // still bound, so its list exists.
+        unsafe { bindings::devres_release_group(self.device.as_raw(), self.id.as_ptr()) };
     }
 }

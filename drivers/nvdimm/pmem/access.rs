@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `drivers/nvdimm/pmem.c`,
+// Copyright (c) 2014-2015, Intel Corporation.
+// Copyright (c) 2015, Christoph Hellwig <hch@lst.de>.
+// Copyright (c) 2015, Boaz Harrosh <boaz@plexistor.com>.
 
-//! The DAX side: direct access, writing over bad memory, and what happens when memory turns bad.
+//! The DAX operations: direct access, recovery writes, and memory failures.
 
 use crate::media::Media;
 use kernel::{
@@ -16,20 +20,22 @@ use kernel::{
 
 kernel::export_direct_access!(direct_access);
 
-/// Access to a page and what follows it. Bad memory is not among what it gives, but for those who
-/// want to write over it.
+/// Returns access to memory from the page `at` on. Bad pages are excluded, unless the access is for
+/// overwriting them.
+///
+/// C: `__pmem_direct_access()`.
 fn direct_access(
-    view: &PmemDevice,
+    device: &PmemDevice,
     at: PageOffset,
     pages: usize,
     mode: AccessMode,
 ) -> Result<Access<'_>> {
-    let access = view.access(at)?;
-    let bad = view.badblocks();
+    let access = device.access(at)?;
+    let bad = device.badblocks();
     if bad.is_empty() {
         return Ok(access);
     }
-    // What was not looked at may be bad, so no more than what was asked for.
+    // Only the pages that the caller asked for are checked, so no more of them are returned.
     let access = access.at_most(pages);
     let sector = sector_of(at)?;
     let sectors = (access.pages() as u64).saturating_mul(PAGE_SIZE as u64 / SECTOR_SIZE);
@@ -38,8 +44,8 @@ fn direct_access(
     };
     match mode {
         AccessMode::Normal => Err(EHWPOISON),
-        // The pages before the bad one, or that alone: firmware does not clear large ranges
-        // reliably.
+        // Either the pages before the first bad one, or only that page: firmware does not clear
+        // large ranges reliably.
         AccessMode::Recovery => {
             let good = first_bad.saturating_sub(sector) / (PAGE_SIZE as u64 / SECTOR_SIZE);
             Ok(access.at_most(usize::try_from(good)?.max(1)))
@@ -47,23 +53,28 @@ fn direct_access(
     }
 }
 
+/// Returns the first sector of a page.
 fn sector_of(at: PageOffset) -> Result<u64> {
     at.bytes().map(|bytes| bytes / SECTOR_SIZE).ok_or(EINVAL)
 }
 
 impl dax::Operations for Media {
+    /// C: `pmem_dax_direct_access()`.
     #[inline]
     fn direct_access(&self, at: PageOffset, pages: usize, mode: AccessMode) -> Result<Access<'_>> {
-        self.memory.view().direct_access(at, pages, mode)
+        self.memory.pmem_device().direct_access(at, pages, mode)
     }
 
+    /// C: `pmem_dax_zero_page_range()`.
     fn zero_page(&self, at: PageOffset) -> Result {
         self.write(sector_of(at)?, Source::zero_page())
     }
 
-    /// The order matters: the errors go first, then the data comes, and the pages leave the list of
-    /// bad ones last. Until then readers are refused, who would read neither old nor new data.
-    /// Other writers wait for the filesystem's lock.
+    /// Overwrites bad memory. C: `pmem_recovery_write()`.
+    ///
+    /// The order matters: the device clears the errors, then the data is copied, and the sectors
+    /// leave the list of bad ones last. Until then reads are refused, because they would return
+    /// neither the old nor the new data. The filesystem's lock excludes other writers.
     fn recovery_write(&self, write: RecoveryWrite<'_>) -> usize {
         let Ok(sector) = sector_of(write.at()) else {
             return 0;
@@ -81,22 +92,22 @@ impl dax::Operations for Media {
         if offset != 0 || write.len() != len {
             dev_dbg!(
                 self.device(),
-                "poison cannot be written over by {} bytes at {offset} of a page\n",
+                "poison: write of {} bytes at offset {offset} does not cover whole pages\n",
                 write.len()
             );
             return 0;
         }
         match self.clear_poison(sector, len) {
-            // 0 is a device that has no errors to clear.
+            // 0: the device has no errors to clear.
             Ok(cleared) if cleared == 0 || cleared >= len => {
                 let copied = write.copy();
-                self.forget_bad(sector, cleared);
+                self.clear_badblocks(sector, cleared);
                 copied
             }
             Ok(cleared) => {
                 dev_dbg!(
                     self.device(),
-                    "poison cleared in {cleared} of {len} bytes\n"
+                    "poison: cleared {cleared} of {len} bytes at sector {sector}\n"
                 );
                 0
             }
@@ -105,17 +116,18 @@ impl dax::Operations for Media {
     }
 }
 
-/// Who is told of memory that turned bad: the filesystem that has the DAX device.
+/// The owner of the pgmap: forwards memory failures to the filesystem on the DAX device.
 ///
-/// The pages are there before the DAX device is, and longer, so this may have nobody to tell, or a
-/// device that is dead.
+/// The pages exist before the DAX device is made and until after it was killed. So a failure may
+/// find no device, or a dead one.
 pub(crate) struct PgmapOwner {
     device: SetOnce<Arc<DaxDevice>>,
-    /// Where the data begins, in physical memory.
+    /// The physical address of the data.
     start: u64,
 }
 
 impl PgmapOwner {
+    /// Creates the owner of pages whose data begins at the physical address `start`.
     pub(crate) fn new(start: u64) -> Self {
         Self {
             device: SetOnce::new(),
@@ -123,26 +135,29 @@ impl PgmapOwner {
         }
     }
 
-    /// The device is there.
+    /// Sets the DAX device that failures are forwarded to.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is one already.
     pub(crate) fn set_device(&self, device: Arc<DaxDevice>) -> Result {
         self.device.populate(device).then_some(()).ok_or(EBUSY)
     }
 
+    /// Returns the DAX device, alive or dead, if it was made.
     pub(crate) fn device(&self) -> Option<&DaxDevice> {
         self.device.as_ref().map(|device| &**device)
     }
 }
 
 impl FailureHandler for PgmapOwner {
-    fn memory_failure(&self, frames: PfnRange, flags: i32) -> Result {
-        let offset = frames
-            .first()
-            .phys()
-            .and_then(|p| p.checked_sub(self.start));
-        let len = (frames.len() as u64).checked_mul(PAGE_SIZE as u64);
+    /// Notifies the filesystem of bad memory. C: `pmem_pagemap_memory_failure()`.
+    fn memory_failure(&self, pfns: PfnRange, flags: i32) -> Result {
+        let offset = pfns.first().phys().and_then(|p| p.checked_sub(self.start));
+        let len = (pfns.len() as u64).checked_mul(PAGE_SIZE as u64);
         match (self.device(), offset, len) {
             (Some(device), Some(offset), Some(len)) => device.notify_failure(offset, len, flags),
-            // Nobody has it yet, or it is no data.
+            // There is no filesystem yet, or the memory is not part of the data.
             _ => Err(EOPNOTSUPP),
         }
     }

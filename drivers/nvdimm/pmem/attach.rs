@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `drivers/nvdimm/pmem.c`,
+// Copyright (c) 2014-2015, Intel Corporation.
+// Copyright (c) 2015, Christoph Hellwig <hch@lst.de>.
+// Copyright (c) 2015, Boaz Harrosh <boaz@plexistor.com>.
 
-//! Putting a disk together. Each step owns what the one before has made, so wherever it fails, what
-//! is there goes in the opposite order.
+//! Attaching a disk to a namespace, and detaching it.
+//!
+//! Each step owns the result of the step before, so an error at any step releases the results in
+//! the opposite order. [`Pmem`] has the order in which a complete disk is detached.
 
 use crate::{access::PgmapOwner, media::Media};
 use kernel::{
@@ -14,49 +20,54 @@ use kernel::{
     sync::Arc,
 };
 
-/// How the memory of a namespace is to be mapped.
+/// The layout of a namespace: which part of it gets pages, and where the data begins.
 pub(crate) struct Layout {
-    /// The pages for it; `None`: without pages.
+    /// The parameters of the pages; `None` to map the memory without pages.
     pages: Option<Blueprint>,
-    /// Where the data begins, from the start of what is mapped on, in bytes.
+    /// The offset of the data from the start of the mapped range, in bytes.
     data_offset: u64,
 }
 
-/// As the info block of a device with pages says. Sleeps.
-pub(crate) fn layout_of_pfn(namespace: &Namespace<'_>, pfn: &NdPfn<'_>) -> Result<Layout> {
-    let enabled = namespace.enable()?;
-    let (pages, block) = pfn.set_up(enabled)?;
-    Ok(Layout {
-        pages: Some(pages),
-        data_offset: block.data_offset,
-    })
+impl Layout {
+    /// Reads the layout of a namespace with pages from its info block. Sleeps.
+    ///
+    /// C: `nvdimm_setup_pfn()`.
+    pub(crate) fn from_info_block(namespace: &Namespace<'_>, pfn: &NdPfn<'_>) -> Result<Self> {
+        let enabled = namespace.enable()?;
+        let (pages, block) = pfn.set_up(enabled)?;
+        Ok(Self {
+            pages: Some(pages),
+            data_offset: block.data_offset,
+        })
+    }
+
+    /// Returns the layout of a namespace without an info block: all of it is data.
+    pub(crate) fn raw(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Self> {
+        let pages = if context.should_map_pages() {
+            Some(Blueprint::for_range(namespace.range()?)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            pages,
+            data_offset: 0,
+        })
+    }
 }
 
-/// For a namespace without an info block.
-pub(crate) fn raw_layout(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Layout> {
-    let pages = if context.should_map_pages() {
-        Some(Blueprint::for_range(namespace.range()?)?)
-    } else {
-        None
-    };
-    Ok(Layout {
-        pages,
-        data_offset: 0,
-    })
-}
-
-/// A disk. The order of the fields is the order in which it goes:
+/// An attached disk. Dropping it detaches the disk, in the order of the fields:
 ///
-/// 1. no filesystem finds the DAX device, its holder is told, new access fails, old is over;
-/// 2. the disk: filesystems are shut down, bios are refused, those under way are over;
-/// 3. the media, which was shared by both: memory unmapped, then its range given back.
+/// 1. The DAX device: filesystems do not find it any more, its holder is notified, new accesses
+///    fail, and accesses in progress end.
+/// 2. The disk: filesystems are shut down, new bios fail, and bios in progress end.
+/// 3. The media, which both share: the memory is unmapped, then its range is released.
 pub(crate) struct Pmem {
     _dax: Option<dax::Registration<Media>>,
     disk: GenDisk<Media>,
 }
 
 impl Pmem {
-    /// Makes a disk of the namespace. Sleeps.
+    /// Attaches a disk to the namespace. Sleeps. C: `pmem_attach_disk()`.
     pub(crate) fn attach(
         context: &Context<'_>,
         namespace: &Namespace<'_>,
@@ -84,28 +95,30 @@ impl Pmem {
         disk.set_capacity(media.len());
         let dax = register_dax(&media, &disk)?;
         let disk = disk.add(device, media.clone())?;
-        // Bios are coming in from here on.
+        // From here on bios are submitted.
         context.check_and_set_read_only(&disk);
         match disk.dirent(c_str!("badblocks")) {
-            // No other code populates it, so this cannot fail.
-            Some(entry) => {
-                media.bad_entry.populate(entry);
+            // This is the only place that populates it, and it runs once, so it cannot fail.
+            Some(dirent) => {
+                media.bb_dirent.populate(dirent);
             }
             None => dev_warn!(device, "'badblocks' notification disabled\n"),
         }
         Ok(Self { _dax: dax, disk })
     }
 
+    /// Returns the disk.
     pub(crate) fn disk(&self) -> &GenDisk<Media> {
         &self.disk
     }
 
+    /// Returns the media of the disk.
     pub(crate) fn media(&self) -> &Media {
         self.disk.data()
     }
 }
 
-/// What the block layer may ask of the disk. Warns if data cannot be made durable.
+/// Returns the limits and features of the disk. Warns if writes cannot be made durable.
 fn limits(context: &Context<'_>, namespace: &Namespace<'_>, has_pages: bool) -> Limits {
     let mut features = Features::WRITE_CACHE | Features::SYNCHRONOUS;
     match context.region().flushing() {
@@ -116,7 +129,7 @@ fn limits(context: &Context<'_>, namespace: &Namespace<'_>, has_pages: bool) -> 
             "unable to guarantee persistence of writes\n"
         ),
     }
-    // Bytes are copied by the CPU. Only a flush that the host has to do takes time.
+    // The CPU copies the data. Only a flush by the host takes time.
     if context.region().is_synchronous() {
         features |= Features::NOWAIT;
     }
@@ -131,7 +144,9 @@ fn limits(context: &Context<'_>, namespace: &Namespace<'_>, has_pages: bool) -> 
     }
 }
 
-/// Makes the DAX device of a disk; `None` where there cannot be any.
+/// Makes the DAX device of a disk, or returns `None` where DAX devices are not supported. Sleeps.
+///
+/// C: the `alloc_dax()` part of `pmem_attach_disk()`.
 fn register_dax(
     media: &Arc<Media>,
     disk: &GenDiskBuilder<Media>,
@@ -143,7 +158,7 @@ fn register_dax(
     };
     let device = dax.device();
     device.set_nocache();
-    device.set_machine_checks();
+    device.set_nomc();
     if media.region().is_synchronous() {
         device.set_synchronous();
     }

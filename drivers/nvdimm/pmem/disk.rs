@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `drivers/nvdimm/pmem.c`,
+// Copyright (c) 2014-2015, Intel Corporation.
+// Copyright (c) 2015, Christoph Hellwig <hch@lst.de>.
+// Copyright (c) 2015, Boaz Harrosh <boaz@plexistor.com>.
 
-//! The block layer's side: bios, and the files of the disk in sysfs.
+//! The block device operations: bios, and the disk's attributes in sysfs.
 
 use crate::{media::Media, THIS_MODULE};
 use core::fmt::Write;
@@ -20,6 +24,7 @@ impl disk::Operations for Media {
 
     type Attributes = DaxGroup;
 
+    /// Carries out a bio. C: `pmem_submit_bio()`.
     #[inline]
     fn submit(&self, bio: Bio) {
         if bio.is_preflush() {
@@ -41,12 +46,13 @@ impl disk::Operations for Media {
 }
 
 impl Media {
-    /// Moves the data of a bio.
+    /// Copies the data of a bio. C: `pmem_do_read()`, `pmem_do_write()`.
     #[inline]
     fn transfer(&self, bio: &Bio) -> Result {
         let _accounting = bio.start_accounting();
         match bio.data() {
             Data::Write(mut segments) => segments.try_for_each(|(sector, from)| {
+                // Clearing an error sleeps.
                 if bio.is_nowait() && self.is_bad(sector, from.len()) {
                     return Err(EAGAIN);
                 }
@@ -57,30 +63,33 @@ impl Media {
     }
 }
 
-/// The folder `dax`.
+/// The attribute group `dax` of the disk. C: `dax_attribute_group`.
 pub(crate) struct DaxGroup;
 
 impl sysfs::Group<Media> for DaxGroup {
     const NAME: &'static CStr = c_str!("dax");
     type File = WriteCache;
 
+    /// Returns whether the group exists. C: `dax_visible()`.
     fn is_visible(media: &Media) -> bool {
-        // Without the means to write caches back there is nothing to choose.
+        // Without instructions to write CPU caches back there is nothing to choose.
         cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.owner.device().is_some()
     }
 }
 
-/// `dax/write_cache`: whether filesystems have to write the CPU's caches back.
+/// The attribute `dax/write_cache`: whether filesystems must write the CPU caches back.
 pub(crate) struct WriteCache;
 
 impl sysfs::Attribute<Media> for WriteCache {
     const NAME: &'static CStr = c_str!("write_cache");
 
+    /// C: `write_cache_show()`.
     fn show(media: &Media, page: &mut sysfs::Page) -> Result {
         let device = media.owner.device().ok_or(ENXIO)?;
         writeln!(page, "{}", u8::from(device.has_write_cache())).map_err(Error::from)
     }
 
+    /// C: `write_cache_store()`.
     fn store(media: &Media, text: &CStr) -> Result {
         let device = media.owner.device().ok_or(ENXIO)?;
         device.set_write_cache(sysfs::parse_bool(text)?);

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `drivers/nvdimm/pmem.c`,
+// Copyright (c) 2014-2015, Intel Corporation.
+// Copyright (c) 2015, Christoph Hellwig <hch@lst.de>.
+// Copyright (c) 2015, Boaz Harrosh <boaz@plexistor.com>.
 
-//! The driver for persistent memory: a namespace becomes a disk that filesystems can map.
+//! nd_pmem, the driver for persistent memory: makes a disk of a namespace, which filesystems can map.
 //!
-//! A namespace is offered to this driver first. It looks for an info block, and depending on that
-//! one of four things happens:
+//! The bus offers a namespace to this driver first. The driver looks for an info block, and the
+//! result decides between four cases:
 //!
 //! ```text
 //!  probe(namespace) -- block of a BTT  --> -ENXIO; btt0.0 is offered --> probe: disk of atomic sectors
@@ -13,12 +17,18 @@
 //!                                          wants pages for everything (e820, virtio)
 //! ```
 //!
-//! What a disk consists of, and in which order it goes, is [`Pmem`]. What holds the data is
-//! [`Media`] (`media.rs`); `disk.rs` has the side of the block layer, `access.rs` that of DAX, and
-//! `attach.rs` puts a disk together. All of it is safe code: the kernel crate's
-//! abstractions are in `rust/kernel/nvdimm.rs`, `dax.rs`, `block/disk.rs` and `mm/device_memory.rs`.
+//! The files of the driver:
 //!
-//! Where this differs from `drivers/nvdimm/pmem.c` on purpose, see
+//! - `attach.rs`: [`Pmem`], the parts of a disk, how they are attached and in which order they are
+//!   detached.
+//! - `media.rs`: [`Media`](media::Media), the data and its bad sectors.
+//! - `disk.rs`: the operations of the block device.
+//! - `access.rs`: the operations of the DAX device.
+//!
+//! All of it is safe code. The abstractions that it uses are in `rust/kernel/nvdimm.rs`, `dax.rs`,
+//! `block/disk.rs` and `mm/device_memory.rs`.
+//!
+//! Deliberate differences from `drivers/nvdimm/pmem.c` are listed in
 //! `Documentation/driver-api/nvdimm/pmem-rust.rst`.
 
 use kernel::{
@@ -32,7 +42,7 @@ mod attach;
 mod disk;
 mod media;
 
-use attach::Pmem;
+use attach::{Layout, Pmem};
 
 module! {
     type: PmemModule,
@@ -43,6 +53,7 @@ module! {
     alias: ["pmem", "nd:t4*", "nd:t5*"],
 }
 
+/// The module: a registration of the driver while it is loaded.
 struct PmemModule {
     _driver: Registration<PmemDriver>,
 }
@@ -55,13 +66,14 @@ impl kernel::Module for PmemModule {
     }
 }
 
+/// The driver. C: `nd_pmem_driver`.
 struct PmemDriver;
 
-/// What a device was made into.
+/// The disk that is attached to a device.
 enum Attached {
-    /// A disk of atomic sectors, which libnvdimm looks after.
+    /// A disk of atomic sectors, whose operations are in libnvdimm.
     Btt(Btt),
-    /// A disk of our own.
+    /// A disk whose operations are in this driver.
     Disk(Pmem),
 }
 
@@ -71,43 +83,48 @@ impl Driver for PmemDriver {
 
     type Data = Attached;
 
+    /// Attaches a disk to a device. C: `nd_pmem_probe()`.
     fn probe(context: &Context<'_>) -> Result<Attached> {
         let namespace = context.namespace()?;
         let layout = match context.claim() {
             Claim::Btt(claim) => return namespace.attach_btt(&claim).map(Attached::Btt),
-            Claim::Pfn(pfn) => attach::layout_of_pfn(&namespace, &pfn)?,
+            Claim::Pfn(pfn) => Layout::from_info_block(&namespace, &pfn)?,
             Claim::None => {
                 let enabled = namespace.enable()?;
-                // Whoever has claimed it is offered to drivers by itself.
+                // The device that has claimed the namespace is offered to drivers separately.
                 if enabled.probe_btt().is_ok() {
                     return Err(ENXIO);
                 }
-                // One after the other: what the first has claimed is not for the second to look at.
+                // One after the other: the second must not look at a namespace that the first has
+                // claimed.
                 for probe in [EnabledNamespace::probe_pfn, EnabledNamespace::probe_dax] {
                     match probe(&enabled) {
                         Ok(()) => return Err(ENXIO),
-                        // It is meant for that, but cannot be it here.
+                        // There is an info block of that kind, but it cannot be used here.
                         Err(error) if error == EOPNOTSUPP => return Err(error),
                         Err(_) => (),
                     }
                 }
                 drop(enabled);
-                attach::raw_layout(context, &namespace)?
+                Layout::raw(context, &namespace)?
             }
         };
         Pmem::attach(context, &namespace, layout).map(Attached::Disk)
     }
 
+    /// Detaches the disk. C: `nd_pmem_remove()`.
     fn remove(context: &Context<'_>, data: Attached) {
-        // First, so that what the filesystems wrote at the very end is flushed as well.
+        // Dropping it comes first, so that the last writes of filesystems are flushed as well.
         drop(data);
         context.flush_region();
     }
 
+    /// Flushes the region. C: `nd_pmem_shutdown()`.
     fn shutdown(context: &Context<'_>, _data: &Attached) {
         context.flush_region();
     }
 
+    /// Updates bad sectors or the read-only state. C: `nd_pmem_notify()`.
     fn notify(context: &Context<'_>, data: &Attached, event: Event) {
         match (event, data) {
             (Event::RevalidatePoison, Attached::Btt(btt)) => btt.revalidate_poison(),

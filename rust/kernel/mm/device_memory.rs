@@ -293,7 +293,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
             })
         };
         // SAFETY: By the invariant of the reservation we hold the lock.
-        let (group, address) = unsafe { DevresGroup::acquire(reservation._group.token(), map) }?;
+        let (group, address) = unsafe { DevresGroup::acquire(reservation._group.device(), map) }?;
         Self::new(group, None, address, range, range, reservation)
     }
 
@@ -345,7 +345,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
             }
         };
         // SAFETY: By the invariant of the reservation we hold the lock.
-        let (group, address) = unsafe { DevresGroup::acquire(reservation._group.token(), map) }?;
+        let (group, address) = unsafe { DevresGroup::acquire(reservation._group.device(), map) }?;
         Self::new(group, Some(mapped), address, range, data, reservation)
     }
 
@@ -398,7 +398,7 @@ impl<H: FailureHandler> DeviceMemory<H> {
     /// The device that it belongs to.
     #[inline]
     pub fn device(&self) -> &Device {
-        self.group.token().device()
+        self.group.device()
     }
 
     /// Whether there are pages for it.

@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Namespaces, and the devices that claim one.
+//!
+//! ```text
+//!  Context::namespace() --> Namespace -- enable() --> EnabledNamespace -- probe_btt(), probe_pfn() ..
+//!  Context::claim() ------> NdPfn ---------------------- set_up() --> params, InfoBlock
+//!           \------------> NdBtt -- Namespace::attach_btt() --> Btt
+//!  Namespace::reserve() --> Reservation, for DeviceMemory
+//! ```
+//!
+//! This file encapsulates which calls of libnvdimm need a claimed, an enabled or an attached
+//! namespace: there is a type for each.
 
 use super::{Context, Region};
 use crate::{
@@ -28,33 +38,36 @@ use core::{
     ptr::{addr_of, addr_of_mut, NonNull},
 };
 
-/// What is between the start of a namespace and its data at least: 8 KiB of info blocks, in whole
-/// pages. C: `nd_info_block_reserve()`.
-const INFO_BLOCKS: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
+/// The least distance between the start of a namespace and its data, in bytes: 8 KiB of info blocks,
+/// rounded up to whole pages. C: `nd_info_block_reserve()`.
+const INFO_BLOCK_RESERVE: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
 
-/// What kind of device a driver binds to.
+/// The claim of a device on a namespace. C: `enum nvdimm_claim_class`.
+#[doc(alias = "nvdimm_claim_class")]
 pub enum Claim<'a> {
-    /// A block translation table on a namespace.
+    /// The device makes a block translation table of a namespace.
     Btt(NdBtt<'a>),
-    /// A namespace with pages for DAX.
+    /// The device gives a namespace pages, for filesystem DAX.
     Pfn(NdPfn<'a>),
-    /// The namespace itself.
+    /// The device is the namespace itself.
     None,
 }
 
 impl<'a> Claim<'a> {
+    /// Returns the claim of a bound device. C: `is_nd_btt()`, `is_nd_pfn()`.
     #[inline]
-    pub(super) fn of(token: &'a BoundDevice) -> Self {
-        let device = token.device().as_raw();
-        // SAFETY: A valid device. The conversions are of what was just seen.
+    pub(super) fn of(bound: &'a BoundDevice) -> Self {
+        let device = bound.as_raw();
+        // SAFETY: The device is valid, and each conversion comes after the check of its type.
         unsafe {
             #[cfg(CONFIG_BTT)]
             if bindings::is_nd_btt(device) {
                 let btt = NonNull::new(bindings::to_nd_btt(device));
                 return btt.map_or(Self::None, |btt| {
+                    // INVARIANT: The BTT is the bound device.
                     Self::Btt(NdBtt {
                         btt,
-                        _token: PhantomData,
+                        _bound: PhantomData,
                     })
                 });
             }
@@ -62,9 +75,10 @@ impl<'a> Claim<'a> {
             if bindings::is_nd_pfn(device) {
                 let pfn = NonNull::new(bindings::to_nd_pfn(device));
                 return pfn.map_or(Self::None, |pfn| {
+                    // INVARIANT: The pfn device is the bound device.
                     Self::Pfn(NdPfn {
                         pfn,
-                        _token: PhantomData,
+                        _bound: PhantomData,
                     })
                 });
             }
@@ -78,32 +92,69 @@ impl<'a> Claim<'a> {
 ///
 /// # Invariants
 ///
-/// `raw` is the namespace that the token's device is or claims; it is a `struct nd_namespace_io`.
+/// `raw` is the namespace that the bound device is or claims, and is a `struct nd_namespace_io`. The
+/// lock of the bound device is held.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     block::disk::{GenDiskBuilder, Limits, Operations},
+///     nvdimm::{Context, Namespace},
+/// };
+///
+/// /// Allocates a disk for a namespace: name, size and sectors are those of the namespace.
+/// fn alloc_disk<T: Operations>(
+///     context: &Context<'_>,
+///     namespace: &Namespace<'_>,
+///     limits: Limits,
+/// ) -> Result<GenDiskBuilder<T>> {
+///     let limits = Limits { logical_block_size: namespace.sector_size(), ..limits };
+///     let mut disk = GenDiskBuilder::alloc(&limits, context.node())?;
+///     namespace.name_disk(&mut disk);
+///     disk.set_capacity(namespace.range()?.len());
+///     Ok(disk)
+/// }
+/// ```
 #[doc(alias = "nd_namespace_common")]
 pub struct Namespace<'a> {
     raw: NonNull<bindings::nd_namespace_common>,
-    token: &'a BoundDevice,
+    bound: &'a BoundDevice,
 }
 
 impl<'a> Context<'a> {
-    /// The namespace behind the device, if it may be used. Sleeps. C:
-    /// `nvdimm_namespace_common_probe()`.
+    /// Returns the namespace behind the device, if the driver may use it. Sleeps.
+    ///
+    /// C: `nvdimm_namespace_common_probe()`.
     ///
     /// # Errors
     ///
-    /// `ENXIO` if it is claimed by another, `EBUSY` if it is in use without being claimed, or
-    /// somebody has pages of it since before (then the log says so), `EACCES` if it is locked,
-    /// `ENODEV` if it is too small, has no name or there is none, `EOPNOTSUPP` if it is not aligned
-    /// to be mapped.
+    /// `ENXIO` if another device claims the namespace; `EBUSY` if it is in use without a claim, or if
+    /// pages of an earlier use are still referenced (which is logged); `EACCES` if it is locked;
+    /// `ENODEV` if it is too small, has no name or does not exist; `EOPNOTSUPP` if it is not aligned
+    /// for mapping.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::nvdimm::Context;
+    ///
+    /// /// Returns the size of the namespace behind a device, in bytes.
+    /// fn size(context: &Context<'_>) -> Result<u64> {
+    ///     Ok(context.namespace()?.range()?.len())
+    /// }
+    /// ```
     #[doc(alias = "nvdimm_namespace_common_probe")]
     #[inline]
     pub fn namespace(&self) -> Result<Namespace<'a>> {
-        // SAFETY: A device of the bus, under its lock.
+        // SAFETY: By the invariants of the context the device is on the nvdimm bus, is a namespace or
+        // claims one, and its lock is held.
         let raw = from_err_ptr(unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) })?;
-        // INVARIANT: As C returns it. All namespaces that are memory are `nd_namespace_io`.
+        // INVARIANT: The function returns the namespace that the device is or claims. All namespaces
+        // of memory are a `struct nd_namespace_io`, and the context has the lock for `'a`.
         let namespace = Namespace {
             raw: NonNull::new(raw).ok_or(ENODEV)?,
-            token: self.token,
+            bound: self.bound,
         };
         namespace.require_unmapped()?;
         Ok(namespace)
@@ -111,40 +162,47 @@ impl<'a> Context<'a> {
 }
 
 impl<'a> Namespace<'a> {
+    /// Returns the namespace as C functions take it.
     #[inline]
     fn as_raw(&self) -> *mut bindings::nd_namespace_common {
         self.raw.as_ptr()
     }
 
-    /// Who unbound its last driver may have been killed, while somebody had pages of it. What they
-    /// write to it, a network card even, would land in what its next user stores.
+    /// Fails if pages of an earlier use of the namespace are still referenced.
+    ///
+    /// The task that unbound the last driver may have been killed while it waited for pinned pages.
+    /// A write to such a page, even by a network card, would damage the data of the next user.
     #[inline]
     fn require_unmapped(&self) -> Result {
         if self.range().is_ok_and(memremap::is_dying_in) {
             dev_err!(
                 self.device(),
-                "pages of it are still in use: see dev_pagemap/ranges in debugfs\n"
+                "pages of the namespace are still in use, see dev_pagemap/ranges in debugfs ({})\n",
+                EBUSY.to_errno()
             );
             return Err(EBUSY);
         }
         Ok(())
     }
 
-    /// The device of the namespace, which may be another than that of the driver.
+    /// Returns the device of the namespace, which is not the driver's device if that claims the
+    /// namespace.
     #[inline]
     pub fn device(&self) -> &Device {
-        // SAFETY: By the invariant it is valid, and so is its device.
+        // SAFETY: By the type invariants the namespace is valid, and the device is part of it, so it
+        // stays valid as long.
         unsafe { Device::as_ref(addr_of_mut!((*self.as_raw()).dev)) }
     }
 
-    /// Its memory.
+    /// Returns the physical range of the namespace. C: `nsio->res`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is no range.
+    /// `EINVAL` if the resource is not a valid range.
     #[inline]
     pub fn range(&self) -> Result<PhysRange> {
-        // SAFETY: By the invariant it is the first field of a `struct nd_namespace_io`.
+        // SAFETY: By the type invariants `raw` is the first field of a `struct nd_namespace_io`. Its
+        // resource does not change while a driver is bound.
         let (start, end) = unsafe {
             let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
             (
@@ -155,103 +213,138 @@ impl<'a> Namespace<'a> {
         PhysRange::new(start, end).ok_or(EINVAL)
     }
 
-    /// Reserves its memory for the driver. Sleeps. C: `devm_request_mem_region()`.
+    /// Reserves the memory of the namespace for the driver. Sleeps. C: `devm_request_mem_region()`.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if somebody else has it, which is in the log then; `EINVAL` if it is no range;
-    /// `ENOMEM`.
+    /// `EBUSY` if the range is reserved already (which is logged); `EINVAL` if the namespace has no
+    /// valid range; `ENOMEM`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{mm::device_memory::DeviceMemory, nvdimm::Context};
+    ///
+    /// /// Reserves and maps the namespace behind a device, without pages.
+    /// fn map(context: &Context<'_>) -> Result<DeviceMemory<()>> {
+    ///     DeviceMemory::map(context.namespace()?.reserve()?)
+    /// }
+    /// ```
     #[doc(alias = "devm_request_mem_region")]
     #[inline]
     pub fn reserve(&self) -> Result<Reservation> {
         let range = self.range()?;
-        // SAFETY: By the invariant it is the memory that the token's device is or claims. We come
-        // from a context, so the device's lock is held until the driver's function returns. The
-        // value is not `Send`, and so cannot be among what the driver keeps.
-        unsafe { Reservation::new(self.token, range, self.device()) }
+        // SAFETY: By the type invariants the range is the memory that the bound device is or claims,
+        // and the device's lock is held until the driver's function returns. A `Reservation` is not
+        // `Send`, so it cannot be part of the data that the driver keeps after that.
+        unsafe { Reservation::new(self.bound, range, self.device()) }
     }
 
-    /// The size of its sectors, in bytes: 512 or 4096. C: `pmem_sector_size()`.
+    /// Returns the size of the sectors, in bytes: 512 or 4096. C: `pmem_sector_size()`.
     #[doc(alias = "pmem_sector_size")]
     #[inline]
     pub fn sector_size(&self) -> u32 {
-        // SAFETY: By the invariant it is valid.
+        // SAFETY: By the type invariants the namespace is valid.
         unsafe { bindings::pmem_sector_size(self.as_raw()) }
     }
 
-    /// Gives a disk its name: `pmem<region>[.<namespace>]`. C: `nvdimm_namespace_disk_name()`.
+    /// Sets the name of a disk to `pmem<region>[.<namespace>]`. C: `nvdimm_namespace_disk_name()`.
     #[doc(alias = "nvdimm_namespace_disk_name")]
     #[inline]
     pub fn name_disk<T: Operations>(&self, disk: &mut GenDiskBuilder<T>) {
-        // SAFETY: By the invariant it is valid; two numbers fit into the name of a disk.
+        // SAFETY: By the type invariants the namespace is valid. The buffer has `DISK_NAME_LEN` bytes
+        // and is borrowed exclusively; a name with two numbers fits.
         unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.name_buffer()) };
     }
 
-    /// Makes the info blocks accessible until the value is dropped. Sleeps. C:
-    /// `devm_namespace_enable()`.
+    /// Makes the info blocks accessible until the returned value is dropped. Sleeps.
+    ///
+    /// C: `devm_namespace_enable()`.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the memory is reserved by another; `ENXIO`, `ENOMEM`.
+    /// `EBUSY` if the memory is reserved already; `ENXIO` if it cannot be mapped; `ENOMEM`.
     #[doc(alias = "devm_namespace_enable")]
     #[inline]
     pub fn enable(&self) -> Result<EnabledNamespace<'_>> {
-        // SAFETY: By the invariant both are valid, and the device is bound.
+        // SAFETY: By the type invariants both are valid, and the device is bound, so resources can
+        // be added to its devres list.
         to_result(unsafe {
-            bindings::devm_namespace_enable(
-                self.token.device().as_raw(),
-                self.as_raw(),
-                INFO_BLOCKS,
-            )
+            bindings::devm_namespace_enable(self.bound.as_raw(), self.as_raw(), INFO_BLOCK_RESERVE)
         })?;
-        // INVARIANT: Just enabled.
+        // INVARIANT: The namespace was just enabled for the bound device.
         Ok(EnabledNamespace { namespace: self })
     }
 
-    /// Makes a disk of sectors that are written all or not at all. Sleeps. C:
-    /// `nvdimm_namespace_attach_btt()`.
+    /// Makes a disk whose sectors are written atomically. Sleeps.
+    ///
+    /// C: `nvdimm_namespace_attach_btt()`.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if it was not set up; `ENXIO` if it is too small; `ENOMEM`.
+    /// `ENODEV` if the BTT is not configured; `ENXIO` if the namespace is too small; `ENOMEM`.
     #[doc(alias = "nvdimm_namespace_attach_btt")]
     #[inline]
     pub fn attach_btt(&self, claim: &NdBtt<'a>) -> Result<Btt> {
-        // SAFETY: By the invariant it is claimed by the token's device, which is that BTT.
+        // SAFETY: By the type invariants the bound device claims the namespace, and by those of
+        // `claim` it is a BTT, so the namespace's claim is the BTT that the function looks for.
         to_result(unsafe { bindings::nvdimm_namespace_attach_btt(self.as_raw()) })?;
-        // INVARIANT: Just attached.
+        // INVARIANT: The BTT of the bound device was just attached.
         Ok(Btt {
             btt: claim.btt,
-            token: self.token.clone(),
+            bound: self.bound.clone(),
         })
     }
 }
 
-/// A namespace whose info blocks can be read and written. Dropping it ends that.
+/// A namespace whose info blocks can be read and written. Dropping it disables that. Sleeps.
 ///
 /// # Invariants
 ///
-/// The namespace is enabled for the device of its token.
+/// The namespace is enabled for the device that the driver is bound to.
+#[doc(alias = "devm_namespace_disable")]
 pub struct EnabledNamespace<'a> {
     namespace: &'a Namespace<'a>,
 }
 
-/// One of the C functions that look for an info block.
+/// A C function that looks for an info block of one kind.
 type Probe = unsafe extern "C" fn(
     *mut bindings::device,
     *mut bindings::nd_namespace_common,
 ) -> crate::ffi::c_int;
 
 impl EnabledNamespace<'_> {
+    /// Calls a C function that looks for an info block.
     #[inline]
     fn probe(&self, probe: Probe) -> Result {
         let namespace = self.namespace;
-        // SAFETY: By the invariant it is enabled for the device.
-        to_result(unsafe { probe(namespace.token.device().as_raw(), namespace.as_raw()) })
+        // SAFETY: By the type invariants the namespace is enabled for the device, so the function
+        // may read its info blocks.
+        to_result(unsafe { probe(namespace.bound.as_raw(), namespace.as_raw()) })
     }
 
-    /// Whether a BTT has claimed the namespace, which then goes to that. Sleeps. C:
-    /// `nd_btt_probe()`.
+    /// Looks for the info block of a BTT. If there is one, a BTT device claims the namespace and is
+    /// offered to drivers. Sleeps.
+    ///
+    /// C: `nd_btt_probe()`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is no such block, and others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::nvdimm::Namespace;
+    ///
+    /// /// Fails if a BTT claims the namespace.
+    /// fn require_no_btt(namespace: &Namespace<'_>) -> Result {
+    ///     match namespace.enable()?.probe_btt() {
+    ///         Ok(()) => Err(ENXIO),
+    ///         Err(_) => Ok(()),
+    ///     }
+    /// }
+    /// ```
     #[doc(alias = "nd_btt_probe")]
     #[inline]
     pub fn probe_btt(&self) -> Result {
@@ -261,7 +354,14 @@ impl EnabledNamespace<'_> {
         Err(ENODEV)
     }
 
-    /// The same for pages. `EOPNOTSUPP` is a claim that cannot be met. C: `nd_pfn_probe()`.
+    /// Looks for the info block of a namespace with pages. If there is one, a pfn device claims the
+    /// namespace and is offered to drivers. Sleeps.
+    ///
+    /// C: `nd_pfn_probe()`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is no such block; `EOPNOTSUPP` if there is one that cannot be used; others.
     #[doc(alias = "nd_pfn_probe")]
     #[inline]
     pub fn probe_pfn(&self) -> Result {
@@ -271,7 +371,14 @@ impl EnabledNamespace<'_> {
         Err(ENODEV)
     }
 
-    /// The same for device-dax. `EOPNOTSUPP` is a claim that cannot be met. C: `nd_dax_probe()`.
+    /// Looks for the info block of device-dax. If there is one, a dax device claims the namespace and
+    /// is offered to drivers. Sleeps.
+    ///
+    /// C: `nd_dax_probe()`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is no such block; `EOPNOTSUPP` if there is one that cannot be used; others.
     #[doc(alias = "nd_dax_probe")]
     #[inline]
     pub fn probe_dax(&self) -> Result {
@@ -285,65 +392,77 @@ impl EnabledNamespace<'_> {
 impl Drop for EnabledNamespace<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is enabled for that device.
+        // SAFETY: By the type invariants the namespace is enabled for this device, and it is not used
+        // as an enabled one after this.
         unsafe {
-            bindings::devm_namespace_disable(
-                self.namespace.token.device().as_raw(),
-                self.namespace.as_raw(),
-            )
+            bindings::devm_namespace_disable(self.namespace.bound.as_raw(), self.namespace.as_raw())
         };
     }
 }
 
-/// A device that gives a namespace pages. C: `struct nd_pfn`.
+/// A device that claims a namespace and gives it pages. C: `struct nd_pfn`.
 ///
 /// # Invariants
 ///
-/// `pfn` is the token's device.
+/// `pfn` is the device that the driver is bound to.
 #[doc(alias = "nd_pfn")]
 pub struct NdPfn<'a> {
     pfn: NonNull<bindings::nd_pfn>,
-    _token: PhantomData<&'a BoundDevice>,
+    _bound: PhantomData<&'a BoundDevice>,
 }
 
-/// What the info block says about where the data is. It comes from the medium: any value is
-/// possible.
+/// The part of an info block that says where the data begins. C: `struct nd_pfn_sb`.
+///
+/// It comes from the medium, so any value is possible.
+#[doc(alias = "nd_pfn_sb")]
 #[derive(Clone, Copy, Debug)]
 pub struct InfoBlock {
-    /// The first byte of the data, from the start of the range with pages on.
+    /// The offset of the data from the start of the mapped range, in bytes. C: `dataoff`.
     pub data_offset: u64,
 }
 
 impl NdPfn<'_> {
-    /// Reads the info block, or writes a new one, and plans the pages that it asks for. Sleeps. C:
-    /// `nvdimm_setup_pfn()`.
+    /// Reads the info block, or writes a new one, and returns the pages that it asks for. Sleeps.
     ///
-    /// The namespace is enabled no more after it.
+    /// The namespace is disabled after the call. C: `nvdimm_setup_pfn()`.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if it was not set up; `EINVAL`, `ENXIO` and others for an info block that cannot be
-    /// used.
+    /// `ENODEV` if the device is not configured; `EINVAL`, `ENXIO` and others for an info block that
+    /// cannot be used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::nvdimm::{Namespace, NdPfn};
+    ///
+    /// /// Returns the offset of the data, in bytes.
+    /// fn data_offset(namespace: &Namespace<'_>, pfn: &NdPfn<'_>) -> Result<u64> {
+    ///     let (_params, block) = pfn.set_up(namespace.enable()?)?;
+    ///     Ok(block.data_offset)
+    /// }
+    /// ```
     #[doc(alias = "nvdimm_setup_pfn")]
     #[inline]
     pub fn set_up(&self, enabled: EnabledNamespace<'_>) -> Result<(Blueprint, InfoBlock)> {
-        // A fresh one: C leaves the altmap alone where the device has none.
-        let blueprint = Blueprint::new()?;
+        // New, and so zeroed: C does not write the altmap if the device has none.
+        let params = Blueprint::new()?;
         #[cfg(CONFIG_ND_CLAIM)]
         {
-            // SAFETY: By the invariant the device is valid and bound, and its namespace is enabled;
-            // the pgmap is ours and not mapped.
+            // SAFETY: By the type invariants the device is valid and bound, and its namespace is
+            // enabled. The pgmap is owned exclusively and not mapped yet.
             let result = to_result(unsafe {
-                bindings::nvdimm_setup_pfn(self.pfn.as_ptr(), blueprint.as_raw())
+                bindings::nvdimm_setup_pfn(self.pfn.as_ptr(), params.as_raw())
             });
             if let Err(error) = result {
-                // C disables the namespace on its way, and may fail before it is enabled again. What
-                // is left goes when the device is not bound.
+                // C disables and enables the namespace in between, and may fail when it is disabled.
+                // It is left as it is, then: the driver core releases the rest when the probe fails.
                 core::mem::forget(enabled);
                 return Err(error);
             }
             drop(enabled);
-            // SAFETY: By the invariant the device is valid, and now there is an info block.
+            // SAFETY: By the type invariants the device is valid, and the call above has succeeded,
+            // so it has an info block.
             let data_offset = unsafe {
                 let block = addr_of!((*self.pfn.as_ptr()).pfn_sb).read();
                 addr_of!((*block).dataoff).read_unaligned()
@@ -351,45 +470,69 @@ impl NdPfn<'_> {
             let block = InfoBlock {
                 data_offset: u64::from_le(data_offset),
             };
-            Ok((blueprint, block))
+            Ok((params, block))
         }
         #[cfg(not(CONFIG_ND_CLAIM))]
         {
-            let _ = (self.pfn, enabled, blueprint);
+            let _ = (self.pfn, enabled, params);
             Err(crate::error::code::ENXIO)
         }
     }
 }
 
-/// A device that makes a BTT of a namespace, before that was done.
-pub struct NdBtt<'a> {
-    btt: NonNull<bindings::nd_btt>,
-    _token: PhantomData<&'a BoundDevice>,
-}
-
-/// The disk of a block translation table. Dropping it takes the disk away (sleeps). C: `struct
-/// nd_btt`.
+/// A device that claims a namespace for a BTT, before the BTT is attached. C: `struct nd_btt`.
 ///
 /// # Invariants
 ///
-/// `btt` is the token's device, and attached.
+/// `btt` is the device that the driver is bound to.
 #[doc(alias = "nd_btt")]
-pub struct Btt {
+pub struct NdBtt<'a> {
     btt: NonNull<bindings::nd_btt>,
-    token: BoundDevice,
+    _bound: PhantomData<&'a BoundDevice>,
 }
 
-// SAFETY: A BTT has no thread of its own.
+/// An attached block translation table, which has a disk. Dropping it removes the disk. Sleeps. C:
+/// `struct btt`.
+///
+/// # Invariants
+///
+/// `btt` is the bound device, and its BTT is attached.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::nvdimm::{Btt, Event};
+///
+/// /// Handles an event of a namespace with a BTT.
+/// fn notify(btt: &Btt, event: Event) {
+///     match event {
+///         Event::RevalidatePoison => btt.revalidate_poison(),
+///         Event::RevalidateRegion => btt.check_and_set_read_only(),
+///         Event::Unknown(_) => (),
+///     }
+/// }
+/// ```
+#[doc(alias = "nvdimm_namespace_detach_btt")]
+pub struct Btt {
+    btt: NonNull<bindings::nd_btt>,
+    bound: BoundDevice,
+}
+
+// SAFETY: A BTT is not bound to the task that attached it, so any thread may use and detach it.
 unsafe impl Send for Btt {}
-// SAFETY: What a shared reference does is done under the device's lock.
+// SAFETY: The methods that take a shared reference read fields that are constant while the BTT is
+// attached, and call functions that lock where they need to.
 unsafe impl Sync for Btt {}
 
 impl Btt {
-    /// Asks anew which sectors are bad. Sleeps.
+    /// Updates the namespace's list of bad sectors from the region. Sleeps.
+    ///
+    /// C: `nvdimm_badblocks_populate()`.
     #[inline]
     pub fn revalidate_poison(&self) {
-        // SAFETY: By the invariant it is attached, so it has a namespace, which is the first field
-        // of a `struct nd_namespace_io` with an initialised list.
+        // SAFETY: By the type invariants the BTT is attached, so it has a namespace, which is the
+        // first field of a `struct nd_namespace_io` with an initialised list. Both stay while it is
+        // attached.
         unsafe {
             let nsio = addr_of!((*self.btt.as_ptr()).ndns)
                 .read()
@@ -397,15 +540,18 @@ impl Btt {
             let range = PhysRange::new((*nsio).res.start, (*nsio).res.end);
             if let Some(range) = range {
                 let bad = Badblocks::from_raw(addr_of_mut!((*nsio).bb));
-                Region::of(&self.token).populate(bad, range);
+                Region::of(&self.bound).populate_badblocks(bad, range);
             }
         }
     }
 
-    /// Makes its disk read-only or writable, as the region is. May sleep.
+    /// Makes the disk read-only or writable, as the region is. May sleep.
+    ///
+    /// C: `nvdimm_check_and_set_ro()`.
     #[inline]
     pub fn check_and_set_read_only(&self) {
-        // SAFETY: By the invariant it is attached, so it has a disk.
+        // SAFETY: By the type invariants the BTT is attached, so it has a disk, whose parent is below
+        // a region.
         unsafe { bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk) };
     }
 }
@@ -413,7 +559,7 @@ impl Btt {
 impl Drop for Btt {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is attached.
+        // SAFETY: By the type invariants the BTT is attached, and it is not used after this.
         unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
     }
 }

@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
+// Derived from `drivers/nvdimm/pmem.c` (`__pmem_direct_access()`) and `drivers/nvdimm/pmem.h`,
+// Copyright (c) 2014-2015, Intel Corporation.
+// Copyright (c) 2015, Christoph Hellwig <hch@lst.de>.
+// Copyright (c) 2015, Boaz Harrosh <boaz@plexistor.com>.
 
-//! What the mock platform of `tools/testing/nvdimm` looks at in the driver for persistent memory.
+//! The layout of `struct pmem_device`, which the mock platform of `tools/testing/nvdimm` reads.
 //!
-//! Its modules are linked from the same objects, but with `__pmem_direct_access()` replaced by a
-//! function of its own, which reads `struct pmem_device`. So the driver's [`Memory`] has a [`PmemDevice`] of
-//! that layout, and the driver goes through that symbol. Whoever does not replace it gets what the driver has
-//! defined with [`export_direct_access!`](crate::export_direct_access).
+//! The modules of the mock platform are linked from the same objects as the driver, but with
+//! another `__pmem_direct_access()`, which reads `struct pmem_device`. So the [`Memory`] of the
+//! driver includes a [`PmemDevice`] with that layout, and the driver calls that symbol for each
+//! direct access:
+//!
+//! ```text
+//!  PmemDevice::direct_access() --> __pmem_direct_access() -+-> the driver's function (a weak symbol,
+//!                                                          |   see export_direct_access!)
+//!                                                          +-> tools/testing/nvdimm/pmem-dax.c
+//! ```
+//!
+//! This file encapsulates that structure, and the promise that its addresses are mapped.
 //!
 //! C header: [`drivers/nvdimm/pmem.h`](srctree/drivers/nvdimm/pmem.h)
 
@@ -22,37 +34,51 @@ use crate::{
 };
 use core::{ops::Deref, ptr::addr_of_mut};
 
-/// Memory that C code can look at.
+/// Device memory together with its description for C code.
 ///
 /// # Invariants
 ///
-/// `view` describes `memory`.
+/// `device` describes `memory`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::device_memory::DeviceMemory,
+///     nvdimm::pmem::Memory,
+/// };
+///
+/// /// Allocates the description of mapped memory, with an empty list of bad blocks.
+/// fn describe(memory: DeviceMemory<()>) -> Result<Pin<KBox<Memory<()>>>> {
+///     KBox::pin_init(Memory::new(memory), GFP_KERNEL)
+/// }
+/// ```
 #[pin_data]
 pub struct Memory<H: FailureHandler> {
     #[pin]
-    view: PmemDevice,
+    device: PmemDevice,
     memory: DeviceMemory<H>,
 }
 
 impl<H: FailureHandler> Memory<H> {
-    /// The memory, with an empty list of bad blocks. Sleeps.
+    /// Creates the description of `memory`, with an empty list of bad blocks. Sleeps.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if it is too long for C.
+    /// `ENOMEM`; `EINVAL` if the sizes do not fit into C's fields.
     #[inline]
     pub fn new(memory: DeviceMemory<H>) -> impl PinInit<Self, Error> {
-        // INVARIANT: The view is made of the memory.
+        // INVARIANT: The description is made from the memory.
         try_pin_init!(Self {
-            view <- PmemDevice::new(&memory),
+            device <- PmemDevice::new(&memory),
             memory,
         })
     }
 
-    /// What C code sees.
+    /// Returns the description for C code.
     #[inline]
-    pub fn view(&self) -> &PmemDevice {
-        &self.view
+    pub fn pmem_device(&self) -> &PmemDevice {
+        &self.device
     }
 }
 
@@ -65,12 +91,12 @@ impl<H: FailureHandler> Deref for Memory<H> {
     }
 }
 
-/// A driver's memory as C code sees it. C: `struct pmem_device`.
+/// The description of a driver's memory for C code. C: `struct pmem_device`.
 ///
 /// # Invariants
 ///
-/// It is part of a [`Memory`]. The structure is initialised, its list of bad blocks included; but
-/// for that list nothing in it changes.
+/// The value is part of a [`Memory`]. The structure is initialised, including its list of bad
+/// blocks, and nothing but that list changes.
 #[doc(alias = "pmem_device")]
 #[pin_data(PinnedDrop)]
 #[repr(transparent)]
@@ -79,13 +105,14 @@ pub struct PmemDevice {
     inner: Opaque<bindings::pmem_device>,
 }
 
-// SAFETY: But for the list of bad blocks, which has its own lock, nothing changes.
+// SAFETY: The fields are constant except for the list of bad blocks, which has a lock of its own,
+// so any thread may use and drop the value.
 unsafe impl Send for PmemDevice {}
-// SAFETY: As for `Send`.
+// SAFETY: Concurrent accesses read constant fields, or the list of bad blocks under its lock.
 unsafe impl Sync for PmemDevice {}
 
 impl PmemDevice {
-    /// For [`Memory::new`].
+    /// Creates the description, for [`Memory::new`].
     #[inline]
     fn new<H: FailureHandler>(memory: &DeviceMemory<H>) -> impl PinInit<Self, Error> + '_ {
         let init = move |slot: *mut Self| -> Result {
@@ -93,8 +120,8 @@ impl PmemDevice {
             let (all, mapped) = (memory.reserved().len(), memory.range().len());
             // OVERFLOW: The data is a part of what is mapped.
             let data_offset = mapped.wrapping_sub(memory.data().len());
-            // SAFETY: The slot is valid for writes and pinned from here on. Zero is valid for all
-            // fields that are not set.
+            // SAFETY: The slot is valid for writes and pinned from here on, and the type is
+            // transparent over the structure. Zero is valid for all fields that are not set.
             unsafe {
                 raw.write_bytes(0, 1);
                 (*raw).phys_addr = memory.range().start();
@@ -106,22 +133,38 @@ impl PmemDevice {
                 Badblocks::init_raw(addr_of_mut!((*raw).bb))
             }
         };
-        // SAFETY: On success all of it is initialised, on an error nothing is to be given back.
+        // SAFETY: On success all fields are initialised. The list of bad blocks comes last and owns
+        // nothing if it fails, so there is nothing to release on an error.
         unsafe { pin_init_from_closure(init) }
     }
 
-    /// The bad sectors of the data.
+    /// Returns the list of bad sectors, counted from the start of the data. C: `pmem->bb`.
     #[inline]
     pub fn badblocks(&self) -> &Badblocks {
-        // SAFETY: By the invariant the list is initialised.
+        // SAFETY: By the type invariants the list is initialised, and stays so until the value that
+        // is borrowed is dropped.
         unsafe { Badblocks::from_raw(addr_of_mut!((*self.inner.get()).bb)) }
     }
 
-    /// Asks `__pmem_direct_access()`, whoever has defined it.
+    /// Calls `__pmem_direct_access()`, whichever definition the module is linked with.
     ///
     /// # Errors
     ///
     /// Those of [`dax::Operations::direct_access`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     dax::{AccessMode, PageOffset},
+    ///     nvdimm::pmem::PmemDevice,
+    /// };
+    ///
+    /// /// Returns whether the first page can be accessed.
+    /// fn first_page_is_good(device: &PmemDevice) -> bool {
+    ///     device.direct_access(PageOffset::new(0), 1, AccessMode::Normal).is_ok()
+    /// }
+    /// ```
     #[doc(alias = "__pmem_direct_access")]
     #[inline]
     pub fn direct_access(
@@ -131,8 +174,9 @@ impl PmemDevice {
         mode: AccessMode,
     ) -> Result<Access<'_>> {
         let raw = self.inner.get();
-        // SAFETY: The function is either the driver's, by the macro, or the mock platform's. Both
-        // answer with the memory that is described, which stays as long as we do.
+        // SAFETY: The function is that of the driver, as exported by the macro, or that of the mock
+        // platform. Both return pages of the memory that the structure describes. By the type
+        // invariants it is part of the same value, so it stays mapped while `self` is borrowed.
         unsafe {
             dax::call_direct_access(at, pages, mode, |at, pages, mode, kaddr, pfn| {
                 bindings::__pmem_direct_access(raw, at, pages, mode, kaddr, pfn)
@@ -140,15 +184,38 @@ impl PmemDevice {
         }
     }
 
-    /// Access to the data from the page `at` on, to its end.
+    /// Returns access to the data from the page `at` to the end, without regard to bad blocks.
     ///
     /// # Errors
     ///
-    /// `ERANGE` at or behind the end.
+    /// `ERANGE` if the page is beyond the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     dax::{Access, AccessMode, PageOffset},
+    ///     nvdimm::pmem::PmemDevice,
+    /// };
+    ///
+    /// /// Answers `__pmem_direct_access()`: no access to a device with bad blocks.
+    /// fn direct_access(
+    ///     device: &PmemDevice,
+    ///     at: PageOffset,
+    ///     _pages: usize,
+    ///     _mode: AccessMode,
+    /// ) -> Result<Access<'_>> {
+    ///     if !device.badblocks().is_empty() {
+    ///         return Err(EHWPOISON);
+    ///     }
+    ///     device.access(at)
+    /// }
+    /// ```
     #[inline]
     pub fn access(&self, at: PageOffset) -> Result<Access<'_>> {
         let this = self.inner.get();
-        // SAFETY: By the invariant nothing of these changes.
+        // SAFETY: By the type invariants these fields are initialised and constant, so reading them
+        // is not a data race.
         let (size, pfn_pad, data_offset, phys_addr, pfn_flags, virt_addr) = unsafe {
             (
                 (*this).size,
@@ -159,7 +226,7 @@ impl PmemDevice {
                 (*this).virt_addr,
             )
         };
-        // OVERFLOW: `new` has seen that `pfn_pad` is a part of `size`.
+        // OVERFLOW: `new` has checked that `pfn_pad` is a part of `size`.
         let mapped = (size as u64).wrapping_sub(pfn_pad.into());
         let offset = at
             .bytes()
@@ -170,8 +237,9 @@ impl PmemDevice {
         let pfn = bindings::pfn_t {
             val: (phys_addr.wrapping_add(offset) >> crate::page::PAGE_SHIFT) | pfn_flags,
         };
-        // SAFETY: The memory is mapped from `virt_addr` on, for so many bytes. By the invariant it is
-        // part of the same value as we are, and so mapped as long as that is borrowed.
+        // SAFETY: `mapped` bytes are mapped from `virt_addr` and `phys_addr` on, and the pages lie
+        // inside of them. By the type invariants the mapping is part of the same value, so it stays
+        // while `self` is borrowed.
         Ok(unsafe {
             Access::new(
                 (left >> crate::page::PAGE_SHIFT) as usize,
@@ -185,7 +253,8 @@ impl PmemDevice {
 #[pinned_drop]
 impl PinnedDrop for PmemDevice {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the invariant the list is initialised, and this comes once.
+        // SAFETY: By the type invariants the list is initialised, and the value that contains it is
+        // being dropped, so it is not used after this.
         unsafe { Badblocks::exit_raw(addr_of_mut!((*self.inner.get()).bb)) };
     }
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regions: what makes data durable, and what knows of media errors.
+//! Regions: how data is made durable, and which media errors are known.
+//!
+//! This file encapsulates the calls that need an enabled region: a [`Region`] keeps the device below
+//! it bound.
 
 use super::Context;
 use crate::{
@@ -13,14 +16,14 @@ use crate::{
 };
 use core::ptr::{null_mut, NonNull};
 
-/// How a region's data becomes durable.
+/// The way in which data of a region becomes durable. C: the result of `nvdimm_has_flush()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flushing {
-    /// By flushing it: there are hints to write to, or a host to ask.
+    /// The region must be flushed, by flush hint addresses or by a request to the host. C: 1.
     Needed,
-    /// By itself, once it is out of the CPU's caches.
+    /// Data is durable as soon as it has left the CPU caches. C: 0.
     NotNeeded,
-    /// Nobody can tell.
+    /// The platform does not describe it. C: a negative errno.
     Unknown,
 }
 
@@ -28,42 +31,57 @@ pub enum Flushing {
 ///
 /// # Invariants
 ///
-/// `raw` is the region that the token's device is in: it is enabled as long as that is bound.
+/// `raw` is the region that contains the bound device, and it stays enabled while that is bound.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::nvdimm::{Flushing, Region};
+///
+/// /// Returns whether a store with a CPU cache flush is durable without a flush of the region.
+/// fn stores_are_durable(region: &Region) -> bool {
+///     region.is_synchronous() && region.flushing() == Flushing::NotNeeded
+/// }
+/// ```
 #[doc(alias = "nd_region")]
 pub struct Region {
     raw: NonNull<bindings::nd_region>,
-    token: BoundDevice,
+    bound: BoundDevice,
 }
 
-// SAFETY: A region has no thread of its own, and locks where it needs them.
+// SAFETY: The functions of a region are not bound to a task, and lock where they need to.
 unsafe impl Send for Region {}
-// SAFETY: As for `Send`.
+// SAFETY: The functions that take a shared reference may run concurrently, as they lock where they
+// need to.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// The region of a context's device.
+    /// Returns the region of the device of a context. C: `to_nd_region()`.
     #[inline]
-    pub(super) fn of(token: &BoundDevice) -> Self {
-        // SAFETY: A token that comes from a context is for a device whose parent is a region.
-        let raw = unsafe { bindings::to_nd_region((*token.device().as_raw()).parent) };
-        // INVARIANT: As above. It is inside of the parent, which is not null.
+    pub(super) fn of(bound: &BoundDevice) -> Self {
+        // SAFETY: The bound device comes from a context, so its parent is a region, which the
+        // conversion requires.
+        let raw = unsafe { bindings::to_nd_region((*bound.as_raw()).parent) };
+        // INVARIANT: It is the parent of the bound device, and libnvdimm keeps it enabled while
+        // devices below it are bound.
         Self {
-            // SAFETY: As above.
+            // SAFETY: The region contains the parent device, which is not null, so it is not null.
             raw: unsafe { NonNull::new_unchecked(raw) },
-            token: token.clone(),
+            bound: bound.clone(),
         }
     }
 
+    /// Returns the region as C functions take it.
     #[inline]
     fn as_raw(&self) -> *mut bindings::nd_region {
         self.raw.as_ptr()
     }
 
-    /// How data becomes durable. C: `nvdimm_has_flush()`.
+    /// Returns how data becomes durable. C: `nvdimm_has_flush()`.
     #[doc(alias = "nvdimm_has_flush")]
     #[inline]
     pub fn flushing(&self) -> Flushing {
-        // SAFETY: By the invariant the region is enabled.
+        // SAFETY: By the type invariants the region is valid and enabled.
         match unsafe { bindings::nvdimm_has_flush(self.as_raw()) } {
             0 => Flushing::NotNeeded,
             1.. => Flushing::Needed,
@@ -71,92 +89,126 @@ impl Region {
         }
     }
 
-    /// Whether the CPU's caches are lost with the power. C: `nvdimm_has_cache()`.
+    /// Returns whether the contents of the CPU caches are lost at a power failure. C:
+    /// `nvdimm_has_cache()`.
     #[doc(alias = "nvdimm_has_cache")]
     #[inline]
     pub fn has_cache(&self) -> bool {
-        // SAFETY: By the invariant the region is enabled.
+        // SAFETY: By the type invariants the region is valid and enabled.
         unsafe { bindings::nvdimm_has_cache(self.as_raw()) != 0 }
     }
 
-    /// Whether a store is durable without asking anybody. C: `is_nvdimm_sync()`.
+    /// Returns whether data becomes durable without a request to the host. C: `is_nvdimm_sync()`.
     #[doc(alias = "is_nvdimm_sync")]
     #[inline]
     pub fn is_synchronous(&self) -> bool {
-        // SAFETY: By the invariant the region is enabled.
+        // SAFETY: By the type invariants the region is valid and enabled.
         unsafe { bindings::is_nvdimm_sync(self.as_raw()) }
     }
 
-    /// Makes what was written durable. May sleep. C: `nvdimm_flush()`.
+    /// Makes the data durable that has left the CPU caches. May sleep. C: `nvdimm_flush()`.
     ///
     /// # Errors
     ///
-    /// `EIO` if the host could not; `ENOMEM`.
+    /// `EIO` if the host failed to flush; `ENOMEM`.
     #[doc(alias = "nvdimm_flush")]
     #[inline]
     pub fn flush(&self) -> Result {
-        // SAFETY: By the invariant the region is enabled.
+        // SAFETY: By the type invariants the region is valid and enabled. Without a bio the function
+        // completes before it returns.
         match unsafe { bindings::nvdimm_flush(self.as_raw(), null_mut()) } {
             0 => Ok(()),
             errno => to_result(errno),
         }
     }
 
-    /// The same on behalf of a bio, which is ended with the result, now or when the host has
-    /// answered. May sleep.
+    /// Flushes the region on behalf of a bio, which ends with the result: now, or when the host has
+    /// completed the request. May sleep. C: `nvdimm_flush()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{block::bio::Bio, nvdimm::Region};
+    ///
+    /// /// Ends a bio whose data was transferred.
+    /// fn finish(region: &Region, bio: Bio) {
+    ///     if bio.is_fua() {
+    ///         region.flush_and_end(bio);
+    ///     } else {
+    ///         bio.end(Ok(()));
+    ///     }
+    /// }
+    /// ```
     #[inline]
     pub fn flush_and_end(&self, bio: Bio) {
         let raw = bio.into_raw();
-        // SAFETY: By the invariant the region is enabled; the bio has not ended. C ends it if it
-        // says so by a positive number.
-        let answer = unsafe { bindings::nvdimm_flush(self.as_raw(), raw) };
-        if answer > 0 {
+        // SAFETY: By the type invariants the region is enabled, and the bio has not ended. The
+        // function takes over the bio if it returns a positive number, and only then.
+        let status = unsafe { bindings::nvdimm_flush(self.as_raw(), raw) };
+        if status > 0 {
             return;
         }
         if let Some(raw) = NonNull::new(raw) {
-            // SAFETY: C has not taken it, so it is ours again.
-            unsafe { Bio::from_raw(raw) }.end(to_result(answer));
+            // SAFETY: C has not taken over the bio, so the ownership that `into_raw` passed on is
+            // still unused.
+            unsafe { Bio::from_raw(raw) }.end(to_result(status));
         }
     }
 
-    /// Asks the device to clear media errors, and returns how many bytes from `phys` on are good
-    /// then. Sleeps. C: `nvdimm_clear_poison()`.
+    /// Asks the device to clear the media errors in `len` bytes from `phys` on, and returns the
+    /// number of bytes from `phys` on that are free of errors then. Sleeps.
+    ///
+    /// C: `nvdimm_clear_poison()`.
     ///
     /// # Errors
     ///
-    /// What the firmware answers.
+    /// Those of the firmware.
     #[doc(alias = "nvdimm_clear_poison")]
     #[inline]
     pub fn clear_poison(&self, phys: u64, len: usize) -> Result<usize> {
         let len = c_uint::try_from(len)?;
-        // SAFETY: By the invariant the device is one that libnvdimm knows.
-        let cleared =
-            unsafe { bindings::nvdimm_clear_poison(self.token.device().as_raw(), phys, len) };
+        // SAFETY: The bound device is on the nvdimm bus below an enabled region by the type
+        // invariants, and the function looks for the bus there.
+        let cleared = unsafe { bindings::nvdimm_clear_poison(self.bound.as_raw(), phys, len) };
         match usize::try_from(cleared) {
             Ok(cleared) => Ok(cleared),
             Err(_) => Err(Error::from_errno(c_int::try_from(cleared)?)),
         }
     }
 
-    /// Fills the list with the bad sectors of a range, counted from its start. May sleep. C:
-    /// `nvdimm_badblocks_populate()`.
+    /// Adds the bad sectors of a range to a list, counted from the start of the range. May sleep.
+    ///
+    /// C: `nvdimm_badblocks_populate()`.
     #[doc(alias = "nvdimm_badblocks_populate")]
     #[inline]
-    pub fn populate(&self, bad: &Badblocks, range: PhysRange) {
+    pub fn populate_badblocks(&self, bad: &Badblocks, range: PhysRange) {
         let range = range.as_raw();
-        // SAFETY: By the invariant the region is enabled; the list is initialised.
+        // SAFETY: By the type invariants the region is valid and enabled, and `bad` is an
+        // initialised list. The range is only read during the call.
         unsafe { bindings::nvdimm_badblocks_populate(self.as_raw(), bad.as_raw(), &range) };
     }
 }
 
 impl Context<'_> {
-    /// Flushes the region, at the end of everything; an error has nobody to go to.
+    /// Flushes the region for the last time; an error is logged. May sleep.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::nvdimm::Context;
+    ///
+    /// /// Removes a device: its data, as a disk, may still write while it is dropped.
+    /// fn remove<T>(context: &Context<'_>, data: T) {
+    ///     drop(data);
+    ///     context.flush_region();
+    /// }
+    /// ```
     #[inline]
     pub fn flush_region(&self) {
         if let Err(error) = self.region().flush() {
             crate::dev_err!(
                 self.device(),
-                "the last flush failed ({}): data may be lost with the power\n",
+                "final flush failed, recent writes may not be durable ({})\n",
                 error.to_errno()
             );
         }

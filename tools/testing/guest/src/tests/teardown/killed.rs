@@ -108,7 +108,7 @@ fn refused(pinned: &mut Pinned) -> Result<()> {
     );
     let log = pinned.log()?;
     ensure!(
-        log.contains("pages of it are still in use") || log.contains(" range that is unmapped"),
+        log.contains("pages of the namespace are still in use") || log.contains(" range that is unmapped"),
         "the log does not say why the driver could not be bound: {log}"
     );
     Ok(())
