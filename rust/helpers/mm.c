@@ -11,11 +11,6 @@ bool rust_helper_folio_is_longterm_pinnable(struct folio *folio)
 	return folio_is_longterm_pinnable(folio);
 }
 
-void rust_helper_folio_put_refs(struct folio *folio, int refs)
-{
-	folio_put_refs(folio, refs);
-}
-
 void rust_helper_get_page(struct page *page)
 {
 	get_page(page);
@@ -30,17 +25,6 @@ void *rust_helper_page_to_virt(struct page *page)
 void rust_helper_put_page(struct page *page)
 {
 	put_page(page);
-}
-
-bool rust_helper_put_devmap_managed_folio_refs(struct folio *folio, int refs)
-{
-	return put_devmap_managed_folio_refs(folio, refs);
-}
-
-void rust_helper_gup_put_refs(struct folio *folio, int refs)
-{
-	if (!put_devmap_managed_folio_refs(folio, refs))
-		folio_put_refs(folio, refs);
 }
 
 spinlock_t *rust_helper_pmd_lock(struct mm_struct *mm, pmd_t *pmd)

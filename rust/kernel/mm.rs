@@ -17,8 +17,6 @@ pub mod device_memory;
 pub mod fault;
 #[cfg(CONFIG_SPARSEMEM_VMEMMAP)]
 pub mod folio;
-#[cfg(CONFIG_RUST_X86_GUP)]
-pub mod gup;
 #[cfg(CONFIG_ZONE_DEVICE)]
 pub mod memremap;
 #[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]

@@ -66,46 +66,6 @@ pub unsafe fn decrement(offset: usize) {
     };
 }
 
-/// Reads a byte of this CPU. C: `this_cpu_read()`. Any context.
-///
-/// # Safety
-///
-/// `offset` is that of a per-CPU byte.
-#[doc(alias = "this_cpu_read")]
-#[inline(always)]
-pub unsafe fn read_byte(offset: usize) -> i8 {
-    let value: i8;
-    // SAFETY: The caller's promise.
-    unsafe {
-        asm!(
-            concat!("movb ", this_cpu!(), "({}), {}"),
-            in(reg) offset,
-            out(reg_byte) value,
-            options(att_syntax, nostack, preserves_flags, readonly),
-        )
-    };
-    value
-}
-
-/// Writes a byte of this CPU. C: `this_cpu_write()`. Any context.
-///
-/// # Safety
-///
-/// `offset` is that of a per-CPU byte.
-#[doc(alias = "this_cpu_write")]
-#[inline(always)]
-pub unsafe fn write_byte(offset: usize, value: i8) {
-    // SAFETY: The caller's promise.
-    unsafe {
-        asm!(
-            concat!("movb {}, ", this_cpu!(), "({})"),
-            in(reg_byte) value,
-            in(reg) offset,
-            options(att_syntax, nostack, preserves_flags),
-        )
-    };
-}
-
 /// The task that runs. C: `current`.
 #[doc(alias = "current")]
 #[inline(always)]

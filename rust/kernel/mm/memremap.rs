@@ -100,6 +100,7 @@ pub enum MemoryType {
 
 impl MemoryType {
     /// The type that C means by `raw`, unless it means none.
+    #[inline]
     pub(crate) const fn from_raw(raw: bindings::memory_type) -> Option<Self> {
         Some(match raw {
             bindings::memory_type_MEMORY_DEVICE_PRIVATE => Self::Private,

@@ -1,17 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `mm/gup.c`.
 
-//! The walk of `get_user_pages_fast()` for x86-64: pages of a process, without locks.
+//! GUP for x86-64: references to pages that a process has mapped.
 //!
-//! C calls in once per range of addresses, with interrupts off, and does what is left over in the
-//! slow path: a walk may end early at any entry, and never says why. What is safe to take, and how,
-//! is in `rust/kernel/mm/gup.rs`; how the tables are read in [`tables`] and [`walk`]; here is what
-//! is done with each leaf. The slow path is C's, but for its leaves of device memory: [`slow`].
+//! C calls `gup_fast_walk()` once per range of addresses, with interrupts off, and takes what is
+//! left over in the slow path. So the walk may end early at any entry, and never says why. The slow
+//! path is C's, except for its leaves of device memory ([`slow`]).
 //!
-//! Device memory is taken a leaf at a time, ptes side by side as one: one lookup of its pgmap for
-//! as long as the walk stays inside that, one look at its type and range, one addition per folio. C
-//! asks all of this again for each page.
+//! # The protocol of the walk
 //!
-//! C: the lower half of [`mm/gup.c`](srctree/mm/gup.c)
+//! The walk takes no lock. With interrupts off ([`LocalInterruptDisabled`]), it does the following
+//! for each entry that maps pages:
+//!
+//! 1. It reads the entry, once, and checks that the entry permits the access ([`walk`]).
+//! 2. It takes the references ([`GrabbedFolio`] for ordinary memory, [`DeviceRun`] for device
+//!    memory). This is a full memory barrier.
+//! 3. It reads the entry again, and the entry above it if the page table itself can be freed. If they
+//!    are unchanged, a task that changes them from now on sees the references; if not, the references
+//!    are put.
+//! 4. It checks that the folio can be taken at all, and only then hands the references to the caller
+//!    with the pages ([`PageArray`]).
+//!
+//! Steps 2 to 4 are one value. Drop puts exactly the references that were taken for this entry,
+//! unless `into_pages()` writes the pages into the caller's array. So no error path can forget to
+//! undo.
+//!
+//! In the slow path the page table lock is held, so the entry does not change and step 3 is not
+//! needed. Device memory is taken by step 2 alone, still with interrupts off, which keeps the pgmap,
+//! and C writes the array ([`DeviceRun::into_raw`]).
+//!
+//! # What a reference adds to the counts
+//!
+//! | | `FOLL_GET` | `FOLL_PIN` |
+//! |---|---|---|
+//! | folio of one page | 1 | 1,024 (`GUP_PIN_COUNTING_BIAS`) |
+//! | large folio, `n` pages of it | `n` | `n`, and `n` to the pin count |
+//! | the zero page | 1 | nothing |
+//!
+//! # Device memory
+//!
+//! Device memory is taken a leaf at a time, with neighbouring ptes as one leaf: one lookup of the
+//! pgmap for as long as the walk stays inside it, one check of its type and range, and one addition
+//! per folio. C does all of this again for each page.
+//!
+//! The `unsafe` code in this file is that of the entry points: it converts C's arguments.
+//!
+//! C: [`mm/gup.c`](srctree/mm/gup.c)
 
 use core::ptr::NonNull;
 use kernel::{
@@ -19,31 +53,45 @@ use kernel::{
     ffi::{c_int, c_uint, c_ulong},
     irq::LocalInterruptDisabled,
     macros::export,
-    mm::{
-        gup::{DeviceRun, Grabbed, PinKind, PinStatistics, Request, Taken, WalkedPgmap},
-        pfn::Pfn,
-    },
+    mm::pfn::Pfn,
 };
 
 mod pte;
+mod put;
 mod slow;
 mod tables;
+mod take;
+mod vmstat;
 mod walk;
 
 use pte::Access;
 use tables::UserTables;
+use take::{DeviceRun, GrabbedFolio, GupFlags, PageArray, PinKind, WalkedPgmap};
+use vmstat::FollPinStat;
 use walk::{Kind, Leaf, Root, Visitor};
 
 const __LOG_PREFIX: &[u8] = b"gup\0";
 
-/// Takes references to the pages of this process from `start` to `end`, as far as that goes without
-/// locks. Returns how many were taken. C: `gup_fast_pgd_range()`. Interrupts are off.
+/// Converts the flags of a call, and warns if they do not say how references are counted.
+#[inline(always)]
+fn gup_flags(flags: c_uint) -> Option<GupFlags> {
+    let converted = GupFlags::new(flags);
+    if converted.is_none() {
+        kernel::warn_once!("gup: neither FOLL_GET nor FOLL_PIN in flags {flags:#x}");
+    }
+    converted
+}
+
+/// Takes references to the pages of this process from `start` to `end` (exclusive), up to the first
+/// that cannot be taken without locks. Returns their number. Interrupts are off. C:
+/// `gup_fast_pgd_range()`.
 ///
 /// # Safety
 ///
-/// Interrupts are off. `pgd` is the first page table of the process that runs; `start` and `end`
-/// are multiples of the page size and addresses of user space; `array` has an entry for each page
-/// between them.
+/// Interrupts must be off. `pgd` must be the top page table of the current process; `start` and
+/// `end` must be multiples of the page size and user addresses; `array` must have an entry for each
+/// page between them, which nothing else accesses during the call.
+#[doc(alias = "gup_fast_pgd_range")]
 #[export]
 pub unsafe extern "C" fn gup_fast_walk(
     pgd: *mut bindings::pgd_t,
@@ -52,89 +100,93 @@ pub unsafe extern "C" fn gup_fast_walk(
     flags: c_uint,
     array: *mut *mut bindings::page,
 ) -> c_int {
-    let Some(request) = Request::from_flags(flags) else {
-        kernel::warn_once!("gup: flags {flags:#x} do not say how to take pages");
+    let Some(flags) = gup_flags(flags) else {
         return 0;
     };
     let Some(array) = NonNull::new(array) else {
         return 0;
     };
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that interrupts are off, and they stay off until it returns.
     let irq = unsafe { LocalInterruptDisabled::assume() };
-    // SAFETY: The caller's promise.
+    // SAFETY: By the caller's promise `pgd` is the top page table of the current process, and the
+    // range is of user addresses.
     let tables = unsafe { UserTables::new(pgd, irq) };
     let range = (start as u64, end as u64);
     let one = range.1.wrapping_sub(range.0) == bindings::PAGE_SIZE as u64;
-    // What can be decided once is no question per page: a walk is for pins or for plain references,
-    // and for one page or for more.
-    let take = match (request.kind(), one) {
+    // What is the same for all pages is decided once per call: whether these are pins or plain
+    // references, and whether it is one page or more.
+    let take = match (flags.kind(), one) {
         (PinKind::Get, true) => take::<false, true>,
         (PinKind::Get, false) => take::<false, false>,
         (PinKind::Pin | PinKind::LongTerm, true) => take::<true, true>,
         (PinKind::Pin | PinKind::LongTerm, false) => take::<true, false>,
     };
-    // SAFETY: The caller's promise.
-    let taken = unsafe { take(tables, range, request, array, irq) };
-    // CAST: C counts pages in an `int` from the start.
+    // SAFETY: By the caller's promise the array has an entry for each page of the range.
+    let taken = unsafe { take(tables, range, flags, array, irq) };
+    // CAST: C counts the pages of the range in an `int`.
     taken as c_int
 }
 
-/// Walks over a range of addresses and takes what is mapped there. It is one page if `ONE`. Returns
-/// how many were taken.
+/// Walks over a range of addresses and takes what is mapped there. The range is one page if `ONE`.
+/// Returns the number of pages taken.
 ///
 /// # Safety
 ///
-/// `array` has an entry for each page of the range.
+/// `array` must have an entry for each page of the range, which nothing else accesses during the
+/// call.
 #[inline(never)]
 unsafe fn take<'irq, const PIN: bool, const ONE: bool>(
     (tables, root): (UserTables<'irq>, Root),
     range: (u64, u64),
-    request: Request,
+    flags: GupFlags,
     array: NonNull<*mut bindings::page>,
     irq: LocalInterruptDisabled<'irq>,
 ) -> usize {
-    let access = Access::user(request.is_write(), tables::protection_key_rights(irq));
+    let access = Access::user(flags.is_write(), tables::read_pkru(irq));
     let pages = match ONE {
         true => 1,
         false => (range.1.wrapping_sub(range.0) >> bindings::PAGE_SHIFT) as usize,
     };
     let mut taker = Taker::<'_, '_, PIN> {
-        request,
-        // SAFETY: The caller's promise.
-        taken: unsafe { Taken::new(array, pages) },
-        statistics: PinStatistics::acquired(irq),
-        live: None,
+        flags,
+        // SAFETY: By the caller's promise `array` has that many entries, for this call alone.
+        array: unsafe { PageArray::new(array, pages) },
+        stat: FollPinStat::acquired(irq),
+        pgmap: None,
         irq,
     };
     match ONE {
         true => walk::walk_page(&tables, root, range.0, access, &mut taker),
         false => walk::walk(&tables, root, range, access, &mut taker),
     }
-    taker.taken.len()
+    taker.array.len()
 }
 
-/// Gives back one pin for each of `npages` pages of an array, null entries passed over. Any context
-/// that may drop the last reference to a page. C: `unpin_user_pages()`.
+/// Unpins each of the `npages` pages of an array; null entries are skipped. Any context that may drop
+/// the last reference to a page. C: `unpin_user_pages()`.
 ///
 /// # Safety
 ///
-/// The array has so many entries, and the caller gives up one pin of each.
+/// `pages` must be null or point to `npages` entries that do not change during the call. The caller
+/// must own a pin of each page, which it loses.
+#[doc(alias = "unpin_user_pages")]
 #[export]
 pub unsafe extern "C" fn gup_unpin_pages(pages: *mut *mut bindings::page, npages: c_ulong) {
     if pages.is_null() {
         return;
     }
-    // SAFETY: The caller's promise.
-    unsafe { kernel::mm::gup::unpin(core::slice::from_raw_parts(pages, npages)) };
+    // SAFETY: By the caller's promise the array has `npages` entries that do not change, and the
+    // caller owns a pin of each page.
+    unsafe { put::unpin(core::slice::from_raw_parts(pages, npages)) };
 }
 
-/// Takes what the leaves of a walk map; pins it if `PIN`.
+/// The visitor of the walk: takes what each leaf maps. It pins if `PIN`.
 struct Taker<'a, 'irq, const PIN: bool> {
-    request: Request,
-    taken: Taken<'a>,
-    statistics: PinStatistics<'irq>,
-    /// The pgmap of the last leaf of a device: the next is in the same one nearly always.
-    live: Option<WalkedPgmap<'irq>>,
+    flags: GupFlags,
+    array: PageArray<'a>,
+    stat: FollPinStat<'irq>,
+    /// The pgmap of the last leaf of device memory; the next leaf is nearly always in the same one.
+    pgmap: Option<WalkedPgmap<'irq>>,
     irq: LocalInterruptDisabled<'irq>,
 }
 
@@ -149,16 +201,21 @@ impl<'irq, const PIN: bool> Visitor<UserTables<'irq>> for Taker<'_, 'irq, PIN> {
 }
 
 impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
-    /// Pages of a folio that is mapped as such: anonymous memory, files, hugetlb.
+    /// Takes pages of a folio that is mapped as ordinary memory: anonymous memory, files, hugetlb.
+    /// Returns whether all were taken. C: `gup_fast_pte_range()`, `gup_fast_pmd_leaf()`,
+    /// `gup_fast_pud_leaf()`.
+    #[doc(alias = "gup_fast_pte_range")]
+    #[doc(alias = "gup_fast_pmd_leaf")]
+    #[doc(alias = "gup_fast_pud_leaf")]
     #[inline(always)]
     fn take_normal(&mut self, leaf: &Leaf<'_, UserTables<'irq>>) -> bool {
         let Some(page) = tables::page_of(leaf, self.irq) else {
             return false;
         };
-        // CAST: At most 2^18.
+        // CAST: A leaf maps at most 2^18 pages.
         let refs = leaf.pages() as i32;
-        // SAFETY: So many pages the leaf mapped when it was read.
-        let grabbed = unsafe { Grabbed::<PIN>::try_new(page, refs, self.request, self.irq) };
+        // SAFETY: The leaf mapped that many pages when it was read.
+        let grabbed = unsafe { GrabbedFolio::<PIN>::try_grab(page, refs, self.flags, self.irq) };
         let Some(grabbed) = grabbed else {
             return false;
         };
@@ -166,40 +223,44 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
             return false;
         }
         if !leaf.is_writable() {
-            // A huge page that is mapped as one has the mark in its first page.
-            let marked = match leaf.is_pte() {
+            // If a huge page is mapped by one entry, its first page has the flag.
+            let flagged = match leaf.is_pte() {
                 true => page,
                 false => grabbed.folio().first_page(),
             };
-            if grabbed.must_unshare(marked) {
+            if grabbed.must_unshare(flagged) {
                 return false;
             }
         }
-        // SAFETY: The leaf was unchanged after its pages were grabbed.
-        unsafe { grabbed.keep(page, &mut self.taken, &mut self.statistics) }
+        // SAFETY: The references were taken for `page`, and the leaf was unchanged after that.
+        unsafe { grabbed.into_pages(page, &mut self.array, &mut self.stat) }
     }
 
-    /// Pages of a pgmap.
+    /// Takes pages of a pgmap. Returns whether all were taken. C: `gup_fast_devmap_pmd_leaf()`,
+    /// `gup_fast_devmap_pud_leaf()`.
     ///
-    /// None of them is anonymous, secret, or in a file that user space could not write for long:
-    /// what is asked of other folios at this place is answered by the type of the pgmap.
+    /// None of them is anonymous, secret, or in a file that user space must not write to for long:
+    /// the type of the pgmap answers what [`GrabbedFolio::is_allowed`] asks of other folios.
+    #[doc(alias = "gup_fast_devmap_leaf")]
+    #[doc(alias = "gup_fast_devmap_pmd_leaf")]
+    #[doc(alias = "gup_fast_devmap_pud_leaf")]
     #[inline(always)]
     fn take_device(&mut self, leaf: &Leaf<'_, UserTables<'irq>>) -> bool {
-        // CAST: A frame number has at most 40 bits.
+        // CAST: A PFN has at most 40 bits.
         let pfn = Pfn::new(leaf.pfn() as usize);
-        self.live = WalkedPgmap::lookup(pfn, self.live.take(), self.irq);
-        let Some(live) = &self.live else {
+        self.pgmap = WalkedPgmap::lookup(pfn, self.pgmap.take(), self.irq);
+        let Some(pgmap) = &self.pgmap else {
             return false;
         };
-        // SAFETY: An entry mapped the frame when it was read, and the pgmap was looked up for it
-        // since; interrupts are off.
+        // SAFETY: An entry mapped the PFN when it was read, and the pgmap was looked up for it since,
+        // with interrupts off.
         let run =
-            unsafe { DeviceRun::<PIN>::try_new(live, pfn, leaf.pages(), self.request, self.irq) };
+            unsafe { DeviceRun::<PIN>::try_grab(pgmap, pfn, leaf.pages(), self.flags, self.irq) };
         let Some(run) = run else {
             return false;
         };
-        // A leaf may go on in another range, nearly never; the slow path does that.
+        // A leaf that goes on in another range is rare, and left to the slow path.
         let whole = run.pages() == leaf.pages();
-        leaf.unchanged() && run.keep(&mut self.taken, &mut self.statistics) && whole
+        leaf.unchanged() && run.into_pages(&mut self.array, &mut self.stat) && whole
     }
 }

@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `mm/gup.c` and `mm/huge_memory.c`, Copyright (C) 2009 Red Hat, Inc.
 
 //! The slow path's leaves of device memory.
 //!
-//! There C walks the page tables of any process, with the lock of its mm, and brings in what is
-//! missing. At an entry with `_PAGE_DEVMAP` it calls in here, with the lock of the page table, so
-//! that the entry stays what it is. The answer is one of four, as for any other entry there:
+//! In the slow path C walks the page tables of any process, with the mmap lock held, and faults in
+//! what is missing. At an entry with `_PAGE_DEVMAP` it calls one of the functions here, with the page
+//! table lock held, so the entry does not change. The result is one of four, as for any other entry:
 //!
-//! | answer | C does |
+//! | result | C |
 //! |---|---|
-//! | nothing | a page fault, and comes again |
-//! | a page, and how many more were taken behind it | writes them down and goes on behind them |
-//! | `-EEXIST`, and how many more there are | the same, if nobody wants references: they are mapped |
+//! | `NULL` | handles a page fault and tries again |
+//! | a page, and how many more were taken behind it | writes them into the array and goes on behind them |
+//! | `-EEXIST`, and how many more are mapped | goes on behind them: the caller wants no references |
 //! | another errno | ends |
 //!
-//! A leaf is taken at once, as far as the caller and the VMA go: ptes side by side as one, as the
-//! walk without locks does. Page tables of another process can be taken as well, because nothing
-//! here depends on whose they are.
+//! A leaf is taken at once, as far as the caller's range and the VMA go, with neighbouring ptes as
+//! one leaf, as in the walk without locks. Page tables of another process are taken in the same
+//! way, because nothing here depends on the process that they belong to.
+//!
+//! The `unsafe` code here reads entries under the page table lock, and converts C's arguments.
 //!
 //! C: `follow_devmap_pmd()`, and what `follow_huge_pud()` and `follow_page_pte()` do with device
 //! memory
 
-use super::pte::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
+use super::{
+    gup_flags,
+    pte::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
+    take::{DeviceRun, GupFlags, WalkedPgmap},
+    vmstat::FollPinStat,
+};
 use core::ptr::{self, NonNull};
 use kernel::{
     bindings,
@@ -31,70 +39,66 @@ use kernel::{
     ffi::{c_uint, c_ulong},
     irq,
     macros::export,
-    mm::{
-        gup::{DeviceRun, PinStatistics, Request, WalkedPgmap},
-        pfn::Pfn,
-        prot,
-    },
+    mm::{pfn::Pfn, prot},
 };
 
-/// What there is at an address.
+/// What is mapped at an address.
 enum Followed {
-    /// Nothing that can be had without a page fault.
+    /// Nothing that can be taken without a page fault.
     Nothing,
-    /// The first page and how many were taken: at least 1.
+    /// The first page and the number of pages that were taken, at least 1.
     Taken(*mut bindings::page, usize),
-    /// So many pages, which nobody wants references to: at least 1.
+    /// The number of pages that are mapped, at least 1, if the caller wants no references.
     Mapped(usize),
 }
 
-/// An entry with `_PAGE_DEVMAP` of a page table whose lock is held, at an address that is followed.
+/// An entry with `_PAGE_DEVMAP` at the address that is followed, in a page table whose lock is held.
 ///
 /// # Invariants
 ///
-/// For as long as the value lives the lock is held; `first` points to the entry, and the entries
-/// behind it, up to the end of the table, are there. It is a leaf of the level that maps from bit
-/// `shift` on, or was one when C looked without the lock. `address` is what it maps, in `vma`, whose
-/// addresses do not change: the lock of the mm is held as well.
-struct Locked {
+/// While the value lives, the page table lock is held, `first` points to the entry, and the entries
+/// behind it, up to the end of the table, are valid. The entry is a leaf of the level that maps from
+/// bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`, whose range
+/// does not change, because the mmap lock is held as well.
+struct LockedLeaf {
     first: NonNull<u64>,
     shift: u32,
     vma: NonNull<bindings::vm_area_struct>,
     address: u64,
 }
 
-impl Locked {
-    /// The `n`-th entry behind the one that is followed.
+impl LockedLeaf {
+    /// Reads the `n`-th entry behind the one that is followed.
     ///
     /// # Safety
     ///
-    /// It is in the same table.
+    /// The entry must be in the same table.
     #[inline]
     unsafe fn nth(&self, n: usize) -> Entry {
-        // SAFETY: By the type's invariant and the caller's promise there is an entry. Volatile: the
-        // processors may note at any time that they use it.
+        // SAFETY: By the type invariants and the caller's promise the entry is valid. The read is
+        // volatile, because processors may set its accessed and dirty bits at any time.
         Entry::new(unsafe { self.first.as_ptr().add(n).read_volatile() })
     }
 
-    /// The entry that is followed.
+    /// Reads the entry that is followed.
     #[inline]
     fn entry(&self) -> Entry {
-        // SAFETY: It is where `first` points to.
+        // SAFETY: By the type invariants `first` points to an entry.
         unsafe { self.nth(0) }
     }
 
-    /// How many pages there are from the address on, `wanted` at most: as many as `entry` maps, or
-    /// the ptes behind it that go on with what it maps, in this VMA. At least 1.
+    /// Returns how many pages are mapped from the address on, from 1 to `wanted`: those that `entry`
+    /// maps, or, of a pte, also those of the following ptes that continue it, within the VMA.
     #[inline]
     fn pages(&self, entry: Entry, wanted: usize) -> usize {
         if wanted <= 1 {
             return 1;
         }
-        // One without rights is rare, and counts the other way round.
+        // A pte without rights is rare, and its address bits are inverted.
         if self.shift == PTE_SHIFT && !entry.has(Entry::PRESENT) {
             return 1;
         }
-        // A huge leaf does not go beyond its VMA, but the next pte may be another VMA's.
+        // A huge leaf does not go beyond its VMA, but the next pte may belong to another VMA.
         let in_vma = self.vma_end().wrapping_sub(self.address) >> PTE_SHIFT;
         // To the end of the leaf, or of the table of ptes, which maps as much as a pmd.
         let inside = 1_u64
@@ -102,22 +106,23 @@ impl Locked {
             .wrapping_sub(1);
         let at = (self.address & inside) >> PTE_SHIFT;
         let behind = (inside >> PTE_SHIFT).wrapping_sub(at).wrapping_add(1);
-        // CAST: At most 2^18.
+        // CAST: At most 2^18 pages.
         let most = wanted.min(in_vma.min(behind) as usize).max(1);
         if self.shift != PTE_SHIFT {
             return most;
         }
         let (pages, _) = entry.run(most, prot::address_mask(), |n| {
-            // SAFETY: Less than `most`, so before the end of the table.
+            // SAFETY: `n` is less than `most`, so the entry is before the end of the table.
             unsafe { self.nth(n) }
         });
         pages
     }
 
+    /// Returns the end of the VMA (exclusive). C: `vma->vm_end`.
     #[inline]
     fn vma_end(&self) -> u64 {
-        // SAFETY: The VMA is there, and C has filled in these members of its unions. By the invariant
-        // nobody writes to them now.
+        // SAFETY: By the type invariants the VMA is valid and its range does not change. C uses these
+        // members of its unions in every VMA.
         unsafe {
             ptr::addr_of!(
                 (*self.vma.as_ptr())
@@ -129,9 +134,9 @@ impl Locked {
         }
     }
 
-    /// Notes that a huge leaf is used, as `FOLL_TOUCH` asks for.
+    /// Marks a huge leaf as accessed, and as dirty if `write`. C: `touch_pmd()`, `touch_pud()`.
     ///
-    /// Of ptes C marks the pages instead; device memory has no use for that.
+    /// For a pte C marks the page instead, which has no meaning for device memory.
     #[inline]
     fn touch(&self, entry: Entry, write: bool) {
         let missing = match write {
@@ -143,33 +148,35 @@ impl Locked {
         }
     }
 
+    /// Calls C to mark a huge leaf.
     #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
     #[cold]
     fn touch_huge(&self, write: bool) {
         let vma = self.vma.as_ptr();
         let (address, slot) = (self.address as c_ulong, self.first.as_ptr());
         match self.shift {
-            // SAFETY: By the invariant a pmd of this VMA, under its lock.
+            // SAFETY: By the type invariants `slot` is a pmd of this VMA and its lock is held.
             PMD_SHIFT => unsafe { bindings::touch_pmd(vma, address, slot.cast(), write) },
-            // SAFETY: As above, a pud.
+            // SAFETY: By the type invariants `slot` is a pud of this VMA and its lock is held.
             _ => unsafe { bindings::touch_pud(vma, address, slot.cast(), write) },
         }
     }
 
+    /// Does nothing: there is no huge leaf.
     #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
     fn touch_huge(&self, _write: bool) {}
 
-    /// Takes of the leaf what is before `end`.
+    /// Takes what the leaf maps before `end` (exclusive).
     ///
     /// # Errors
     ///
     /// * `EFAULT` if the pgmap is dying or gone;
-    /// * why pages of this pgmap are [`Refused`](kernel::mm::gup::Refused);
-    /// * `EINVAL` if `flags` want two kinds of references.
+    /// * the errno of the [`DeviceError`](crate::take::DeviceError) if its pages cannot be taken;
+    /// * `EINVAL` if `flags` ask for two kinds of references.
     fn follow(&self, flags: u32, end: u64) -> Result<Followed> {
         let entry = self.entry();
         let write = flags & bindings::FOLL_WRITE != 0;
-        // C looked at the entry without the lock, and may have done so some time ago.
+        // C read the entry without the lock, so it may have changed since.
         let there =
             entry.has(Entry::PRESENT | Entry::NO_RIGHTS | Entry::LARGE) && entry.has(Entry::DEVMAP);
         if !there || (write && !entry.is_writable()) {
@@ -179,57 +186,55 @@ impl Locked {
             self.touch(entry, write);
         }
         let wanted = end.wrapping_sub(self.address) >> PTE_SHIFT;
-        // CAST: At most 2^52.
+        // CAST: At most 2^52 pages.
         let pages = self.pages(entry, wanted as usize);
         if flags & (bindings::FOLL_GET | bindings::FOLL_PIN) == 0 {
             return Ok(Followed::Mapped(pages));
         }
-        let Some(request) = Request::from_flags(flags) else {
-            kernel::warn_once!("gup: flags {flags:#x} do not say how to take pages");
-            return Err(EINVAL);
-        };
+        let flags = gup_flags(flags).ok_or(EINVAL)?;
         let mask = prot::address_mask();
-        // CAST: A frame number has at most 40 bits.
+        // CAST: A PFN has at most 40 bits.
         let pfn = Pfn::new(entry.frame_without_rights(self.address, self.shift, mask) as usize);
-        // SAFETY: By the type's invariant the lock is held, and the entry under it maps the frame.
+        // SAFETY: By the type invariants the page table lock is held, and the entry maps the PFN.
         let (first, taken) = unsafe {
-            match request.kind().is_pin() {
-                true => take::<true>(pfn, pages, request)?,
-                false => take::<false>(pfn, pages, request)?,
+            match flags.kind().is_pin() {
+                true => take::<true>(pfn, pages, flags)?,
+                false => take::<false>(pfn, pages, flags)?,
             }
         };
         Ok(Followed::Taken(first, taken))
     }
 }
 
-/// Takes `pages` pages from `pfn` on, or as many as there are in one range of its pgmap. Returns
-/// the first and how many.
+/// Takes references to `pages` pages from `pfn` on, or to as many as are in one range of its pgmap.
+/// Returns the first page and the number of pages.
 ///
-/// The pgmap is kept by interrupts being off, as in the walk without locks: for not longer than
-/// the references are counted.
+/// Disabled interrupts keep the pgmap, as in the walk without locks, and only until the references
+/// are counted.
 ///
 /// # Safety
 ///
-/// An entry of a page table whose lock is held maps `pfn`.
+/// An entry in a page table whose lock is held must map `pfn`.
 unsafe fn take<const PIN: bool>(
     pfn: Pfn,
     pages: usize,
-    request: Request,
+    flags: GupFlags,
 ) -> Result<(*mut bindings::page, usize)> {
     irq::with_disabled(|irq| {
-        let live = WalkedPgmap::lookup(pfn, None, irq).ok_or(EFAULT)?;
-        // SAFETY: The caller's promise, and the pgmap was looked up for this frame.
-        let run = unsafe { DeviceRun::<PIN>::try_some(&live, pfn, pages, request, irq)? };
-        Ok(run.hand_over(&mut PinStatistics::acquired(irq)))
+        let pgmap = WalkedPgmap::lookup(pfn, None, irq).ok_or(EFAULT)?;
+        // SAFETY: By the caller's promise an entry maps the PFN, and the pgmap was looked up for it.
+        let run = unsafe { DeviceRun::<PIN>::try_grab_some(&pgmap, pfn, pages, flags, irq)? };
+        Ok(run.into_raw(&mut FollPinStat::acquired(irq)))
     })
 }
 
-/// What the three levels have in common.
+/// Takes the pages that an entry of any level maps from `address` on.
 ///
 /// # Safety
 ///
-/// As [`gup_follow_devmap_pte`] and the others ask for; `slot` is of the level that maps from bit
-/// `shift` on.
+/// The mmap lock must be held at least for reading, and so must the lock of the page table. `slot`
+/// must point to the entry for `address`, of the level that maps from bit `shift` on. `address` must
+/// be in `vma`, `end` must be behind it, and `more` must be the caller's to write.
 #[inline]
 unsafe fn follow(
     vma: *mut bindings::vm_area_struct,
@@ -239,34 +244,38 @@ unsafe fn follow(
     end: c_ulong,
     more: *mut c_uint,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise; neither is null.
+    // SAFETY: By the caller's promise both point to valid objects, so neither is null.
     let (vma, first) = unsafe { (NonNull::new_unchecked(vma), NonNull::new_unchecked(slot)) };
-    // INVARIANT: The caller's promise; the value does not outlive this call.
-    let leaf = Locked {
+    // INVARIANT: By the caller's promise the locks are held and the entry is valid. The value does not
+    // outlive this call.
+    let leaf = LockedLeaf {
         first,
         shift,
         vma,
-        // The caller of GUP may mean any byte of the page.
+        // The caller of GUP may pass the address of any byte of the page.
         address: address as u64 & !(bindings::PAGE_SIZE as u64 - 1),
     };
-    let (answer, pages) = match leaf.follow(flags, end as u64) {
+    let (result, pages) = match leaf.follow(flags, end as u64) {
         Ok(Followed::Nothing) => return ptr::null_mut(),
         Ok(Followed::Taken(first, pages)) => (first, pages),
         Ok(Followed::Mapped(pages)) => (EEXIST.to_ptr(), pages),
         Err(error) => return error.to_ptr(),
     };
-    // CAST: At most 2^18. OVERFLOW: At least 1.
-    // SAFETY: It is the caller's.
+    // CAST: At most 2^18. OVERFLOW: `pages` is at least 1.
+    // SAFETY: By the caller's promise `more` can be written to.
     unsafe { more.write(pages.wrapping_sub(1) as c_uint) };
-    answer
+    result
 }
 
-/// Takes the pages that ptes of a device map from `address` on.
+/// Takes the pages that ptes of device memory map from `address` on. C: a part of
+/// `follow_page_pte()`.
 ///
 /// # Safety
 ///
-/// The lock of the mm is held for reading at least, and the one of this page table; `pte` points to
-/// the entry for `address`, which is in `vma`; `end` is behind it, and `more` is the caller's.
+/// The mmap lock must be held at least for reading, and so must the lock of the page table. `pte`
+/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`, and
+/// `more` must be the caller's to write.
+#[doc(alias = "follow_page_pte")]
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pte(
     vma: *mut bindings::vm_area_struct,
@@ -276,15 +285,17 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pte(
     end: c_ulong,
     more: *mut c_uint,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises what `follow()` requires, of a pte.
     unsafe { follow(vma, address, (pte.cast(), PTE_SHIFT), flags, end, more) }
 }
 
-/// Takes the pages that a pmd of a device maps from `address` on. C: `follow_devmap_pmd()`.
+/// Takes the pages that a pmd of device memory maps from `address` on. C: `follow_devmap_pmd()`.
 ///
 /// # Safety
 ///
-/// As for [`gup_follow_devmap_pte`].
+/// The mmap lock must be held at least for reading, and so must the lock of the page table. `pmd`
+/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`, and
+/// `more` must be the caller's to write.
 #[doc(alias = "follow_devmap_pmd")]
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pmd(
@@ -295,15 +306,19 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pmd(
     end: c_ulong,
     more: *mut c_uint,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises what `follow()` requires, of a pmd.
     unsafe { follow(vma, address, (pmd.cast(), PMD_SHIFT), flags, end, more) }
 }
 
-/// Takes the pages that a pud of a device maps from `address` on. C: a part of `follow_huge_pud()`.
+/// Takes the pages that a pud of device memory maps from `address` on. C: a part of
+/// `follow_huge_pud()`.
 ///
 /// # Safety
 ///
-/// As for [`gup_follow_devmap_pte`].
+/// The mmap lock must be held at least for reading, and so must the lock of the page table. `pud`
+/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`, and
+/// `more` must be the caller's to write.
+#[doc(alias = "follow_huge_pud")]
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pud(
     vma: *mut bindings::vm_area_struct,
@@ -313,6 +328,6 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pud(
     end: c_ulong,
     more: *mut c_uint,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises what `follow()` requires, of a pud.
     unsafe { follow(vma, address, (pud.cast(), PUD_SHIFT), flags, end, more) }
 }

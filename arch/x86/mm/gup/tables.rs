@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The page tables of this process, as a walk without locks reads them. All that is unsafe about
-//! that is here.
+//! The page tables of the current process, read without locks.
 //!
-//! Interrupts are off. So no page table is freed that was reachable when the walk began: who frees
-//! one sends an interrupt to the processors that may be walking, or waits for a grace period, and
-//! neither gets past this one. An entry, once read, can change at any time; a table cannot go away.
+//! Interrupts are off. So no page table that was reachable when the walk began is freed: a task that
+//! frees one first sends an interrupt to the CPUs that may be walking, or waits for a grace period,
+//! and neither completes while interrupts are off on this CPU. An entry can change at any time, but
+//! the table that it is in stays valid.
+//!
+//! The `unsafe` code here reads entries through the linear mapping, turns the PFN of a leaf into a
+//! page, and reads PKRU.
 
 use super::{
     pte::Entry,
@@ -19,7 +22,7 @@ use kernel::{
     static_assert,
 };
 
-// What the walk takes for the processor's and the kernel's bits.
+// The constants of `pte` are those of the C headers.
 static_assert!(Entry::PRESENT == 1 << bindings::_PAGE_BIT_PRESENT);
 static_assert!(Entry::WRITE == 1 << bindings::_PAGE_BIT_RW);
 static_assert!(Entry::USER == 1 << bindings::_PAGE_BIT_USER);
@@ -31,35 +34,36 @@ static_assert!(Entry::SPECIAL == 1 << bindings::_PAGE_BIT_SPECIAL);
 static_assert!(Entry::DEVMAP == 1 << bindings::_PAGE_BIT_DEVMAP);
 static_assert!(Entry::PKEY_SHIFT == bindings::_PAGE_BIT_PKEY_BIT0);
 
-/// The page tables of the process that runs, in the kernel's map of all memory.
+/// The page tables of the current process, in the linear mapping.
 ///
 /// # Invariants
 ///
 /// Interrupts are off for `'irq`, and slots come from the walk: they lie in tables that were
-/// reachable from the root of this process while they were off.
+/// reachable from the top table of this process while interrupts were off.
 pub(crate) struct UserTables<'irq>(PhantomData<LocalInterruptDisabled<'irq>>);
 
 impl<'irq> UserTables<'irq> {
-    /// The tables of this process, and the one to begin with: `pgd`.
+    /// Creates a view of this process's tables, and returns it with the top table, `pgd`.
     ///
     /// # Safety
     ///
-    /// `pgd` is the first table of the process that runs, and the walk is over addresses of user
-    /// space.
+    /// `pgd` must be the top page table of the current process, and the walk must be over user
+    /// addresses.
     #[inline]
     pub(crate) unsafe fn new(
         pgd: *mut bindings::pgd_t,
         _irq: LocalInterruptDisabled<'irq>,
     ) -> (Self, Root) {
-        // SAFETY: Written once, early at boot.
-        let map = unsafe { bindings::page_offset_base };
-        // The table is in the map of all memory.
-        let table = Table::at((pgd as u64).wrapping_sub(map as u64));
-        let root = match has_five_levels() {
+        // SAFETY: The variable is written once, early at boot, so the read is not a data race.
+        let linear = unsafe { bindings::page_offset_base };
+        // The table is in the linear mapping.
+        let table = Table::at((pgd as u64).wrapping_sub(linear as u64));
+        let root = match pgtable_l5_enabled() {
             true => Root::Pgd(table),
             false => Root::P4d(table),
         };
-        // INVARIANT: The caller's promise.
+        // INVARIANT: Interrupts are off for `'irq`, and by the caller's promise the walk begins at
+        // this process's top table.
         (Self(PhantomData), root)
     }
 }
@@ -67,11 +71,12 @@ impl<'irq> UserTables<'irq> {
 impl Tables for UserTables<'_> {
     #[inline]
     fn read(&self, slot: Slot) -> Entry {
-        // SAFETY: Written once, early at boot.
-        let map = unsafe { bindings::page_offset_base } as u64;
-        let entry = map.wrapping_add(slot.phys()) as *const u64;
-        // SAFETY: By the invariant the slot is in a table that is there, and all memory is in the
-        // map. The read is a single load, as the processors' own.
+        // SAFETY: The variable is written once, early at boot, so the read is not a data race.
+        let linear = unsafe { bindings::page_offset_base } as u64;
+        let entry = linear.wrapping_add(slot.phys()) as *const u64;
+        // SAFETY: By the type invariants the slot is in a table that stays valid, and all page tables
+        // are in the linear mapping. The volatile read is one load, as the processors' own accesses
+        // are, so it returns a whole entry.
         Entry::new(unsafe { entry.read_volatile() })
     }
 
@@ -81,9 +86,8 @@ impl Tables for UserTables<'_> {
     }
 }
 
-/// The first page that a leaf of this process maps.
-///
-/// `None` if it is one of a device: the pgmap answers for its pages.
+/// Returns the first page that a leaf of this process maps, or `None` of a leaf of device memory:
+/// how long its pages stay valid depends on the pgmap.
 #[inline]
 pub(crate) fn page_of<'irq>(
     leaf: &Leaf<'_, UserTables<'irq>>,
@@ -92,19 +96,20 @@ pub(crate) fn page_of<'irq>(
     if leaf.kind() != Kind::Normal {
         return None;
     }
-    // CAST: A frame number has at most 40 bits.
+    // CAST: A PFN has at most 40 bits.
     let pfn = Pfn::new(leaf.pfn() as usize);
     // SAFETY: The walk shows leaves that permit access from user space and are not special, and this
-    // one is not of a device: such an entry is only ever made for memory that has a `struct page`.
+    // one is not of device memory. Such an entry is only ever made for memory that has a
+    // `struct page`, and the memory is not removed while interrupts are off.
     Some(unsafe { PageRef::from_pfn(pfn) })
 }
 
-/// Whether the processor walks five levels. C: `pgtable_l5_enabled()`.
+/// Returns whether the processor walks five levels. C: `pgtable_l5_enabled()`.
 #[inline]
-fn has_five_levels() -> bool {
+fn pgtable_l5_enabled() -> bool {
     #[cfg(CONFIG_X86_5LEVEL)]
     {
-        // SAFETY: Written once, early at boot.
+        // SAFETY: The variable is written once, early at boot, so the read is not a data race.
         unsafe { bindings::pgdir_shift == 48 }
     }
     #[cfg(not(CONFIG_X86_5LEVEL))]
@@ -113,14 +118,15 @@ fn has_five_levels() -> bool {
     }
 }
 
-/// The rights of this thread by protection key: its PKRU register, or all of them. C: `read_pkru()`.
+/// Returns the rights of this thread by protection key: its PKRU register, or 0, which denies
+/// nothing, if the processor has none. C: `read_pkru()`.
 #[inline]
-pub(crate) fn protection_key_rights(_irq: LocalInterruptDisabled<'_>) -> u32 {
+pub(crate) fn read_pkru(_irq: LocalInterruptDisabled<'_>) -> u32 {
     #[cfg(CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS)]
     {
         const WORD: usize = bindings::X86_FEATURE_OSPKE as usize / 32;
         const BIT: u32 = 1 << (bindings::X86_FEATURE_OSPKE % 32);
-        // SAFETY: Written early at boot only; the array has a word for each 32 features.
+        // SAFETY: The array has a word for each 32 features, and is written early at boot only.
         let word = unsafe {
             core::ptr::addr_of!(bindings::boot_cpu_data.__bindgen_anon_2.x86_capability)
                 .cast::<u32>()
@@ -128,14 +134,14 @@ pub(crate) fn protection_key_rights(_irq: LocalInterruptDisabled<'_>) -> u32 {
                 .read()
         };
         if word & BIT != 0 {
-            let rights;
-            // SAFETY: The processor has the register and the kernel has turned it on. The
-            // instruction wants 0 in ECX, and clears EDX.
+            let pkru;
+            // SAFETY: OSPKE says that the processor has the register and the kernel has enabled it.
+            // The instruction requires 0 in ECX, and clears EDX.
             unsafe {
-                core::arch::asm!("rdpkru", in("ecx") 0, out("eax") rights, out("edx") _,
+                core::arch::asm!("rdpkru", in("ecx") 0, out("eax") pkru, out("edx") _,
                     options(nomem, nostack, preserves_flags))
             };
-            return rights;
+            return pkru;
         }
     }
     0

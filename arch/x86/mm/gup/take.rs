@@ -1,0 +1,821 @@
+// SPDX-License-Identifier: GPL-2.0
+// Derived from `mm/gup.c`.
+
+//! References to what a page table entry maps: taken, and then put or handed to the caller of GUP.
+//!
+//! [`GrabbedFolio`] has references to a folio of the page allocator, and [`DeviceRun`] to device
+//! memory. Drop puts exactly the references that this entry took. `into_pages()` of both writes the
+//! pages into the caller's array ([`PageArray`]) instead, and `into_raw()` hands them to C.
+//!
+//! # Device memory
+//!
+//! An entry with `_PAGE_DEVMAP` does not say how long its pages stay valid; their pgmap does. As
+//! long as the pgmap is alive, its pages are valid and none is free. What the entry maps is one
+//! range of PFNs, so one look at the pgmap answers for all of the pages:
+//!
+//! * their `struct page`s are valid and follow each other;
+//! * their type says whether they can be taken at all;
+//! * no count is zero, so adding to it needs no loop;
+//! * if the memmap consists of single pages, each is a folio. If it consists of compound pages, the
+//!   part of the range that is in one folio takes one addition.
+//!
+//! The `unsafe` code here takes references that it owns from then on, and writes to the caller's
+//! array.
+//!
+//! C: `try_grab_folio_fast()`, `try_grab_folio()`, `gup_fast_devmap_leaf()`, `gup_put_folio()`,
+//! `gup_fast_folio_allowed()`, `gup_must_unshare()`
+
+use crate::{put::put_folio_refs, vmstat::FollPinStat};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::NonNull,
+    sync::atomic::{compiler_fence, Ordering},
+};
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+use kernel::mm::memremap::registry;
+use kernel::{
+    bindings,
+    error::{
+        code::{EFAULT, ENOMEM, EOPNOTSUPP},
+        Error,
+    },
+    irq::LocalInterruptDisabled,
+    mm::{
+        folio::FolioRef,
+        memremap::{DevPagemap, MemoryType},
+        page::PageRef,
+        pfn::Pfn,
+    },
+};
+
+/// How references are counted, and for how long they are held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PinKind {
+    /// To use the `struct page`. C: `FOLL_GET`.
+    Get,
+    /// To use what is in the page. C: `FOLL_PIN`.
+    Pin,
+    /// To use what is in the page for as long as user space likes. This forbids memory that the
+    /// kernel must be able to move, and files that must know when a page is written. C:
+    /// `FOLL_PIN | FOLL_LONGTERM`.
+    LongTerm,
+}
+
+impl PinKind {
+    /// Returns whether pins are counted, not plain references.
+    #[inline]
+    pub(crate) const fn is_pin(self) -> bool {
+        !matches!(self, Self::Get)
+    }
+}
+
+/// The flags of a call of GUP. C: `gup_flags`.
+///
+/// # Invariants
+///
+/// Exactly one of `FOLL_GET` and `FOLL_PIN` is set, and `FOLL_LONGTERM` only with the latter.
+#[doc(alias = "gup_flags")]
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct GupFlags(u32);
+
+impl GupFlags {
+    /// Creates the flags from C's, if they ask for references in one of the three ways of
+    /// [`PinKind`].
+    #[inline]
+    pub(crate) const fn new(flags: u32) -> Option<Self> {
+        const KIND: u32 = bindings::FOLL_GET | bindings::FOLL_PIN;
+        let kind = flags & KIND;
+        let valid = match flags & bindings::FOLL_LONGTERM {
+            0 => kind == bindings::FOLL_GET || kind == bindings::FOLL_PIN,
+            _ => kind == bindings::FOLL_PIN,
+        };
+        match valid {
+            // INVARIANT: Checked above.
+            true => Some(Self(flags)),
+            false => None,
+        }
+    }
+
+    /// Returns how references are counted, and for how long they are held.
+    #[inline]
+    pub(crate) const fn kind(self) -> PinKind {
+        match (
+            self.0 & bindings::FOLL_PIN,
+            self.0 & bindings::FOLL_LONGTERM,
+        ) {
+            (0, _) => PinKind::Get,
+            (_, 0) => PinKind::Pin,
+            _ => PinKind::LongTerm,
+        }
+    }
+
+    /// Returns whether the pages are held for long. C: `FOLL_LONGTERM`.
+    #[inline]
+    pub(crate) const fn is_longterm(self) -> bool {
+        self.0 & bindings::FOLL_LONGTERM != 0
+    }
+
+    /// Returns whether the pages will be written. C: `FOLL_WRITE`.
+    #[inline]
+    pub(crate) const fn is_write(self) -> bool {
+        self.0 & bindings::FOLL_WRITE != 0
+    }
+
+    /// Returns whether the caller can use memory of PCI devices. C: `FOLL_PCI_P2PDMA`.
+    #[inline]
+    pub(crate) const fn allows_p2pdma(self) -> bool {
+        self.0 & bindings::FOLL_PCI_P2PDMA != 0
+    }
+}
+
+/// Returns what one reference, or one pin if `PIN`, adds to the count of a folio of one page.
+#[inline(always)]
+pub(crate) const fn refs_of_small_folio<const PIN: bool>() -> i32 {
+    match PIN {
+        true => bindings::GUP_PIN_COUNTING_BIAS as i32,
+        false => 1,
+    }
+}
+
+/// The caller's array of pages, filled from its beginning.
+///
+/// # Invariants
+///
+/// `first` points to `capacity` entries that only this value writes to during `'a`. The first `len` of
+/// them are pages to which the caller of GUP owns references. `len <= capacity`.
+pub(crate) struct PageArray<'a> {
+    first: NonNull<*mut bindings::page>,
+    capacity: usize,
+    len: usize,
+    _array: PhantomData<&'a mut ()>,
+}
+
+impl PageArray<'_> {
+    /// Creates an empty array.
+    ///
+    /// # Safety
+    ///
+    /// `first` must point to `capacity` entries that nothing else accesses during `'a`.
+    #[inline]
+    pub(crate) unsafe fn new(first: NonNull<*mut bindings::page>, capacity: usize) -> Self {
+        // INVARIANT: The caller promises that the entries are only accessed here; `len` is 0.
+        Self {
+            first,
+            capacity,
+            len: 0,
+            _array: PhantomData,
+        }
+    }
+
+    /// Returns the number of pages in the array.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether `pages` more pages fit into the array.
+    #[inline]
+    fn has_room(&self, pages: usize) -> bool {
+        pages <= self.capacity.wrapping_sub(self.len)
+    }
+
+    /// Appends `pages` consecutive pages. C: `record_subpages()`.
+    ///
+    /// # Safety
+    ///
+    /// They must fit into the array, and the caller must own a reference to each page, which it
+    /// hands to the caller of GUP.
+    #[doc(alias = "record_subpages")]
+    #[inline]
+    unsafe fn push(&mut self, first: PageRef<'_>, pages: usize) {
+        let mut page = first.as_raw();
+        // SAFETY: By the caller's promise `len + pages <= capacity`, so both pointers stay within the
+        // array or one past its end.
+        let (mut slot, end) = unsafe {
+            let slot = self.first.as_ptr().add(self.len);
+            (slot, slot.add(pages))
+        };
+        while slot != end {
+            // SAFETY: `slot` is before `end`, so it is an entry of the array, which only this value
+            // writes to.
+            unsafe {
+                slot.write(page);
+                slot = slot.add(1);
+            }
+            page = page.wrapping_add(1);
+        }
+        // INVARIANT: The entries up to `end` are pages to which the caller of GUP now owns references.
+        self.len = self.len.wrapping_add(pages);
+    }
+}
+
+/// References to a folio that is mapped as ordinary memory. Drop puts them.
+///
+/// `PIN` says whether they are pins. It is the same for a whole walk, and decided once there.
+///
+/// # Invariants
+///
+/// Unless `zero_page`, the value owns `refs` references to `folio`, counted as `flags` say, so the
+/// folio is neither freed nor split nor merged. `refs` is 1 if the folio has one page.
+pub(crate) struct GrabbedFolio<'irq, const PIN: bool> {
+    folio: FolioRef<'irq>,
+    refs: i32,
+    flags: GupFlags,
+    zero_page: bool,
+    irq: LocalInterruptDisabled<'irq>,
+}
+
+impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
+    /// Takes `refs` references to the folio of `page`, one for each of as many pages. C:
+    /// `try_grab_folio_fast()`. A full memory barrier on success.
+    ///
+    /// Returns `None` if the folio is being freed, if its count is about to overflow, if it cannot be
+    /// taken in this way, or if it has one page and `refs` is not 1.
+    ///
+    /// # Safety
+    ///
+    /// `refs` must be the number of pages from `page` on, at least 1, that a page table entry mapped
+    /// when it was read.
+    #[doc(alias = "try_grab_folio_fast")]
+    #[inline(always)]
+    pub(crate) unsafe fn try_grab(
+        page: PageRef<'irq>,
+        refs: i32,
+        flags: GupFlags,
+        irq: LocalInterruptDisabled<'irq>,
+    ) -> Option<Self> {
+        if !flags.allows_p2pdma() && page.is_pci_p2pdma_page() {
+            return None;
+        }
+        if PIN && page.is_zero_page() {
+            if refs != 1 {
+                return None;
+            }
+            // Pins of the zero page are not counted: it is never freed, and its count would overflow
+            // because so many mappings use it.
+            return Some(Self {
+                folio: page.folio(),
+                refs,
+                flags,
+                zero_page: true,
+                irq,
+            });
+        }
+        let folio = try_get_folio::<PIN>(page, refs)?;
+        // INVARIANT: The references were just taken to the folio that the page is part of.
+        let grabbed = Self {
+            folio,
+            refs,
+            flags,
+            zero_page: false,
+            irq,
+        };
+        if PIN && flags.is_longterm() && !is_longterm_pinnable(folio) {
+            return None;
+        }
+        Some(grabbed)
+    }
+
+    /// Returns the folio.
+    #[inline]
+    pub(crate) fn folio(&self) -> FolioRef<'irq> {
+        self.folio
+    }
+
+    /// Returns whether a walk that does not know the VMA can take the folio. If not, the slow path
+    /// decides. C: `gup_fast_folio_allowed()`.
+    ///
+    /// The kernel must not access secret memory, and a page of a file whose filesystem tracks dirty
+    /// pages must not be written for long without the filesystem's knowledge.
+    #[doc(alias = "gup_fast_folio_allowed")]
+    #[inline(always)]
+    pub(crate) fn is_allowed(&self) -> bool {
+        let refuse_file = PIN && self.flags.is_longterm() && self.flags.is_write();
+        // The folios of secret memory have one page.
+        let may_be_secret = cfg!(CONFIG_SECRETMEM) && !self.folio.is_large();
+        if !refuse_file && !may_be_secret {
+            return true;
+        }
+        if self.folio.is_slab() {
+            return warn_slab();
+        }
+        if self.folio.is_hugetlb() {
+            return true;
+        }
+        // Read once, because it may change.
+        let mapping = self.folio.mapping(self.irq);
+        match mapping.file() {
+            // The folio is anonymous, was truncated meanwhile, or is neither anonymous nor a file's.
+            None => mapping.is_anon(),
+            Some(file) if may_be_secret && file.is_secretmem() => false,
+            Some(file) => !refuse_file || file.is_shmem(),
+        }
+    }
+
+    /// Returns whether a read-only mapping of `page` must be made exclusive to the process before the
+    /// page is pinned, which the slow path does. To be asked only if the entry does not permit
+    /// writing. C: `gup_must_unshare()`.
+    #[doc(alias = "gup_must_unshare")]
+    #[inline(always)]
+    pub(crate) fn must_unshare(&self, page: PageRef<'irq>) -> bool {
+        if !PIN || self.flags.is_write() {
+            return false;
+        }
+        if !self.folio.mapping(self.irq).is_anon() {
+            // A long-term pin of a private mapping must see what the process writes later. Only the
+            // VMA says whether the mapping is private, and it is not known here.
+            return self.flags.is_longterm();
+        }
+        // The references are taken before the flag is read. This pairs with the barrier between
+        // clearing the flag and reading the count in `folio_try_share_anon_rmap_pte()`. x86 does not
+        // reorder these; the compiler must not either.
+        compiler_fence(Ordering::SeqCst);
+        !page.is_anon_exclusive()
+    }
+
+    /// Writes the pages from `first` on, one for each reference, into the caller's array, and hands
+    /// the references to the caller of GUP with them. Returns `false`, and puts them, if the array
+    /// has no room.
+    ///
+    /// # Safety
+    ///
+    /// `first` must be the page that the references were taken for, and the entry that mapped it must
+    /// have been read again unchanged since. So these pages belong to the folio.
+    #[inline(always)]
+    pub(crate) unsafe fn into_pages(
+        self,
+        first: PageRef<'irq>,
+        array: &mut PageArray<'_>,
+        stat: &mut FollPinStat<'_>,
+    ) -> bool {
+        let pages = self.refs as usize;
+        if !array.has_room(pages) {
+            return false;
+        }
+        let this = ManuallyDrop::new(self);
+        if PIN && !this.zero_page {
+            stat.add(first, pages);
+        }
+        this.folio.set_referenced();
+        // SAFETY: The pages fit. By the caller's promise they belong to the folio, and by the type
+        // invariants this value owned a reference for each, which it does not put any more.
+        unsafe { array.push(first, pages) };
+        true
+    }
+}
+
+impl<const PIN: bool> Drop for GrabbedFolio<'_, PIN> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.zero_page {
+            // SAFETY: By the type invariants this value owns the references, and it ends here.
+            unsafe { put_grabbed(self.folio, self.refs, PIN) };
+        }
+    }
+}
+
+/// Takes `refs` references, or pins, to the folio that `page` belongs to, and checks that it still
+/// does. C: `try_get_folio()`.
+#[inline(always)]
+fn try_get_folio<const PIN: bool>(page: PageRef<'_>, refs: i32) -> Option<FolioRef<'_>> {
+    loop {
+        let folio = page.folio();
+        let large = folio.is_large();
+        let amount = match large {
+            true => refs,
+            // The entry mapped more pages than this folio has, so it has changed.
+            false if refs != 1 => return None,
+            false => refs_of_small_folio::<PIN>(),
+        };
+        if let Err(count) = folio.ref_try_add(amount) {
+            warn_overflow(count);
+            return None;
+        }
+        // Between the look at the page and the addition the folio may have been freed and become
+        // part of another folio, or have been split. From here on the references prevent that.
+        if page.folio() == folio && folio.is_large() == large {
+            if PIN && large {
+                // SAFETY: The folio is large, and a reference for each pin was just taken.
+                unsafe { folio.pincount_add(refs) };
+            }
+            return Some(folio);
+        }
+        // SAFETY: The references were just taken and are not used.
+        unsafe { put_unused(folio, amount) };
+    }
+}
+
+/// Warns if a reference count, which is not positive, has overflowed.
+#[cold]
+#[inline(never)]
+fn warn_overflow(count: i32) {
+    if count < 0 {
+        kernel::warn_once!("gup: page reference count overflowed");
+    }
+}
+
+/// Warns that a process maps a page of the slab allocator. Returns `false`.
+#[cold]
+fn warn_slab() -> bool {
+    kernel::warn_once!("gup: page of the slab allocator is mapped by a process");
+    false
+}
+
+/// Returns whether a folio can be pinned for long. C: `folio_is_longterm_pinnable()`.
+#[doc(alias = "folio_is_longterm_pinnable")]
+#[inline]
+fn is_longterm_pinnable(folio: FolioRef<'_>) -> bool {
+    // SAFETY: The caller owns a reference, so the folio is valid.
+    unsafe { bindings::folio_is_longterm_pinnable(folio.as_raw()) }
+}
+
+/// Puts what [`try_get_folio`] took. C: `gup_put_folio()`, without the vmstat counter, in which the
+/// pins are not yet.
+///
+/// # Safety
+///
+/// The caller must own `refs` references, or pins if `pin`, which it loses.
+#[doc(alias = "gup_put_folio")]
+#[cold]
+#[inline(never)]
+unsafe fn put_grabbed(folio: FolioRef<'_>, refs: i32, pin: bool) {
+    let amount = match folio.is_large() {
+        true => {
+            if pin {
+                // SAFETY: The folio is large. The caller owns the pins, whose references are dropped
+                // below.
+                unsafe { folio.pincount_sub(refs) };
+            }
+            refs
+        }
+        false if pin => refs_of_small_folio::<true>(),
+        false => refs_of_small_folio::<false>(),
+    };
+    // SAFETY: `amount` is what the caller's references have added to the count.
+    unsafe { put_folio_refs(folio, amount) };
+}
+
+/// Drops references that were taken to a folio that turned out to be another one.
+///
+/// # Safety
+///
+/// The caller must own `refs` references, which it loses.
+#[cold]
+#[inline(never)]
+unsafe fn put_unused(folio: FolioRef<'_>, refs: i32) {
+    // SAFETY: The caller owns the references.
+    unsafe { put_folio_refs(folio, refs) };
+}
+
+/// A live pgmap that stays mapped during `'irq`.
+///
+/// With the registry in Rust, disabled interrupts keep a pgmap that was found alive
+/// ([`registry::lookup_irqs_off`]). With the registry in C, this holds a live reference.
+pub(crate) struct WalkedPgmap<'irq>(Kept<'irq>);
+
+#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+type Kept<'irq> = &'irq DevPagemap;
+#[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+type Kept<'irq> = (kernel::mm::memremap::LiveRef, PhantomData<&'irq ()>);
+
+impl<'irq> WalkedPgmap<'irq> {
+    /// Returns the live pgmap of `pfn`: `last` if it covers the PFN. C: `get_dev_pagemap()`.
+    #[doc(alias = "get_dev_pagemap")]
+    #[inline(always)]
+    pub(crate) fn lookup(
+        pfn: Pfn,
+        last: Option<Self>,
+        irq: LocalInterruptDisabled<'irq>,
+    ) -> Option<Self> {
+        match last {
+            Some(last) if last.pgmap().first_range_covers(pfn) => Some(last),
+            last => Self::lookup_again(pfn, last, irq),
+        }
+    }
+
+    /// Looks the PFN up in the registry.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    #[inline]
+    fn lookup_again(
+        pfn: Pfn,
+        _last: Option<Self>,
+        irq: LocalInterruptDisabled<'irq>,
+    ) -> Option<Self> {
+        registry::lookup_irqs_off(pfn, irq).map(Self)
+    }
+
+    /// Looks the PFN up in the registry.
+    #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+    fn lookup_again(
+        pfn: Pfn,
+        last: Option<Self>,
+        _irq: LocalInterruptDisabled<'irq>,
+    ) -> Option<Self> {
+        DevPagemap::lookup(pfn, last.map(|last| last.0 .0)).map(|live| Self((live, PhantomData)))
+    }
+
+    /// Returns the pgmap.
+    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    #[inline(always)]
+    fn pgmap(&self) -> &DevPagemap {
+        self.0
+    }
+
+    /// Returns the pgmap.
+    #[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
+    #[inline(always)]
+    fn pgmap(&self) -> &DevPagemap {
+        &self.0 .0
+    }
+}
+
+/// Why pages of a pgmap cannot be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DeviceError {
+    /// They belong to a filesystem, where truncation waits for pins, and the pin is a long-term one.
+    LongTermFsDax,
+    /// They are memory of a PCI device, and the caller did not set `FOLL_PCI_P2PDMA`.
+    PciP2pdma,
+    /// Memory of this type cannot be pinned.
+    MemoryType,
+    /// The reference count of the first page is about to overflow, or has overflowed.
+    RefCount,
+}
+
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::LongTermFsDax => EOPNOTSUPP,
+            DeviceError::PciP2pdma => Error::from_errno(-(bindings::EREMOTEIO as i32)),
+            DeviceError::MemoryType => EFAULT,
+            DeviceError::RefCount => ENOMEM,
+        }
+    }
+}
+
+/// References to consecutive pages of a pgmap. Drop puts them.
+///
+/// # Invariants
+///
+/// `first` and the pages behind it lie in a pgmap that stays mapped for `'a`. The value owns a
+/// reference (a pin if `PIN`) to each of the first `taken` of them.
+pub(crate) struct DeviceRun<'a, const PIN: bool> {
+    first: PageRef<'a>,
+    taken: usize,
+    _pgmap: PhantomData<&'a DevPagemap>,
+}
+
+impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
+    /// Takes references to `pages` pages from `pfn` on, or to as many of them as are in one range of
+    /// `pgmap`. A full memory barrier on success.
+    ///
+    /// Returns `None` if memory of its type cannot be taken in this way, or if a count is about to
+    /// overflow. The slow path then reports the reason.
+    ///
+    /// # Safety
+    ///
+    /// `pfn` must lie in a mapped range of `pgmap`. That holds for a PFN that a page table entry
+    /// maps, if `pgmap` was looked up for it.
+    #[inline(always)]
+    pub(crate) unsafe fn try_grab(
+        pgmap: &'a WalkedPgmap<'_>,
+        pfn: Pfn,
+        pages: usize,
+        flags: GupFlags,
+        irq: LocalInterruptDisabled<'a>,
+    ) -> Option<Self> {
+        let pgmap = pgmap.pgmap();
+        // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
+        let (mut run, pages) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }.ok()?;
+        run.grab(pgmap, pages).then_some(run)
+    }
+
+    /// Takes references as [`try_grab`](Self::try_grab) does, but if a count is about to overflow,
+    /// returns those to the pages before it.
+    ///
+    /// # Errors
+    ///
+    /// Returns why not even the first page can be taken.
+    ///
+    /// # Safety
+    ///
+    /// `pfn` must lie in a mapped range of `pgmap`. That holds for a PFN that a page table entry
+    /// maps, if `pgmap` was looked up for it.
+    #[inline]
+    pub(crate) unsafe fn try_grab_some(
+        pgmap: &'a WalkedPgmap<'_>,
+        pfn: Pfn,
+        pages: usize,
+        flags: GupFlags,
+        irq: LocalInterruptDisabled<'a>,
+    ) -> Result<Self, DeviceError> {
+        let pgmap = pgmap.pgmap();
+        // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
+        let (mut run, pages) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }?;
+        // `taken` says how many references the value owns, whether that is all or not.
+        run.grab(pgmap, pages);
+        match run.taken {
+            0 => Err(DeviceError::RefCount),
+            _ => Ok(run),
+        }
+    }
+
+    /// Creates a run without references, and returns it with the number of pages that are in one
+    /// range of the pgmap.
+    ///
+    /// # Safety
+    ///
+    /// `pfn` must lie in a mapped range of `pgmap`.
+    #[inline(always)]
+    unsafe fn new(
+        pgmap: &'a DevPagemap,
+        pfn: Pfn,
+        pages: usize,
+        flags: GupFlags,
+        _irq: LocalInterruptDisabled<'a>,
+    ) -> Result<(Self, usize), DeviceError> {
+        // By the caller's promise a single page is in the range.
+        let pages = match pages {
+            1 => 1,
+            _ => pages.min(pgmap.frames_from(pfn)),
+        };
+        Self::check_type(pgmap, flags)?;
+        // INVARIANT: The pages are in the pgmap, which stays mapped for `'a`; none was taken yet.
+        let run = Self {
+            // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap, whose
+            // pages are initialised and stay valid as long as it is mapped.
+            first: unsafe { PageRef::from_pfn(pfn) },
+            taken: 0,
+            _pgmap: PhantomData,
+        };
+        Ok((run, pages))
+    }
+
+    /// Checks whether pages of a pgmap can be taken in this way.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if they cannot.
+    #[inline(always)]
+    fn check_type(pgmap: &DevPagemap, flags: GupFlags) -> Result<(), DeviceError> {
+        match pgmap.memory_type().ok_or(DeviceError::MemoryType)? {
+            // Truncation waits for pins of a file's pages, so these must be short.
+            MemoryType::FsDax if PIN && flags.is_longterm() => Err(DeviceError::LongTermFsDax),
+            MemoryType::FsDax | MemoryType::Generic => Ok(()),
+            MemoryType::PciP2pdma if flags.allows_p2pdma() && !flags.is_longterm() => Ok(()),
+            MemoryType::PciP2pdma => Err(DeviceError::PciP2pdma),
+            _ => Err(DeviceError::MemoryType),
+        }
+    }
+
+    /// Returns the number of pages.
+    #[inline]
+    pub(crate) fn pages(&self) -> usize {
+        self.taken
+    }
+
+    /// Takes a reference to each of `pages` pages, or to those before the first whose count is about
+    /// to overflow. Returns whether all were taken.
+    #[inline(always)]
+    fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> bool {
+        match pgmap.vmemmap_shift() {
+            0 => self.grab_single_pages(pages),
+            _ => self.grab_compound_pages(pages),
+        }
+    }
+
+    /// Takes a reference to each of `pages` pages of a memmap of single pages, as
+    /// [`grab`](Self::grab) does.
+    #[inline(always)]
+    fn grab_single_pages(&mut self, pages: usize) -> bool {
+        let amount = refs_of_small_folio::<PIN>();
+        let first = self.first;
+        for n in 0..pages {
+            // The page is its own folio, so nothing of it is read.
+            // SAFETY: `n` is less than `pages`, so by the type invariants this is a page of the pgmap.
+            let folio = unsafe { FolioRef::from_first_page(first.nth(n)) };
+            if !try_add(folio, amount) {
+                // INVARIANT: References to the `n` pages before this one were taken.
+                self.taken = n;
+                return false;
+            }
+        }
+        // INVARIANT: References to all pages were taken.
+        self.taken = pages;
+        true
+    }
+
+    /// Takes a reference to each of `pages` pages of a memmap of compound pages, as
+    /// [`grab`](Self::grab) does.
+    fn grab_compound_pages(&mut self, pages: usize) -> bool {
+        while self.taken < pages {
+            // SAFETY: `taken` is less than `pages`, so by the type invariants this is a page of the
+            // pgmap.
+            let page = unsafe { self.first.nth(self.taken) };
+            let (folio, part) = part_in_folio(page, pages - self.taken);
+            let amount = match folio.is_large() {
+                true => part as i32,
+                false => refs_of_small_folio::<PIN>(),
+            };
+            if !try_add(folio, amount) {
+                return false;
+            }
+            if PIN && folio.is_large() {
+                // SAFETY: The folio is large, and a reference for each pin was just taken.
+                unsafe { folio.pincount_add(part as i32) };
+            }
+            // INVARIANT: References to `part` more pages were taken.
+            self.taken = self.taken.wrapping_add(part);
+        }
+        true
+    }
+
+    /// Writes the pages into the caller's array, and hands the references to the caller of GUP with
+    /// them. Returns `false`, and puts them, if the array has no room.
+    #[inline(always)]
+    pub(crate) fn into_pages(self, array: &mut PageArray<'_>, stat: &mut FollPinStat<'_>) -> bool {
+        if !array.has_room(self.taken) {
+            return false;
+        }
+        let (first, pages) = self.into_parts(stat);
+        // SAFETY: The pages fit. By the type invariants the run owned a reference to each page, which
+        // it does not put any more.
+        unsafe { array.push(first, pages) };
+        true
+    }
+
+    /// Hands the references to C: returns the first page and the number of pages.
+    #[inline]
+    pub(crate) fn into_raw(self, stat: &mut FollPinStat<'_>) -> (*mut bindings::page, usize) {
+        let (first, pages) = self.into_parts(stat);
+        (first.as_raw(), pages)
+    }
+
+    /// Returns the first page and the number of pages, to each of which the caller now owns a
+    /// reference.
+    #[inline(always)]
+    fn into_parts(self, stat: &mut FollPinStat<'_>) -> (PageRef<'a>, usize) {
+        let this = ManuallyDrop::new(self);
+        if PIN {
+            stat.add(this.first, this.taken);
+        }
+        (this.first, this.taken)
+    }
+
+    /// Puts the references.
+    #[cold]
+    #[inline(never)]
+    fn put(&mut self) {
+        let mut done = 0;
+        while done < self.taken {
+            // SAFETY: `done` is less than `taken`, so by the type invariants this is a page of the
+            // pgmap.
+            let page = unsafe { self.first.nth(done) };
+            let (folio, part) = part_in_folio(page, self.taken - done);
+            // SAFETY: By the type invariants the run owns a reference to each of these pages. Each is
+            // put once, and `put_grabbed()` ignores the number if the folio has one page.
+            unsafe { put_grabbed(folio, part as i32, PIN) };
+            done = done.wrapping_add(part);
+        }
+    }
+}
+
+impl<const PIN: bool> Drop for DeviceRun<'_, PIN> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.taken != 0 {
+            self.put();
+        }
+    }
+}
+
+/// Returns the folio of `page`, and how many of the `pages` pages from there on are in it, at least
+/// 1.
+#[inline]
+fn part_in_folio(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
+    let folio = page.folio();
+    let behind = folio.nr_pages().saturating_sub(folio.page_idx(page));
+    (folio, behind.clamp(1, pages))
+}
+
+/// Adds to the reference count of a folio in a mapped pgmap, unless it would overflow. Returns
+/// whether it did.
+#[inline(always)]
+fn try_add(folio: FolioRef<'_>, amount: i32) -> bool {
+    // SAFETY: No folio of a mapped pgmap whose type was checked is free, and an overflow is undone.
+    let old = unsafe { folio.ref_fetch_add(amount) };
+    old > 0 || undo_add(folio, amount, old)
+}
+
+/// Undoes an addition to a count that has overflowed. Returns `false`.
+#[cold]
+#[inline(never)]
+fn undo_add(folio: FolioRef<'_>, amount: i32, old: i32) -> bool {
+    // SAFETY: The references were just added and are not used. Nothing is freed: a count that was not
+    // positive before is the same again.
+    unsafe { folio.ref_fetch_sub(amount) };
+    warn_overflow(old);
+    false
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vmstat counters of pins: `nr_foll_pin_acquired` and `nr_foll_pin_released` in
+//! `/proc/vmstat`.
+//!
+//! Pages that follow each other are nearly always on one node, so all pages that one call pins or
+//! unpins are one update. C makes one update per folio.
+//!
+//! The `unsafe` code here looks up a node's `struct pglist_data` and calls C.
+//!
+//! C header: [`include/linux/vmstat.h`](srctree/include/linux/vmstat.h)
+
+use kernel::{bindings, irq::LocalInterruptDisabled, mm::page::PageRef};
+
+/// Pages on one node that were pinned or unpinned, and are not yet in the vmstat counter. Drop adds
+/// them.
+pub(crate) struct FollPinStat<'irq> {
+    item: bindings::node_stat_item,
+    nid: usize,
+    pages: usize,
+    irq: Option<LocalInterruptDisabled<'irq>>,
+}
+
+impl<'irq> FollPinStat<'irq> {
+    /// Creates a count of pins that are taken while interrupts are off. C: `NR_FOLL_PIN_ACQUIRED`.
+    #[inline(always)]
+    pub(crate) fn acquired(irq: LocalInterruptDisabled<'irq>) -> Self {
+        Self {
+            item: bindings::node_stat_item_NR_FOLL_PIN_ACQUIRED,
+            nid: 0,
+            pages: 0,
+            irq: Some(irq),
+        }
+    }
+
+    /// Creates a count of pins that are put. Any context. C: `NR_FOLL_PIN_RELEASED`.
+    #[inline(always)]
+    pub(crate) fn released() -> Self {
+        Self {
+            item: bindings::node_stat_item_NR_FOLL_PIN_RELEASED,
+            nid: 0,
+            pages: 0,
+            irq: None,
+        }
+    }
+
+    /// Counts `pages` pages on the node of `page`. C: `node_stat_mod_folio()`.
+    #[doc(alias = "node_stat_mod_folio")]
+    #[inline(always)]
+    pub(crate) fn add(&mut self, page: PageRef<'_>, pages: usize) {
+        let nid = page.nid();
+        if nid != self.nid {
+            self.flush();
+            self.nid = nid;
+        }
+        self.pages = self.pages.wrapping_add(pages);
+    }
+
+    /// Counts `pages` pages on the same node as those before.
+    #[inline(always)]
+    pub(crate) fn add_same_node(&mut self, pages: usize) {
+        self.pages = self.pages.wrapping_add(pages);
+    }
+
+    /// Adds the pages counted so far to the vmstat counter of their node.
+    #[inline(always)]
+    fn flush(&mut self) {
+        if self.pages == 0 {
+            return;
+        }
+        let (pgdat, pages) = (node_data(self.nid), self.pages as isize);
+        match self.irq {
+            // SAFETY: `pgdat` is the data of a node that has pages, which is never freed, and `item`
+            // is a node counter. Interrupts are off, as `__mod_node_page_state()` requires.
+            Some(_) => unsafe { bindings::__mod_node_page_state(pgdat, self.item, pages) },
+            // SAFETY: As for the call above, except that this function can be called in any context.
+            None => unsafe { bindings::mod_node_page_state(pgdat, self.item, pages) },
+        }
+        self.pages = 0;
+    }
+}
+
+impl Drop for FollPinStat<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Returns the data of a node that has pages. C: `NODE_DATA()`.
+#[doc(alias = "NODE_DATA")]
+#[cfg(CONFIG_NUMA)]
+#[inline(always)]
+fn node_data(nid: usize) -> *mut bindings::pglist_data {
+    // SAFETY: `node_data` has an element for each node that pages can be on, which is written once,
+    // at boot or before the node's memory is added. So a node that a page was found on has one.
+    unsafe {
+        core::ptr::addr_of!(bindings::node_data)
+            .cast::<*mut bindings::pglist_data>()
+            .add(nid)
+            .read()
+    }
+}
+
+/// Returns the data of the only node. C: `NODE_DATA()`.
+#[doc(alias = "NODE_DATA")]
+#[cfg(not(CONFIG_NUMA))]
+#[inline(always)]
+fn node_data(_nid: usize) -> *mut bindings::pglist_data {
+    &raw mut bindings::contig_page_data
+}
