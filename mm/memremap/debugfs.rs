@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the registry holds, in debugfs: `dev_pagemap/ranges`, a line per range,
-//! `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free> busy=<pages>`, with
-//! lengths in pages, sorted by address; the last two where there is an altmap, and where unmapping
-//! waits for pages that somebody has. And `dev_pagemap/implementation`, which says `rust`.
+//! The contents of the registry in debugfs.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `dev_pagemap/ranges` | a line per range, sorted by address (below) |
+//! | `dev_pagemap/implementation` | `rust` |
+//!
+//! A line is `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free> busy=<pages>`,
+//! with lengths in pages. `altmap` is there only if the pgmap has one, and `busy` only while its
+//! teardown waits for pages.
+//!
+//! C has no such files. (The file is short because it is the only one about debugfs.)
 
 use crate::wait_idle;
 use kernel::{
@@ -18,13 +26,15 @@ use kernel::{
     sync::rcu,
 };
 
+/// Creates the files. Called once, at boot.
 pub(crate) fn init() {
-    // SAFETY: This is built into the kernel.
+    // SAFETY: This code is built into the kernel, so it is not unloaded while the files exist.
     let dir = unsafe { Dir::new(c_str!("dev_pagemap")) };
     dir.file::<Implementation>(c_str!("implementation"));
     dir.file::<Ranges>(c_str!("ranges"));
 }
 
+/// The file `implementation`.
 struct Implementation;
 
 impl Show for Implementation {
@@ -33,13 +43,14 @@ impl Show for Implementation {
     }
 }
 
+/// The file `ranges`.
 struct Ranges;
 
 impl Show for Ranges {
     fn show(file: &SeqFile) {
         let mut next = Some(Pfn::new(0));
         while let Some(from) = next {
-            // A section per range: the list may be long, and is a snapshot of nothing anyway.
+            // One RCU section per range, because the list may be long; so it is no snapshot.
             let guard = rcu::read_lock();
             let Some((range, found)) = find_from(from, &guard) else {
                 break;
@@ -50,6 +61,7 @@ impl Show for Ranges {
     }
 }
 
+/// Prints the line of a range.
 fn show_range(file: &SeqFile, range: PhysRange, found: Found<'_>) {
     let pgmap = found.pgmap();
     seq_print!(

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2015 Intel Corporation. All rights reserved.
+// Derived from `mm/memremap.c`.
 
-//! Mapping a pgmap: what is checked, and the steps for each range.
+//! Mapping a pgmap: the checks, and the steps for each range.
 //!
-//! A range goes through four steps: an entry in the registry, the cache mode on record, the memory
-//! added, its memmap initialised. Each step returns a value that undoes it when dropped, so an
-//! error at any step, here with `?`, undoes exactly those before it, newest first. The same values
-//! undo the range at teardown.
+//! A range goes through four steps: its entry is inserted into the registry, its cache mode is
+//! recorded, its memory is added, and the memmap is initialised. Each step returns a value that undoes
+//! the step when dropped, so an error at any step, here with `?`, undoes exactly the steps before it,
+//! newest first. Teardown undoes a range in the same order ([`range::unmap`]).
+//!
+//! The `unsafe` code in this file encapsulates the order of the steps.
+//!
+//! [`range::unmap`]: crate::range::unmap
 
 use crate::{
     hotplug::{
@@ -26,13 +32,14 @@ use kernel::{
     prelude::*,
 };
 
-/// Maps all ranges, or none. Sleeps.
+/// Maps all ranges of a pgmap, or none. C: `memremap_pages()`. Sleeps.
 ///
 /// # Errors
 ///
-/// `EINVAL` for a pgmap that makes no sense (with a warning that says why), `ENOMEM` for no
-/// memory and for an overlap, `EBUSY` for an overlap with one that is being unmapped, `ENXIO` for
-/// System RAM, and what the architecture answers.
+/// `EINVAL` for a pgmap that is not set up as its type needs (with a warning that says why), `ENOMEM`
+/// if there is no memory and for an overlap, `EBUSY` for an overlap with a pgmap that is being torn
+/// down, `ENXIO` for System RAM, and the errors of the architecture.
+#[doc(alias = "memremap_pages")]
 pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
     check(&unmapped)?;
     let mapping = unmapped.start()?;
@@ -45,11 +52,13 @@ pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
     }
 }
 
-/// Maps all ranges, near a device, until its driver is unbound, and returns where. Sleeps.
+/// Maps all ranges of a pgmap, on the node of a device, until its driver is unbound, and returns the
+/// address of the first range. C: `devm_memremap_pages()`. Sleeps.
 ///
 /// # Errors
 ///
-/// As [`map`].
+/// Those of [`map`].
+#[doc(alias = "devm_memremap_pages")]
 pub(crate) fn map_for(dev: &Device, unmapped: Unmapped) -> Result<*mut c_void> {
     let live = map(unmapped, Node::of(dev))?;
     let address = live.address();
@@ -57,15 +66,18 @@ pub(crate) fn map_for(dev: &Device, unmapped: Unmapped) -> Result<*mut c_void> {
     Ok(address)
 }
 
+/// Maps the ranges one by one. On an error the ranges before stay mapped.
 fn map_ranges(mapping: &Mapping, node: Node) -> Result {
     while let Some(range) = mapping.next_range() {
         let mapped = map_range(range?, node)?;
-        // SAFETY: It is the next range, for none was committed since.
+        // SAFETY: `next_range` returned this range, and no other was committed since.
         unsafe { mapping.commit(mapped) };
     }
     Ok(())
 }
 
+/// Maps one range. C: `pagemap_range()`. Sleeps.
+#[doc(alias = "pagemap_range")]
 fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
     let (pgmap, range) = (of.pgmap(), of.range());
     let is_private = pgmap.memory_type() == Some(MemoryType::Private);
@@ -86,29 +98,35 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
             return Err(ENXIO);
         }
     }
-    // SAFETY: It becomes part of what is returned, which is committed, or is dropped on the way.
+    // SAFETY: The pgmap stays valid as long as it is borrowed. The entry becomes part of the value that
+    // is returned and committed, which teardown erases before the count is freed, or it is dropped on
+    // an error.
     let entry = unsafe { Entry::insert(of) }.map_err(|error| match error {
         InsertError::Conflict => {
             kernel::warn!("Conflicting mapping in same section");
-            // Not EEXIST or EBUSY: the errno is C's.
+            // C returns this errno, not EEXIST or EBUSY.
             ENOMEM
         }
-        // Nobody has made a mistake.
+        // This is no mistake of a driver, so it comes without a warning.
         InsertError::Dying => EBUSY,
         InsertError::Store(error) => error,
     })?;
     let mut prot = linear_mapping_prot(pgmap.memory_type());
-    // SAFETY: Who asks for a pgmap of the range has it.
+    // SAFETY: The driver that passed the pgmap owns the range, so it may be mapped for it.
     let tracking = unsafe { TrackedPfns::track(range, &mut prot) }?;
     if !is_range_allowed(range, !is_private) {
         return Err(EINVAL);
     }
     let memory = Memory::add(&entry, node.or_nearest(), prot)?;
-    // SAFETY: The memory is that of the entry, which is of the range that is tracked.
+    // SAFETY: Entry, record and memory were created for the same range.
     Ok(unsafe { MappedRange::new(entry, tracking, memory) })
 }
 
-/// What a driver must have set up, by type.
+/// Checks that the driver has set up what the type of the pgmap needs.
+///
+/// # Errors
+///
+/// `EINVAL`, with a warning.
 fn check(unmapped: &Unmapped) -> Result {
     let pgmap = unmapped.pgmap();
     if unmapped.nr_ranges() == 0 {
@@ -131,14 +149,14 @@ fn check(unmapped: &Unmapped) -> Result {
         }
         Some(MemoryType::FsDax | MemoryType::Generic | MemoryType::PciP2pdma) => Ok(()),
         None => {
-            // C goes on here, and so do its callers' pages: as ordinary ones.
+            // C goes on here, and treats the pages as ordinary ones.
             kernel::warn!("Invalid pgmap type {}", pgmap.raw_memory_type());
             Ok(())
         }
     }
 }
 
-/// What the owner of pages that are allocated one by one must have set up.
+/// Checks the part of the setup that all owners of allocated pages need.
 fn check_allocated(pgmap: &DevPagemap) -> Result {
     if !pgmap.operations().frees_pages {
         return refuse("Missing page_free method");
@@ -149,6 +167,7 @@ fn check_allocated(pgmap: &DevPagemap) -> Result {
     Ok(())
 }
 
+/// Warns and returns `EINVAL`.
 fn refuse(why: &str) -> Result {
     kernel::warn!("{}", why);
     Err(EINVAL)

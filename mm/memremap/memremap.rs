@@ -1,15 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2015 Intel Corporation. All rights reserved.
+// Derived from `mm/memremap.c`.
 
 //! The pgmap registry: `struct page`s for device memory.
 //!
-//! These are the entry points of `mm/memremap.c`, for C code that cannot tell the difference: same
-//! names, same licence class, same errnos, same warnings. Each turns raw arguments into types,
-//! calls safe code, and turns the answer back. The protocol is in `rust/kernel/mm/memremap.rs`, the
-//! states in `memremap/life.rs` there, lookup in `memremap/registry.rs`; what it takes to map one is
-//! in [`map`].
+//! This file has the entry points of `mm/memremap.c`, for C code that cannot tell the difference:
+//! same names, same licence class, same errnos, same warnings. Each converts raw arguments into types,
+//! calls the code of this directory, and converts the result.
 //!
-//! Where this differs from `mm/memremap.c` on purpose, see
-//! `Documentation/mm/memremap-rust.rst`.
+//! ```text
+//!   memremap_pages()                                  memunmap_pages()
+//!     map.rs: checks, order of the steps                state.rs: kill, drain
+//!       state.rs: Unmapped -> Mapping -> Live             wait_idle.rs: files, pins
+//!       for each range:                                     detach.rs: if the waiter is killed
+//!         registry.rs: insert the entry                   for each range, newest step first:
+//!         hotplug.rs: cache mode, memory, memmap            hotplug.rs: memory, cache mode
+//!         range.rs: the steps of a range as one value       registry.rs: erase, grace period
+//!
+//!   get_dev_pagemap()  --> rust/kernel/mm/memremap/registry.rs, which GUP inlines
+//!   put_page() and the like --> rust/kernel/mm/memremap/page.rs; page.rs here frees pages
+//! ```
+//!
+//! The protocol (the three references, the life of a pgmap) is in `rust/kernel/mm/memremap.rs`.
+//! `Documentation/mm/memremap-rust.rst` lists where this differs from `mm/memremap.c` on purpose.
+//!
+//! The `unsafe` code in this file encapsulates the calls from C.
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
@@ -43,40 +58,37 @@ use state::{Live, Unmapped};
 
 const __LOG_PREFIX: &[u8] = b"memremap\0";
 
-kernel::late_initcall!(memremap_init, init);
+// Called once, at boot.
+kernel::late_initcall!(memremap_init, debugfs::init);
 
-/// Called once, at boot.
-fn init() {
-    debugfs::init();
-}
-
-/// The alignment, in bytes, that a namespace needs to be usable in every mode. Any context.
+/// Returns the alignment, in bytes, with which a namespace can be used in every mode. Any context.
 ///
 /// # Safety
 ///
-/// None to keep; C functions are unsafe to call.
+/// This function has no requirements; it is unsafe because C calls it.
 #[cfg(not(CONFIG_ARCH_HAS_MEMREMAP_COMPAT_ALIGN))]
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn memremap_compat_align() -> c_ulong {
     SUBSECTION_SIZE as _
 }
 
-/// Whether `pfn` is a page of the memory itself, and not one that holds its memmap. Any context.
+/// Returns whether `pfn` has a data page, not one that holds the memmap. Any context.
 ///
 /// # Safety
 ///
-/// `pgmap` is a pgmap that is mapped.
+/// `pgmap` must point to a mapped pgmap.
 #[export]
 pub unsafe extern "C" fn pgmap_pfn_valid(pgmap: *mut bindings::dev_pagemap, pfn: c_ulong) -> bool {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises a mapped pgmap, which is valid for the call.
     unsafe { DevPagemap::from_raw(pgmap) }.has_data_page(Pfn::new(pfn))
 }
 
-/// Maps the ranges of a pgmap. Sleeps. Returns the address of the first, or an errno.
+/// Maps the ranges of a pgmap. Sleeps. Returns the address of the first range, or an errno.
 ///
 /// # Safety
 ///
-/// `pgmap` is set up as the C header asks for, is not mapped, and stays until it is unmapped.
+/// `pgmap` must point to a pgmap that is set up as the C header asks for, is not mapped, and stays
+/// valid and in place until it is unmapped.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn memremap_pages(
     pgmap: *mut bindings::dev_pagemap,
@@ -85,12 +97,12 @@ pub unsafe extern "C" fn memremap_pages(
     let Some(pgmap) = NonNull::new(pgmap) else {
         return EINVAL.to_ptr();
     };
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises a pgmap that is set up, not mapped, and stays valid.
     let unmapped = unsafe { Unmapped::from_raw(pgmap) };
     match map::map(unmapped, Node::from_raw(nid)) {
         Ok(live) => {
             let address = live.address();
-            // It comes back in `memunmap_pages`.
+            // `memunmap_pages` takes it over again.
             let _ = live.into_raw();
             address
         }
@@ -98,28 +110,29 @@ pub unsafe extern "C" fn memremap_pages(
     }
 }
 
-/// Unmaps a pgmap. Sleeps, for as long as somebody has one of its pages pinned; if the task is
-/// killed meanwhile, the pages stay, and the structure and the driver may go all the same.
+/// Unmaps a pgmap. Sleeps, for as long as one of its pages is in use; if the task is killed
+/// meanwhile, the pages stay mapped, and the structure and the driver may be freed all the same.
 ///
 /// # Safety
 ///
-/// `pgmap` was mapped by `memremap_pages()`, and not unmapped since. The caller holds no lock of a
-/// filesystem.
+/// `pgmap` must have been mapped by `memremap_pages()`, and not unmapped since. The caller must not
+/// hold a lock of a filesystem.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
     if let Some(pgmap) = NonNull::new(pgmap) {
-        // SAFETY: `memremap_pages` left it to the caller, who gives it back.
+        // SAFETY: `memremap_pages` passed this pointer to the caller, which passes it back once.
         let live = unsafe { Live::from_raw(pgmap) };
         let _ = live.unmap();
     }
 }
 
-/// Maps the ranges of a pgmap until the driver of `dev` is unbound. Sleeps. Returns the address
-/// of the first, or an errno.
+/// Maps the ranges of a pgmap until the driver of `dev` is unbound. Sleeps. Returns the address of the
+/// first range, or an errno.
 ///
 /// # Safety
 ///
-/// As for `memremap_pages()`; `dev` is a valid device.
+/// `dev` must point to a valid device, and `pgmap` to a pgmap that is set up as the C header asks for,
+/// is not mapped, and stays valid and in place until it is unmapped.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn devm_memremap_pages(
     dev: *mut bindings::device,
@@ -128,93 +141,99 @@ pub unsafe extern "C" fn devm_memremap_pages(
     let Some(pgmap) = NonNull::new(pgmap) else {
         return EINVAL.to_ptr();
     };
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises a valid device, and a pgmap that is set up, not mapped, and stays
+    // valid.
     let (dev, unmapped) = unsafe { (Device::as_ref(dev), Unmapped::from_raw(pgmap)) };
     map::map_for(dev, unmapped).unwrap_or_else(|error| error.to_ptr())
 }
 
-/// Unmaps, before the driver of `dev` is unbound, what `devm_memremap_pages()` has mapped. Sleeps, as
-/// `memunmap_pages()`.
+/// Unmaps a pgmap that `devm_memremap_pages()` mapped, before the driver of `dev` is unbound. Sleeps,
+/// like `memunmap_pages()`.
 ///
 /// # Safety
 ///
-/// `devm_memremap_pages()` has mapped `pgmap` for `dev`, and it was not unmapped since.
+/// `devm_memremap_pages()` must have mapped `pgmap` for `dev`, and it must not have been unmapped
+/// since.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn devm_memunmap_pages(
     dev: *mut bindings::device,
     pgmap: *mut bindings::dev_pagemap,
 ) {
     if let Some(pgmap) = NonNull::new(pgmap) {
-        // SAFETY: The caller's promise.
+        // SAFETY: The caller promises a device for which this pgmap is mapped, so the device has the
+        // action that unmaps it.
         unsafe { Live::release_from(Device::as_ref(dev), pgmap) };
     }
 }
 
-/// Takes a live reference to the pgmap of the frame `pfn`; null if there is none that is alive.
-/// Any context, interrupts off included.
+/// Looks up the pgmap of `pfn` and takes a live reference to it; returns null if there is none, or it
+/// is dying. Any context, interrupts off included.
 ///
 /// # Safety
 ///
-/// `pgmap` is null or a pgmap to which the caller has a live reference, which goes over to this
-/// function.
+/// `pgmap` must be null or point to a pgmap to which the caller owns a live reference, which it passes
+/// on to this function.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn get_dev_pagemap(
     pfn: c_ulong,
     pgmap: *mut bindings::dev_pagemap,
 ) -> *mut bindings::dev_pagemap {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller passes on a live reference to this pgmap.
     let cached = NonNull::new(pgmap).map(|pgmap| unsafe { LiveRef::from_raw(pgmap) });
     lookup(Pfn::new(pfn), cached).map_or(null_mut(), LiveRef::into_raw)
 }
 
-/// Takes back a device folio whose last reference was dropped. Any context.
+/// Frees a device folio whose last reference was dropped. Any context.
 ///
 /// # Safety
 ///
-/// `folio` is in ZONE_DEVICE, its pgmap is mapped, and the caller has dropped the last
-/// reference. If its pages are allocated, `zone_device_page_init()` has handed it out.
+/// `folio` must be in ZONE_DEVICE, its pgmap must be mapped, and the caller must have dropped the last
+/// reference. If the pages of the pgmap are allocated, `zone_device_page_init()` must have allocated
+/// this one.
 #[export]
 pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
     let Some(folio) = NonNull::new(folio) else {
         return;
     };
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises a folio of a mapped pgmap without references, which was allocated if
+    // its type asks for that.
     if unsafe { page::free(ZoneDeviceFolio::from_raw(folio)) }.is_err() {
-        kernel::warn_once!("memremap: last reference of a page dropped that nobody can take back");
+        kernel::warn_once!("memremap: last reference dropped to a page whose owner frees no pages");
     }
 }
 
-/// Hands out an idle page, with one reference and locked. Sleeps if it is locked.
+/// Allocates an idle page, with one reference and locked. Sleeps if the page is locked.
 ///
 /// # Safety
 ///
-/// `page` is in ZONE_DEVICE, its pgmap is mapped, and its pages are allocated; nobody refers to
-/// it, and nobody else hands it out.
+/// `page` must be in ZONE_DEVICE, its pgmap must be mapped and of a type whose pages are allocated, and
+/// the page must have no references; no other task may allocate it.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
     let Some(page) = NonNull::new(page) else {
         return;
     };
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises an idle page of a mapped pgmap that only it allocates.
     if !unsafe { page::init(ZoneDevicePage::from_raw(page)) } {
         kernel::warn_once!("memremap: page handed out while its pgmap is torn down");
     }
 }
 
-/// Drops references of an FS DAX folio and wakes who waits until it is idle; `false` for other
-/// types, of which nothing is dropped. Any context.
+/// Drops references to an FS DAX folio and wakes waiters if it is idle then. Returns `false`, and drops
+/// nothing, for other types. Any context.
 ///
 /// # Safety
 ///
-/// `folio` is in ZONE_DEVICE, its pgmap is mapped, and the caller has the references, and gives
-/// them up if the answer is `true`.
+/// `folio` must be in ZONE_DEVICE, its pgmap must be mapped, and the caller must own `refs` references,
+/// which it loses if the result is `true`.
 #[cfg(CONFIG_FS_DAX)]
 #[export(EXPORT_SYMBOL)]
 pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
     folio: *mut bindings::folio,
     refs: c_int,
 ) -> bool {
-    // This runs per page that is put: nothing is checked here that the caller promises.
-    // SAFETY: The caller's promise; a folio is not at the address 0.
+    // This runs for each page that is put, so nothing that the caller promises is checked.
+    // SAFETY: The caller promises a folio of a mapped pgmap, which is not at the address 0, and owns
+    // the references.
     unsafe { ZoneDeviceFolio::from_raw(NonNull::new_unchecked(folio)).put_managed_refs(refs) }
 }

@@ -136,16 +136,16 @@ impl<'m> Entry<'m> {
             if let Some((at, other)) = first {
                 let is_dying = other.is_dying();
                 pr_err!(
-                    "memremap: {:?} overlaps a {} range that {} pfn {:#x}\n",
+                    "{:?}: overlaps a {} range that {} pfn {:#x}\n",
                     range,
                     other
                         .pgmap()
                         .memory_type()
                         .map_or("foreign", |kind| kind.name()),
                     if is_dying {
-                        "is unmapped and has"
+                        "is being unmapped, at"
                     } else {
-                        "has"
+                        "is mapped, at"
                     },
                     at.nr()
                 );

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where memory is near to.
+//! NUMA nodes.
+//!
+//! The `unsafe` code in this file encapsulates the node masks and the node of a device.
 //!
 //! C header: [`include/linux/nodemask.h`](srctree/include/linux/nodemask.h)
 
@@ -10,7 +12,7 @@ use crate::{bindings, device::Device};
 ///
 /// # Invariants
 ///
-/// There can be a node of this number, or it is `NUMA_NO_NODE`.
+/// The number is that of a possible node, or `NUMA_NO_NODE`.
 ///
 /// # Examples
 ///
@@ -25,23 +27,26 @@ use crate::{bindings, device::Device};
 pub struct Node(i32);
 
 impl Node {
-    // INVARIANT: That one.
-    /// None in particular. C: `NUMA_NO_NODE`.
+    // INVARIANT: The number is `NUMA_NO_NODE`.
+    /// No node in particular. C: `NUMA_NO_NODE`.
     #[doc(alias = "NUMA_NO_NODE")]
     pub const NONE: Self = Self(bindings::NUMA_NO_NODE);
 
-    /// The node of this number, if there can be one. Any context. C: `node_possible()`.
+    /// Creates the node of this number, or returns `None` if the machine cannot have it. Any context.
+    /// C: `node_possible()`.
     #[doc(alias = "node_possible")]
     pub fn new(number: u32) -> Option<Self> {
-        // CAST: There are few nodes.
+        // CAST: The number is checked against `MAX_NUMNODES`, which is small.
         let nid = number as i32;
-        // SAFETY: Looks for a bit that is in the mask.
+        // SAFETY: The function tests a bit of a mask of `MAX_NUMNODES` bits, and the number is below
+        // that.
         let possible = number < bindings::MAX_NUMNODES && unsafe { bindings::node_possible(nid) };
-        // INVARIANT: Just looked.
+        // INVARIANT: The node is possible.
         possible.then_some(Self(nid))
     }
 
-    /// What C calls `nid`: a node. A number that none can have stands for none in particular.
+    /// Creates the node with the number `nid` of C code. A number that no node can have stands for
+    /// [`Node::NONE`].
     pub fn from_raw(nid: i32) -> Self {
         u32::try_from(nid)
             .ok()
@@ -49,25 +54,33 @@ impl Node {
             .unwrap_or(Self::NONE)
     }
 
-    /// The node that a device is close to, if it is close to one. C: `dev_to_node()`.
+    /// Returns the node to which a device is close, or [`Node::NONE`]. C: `dev_to_node()`.
     #[doc(alias = "dev_to_node")]
     pub fn of(dev: &Device) -> Self {
-        // SAFETY: A valid device.
+        // SAFETY: By its type's invariants the device is valid.
         Self::from_raw(unsafe { bindings::dev_to_node(dev.as_raw()) })
     }
 
-    /// What C code takes for `nid`.
+    /// Returns the number as C code takes it.
     #[inline]
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 
-    /// This node, or, if it is none in particular, the nearest that has memory. C: `numa_mem_id()`.
+    /// Returns this node or, for [`Node::NONE`], the nearest one that has memory. C: `numa_mem_id()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::node::Node;
+    ///
+    /// assert_ne!(Node::NONE.or_nearest(), Node::NONE);
+    /// ```
     #[doc(alias = "numa_mem_id")]
     pub fn or_nearest(self) -> Self {
         if self == Self::NONE {
-            // INVARIANT: A node that is there.
-            // SAFETY: No preconditions.
+            // INVARIANT: A node that has memory is possible.
+            // SAFETY: The function reads a variable of this CPU and has no preconditions.
             Self(unsafe { bindings::numa_mem_id() })
         } else {
             self

@@ -3,13 +3,15 @@
 //! Page frame numbers and physical ranges.
 //!
 //! The C side keeps page frame numbers, byte addresses and lengths in the same `unsigned long`,
-//! and shifts by `PAGE_SHIFT` between them. Here each has a type, and a conversion that can lose or
-//! overflow says so.
+//! and shifts by `PAGE_SHIFT` between them. Here each has a type, and the result type of a conversion
+//! shows whether it can overflow.
 //!
-//! Two conventions, both C's own, kept because these types stand for `struct range`:
+//! Two conventions are C's own, because these types stand for `struct range`:
 //!
 //! * [`PhysRange`] has an *inclusive* end, in bytes;
-//! * [`PfnRange`] has an *inclusive* last frame, which is what the XArray wants as well.
+//! * [`PfnRange`] has an *inclusive* last PFN, as the ranges of an XArray have.
+//!
+//! The `unsafe` code in this file encapsulates the address of the memmap.
 //!
 //! C headers: [`include/linux/pfn.h`](srctree/include/linux/pfn.h),
 //! [`include/linux/range.h`](srctree/include/linux/range.h)
@@ -19,21 +21,32 @@ use core::fmt;
 #[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
 use core::ptr::NonNull;
 
-/// A page frame number: a physical address in pages.
+/// A page frame number (PFN): a physical address in pages.
 ///
-/// It names a frame. It says nothing about whether that frame has a `struct page`.
+/// A PFN need not have a `struct page`, nor memory behind it.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{mm::pfn::Pfn, page::PAGE_SIZE};
+///
+/// let pfn = Pfn::containing(5 * PAGE_SIZE as u64 + 1);
+/// assert_eq!(pfn, Pfn::new(5));
+/// assert_eq!(pfn.checked_add(2).map(Pfn::nr), Some(7));
+/// assert!(pfn.checked_add(usize::MAX).is_none());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
 pub struct Pfn(usize);
 
 impl Pfn {
-    /// The frame with this number.
+    /// Creates a PFN from its number.
     #[inline]
     pub const fn new(nr: usize) -> Self {
         Self(nr)
     }
 
-    /// The frame that holds the byte at `phys`. C: `PHYS_PFN()`.
+    /// Returns the PFN of the page that contains the byte at the address `phys`. C: `PHYS_PFN()`.
     #[doc(alias = "PHYS_PFN")]
     #[inline]
     pub const fn containing(phys: u64) -> Self {
@@ -41,14 +54,14 @@ impl Pfn {
         Self((phys >> PAGE_SHIFT) as usize)
     }
 
-    /// The number itself, in pages.
+    /// Returns the number, in pages.
     #[inline]
     pub const fn nr(self) -> usize {
         self.0
     }
 
-    /// The address of the frame's first byte, or `None` if the frame lies beyond 64 bits of
-    /// address. C: `PFN_PHYS()`, which drops the upper bits instead.
+    /// Returns the address of the first byte of the page, or `None` if it does not fit into 64 bits.
+    /// C: `PFN_PHYS()`, which drops the upper bits instead.
     ///
     /// # Examples
     ///
@@ -69,7 +82,7 @@ impl Pfn {
         }
     }
 
-    /// The frame `pages` further on, or `None` on overflow.
+    /// Returns the PFN that is `pages` higher, or `None` on overflow.
     #[inline]
     pub const fn checked_add(self, pages: usize) -> Option<Self> {
         match self.0.checked_add(pages) {
@@ -78,19 +91,19 @@ impl Pfn {
         }
     }
 
-    /// Its `struct page`. Any context. C: `pfn_to_page()`.
+    /// Returns the `struct page` of this PFN. Any context. C: `pfn_to_page()`.
     ///
     /// # Safety
     ///
-    /// The frame has one.
+    /// The PFN must have a `struct page`.
     #[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
     #[doc(alias = "pfn_to_page")]
     #[inline(always)]
     pub unsafe fn to_page(self) -> NonNull<bindings::page> {
         // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which
-        // is written once, early at boot.
+        // is written once, early at boot, so the read is not a data race.
         let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;
-        // SAFETY: By the caller's promise the array has this element; so it is not null either.
+        // SAFETY: By the caller's promise the array has this element, so its address is not null.
         unsafe { NonNull::new_unchecked(memmap.wrapping_add(self.nr())) }
     }
 }
@@ -110,7 +123,7 @@ impl Pfn {
 /// assert_eq!(range.len(), 2 << 20);
 /// assert_eq!(range.pfns().len(), 512);
 ///
-/// // The end lies before the start, or the range is all of the address space: no range.
+/// // The end lies before the start; the range is all of the address space.
 /// assert!(PhysRange::new(0x20_0000, 0x1f_ffff).is_none());
 /// assert!(PhysRange::new(0, u64::MAX).is_none());
 /// # Ok::<(), Error>(())
@@ -122,18 +135,29 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// The bytes from `start` to `end`, both included; `None` if they are no range, or if their
-    /// number does not fit into a `u64`.
+    /// Creates the range of the bytes from `start` to `end`, both inclusive. Returns `None` if the end
+    /// lies before the start, or the length does not fit into a `u64`.
     #[inline]
     pub const fn new(start: u64, end: u64) -> Option<Self> {
         if start > end || (start == 0 && end == u64::MAX) {
             return None;
         }
-        // INVARIANT: just checked.
+        // INVARIANT: The order and the length were just checked.
         Some(Self { start, end })
     }
 
-    /// `len` bytes from `start` on.
+    /// Creates the range of `len` bytes from `start` on. Returns `None` if it is empty or ends beyond
+    /// 64 bits of address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::pfn::PhysRange;
+    ///
+    /// assert_eq!(PhysRange::with_len(0x1000, 0x2000), PhysRange::new(0x1000, 0x2fff));
+    /// assert_eq!(PhysRange::with_len(0x1000, 0), None);
+    /// assert_eq!(PhysRange::with_len(u64::MAX, 2), None);
+    /// ```
     #[inline]
     pub const fn with_len(start: u64, len: u64) -> Option<Self> {
         if len == 0 {
@@ -145,13 +169,13 @@ impl PhysRange {
         }
     }
 
-    /// What a C `struct range` says, if it is a range.
+    /// Converts a C `struct range`, or returns `None` if it ends before it starts.
     #[inline]
     pub(crate) fn from_raw(range: bindings::range) -> Option<Self> {
         Self::new(range.start, range.end)
     }
 
-    /// The same as a C `struct range`.
+    /// Returns the range as a C `struct range`.
     #[inline]
     pub(crate) fn as_raw(self) -> bindings::range {
         bindings::range {
@@ -160,51 +184,71 @@ impl PhysRange {
         }
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     #[inline]
     pub const fn start(self) -> u64 {
         self.start
     }
 
-    /// The last byte (inclusive).
+    /// Returns the address of the last byte (inclusive).
     #[inline]
     pub const fn end(self) -> u64 {
         self.end
     }
 
-    /// The length in bytes, at least 1. C: `range_len()`.
+    /// Returns the length in bytes, at least 1. C: `range_len()`.
     #[doc(alias = "range_len")]
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub const fn len(self) -> u64 {
-        // OVERFLOW: excluded by the invariant.
+        // OVERFLOW: By the type invariants the length fits.
         self.end.wrapping_sub(self.start).wrapping_add(1)
     }
 
-    /// The number of whole pages that fit into the length.
+    /// Returns the length in whole pages, rounded down.
     #[inline]
     pub const fn pages(self) -> usize {
-        // CAST: as in `Pfn::containing`.
+        // CAST: A number of pages has at most 52 bits, as in `Pfn::containing`.
         (self.len() >> PAGE_SHIFT) as usize
     }
 
-    /// Whether the byte at `phys` is in the range.
+    /// Returns whether the range contains the byte at the address `phys`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::pfn::PhysRange;
+    ///
+    /// let range = PhysRange::new(0x1000, 0x1fff).ok_or(EINVAL)?;
+    /// assert!(range.contains(0x1fff) && !range.contains(0x2000));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub const fn contains(self, phys: u64) -> bool {
         phys >= self.start && phys <= self.end
     }
 
-    /// The frames that the range touches.
+    /// Returns the PFNs of all pages that the range touches.
     #[inline]
     pub const fn pfns(self) -> PfnRange {
-        // INVARIANT: `start <= end` stays true after the same shift on both.
+        // INVARIANT: `start <= end` remains true after the same shift of both.
         PfnRange {
             first: Pfn::containing(self.start),
             last: Pfn::containing(self.end),
         }
     }
 
-    /// Whether both ends lie on a boundary of `align` bytes, a power of two.
+    /// Returns whether start and length are multiples of `align` bytes, which is a power of two.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::pfn::PhysRange;
+    ///
+    /// let range = PhysRange::with_len(0x20_0000, 0x1000).ok_or(EINVAL)?;
+    /// assert!(range.is_aligned(0x1000) && !range.is_aligned(0x20_0000));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub const fn is_aligned(self, align: u64) -> bool {
         let mask = align.wrapping_sub(1);
@@ -218,11 +262,23 @@ impl fmt::Debug for PhysRange {
     }
 }
 
-/// A range of page frames with an inclusive last frame.
+/// A range of PFNs with an inclusive last PFN.
 ///
 /// # Invariants
 ///
 /// `first <= last`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::pfn::{Pfn, PfnRange};
+///
+/// let pfns = PfnRange::new(Pfn::new(8), Pfn::new(15)).ok_or(EINVAL)?;
+/// assert_eq!(pfns.len(), 8);
+/// assert!(pfns.contains(Pfn::new(15)) && !pfns.contains(Pfn::new(16)));
+/// assert!(PfnRange::new(Pfn::new(2), Pfn::new(1)).is_none());
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PfnRange {
     first: Pfn,
@@ -230,38 +286,38 @@ pub struct PfnRange {
 }
 
 impl PfnRange {
-    /// The frames from `first` to `last`, both included, if there are any.
+    /// Creates the range from `first` to `last`, both inclusive, or returns `None` if `last` is lower.
     #[inline]
     pub const fn new(first: Pfn, last: Pfn) -> Option<Self> {
         if first.0 <= last.0 {
-            // INVARIANT: just checked.
+            // INVARIANT: The order was just checked.
             Some(Self { first, last })
         } else {
             None
         }
     }
 
-    /// The first frame.
+    /// Returns the first PFN.
     #[inline]
     pub const fn first(self) -> Pfn {
         self.first
     }
 
-    /// The last frame (inclusive).
+    /// Returns the last PFN (inclusive).
     #[inline]
     pub const fn last(self) -> Pfn {
         self.last
     }
 
-    /// The number of frames, at least 1 (saturating, for the range of all of them).
+    /// Returns the number of PFNs, at least 1 (saturating, for the range of all PFNs).
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub const fn len(self) -> usize {
-        // OVERFLOW: `first <= last` by the invariant.
+        // OVERFLOW: By the type invariants `first <= last`.
         self.last.0.wrapping_sub(self.first.0).saturating_add(1)
     }
 
-    /// Whether `pfn` is one of them.
+    /// Returns whether the range contains `pfn`.
     #[inline]
     pub const fn contains(self, pfn: Pfn) -> bool {
         pfn.0 >= self.first.0 && pfn.0 <= self.last.0

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pfn_t`: a page frame number that says what kind of frame it is.
+//! `pfn_t`: a page frame number with flags that say what kind of memory it is.
 //!
-//! `->direct_access()` of a DAX device answers with a [`PfnT`], and its two flags decide what the
-//! fault path may do with it:
+//! `->direct_access()` of a DAX device returns a [`PfnT`], and two of its flags decide what the fault
+//! path may do with it:
 //!
 //! | flags | meaning | page table entry |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | `DEV` | device memory without a `struct page` | special: `get_user_pages` refuses it |
 //! | `DEV` and `MAP` | device memory with a `struct page`, owned by a [`DevPagemap`] | `_PAGE_DEVMAP` |
 //!
-//! The flags sit in the bits that a frame number cannot reach, the top `PAGE_SHIFT` ones.
+//! The flags are in the top `PAGE_SHIFT` bits, which a PFN does not need.
 //!
 //! C header: [`include/linux/pfn_t.h`](srctree/include/linux/pfn_t.h)
 //!
@@ -30,7 +30,7 @@ use core::ops::BitOr;
 pub struct PfnFlags(u64);
 
 impl PfnFlags {
-    /// All bits that a flag may use. C: `PFN_FLAGS_MASK`.
+    /// The bits that flags may use. C: `PFN_FLAGS_MASK`.
     #[doc(alias = "PFN_FLAGS_MASK")]
     pub const MASK: u64 = !(u64::MAX >> PAGE_SHIFT);
     /// No flag: ordinary memory.
@@ -51,13 +51,23 @@ impl PfnFlags {
     #[doc(alias = "PFN_SPECIAL")]
     pub const SPECIAL: Self = Self(1 << 59);
 
-    /// Whether every flag of `other` is set in `self`.
+    /// Returns whether every flag of `other` is set in `self`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::pfn_t::PfnFlags;
+    ///
+    /// let flags = PfnFlags::DEV | PfnFlags::MAP;
+    /// assert!(flags.contains(PfnFlags::DEV) && flags.contains(PfnFlags::NONE));
+    /// assert!(!PfnFlags::DEV.contains(flags));
+    /// ```
     #[inline]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// The flags as the C macros have them.
+    /// Returns the bits, with the values of the C macros.
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0
@@ -69,7 +79,7 @@ impl BitOr for PfnFlags {
 
     #[inline]
     fn bitor(self, other: Self) -> Self {
-        // INVARIANT: both sides have only bits of the mask.
+        // INVARIANT: By the type invariants both operands have only bits of the mask.
         Self(self.0 | other.0)
     }
 }
@@ -94,24 +104,33 @@ impl BitOr for PfnFlags {
 pub struct PfnT(u64);
 
 impl PfnT {
-    /// The frame `pfn` with `flags`. C: `__pfn_to_pfn_t()`.
+    /// Creates a value from a PFN and flags. C: `__pfn_to_pfn_t()`.
     ///
-    /// Bits of the frame number that would read as a flag are dropped: no machine has 52 bits of
-    /// frame number.
+    /// Bits of the PFN that would be read as flags are dropped: no machine has PFNs of more than 52
+    /// bits.
     #[doc(alias = "__pfn_to_pfn_t")]
     #[inline]
     pub const fn new(pfn: Pfn, flags: PfnFlags) -> Self {
         Self((pfn.nr() as u64 & !PfnFlags::MASK) | flags.0)
     }
 
-    /// The frame that holds the byte at `phys`. C: `phys_to_pfn_t()`.
+    /// Creates a value from the PFN of the page that contains the byte at the address `phys`, and
+    /// flags. C: `phys_to_pfn_t()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::pfn_t::{PfnFlags, PfnT};
+    ///
+    /// assert_eq!(PfnT::from_phys(0x1234, PfnFlags::DEV).phys(), 0x1000);
+    /// ```
     #[doc(alias = "phys_to_pfn_t")]
     #[inline]
     pub const fn from_phys(phys: u64, flags: PfnFlags) -> Self {
         Self::new(Pfn::containing(phys), flags)
     }
 
-    /// The frame alone. C: `pfn_t_to_pfn()`.
+    /// Returns the PFN without the flags. C: `pfn_t_to_pfn()`.
     #[doc(alias = "pfn_t_to_pfn")]
     #[inline]
     pub const fn pfn(self) -> Pfn {
@@ -119,28 +138,28 @@ impl PfnT {
         Pfn::new((self.0 & !PfnFlags::MASK) as usize)
     }
 
-    /// The address of the frame's first byte. C: `pfn_t_to_phys()`.
+    /// Returns the address of the first byte of the page. C: `pfn_t_to_phys()`.
     #[doc(alias = "pfn_t_to_phys")]
     #[inline]
     pub const fn phys(self) -> u64 {
         (self.0 & !PfnFlags::MASK) << PAGE_SHIFT
     }
 
-    /// The flags alone.
+    /// Returns the flags without the PFN.
     #[inline]
     pub const fn flags(self) -> PfnFlags {
-        // INVARIANT: masked.
+        // INVARIANT: Only bits of the mask remain.
         PfnFlags(self.0 & PfnFlags::MASK)
     }
 
-    /// Whether there is a `struct page` for it. C: `pfn_t_has_page()`.
+    /// Returns whether the PFN has a `struct page`. C: `pfn_t_has_page()`.
     #[doc(alias = "pfn_t_has_page")]
     #[inline]
     pub const fn has_page(self) -> bool {
         self.flags().contains(PfnFlags::MAP) || !self.flags().contains(PfnFlags::DEV)
     }
 
-    /// Whether a page table entry for it carries `_PAGE_DEVMAP`. C: `pfn_t_devmap()`.
+    /// Returns whether a page table entry for the PFN has `_PAGE_DEVMAP`. C: `pfn_t_devmap()`.
     #[doc(alias = "pfn_t_devmap")]
     #[inline]
     pub const fn is_devmap(self) -> bool {
@@ -150,13 +169,13 @@ impl PfnT {
                 .contains(PfnFlags(PfnFlags::DEV.0 | PfnFlags::MAP.0))
     }
 
-    /// What C code takes and returns.
+    /// Returns the value as C code takes it.
     #[inline]
     pub const fn into_raw(self) -> bindings::pfn_t {
         bindings::pfn_t { val: self.0 }
     }
 
-    /// From what C code takes and returns.
+    /// Creates a value from that of C code.
     #[inline]
     pub const fn from_raw(raw: bindings::pfn_t) -> Self {
         Self(raw.val)

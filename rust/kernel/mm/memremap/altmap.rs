@@ -1,39 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
+// Derived from `include/linux/memremap.h`.
 
-//! Where the memmap of device memory lies when it lies on the device.
+//! The place of the memmap of device memory if it lies on the device itself.
 //!
 //! 16 GiB of `struct page` per TiB is more than many machines want to spend on DRAM, so a pgmap
-//! may set aside the front of its own range. The frames of that range, front to back:
+//! may set aside the first pages of its own range. The pages of that range, front to back:
 //!
 //! ```text
 //!   base           base+reserve                base+reserve+free
-//!    | driver's own | the memmap, from alloc+align | pages of the data ...
+//!    | driver's own | the memmap, from alloc+align | data pages ...
 //! ```
 //!
-//! `alloc` and `align` grow as the hotplug code takes memory for the memmap, and `alloc` must be
-//! back at 0 when the range is gone.
+//! `alloc` and `align` grow when the hotplug code takes memory for the memmap, and `alloc` must be 0
+//! again when the range is removed.
 
 use crate::{bindings, mm::pfn::Pfn};
 
-/// The altmap of a pgmap, as it was when asked for. C: `struct vmem_altmap`.
+/// A copy of the altmap of a pgmap. C: `struct vmem_altmap`.
 ///
 /// All lengths are in pages.
 #[doc(alias = "vmem_altmap")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Altmap {
-    /// The first frame of the range.
+    /// The first PFN of the range.
     pub base: Pfn,
-    /// Frames for the driver's own use, in front.
+    /// The pages at the front that the driver uses itself.
     pub reserve: usize,
-    /// Frames set aside for the memmap, behind `reserve`.
+    /// The pages set aside for the memmap, behind `reserve`.
     pub free: usize,
-    /// Frames of these that were lost to alignment.
+    /// The pages of these that were lost to alignment.
     pub align: usize,
-    /// Frames of these that hold a memmap.
+    /// The pages of these that hold a memmap.
     pub alloc: usize,
 }
 
 impl Altmap {
+    /// Converts the C structure.
     pub(crate) fn from_raw(raw: bindings::vmem_altmap) -> Self {
         Self {
             base: Pfn::new(raw.base_pfn),
@@ -44,8 +46,8 @@ impl Altmap {
         }
     }
 
-    /// How many frames from the base on have no page that is handed out. C:
-    /// `vmem_altmap_offset()`. `None` if the sum overflows.
+    /// Returns the number of pages from the base on that are not data pages, or `None` if the sum
+    /// overflows. C: `vmem_altmap_offset()`.
     ///
     /// # Examples
     ///
@@ -61,7 +63,8 @@ impl Altmap {
         self.reserve.checked_add(self.free)
     }
 
-    /// How many frames are left for the memmap; 0 if it has taken more than there are.
+    /// Returns the number of pages that are left for the memmap, or 0 if it has taken more than were
+    /// set aside. C: `vmem_altmap_nr_free()`.
     ///
     /// # Examples
     ///
@@ -71,14 +74,15 @@ impl Altmap {
     /// let altmap = Altmap { base: Pfn::new(0), reserve: 2, free: 512, align: 8, alloc: 500 };
     /// assert_eq!(altmap.available(), 4);
     /// ```
+    #[doc(alias = "vmem_altmap_nr_free")]
     pub const fn available(&self) -> usize {
         self.free
             .saturating_sub(self.alloc)
             .saturating_sub(self.align)
     }
 
-    /// The frame that the next allocation would start at, before it is aligned. C:
-    /// `vmem_altmap_next_pfn()`. `None` on overflow.
+    /// Returns the PFN at which the next allocation would start before it is aligned, or `None` on
+    /// overflow. C: `vmem_altmap_next_pfn()`.
     #[doc(alias = "vmem_altmap_next_pfn")]
     pub const fn next_pfn(&self) -> Option<Pfn> {
         match self.reserve.checked_add(self.alloc) {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! For drivers: give a range of device memory `struct page`s.
+//! Mapping device memory from a driver: [`Registration`] and what it takes.
 //!
-//! A driver needs three things: a [`Region`] of physical memory that is its own, the
-//! [`Operations`] that its pages need, and a [`Registration`], which maps the pages when it is made
-//! and unmaps them when it is dropped.
+//! It calls `memremap_pages()` and `memunmap_pages()`, so it works with the registry in Rust and in C.
 //!
-//! It goes through `memremap_pages()` and `memunmap_pages()`, so it works with the registry in
-//! Rust and in C.
+//! The `unsafe` code in this file encapsulates the memory of a `struct dev_pagemap` and the calls of its
+//! operations.
 
 use super::{DevPagemap, MemoryType, ZoneDevicePage, SUBSECTION_SIZE};
 use crate::{
@@ -33,28 +31,41 @@ use core::{
     ptr::{addr_of_mut, NonNull},
 };
 
-/// Physical memory that is its holder's alone. Dropping it gives the memory back.
+/// Physical memory that belongs to the holder of the value alone. Dropping it releases the memory.
 ///
 /// # Invariants
 ///
-/// Nobody else uses the range while the value exists. If it was reserved in the resource tree, it
-/// lies in what `reserved` holds.
+/// No other code uses the range while the value exists. If the range was reserved in the resource
+/// tree, it lies in what `reserved` holds.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{c_str, mm::memremap::Region};
+///
+/// /// Reserves 2 MiB of addresses for the driver itself and the rest for pages.
+/// fn reserve() -> Result<(Region, Region)> {
+///     let region = Region::request_free(256 << 20, c_str!("doctest"))?;
+///     region.split(2 << 20).ok_or(EINVAL)
+/// }
+/// ```
 pub struct Region {
     range: PhysRange,
     reserved: Option<Arc<Reserved>>,
 }
 
-/// What was reserved in the resource tree; it is given back when the last region in it goes.
+/// A range that is reserved in the resource tree. It is released when the last region in it is
+/// dropped.
 ///
 /// # Invariants
 ///
-/// The range is reserved, and nobody else gives it back.
+/// The range is reserved, and only this value may release it.
 #[cfg_attr(not(CONFIG_GET_FREE_REGION), expect(dead_code))]
 struct Reserved(PhysRange);
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the range is reserved, and it is ours to release.
+        // SAFETY: By the type invariants the range is reserved, and only this value releases it.
         unsafe {
             bindings::__release_region(
                 addr_of_mut!(bindings::iomem_resource),
@@ -66,19 +77,19 @@ impl Drop for Reserved {
 }
 
 impl Region {
-    /// Finds a free stretch of the physical address space, of at least `size` bytes, rounded up to
-    /// a memory section (128 MiB), for memory that the CPU cannot address. C:
+    /// Reserves a free part of the physical address space, of at least `size` bytes, rounded up to a
+    /// memory section (128 MiB), for memory that the CPU cannot address. C:
     /// `request_free_mem_region()`. Sleeps.
     ///
-    /// There is no memory behind it. That is all the same to `struct page`s.
+    /// There is no memory behind it, which `struct page`s do not need.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ERANGE` if there is no such stretch.
+    /// `ENOMEM`; `ERANGE` if the address space has no such part.
     #[cfg(CONFIG_GET_FREE_REGION)]
     #[doc(alias = "request_free_mem_region")]
     pub fn request_free(size: u64, name: &'static CStr) -> Result<Self> {
-        // SAFETY: The root of the resource tree is a static; the name is never freed.
+        // SAFETY: The root of the resource tree is a static, and the name is never freed.
         let resource = unsafe {
             bindings::request_free_mem_region(
                 addr_of_mut!(bindings::iomem_resource),
@@ -87,12 +98,12 @@ impl Region {
             )
         };
         let resource = from_err_ptr(resource)?;
-        // SAFETY: A valid resource that was just made for us.
+        // SAFETY: The pointer is to a valid resource that was just created for this call.
         let (start, end) = unsafe { ((*resource).start, (*resource).end) };
-        // A resource that is no range cannot be; giving up without it leaks a name.
+        // A resource always is a range; if it were none, only its name would leak.
         let range = PhysRange::new(start, end).ok_or(EINVAL)?;
-        // INVARIANT: It was free, and is reserved now. (If there is no memory for the `Arc`, this
-        // is dropped.)
+        // INVARIANT: The range was free and is now reserved. (If there is no memory for the `Arc`, this
+        // value is dropped, which releases the range.)
         let reserved = Arc::new(Reserved(range), GFP_KERNEL)?;
         Ok(Self {
             range,
@@ -100,25 +111,25 @@ impl Region {
         })
     }
 
-    /// Memory that the caller got by other means.
+    /// Creates a region of memory that the caller got by other means.
     ///
     /// # Safety
     ///
-    /// Nobody else uses the range while the value exists, and it is not System RAM.
+    /// No other code may use the range while the value exists, and it must not be System RAM.
     pub const unsafe fn assume_owned(range: PhysRange) -> Self {
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The caller promises that no other code uses the range.
         Self {
             range,
             reserved: None,
         }
     }
 
-    /// Cuts it in two: the first `len` bytes and the rest. `None`, and all of it is gone, if either
-    /// would be empty.
+    /// Splits the region into its first `len` bytes and the rest. Returns `None`, and drops the region,
+    /// if either part would be empty.
     pub fn split(self, len: u64) -> Option<(Self, Self)> {
         let first = PhysRange::with_len(self.range.start(), len)?;
         let rest = PhysRange::new(first.end().checked_add(1)?, self.range.end())?;
-        // INVARIANT: Two parts of what was ours, which do not overlap.
+        // INVARIANT: The two are parts of a range that belonged to this value, and do not overlap.
         Some((
             Self {
                 range: first,
@@ -131,12 +142,13 @@ impl Region {
         ))
     }
 
-    /// The range.
+    /// Returns the physical range.
     pub const fn range(&self) -> PhysRange {
         self.range
     }
 
-    /// `len` bytes of it, from byte `offset` on, if it has them.
+    /// Returns the range of `len` bytes from byte `offset` of the region on, or `None` if they are not
+    /// all in the region.
     pub const fn part(&self, offset: u64, len: u64) -> Option<PhysRange> {
         match self.range.start().checked_add(offset) {
             Some(start) => match PhysRange::with_len(start, len) {
@@ -148,22 +160,23 @@ impl Region {
     }
 }
 
-/// What the owner of device memory is called for. C: `struct dev_pagemap_ops`.
+/// The operations of the owner of device memory. C: `struct dev_pagemap_ops`.
 #[doc(alias = "dev_pagemap_ops")]
 pub trait Operations {
-    /// What the driver keeps with the pgmap, and gets in every call.
+    /// The data that the driver keeps with the pgmap, and that each operation gets.
     type Data: ForeignOwnable + Send + Sync;
 
-    /// The last reference of a page was dropped: it is the owner's again.
+    /// Frees a page whose last reference was dropped: it belongs to the owner again.
     ///
-    /// Any context that may drop a page reference: it must not sleep.
+    /// Called in any context in which the last reference to a page may be dropped: it must not sleep.
     fn page_free(data: <Self::Data as ForeignOwnable>::Borrowed<'_>, page: ZoneDevicePage<'_>);
 
-    /// The memory behind these frames is bad: see to it that nobody uses them. May sleep.
+    /// Handles bad memory: stops all use of the pages of these PFNs. May sleep.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP`, the default, leaves it to the common way: kill who has them mapped.
+    /// `EOPNOTSUPP`, the default, leaves it to the common handler, which kills the tasks that have the
+    /// pages mapped.
     fn memory_failure(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _pfns: PfnRange,
@@ -173,19 +186,28 @@ pub trait Operations {
     }
 }
 
-/// How a [`Registration`] is made; the default is single pages on the nearest node.
+/// The options of a [`Registration`]; the default is single pages on the nearest node.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::{memremap::Options, node::Node};
+///
+/// let huge = Options { vmemmap_shift: 9, ..Options::default() };
+/// assert_eq!(huge.node, Node::NONE);
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct Options {
-    /// The order, in pages, of the compound pages that the memmap shall consist of: those of a pud
-    /// at most. 0: single pages, the only ones that filesystems can have.
+    /// The order, in pages, of the compound pages that the memmap is to consist of: at most that of a
+    /// PUD. 0 means single pages, the only ones that filesystems can use.
     pub vmemmap_shift: u32,
-    /// The node of the memory; none in particular: the nearest.
+    /// The node of the memory; [`Node::NONE`] means the nearest.
     pub node: Node,
 }
 
 impl Options {
-    /// How the ranges have to be aligned, in bytes: to what can be mapped, and to whole compound
-    /// pages.
+    /// Returns the alignment, in bytes, that ranges need: that of memory which can be mapped, and of
+    /// whole compound pages.
     ///
     /// # Errors
     ///
@@ -200,9 +222,9 @@ impl Options {
     }
 }
 
-/// A registration failed. What was handed over comes back.
+/// The error of a registration, with the values that were passed to it.
 pub struct RegisterError<D> {
-    /// Why.
+    /// The reason.
     pub error: Error,
     /// The driver's data.
     pub data: D,
@@ -216,12 +238,61 @@ impl<D> From<RegisterError<D>> for Error {
     }
 }
 
-/// Mapped device memory. Dropping it unmaps the memory (sleeps).
+/// Device memory that is mapped. Dropping it waits until no page is in use and unmaps the memory
+/// (sleeps).
+///
+/// To map device memory, a driver does the following:
+///
+/// 1. It gets a [`Region`] for the memory, by [`Region::request_free`] or from its bus.
+/// 2. It implements [`Operations`] for a type of its own, with the data that the operations need.
+/// 3. It calls [`Registration::new`] with the kind of memory and the ranges to map.
+/// 4. It reaches the pages by [`Registration::page`]; other code does by [`DevPagemap::lookup`].
+///
+/// The C counterparts are `memremap_pages()` and `memunmap_pages()`.
 ///
 /// # Invariants
 ///
-/// `storage` holds a `struct dev_pagemap` with its ranges, zeroed but for what was set up; it was
-/// mapped by `memremap_pages()` and does not move. `data` is what `into_foreign` returned.
+/// `storage` holds a `struct dev_pagemap` with its ranges, in which all fields that were not set are
+/// zero; `memremap_pages()` mapped it, and it does not move. `data` is the result of `into_foreign`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     c_str,
+///     mm::memremap::{
+///         MemoryType, Operations, Options, Region, Registration, ZoneDevicePage,
+///     },
+///     sync::{Arc, ArcBorrow},
+/// };
+///
+/// struct Gpu;
+///
+/// impl Operations for Gpu {
+///     type Data = Arc<Gpu>;
+///
+///     fn page_free(_gpu: ArcBorrow<'_, Gpu>, page: ZoneDevicePage<'_>) {
+///         pr_debug!("pfn {:#x} is free\n", page.pfn().nr());
+///     }
+/// }
+///
+/// /// Creates `struct page`s for 128 MiB of memory that only the GPU can address.
+/// fn map(gpu: Arc<Gpu>) -> Result<Registration<Gpu>> {
+///     let region = Region::request_free(128 << 20, c_str!("gpu"))?;
+///     let range = region.range();
+///     let mut regions = KVec::new();
+///     regions.push(region, GFP_KERNEL)?;
+///     let kind = MemoryType::Private;
+///     Ok(Registration::new(kind, regions, &[range], Options::default(), gpu)?)
+/// }
+///
+/// // A registration without a range fails, and returns what was passed to it.
+/// let gpu = Arc::new(Gpu, GFP_KERNEL)?;
+/// let empty =
+///     Registration::<Gpu>::new(MemoryType::Private, KVec::new(), &[], Options::default(), gpu);
+/// assert!(empty.is_err_and(|failed| failed.error == EINVAL));
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Registration<T: Operations> {
     storage: KVec<u64>,
     data: *const c_void,
@@ -230,9 +301,10 @@ pub struct Registration<T: Operations> {
     _operations: PhantomData<T>,
 }
 
-// SAFETY: A pgmap has no thread of its own, and the driver's data is `Send`.
+// SAFETY: A pgmap is not tied to a thread, and the driver's data is `Send`.
 unsafe impl<T: Operations> Send for Registration<T> {}
-// SAFETY: A shared reference gives out `&DevPagemap` only, which is `Sync`.
+// SAFETY: A shared reference gives access to `&DevPagemap`, which is `Sync`, and to borrows of the
+// driver's data, which is `Sync`.
 unsafe impl<T: Operations> Sync for Registration<T> {}
 
 impl<T: Operations> Registration<T> {
@@ -242,17 +314,18 @@ impl<T: Operations> Registration<T> {
         memory_failure: Some(Self::memory_failure),
     };
 
-    /// Maps `ranges`, each of which lies in one of `regions`, as memory of this kind. Sleeps.
+    /// Maps `ranges`, each of which lies in one of `regions`, as memory of this kind. C:
+    /// `memremap_pages()`. Sleeps.
     ///
     /// # Errors
     ///
-    /// * `EINVAL` for no range, or a range outside the regions, or not aligned to
+    /// * `EINVAL` for no range, or a range that lies outside the regions, or is not aligned to
     ///   [`SUBSECTION_SIZE`] and to whole compound pages;
-    /// * `EINVAL` for compound pages larger than a pud maps or of [`MemoryType::FsDax`], whose pages
-    ///   belong to files one by one; and for [`MemoryType::PciP2pdma`], whose users in C look for
-    ///   more around a pgmap;
-    /// * `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; and what the
-    ///   architecture answers.
+    /// * `EINVAL` for compound pages larger than a PUD maps, or of [`MemoryType::FsDax`], whose pages
+    ///   belong to files one by one; and for [`MemoryType::PciP2pdma`], whose users in C expect more
+    ///   data around a pgmap;
+    /// * `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; `EBUSY` for an
+    ///   overlap with a pgmap that is being torn down; and the errors of the architecture.
     #[doc(alias = "memremap_pages")]
     pub fn new(
         kind: MemoryType,
@@ -276,24 +349,26 @@ impl<T: Operations> Registration<T> {
         let pgmap = storage.as_mut_ptr().cast::<bindings::dev_pagemap>();
         let data = data.into_foreign();
 
-        // SAFETY: The storage is large enough for the structure and its ranges, zeroed, which is
-        // valid for all of its fields, and not shared yet.
+        // SAFETY: The storage is large enough for the structure and its ranges, and not shared yet. It
+        // is zeroed, which is valid for all fields.
         unsafe {
             (*pgmap).type_ = kind.as_raw();
             (*pgmap).vmemmap_shift = options.vmemmap_shift as _;
             (*pgmap).ops = const { &Self::OPERATIONS };
             (*pgmap).owner = data.cast_mut().cast();
-            // CAST: `check` has seen that there are few.
+            // CAST: `check` limits the number of ranges.
             (*pgmap).nr_range = ranges.len() as c_int;
             let first = addr_of_mut!((*pgmap).__bindgen_anon_1).cast::<bindings::range>();
             for (index, range) in ranges.iter().enumerate() {
                 first.add(index).write(range.as_raw());
             }
         }
-        // SAFETY: A pgmap that is set up as C asks for; the storage stays until it is unmapped.
+        // SAFETY: The pgmap is set up as the C header asks for, and the storage stays in place until it
+        // is unmapped.
         let mapped = unsafe { bindings::memremap_pages(pgmap, options.node.as_raw()) };
         match from_err_ptr(mapped) {
-            // INVARIANT: Mapped; the storage is on the heap, so moving the value does not move it.
+            // INVARIANT: The pgmap is mapped. The storage is on the heap, so it does not move when the
+            // value does.
             Ok(_) => Ok(Self {
                 storage,
                 data,
@@ -302,20 +377,22 @@ impl<T: Operations> Registration<T> {
             }),
             Err(error) => Err(RegisterError {
                 error,
-                // SAFETY: It came from `into_foreign`, and nobody has it any more.
+                // SAFETY: The pointer came from `into_foreign`, and after the failure no operation is
+                // called with it any more.
                 data: unsafe { T::Data::from_foreign(data.cast()) },
                 regions,
             }),
         }
     }
 
+    /// Checks the arguments of [`Self::new`].
     fn check(
         kind: MemoryType,
         regions: &[Region],
         ranges: &[PhysRange],
         options: Options,
     ) -> Result {
-        const MOST: usize = 1 << 16;
+        const MAX_RANGES: usize = 1 << 16;
 
         let alignment = options.alignment()?;
         let owned = |range: &PhysRange| {
@@ -330,7 +407,7 @@ impl<T: Operations> Registration<T> {
         };
         if !fits_kind
             || ranges.is_empty()
-            || ranges.len() > MOST
+            || ranges.len() > MAX_RANGES
             || !ranges
                 .iter()
                 .all(|range| range.is_aligned(alignment) && owned(range))
@@ -340,19 +417,19 @@ impl<T: Operations> Registration<T> {
         Ok(())
     }
 
-    /// Zeroed memory for a pgmap with this many ranges.
+    /// Allocates zeroed memory for a pgmap with this many ranges. Sleeps.
     fn storage(ranges: usize) -> Result<KVec<u64>> {
         let range = size_of::<bindings::range>();
-        // OVERFLOW: `check` has seen that there are few.
+        // OVERFLOW: `check` limits the number of ranges.
         let bytes = size_of::<bindings::dev_pagemap>().wrapping_add(range.wrapping_mul(ranges));
         let mut storage = KVec::new();
         storage.extend_with(bytes.div_ceil(size_of::<u64>()), 0, GFP_KERNEL)?;
         Ok(storage)
     }
 
-    /// The pgmap.
+    /// Returns the pgmap.
     pub fn pgmap(&self) -> &DevPagemap {
-        // SAFETY: By the type's invariant the storage holds one, and it is mapped.
+        // SAFETY: By the type invariants the storage holds a mapped pgmap that does not move.
         unsafe { DevPagemap::from_raw(self.as_raw()) }
     }
 
@@ -360,51 +437,56 @@ impl<T: Operations> Registration<T> {
         self.storage.as_ptr().cast_mut().cast()
     }
 
-    /// The driver's data.
+    /// Borrows the driver's data.
     pub fn data(&self) -> <T::Data as ForeignOwnable>::Borrowed<'_> {
-        // SAFETY: By the invariant it came from `into_foreign`; it is taken back in `drop` only.
+        // SAFETY: By the type invariants the pointer came from `into_foreign`, and only `drop` converts
+        // it back.
         unsafe { T::Data::borrow(self.data.cast()) }
     }
 
-    /// The page of a frame of this memory, if it is one that holds data.
+    /// Returns the page of `pfn` if it is a data page of this memory.
     pub fn page(&self, pfn: Pfn) -> Option<ZoneDevicePage<'_>> {
         if !self.pgmap().has_data_page(pfn) {
             return None;
         }
-        // SAFETY: Arithmetic on the number of a frame that has a page.
+        // SAFETY: The PFN has a page; the function only computes its address.
         let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
-        // SAFETY: A page of a mapped range, initialised when the range was mapped; the registration
-        // keeps it mapped.
+        // SAFETY: The page lies in a mapped range, whose memmap was initialised when the range was
+        // mapped, and the registration keeps it mapped.
         Some(unsafe { ZoneDevicePage::from_raw(page) })
     }
 
+    /// Calls [`Operations::page_free`].
+    ///
     /// # Safety
     ///
-    /// `page` is an unused page of a pgmap that a registration of this type made.
+    /// `page` must be an unused page of a pgmap that a registration of this type mapped.
     unsafe extern "C" fn page_free(page: *mut bindings::page) {
         let Some(page) = NonNull::new(page) else {
             return;
         };
-        // SAFETY: The caller's promise.
+        // SAFETY: The caller promises a page of such a pgmap, which stays valid for the call.
         let page = unsafe { ZoneDevicePage::from_raw(page) };
-        // SAFETY: `owner` is the data, as `new` set it up.
+        // SAFETY: `new` set `owner` to the data, which is converted back after the last call only.
         let data = unsafe { T::Data::borrow(page.pgmap().owner().cast_const().cast()) };
         T::page_free(data, page);
     }
 
-    /// The CPU touched a page that it cannot address. A driver that lets user space have such pages
-    /// needs a way to bring them back, which this API does not have yet.
+    /// Fails the access of the CPU to a page that it cannot address. A driver that lets user space map
+    /// such pages needs a way to migrate them to RAM, which this API does not have yet.
     ///
     /// # Safety
     ///
-    /// None; C calls it with a fault.
+    /// This function has no requirements; C calls it with a fault.
     unsafe extern "C" fn migrate_to_ram(_vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         bindings::vm_fault_reason_VM_FAULT_SIGBUS as _
     }
 
+    /// Calls [`Operations::memory_failure`].
+    ///
     /// # Safety
     ///
-    /// `pgmap` is a pgmap that a registration of this type made.
+    /// `pgmap` must point to a pgmap that a registration of this type mapped.
     unsafe extern "C" fn memory_failure(
         pgmap: *mut bindings::dev_pagemap,
         pfn: c_ulong,
@@ -416,9 +498,9 @@ impl<T: Operations> Registration<T> {
             .checked_sub(1)
             .and_then(|more| PfnRange::new(first, first.checked_add(more)?));
         crate::error::from_result(|| {
-            // SAFETY: The caller's promise.
+            // SAFETY: The caller promises a mapped pgmap, which stays valid for the call.
             let owner = unsafe { DevPagemap::from_raw(pgmap) }.owner();
-            // SAFETY: `owner` is the data, as `new` set it up.
+            // SAFETY: `new` set `owner` to the data, which is converted back after the last call only.
             let data = unsafe { T::Data::borrow(owner.cast_const().cast()) };
             T::memory_failure(data, pfns.ok_or(EINVAL)?, mf_flags).map(|()| 0)
         })
@@ -427,9 +509,9 @@ impl<T: Operations> Registration<T> {
 
 impl<T: Operations> Drop for Registration<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is mapped, and this comes once.
+        // SAFETY: By the type invariants the pgmap is mapped, and it is unmapped only here.
         unsafe { bindings::memunmap_pages(self.as_raw()) };
-        // SAFETY: It came from `into_foreign`, and the operations are not called any more.
+        // SAFETY: The pointer came from `into_foreign`, and the operations are not called any more.
         drop(unsafe { T::Data::from_foreign(self.data.cast()) });
     }
 }
