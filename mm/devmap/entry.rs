@@ -13,7 +13,7 @@ use crate::vma;
 use core::{fmt, marker::PhantomData};
 use kernel::{
     arch::x86::{
-        pgprot::address_mask,
+        pgprot::{address_mask, supported_bits},
         pgtable::{self, LeafKind, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
     },
     mm::{pfn::Pfn, pfn_t::PfnT, prot::PageProt},
@@ -202,7 +202,7 @@ impl<L: Level> Leaf<L> {
             true => LeafKind::Devmap,
             false => LeafKind::Special,
         };
-        let bits = prot.supported_bits();
+        let bits = supported_bits(prot.bits());
         let leaf = pgtable::Entry::leaf(pfn.phys(), bits, kind, L::SHIFT, address_mask());
         // INVARIANT: `leaf()` marks the entry by `kind`, which is devmap with a pgmap only.
         Self(Entry(leaf, PhantomData))

@@ -12,3 +12,10 @@ void rust_helper_lockdep_assert_held_write(struct rw_semaphore *sem)
 {
 	lockdep_assert_held_write(sem);
 }
+
+#ifdef CONFIG_PROVE_LOCKING
+void rust_helper_lockdep_assert_irqs_disabled(void)
+{
+	lockdep_assert_irqs_disabled();
+}
+#endif

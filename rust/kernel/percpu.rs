@@ -1,93 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Per-CPU variables, by one instruction each.
+//! Per-CPU variables.
 //!
-//! The address of a per-CPU variable is an offset. x86 adds this CPU's base, which is that of a
-//! segment, within the instruction; so a migration or an interrupt before or after one of these does
-//! no harm, and there is nothing to be done in between. A kernel for one CPU has no segment, and the
-//! offset is the address.
+//! The address of a per-CPU variable is an offset, to which the base of a CPU has to be added. x86 adds
+//! this CPU's base within the instruction (see [`crate::arch::x86::percpu`]); on other architectures
+//! the functions call C.
 //!
-//! Two of them in a row are of one CPU only while the task cannot move to another.
+//! Each function is atomic with respect to interrupts and migration, but two calls in a row are on the
+//! same CPU only while the task cannot migrate.
 //!
-//! C header: [`arch/x86/include/asm/percpu.h`](srctree/arch/x86/include/asm/percpu.h)
+//! This file encapsulates nothing: the caller promises that an offset is that of a variable of the
+//! right type.
+//!
+//! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
 
+#[cfg(CONFIG_X86_64)]
+use crate::arch::x86::percpu as arch;
 use crate::bindings;
-use core::{arch::asm, mem::offset_of};
 
-/// What makes an operand relative to this CPU, in AT&T syntax. C: `__percpu_prefix`.
-#[cfg(CONFIG_SMP)]
-macro_rules! this_cpu {
-    () => {
-        "%gs:"
-    };
+/// The calls of C for architectures without instructions of their own here.
+#[cfg(not(CONFIG_X86_64))]
+mod arch {
+    use crate::bindings;
+
+    #[inline]
+    pub(super) unsafe fn increment(offset: usize) {
+        // SAFETY: The caller promises that there is a counter of 64 bits at the offset.
+        unsafe { bindings::this_cpu_inc_u64(offset as *mut u64) };
+    }
+
+    #[inline]
+    pub(super) unsafe fn decrement(offset: usize) {
+        // SAFETY: The caller promises that there is a counter of 64 bits at the offset.
+        unsafe { bindings::this_cpu_dec_u64(offset as *mut u64) };
+    }
+
+    #[inline]
+    pub(super) fn current_task() -> *const bindings::task_struct {
+        // SAFETY: The function may be called in any context.
+        unsafe { bindings::get_current() }
+    }
 }
 
-/// What makes an operand relative to this CPU, in AT&T syntax. C: `__percpu_prefix`.
-#[cfg(not(CONFIG_SMP))]
-macro_rules! this_cpu {
-    () => {
-        ""
-    };
-}
-
-/// Adds one to a counter of this CPU. C: `this_cpu_inc()`. Any context.
+/// Adds one to a counter of this CPU. Any context. C: `this_cpu_inc()`.
 ///
 /// # Safety
 ///
-/// `offset` is that of a per-CPU counter of 64 bits.
+/// `offset` must be the address of a per-CPU counter of 64 bits. Other code must access the counter
+/// of this CPU on this CPU only, or accept that an update is lost.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::percpu;
+///
+/// /// Counts an event in one of `counters`, an array of per-CPU counters of 64 bits.
+/// ///
+/// /// # Safety
+/// ///
+/// /// `counters` must be the address of a per-CPU array with more than `event` elements.
+/// unsafe fn count(counters: usize, event: usize) {
+///     // SAFETY: The caller promises that there is a counter at this offset.
+///     unsafe { percpu::increment(counters + event * 8) };
+/// }
+/// ```
 #[doc(alias = "this_cpu_inc")]
 #[inline(always)]
 pub unsafe fn increment(offset: usize) {
-    // SAFETY: The caller's promise.
-    unsafe {
-        asm!(
-            concat!("incq ", this_cpu!(), "({})"),
-            in(reg) offset,
-            options(att_syntax, nostack),
-        )
-    };
+    // SAFETY: The caller promises that there is a counter of 64 bits at the offset.
+    unsafe { arch::increment(offset) };
 }
 
-/// Subtracts one from a counter of this CPU. C: `this_cpu_dec()`. Any context.
+/// Subtracts one from a counter of this CPU. Any context. C: `this_cpu_dec()`.
 ///
 /// # Safety
 ///
-/// `offset` is that of a per-CPU counter of 64 bits.
+/// `offset` must be the address of a per-CPU counter of 64 bits. Other code must access the counter
+/// of this CPU on this CPU only, or accept that an update is lost.
 #[doc(alias = "this_cpu_dec")]
 #[inline(always)]
 pub unsafe fn decrement(offset: usize) {
-    // SAFETY: The caller's promise.
-    unsafe {
-        asm!(
-            concat!("decq ", this_cpu!(), "({})"),
-            in(reg) offset,
-            options(att_syntax, nostack),
-        )
-    };
+    // SAFETY: The caller promises that there is a counter of 64 bits at the offset.
+    unsafe { arch::decrement(offset) };
 }
 
-/// The task that runs. C: `current`.
+/// Returns the running task. Any context. C: `current`.
 #[doc(alias = "current")]
 #[inline(always)]
 pub(crate) fn current_task() -> *const bindings::task_struct {
-    const {
-        assert!(
-            offset_of!(
-                bindings::pcpu_hot,
-                __bindgen_anon_1.__bindgen_anon_1.current_task
-            ) == 0
-        )
-    };
-    let task;
-    // SAFETY: Reads the word for the task that this CPU runs, which is the first of `pcpu_hot`. It
-    // is the same on whichever CPU the task is: not volatile, therefore.
-    unsafe {
-        asm!(
-            concat!("movq ", this_cpu!(), "{hot}, {task}"),
-            hot = sym bindings::pcpu_hot,
-            task = out(reg) task,
-            options(att_syntax, nostack, preserves_flags, readonly),
-        )
-    };
-    task
+    arch::current_task()
 }

@@ -16,6 +16,7 @@
 //! is one window of marks.
 
 use kernel::{
+    arch::x86::tsc,
     block::bio::{BlockDevice, Buffer, Direction},
     c_str,
     debugfs::{Session, SessionFile},
@@ -29,7 +30,6 @@ use kernel::{
     },
     prelude::*,
     str::CString,
-    tsc,
 };
 
 module! {

@@ -4,8 +4,11 @@
 
 use crate::bindings;
 
+pub mod bug;
+pub(crate) mod percpu;
 pub mod pgprot;
 pub mod pgtable;
+pub mod tsc;
 
 // `pgtable` names no binding, so that it also compiles on the host. Its bits are checked here.
 crate::static_assert!(pgtable::Entry::PRESENT == 1 << bindings::_PAGE_BIT_PRESENT);

@@ -26,7 +26,10 @@ use super::{
     virt::{VmFlags, VmaRef},
 };
 #[cfg(CONFIG_X86_64)]
-use crate::arch::x86::pgtable::{self, PMD_SHIFT};
+use crate::arch::x86::{
+    pgprot::{address_mask, supported_bits},
+    pgtable::{self, PMD_SHIFT},
+};
 use crate::{
     bindings,
     error::{
@@ -494,10 +497,10 @@ impl VmFault<'_> {
         let vma = self.vma();
         let entry = pgtable::Entry::leaf(
             PfnT::new(zero.pfn(), PfnFlags::NONE).phys(),
-            vma.prot().supported_bits(),
+            supported_bits(vma.prot().bits()),
             pgtable::LeafKind::Normal,
             PMD_SHIFT,
-            crate::arch::x86::pgprot::address_mask(),
+            address_mask(),
         );
         let entry = bindings::pmd_t {
             pmd: entry.bits() as _,

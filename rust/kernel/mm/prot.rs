@@ -2,10 +2,14 @@
 
 //! Protections of pages: how an entry of a page table maps its memory.
 //!
-//! What depends on the architecture is in [`crate::arch`].
+//! What the bits mean depends on the architecture; see [`crate::arch`]. This file encapsulates that a
+//! [`PageProt`] has no address bits.
 //!
 //! C header: [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
 
+use super::pfn::Pfn;
+#[cfg(CONFIG_X86_64)]
+use crate::arch::x86::pgtable::Entry;
 use crate::bindings;
 
 /// The bits of a page table entry that are no address, as an entry of the lowest level has them:
@@ -59,6 +63,25 @@ impl PageProt {
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0.pgprot as u64
+    }
+
+    /// Returns whether this task may map `pfn` with this protection. Only x86 refuses any. C:
+    /// `pfn_modify_allowed()`.
+    ///
+    /// The address in an x86 entry without the present bit is inverted. The inverse of a PFN above the
+    /// L1TF limit may be that of memory, which an affected processor could then read speculatively, so
+    /// only a task with `CAP_SYS_ADMIN` may map such a PFN without rights.
+    #[doc(alias = "pfn_modify_allowed")]
+    #[inline]
+    pub fn may_map(self, pfn: Pfn) -> bool {
+        #[cfg(CONFIG_X86_64)]
+        if self.bits() & Entry::PRESENT == 0 {
+            // SAFETY: The function only computes with its arguments and checks the running task's
+            // capabilities; it has no preconditions.
+            return unsafe { bindings::pfn_modify_allowed(pfn.nr(), self.as_raw()) };
+        }
+        let _ = pfn;
+        true
     }
 }
 
