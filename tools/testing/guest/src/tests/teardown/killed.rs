@@ -90,7 +90,7 @@ fn left_alone(pinned: &Pinned) -> Result<()> {
         "the pgmap of pinned pages is gone since who waited for them was killed"
     );
     ensure!(
-        pinned.log()?.contains("because who waited was killed"),
+        pinned.log()?.contains(": waiter killed after "),
         "the log does not say who has left the pgmap alone"
     );
     Ok(())
@@ -108,7 +108,7 @@ fn refused(pinned: &mut Pinned) -> Result<()> {
     );
     let log = pinned.log()?;
     ensure!(
-        log.contains("pages of the namespace are still in use") || log.contains(" range that is unmapped"),
+        log.contains("pages of the namespace are still in use") || log.contains(" range that is being unmapped"),
         "the log does not say why the driver could not be bound: {log}"
     );
     Ok(())
@@ -127,7 +127,7 @@ fn unmapped(pinned: &Pinned, and_said: bool) -> Result<Duration> {
             (None, None) => gone = Some(start.elapsed()),
             (None, Some(gone)) => {
                 // The counters and a grace period come after the entry.
-                if !and_said || pinned.log()?.contains(" is unmapped at last") {
+                if !and_said || pinned.log()?.contains(": unmapped") {
                     return Ok(gone);
                 }
                 ensure!(

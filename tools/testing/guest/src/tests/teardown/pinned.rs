@@ -149,7 +149,7 @@ impl Pinned {
         }
         let since = self.log()?;
         ensure!(
-            since.contains("pagemap: unmapping 0x") && since.contains(" pinned pages"),
+            since.contains("memremap: 0x") && since.contains(": waiting for "),
             "the log does not say what the unbinding waits for: {since}"
         );
         Ok(())
