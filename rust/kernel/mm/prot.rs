@@ -84,6 +84,3 @@ impl PageProt {
         true
     }
 }
-
-#[cfg(CONFIG_X86_64)]
-pub use crate::arch::x86::pgprot::address_mask;

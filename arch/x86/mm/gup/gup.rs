@@ -49,6 +49,7 @@
 
 use core::ptr::NonNull;
 use kernel::{
+    arch::x86::pgtable,
     bindings,
     ffi::{c_int, c_uint, c_ulong},
     irq::LocalInterruptDisabled,
@@ -64,11 +65,12 @@ mod take;
 mod vmstat;
 mod walk;
 
+use pgtable::LeafKind;
 use pte::Access;
 use tables::UserTables;
 use take::{DeviceRun, GrabbedFolio, GupFlags, PageArray, PinKind, WalkedPgmap};
 use vmstat::FollPinStat;
-use walk::{Kind, Leaf, Root, Visitor};
+use walk::{Leaf, Root, Visitor};
 
 const __LOG_PREFIX: &[u8] = b"gup\0";
 
@@ -194,8 +196,9 @@ impl<'irq, const PIN: bool> Visitor<UserTables<'irq>> for Taker<'_, 'irq, PIN> {
     #[inline(always)]
     fn visit(&mut self, leaf: &Leaf<'_, UserTables<'irq>>) -> bool {
         match leaf.kind() {
-            Kind::Normal => self.take_normal(leaf),
-            Kind::Device => self.take_device(leaf),
+            LeafKind::Normal => self.take_normal(leaf),
+            LeafKind::Devmap => self.take_device(leaf),
+            LeafKind::Special => false,
         }
     }
 }

@@ -25,12 +25,14 @@
 
 use super::{
     gup_flags,
-    pte::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
+    pgtable::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
+    pte::pte_run,
     take::{DeviceRun, GupFlags, WalkedPgmap},
     vmstat::FollPinStat,
 };
 use core::ptr::{self, NonNull};
 use kernel::{
+    arch::x86::pgprot::address_mask,
     bindings,
     error::{
         code::{EEXIST, EFAULT, EINVAL},
@@ -39,7 +41,7 @@ use kernel::{
     ffi::{c_uint, c_ulong},
     irq,
     macros::export,
-    mm::{pfn::Pfn, prot},
+    mm::pfn::Pfn,
 };
 
 /// What is mapped at an address.
@@ -111,7 +113,7 @@ impl LockedLeaf {
         if self.shift != PTE_SHIFT {
             return most;
         }
-        let (pages, _) = entry.run(most, prot::address_mask(), |n| {
+        let (pages, _) = pte_run(entry, most, address_mask(), |n| {
             // SAFETY: `n` is less than `most`, so the entry is before the end of the table.
             unsafe { self.nth(n) }
         });
@@ -177,8 +179,7 @@ impl LockedLeaf {
         let entry = self.entry();
         let write = flags & bindings::FOLL_WRITE != 0;
         // C read the entry without the lock, so it may have changed since.
-        let there =
-            entry.has(Entry::PRESENT | Entry::NO_RIGHTS | Entry::LARGE) && entry.has(Entry::DEVMAP);
+        let there = entry.has(Entry::PRESENT | Entry::PROTNONE | Entry::PSE) && entry.is_devmap();
         if !there || (write && !entry.is_writable()) {
             return Ok(Followed::Nothing);
         }
@@ -192,9 +193,9 @@ impl LockedLeaf {
             return Ok(Followed::Mapped(pages));
         }
         let flags = gup_flags(flags).ok_or(EINVAL)?;
-        let mask = prot::address_mask();
+        let mask = address_mask();
         // CAST: A PFN has at most 40 bits.
-        let pfn = Pfn::new(entry.frame_without_rights(self.address, self.shift, mask) as usize);
+        let pfn = Pfn::new(entry.pfn_at(self.address, self.shift, mask) as usize);
         // SAFETY: By the type invariants the page table lock is held, and the entry maps the PFN.
         let (first, taken) = unsafe {
             match flags.kind().is_pin() {

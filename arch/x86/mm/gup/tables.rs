@@ -11,28 +11,16 @@
 //! page, and reads PKRU.
 
 use super::{
-    pte::Entry,
-    walk::{Kind, Leaf, Root, Slot, Table, Tables},
+    pgtable::{Entry, LeafKind},
+    walk::{Leaf, Root, Slot, Table, Tables},
 };
 use core::marker::PhantomData;
 use kernel::{
+    arch::x86::pgprot,
     bindings,
     irq::LocalInterruptDisabled,
-    mm::{page::PageRef, pfn::Pfn, prot},
-    static_assert,
+    mm::{page::PageRef, pfn::Pfn},
 };
-
-// The constants of `pte` are those of the C headers.
-static_assert!(Entry::PRESENT == 1 << bindings::_PAGE_BIT_PRESENT);
-static_assert!(Entry::WRITE == 1 << bindings::_PAGE_BIT_RW);
-static_assert!(Entry::USER == 1 << bindings::_PAGE_BIT_USER);
-static_assert!(Entry::ACCESSED == 1 << bindings::_PAGE_BIT_ACCESSED);
-static_assert!(Entry::DIRTY == 1 << bindings::_PAGE_BIT_DIRTY);
-static_assert!(Entry::NO_RIGHTS == 1 << bindings::_PAGE_BIT_PROTNONE);
-static_assert!(Entry::LARGE == 1 << bindings::_PAGE_BIT_PSE);
-static_assert!(Entry::SPECIAL == 1 << bindings::_PAGE_BIT_SPECIAL);
-static_assert!(Entry::DEVMAP == 1 << bindings::_PAGE_BIT_DEVMAP);
-static_assert!(Entry::PKEY_SHIFT == bindings::_PAGE_BIT_PKEY_BIT0);
 
 /// The page tables of the current process, in the linear mapping.
 ///
@@ -82,7 +70,7 @@ impl Tables for UserTables<'_> {
 
     #[inline]
     fn address_mask(&self) -> u64 {
-        prot::address_mask()
+        pgprot::address_mask()
     }
 }
 
@@ -93,7 +81,7 @@ pub(crate) fn page_of<'irq>(
     leaf: &Leaf<'_, UserTables<'irq>>,
     _irq: LocalInterruptDisabled<'irq>,
 ) -> Option<PageRef<'irq>> {
-    if leaf.kind() != Kind::Normal {
+    if leaf.kind() != LeafKind::Normal {
         return None;
     }
     // CAST: A PFN has at most 40 bits.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `mm/gup.c`.
 
-//! x86-64 page tables, and the walk over what they map of a range of addresses.
+//! The walk over what x86-64 page tables map in a range of addresses.
 //!
 //! ```text
-//!   level    maps of an address       an entry may be
+//!   level    maps of an address       an entry is
 //!   pgd      bits 48..57              a table            (with five levels only)
 //!   p4d      bits 39..48              a table
 //!   pud      bits 30..39              a table, or a leaf of 1 GiB
@@ -11,71 +12,67 @@
 //!   pte      bits 12..21              a leaf of 4 KiB
 //! ```
 //!
-//! Nobody holds a lock: each entry is read once, what follows is decided by that copy, and
-//! [`Leaf::unchanged`] tells whether it still is what was read. Where tables come from is behind
-//! [`Tables`], so that this file has nothing of the kernel in it: the tests of the host walk
-//! tables that they made up.
+//! No lock is held. Each entry is read once, all decisions are made by that copy, and
+//! [`Leaf::unchanged`] says whether the entry in the table is still the same. The trait [`Tables`]
+//! hides where tables are read from, so this file uses nothing of the kernel: the host tests compile
+//! it as it is and let it walk invented tables.
 //!
-//! C header: [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h)
+//! C: `gup_fast_pgd_range()` and the functions that it calls, in [`mm/gup.c`](srctree/mm/gup.c)
 
-use super::pte::{Access, Entry, ENTRIES, P4D_SHIFT, PGD_SHIFT, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT};
+use super::{
+    pgtable::{Entry, LeafKind, ENTRIES, P4D_SHIFT, PGD_SHIFT, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
+    pte::{pte_run, Access},
+};
 
-/// A physical address at which a page table is, in bytes.
+/// The physical address of a page table, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Table(u64);
 
 impl Table {
-    /// The table at this physical address, in bytes.
+    /// Creates the reference to the table at a physical address, in bytes.
     #[inline]
     pub(crate) const fn at(phys: u64) -> Self {
         Self(phys)
     }
 
-    /// Where the entry for `address` is, in the table of the level that maps from bit `shift` on.
+    /// Returns the slot of the entry for `address`, if this is a table of the level that maps from
+    /// bit `shift` on. C: `pte_offset_map()` and its like.
     #[inline]
     const fn slot(self, address: u64, shift: u32) -> Slot {
         Slot(self.0 | (((address >> shift) % ENTRIES) * 8))
     }
 }
 
-/// The place of an entry: a physical address, in bytes.
+/// The physical address of an entry, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot(u64);
 
 impl Slot {
-    /// The physical address, in bytes.
+    /// Returns the physical address, in bytes.
     #[inline]
     pub(crate) const fn phys(self) -> u64 {
         self.0
     }
 
-    /// The `n`-th entry behind it, in the same table.
+    /// Returns the slot of the `n`-th entry behind this one in the same table.
     #[inline]
     const fn nth(self, n: usize) -> Self {
         Self(self.0.wrapping_add((n as u64).wrapping_mul(8)))
     }
 }
 
-/// Where page tables are read from.
+/// The memory that page tables are read from.
 pub(crate) trait Tables {
-    /// Reads an entry: once, and as a whole.
+    /// Reads a whole entry, once. C: `ptep_get_lockless()` and its like.
     fn read(&self, slot: Slot) -> Entry;
 
-    /// The bits of an entry that are a physical address. C: `PTE_PFN_MASK`.
+    /// Returns the bits of an entry that are a physical address. C: `PTE_PFN_MASK`.
     fn address_mask(&self) -> u64;
 }
 
-/// What a leaf maps. (A special one maps nothing that may be referred to, and ends the walk.)
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    /// Memory with a `struct page` that counts being mapped.
-    Normal,
-    /// Device memory, whose life is its pgmap's.
-    Device,
-}
-
-/// A leaf that permits the access, and the part of it that the walk is about. Or a run of ptes of a
-/// device, side by side: they map one page after the other, and are the same in all else.
+/// A leaf that permits the access, and the part of it that is in the range of the walk. Or a run of
+/// neighbouring ptes of device memory, which map consecutive pages and are the same in all other
+/// bits.
 #[derive(Debug)]
 pub(crate) struct Leaf<'a, T> {
     tables: &'a T,
@@ -83,44 +80,44 @@ pub(crate) struct Leaf<'a, T> {
     entry: Entry,
     /// The entry that points to the table of a pte: collapsing a huge page clears that one first.
     above: Option<(Slot, Entry)>,
-    kind: Kind,
+    kind: LeafKind,
     pfn: u64,
     pages: usize,
 }
 
 impl<T: Tables> Leaf<'_, T> {
-    /// What it maps.
+    /// Returns what the leaf maps. It is never [`LeafKind::Special`]: that ends the walk.
     #[inline]
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> LeafKind {
         self.kind
     }
 
-    /// The frame that the first address of the walk in it is mapped to; those of the other pages
-    /// follow.
+    /// Returns the PFN of the first page in the range of the walk. The other pages follow it.
     #[inline]
     pub(crate) fn pfn(&self) -> u64 {
         self.pfn
     }
 
-    /// How many pages from there on the walk is about; at least 1.
+    /// Returns the number of pages in the range of the walk, at least 1.
     #[inline]
     pub(crate) fn pages(&self) -> usize {
         self.pages
     }
 
-    /// Whether the entry permits writing.
+    /// Returns whether the entry permits writing. C: `pte_write()`.
     #[inline]
     pub(crate) fn is_writable(&self) -> bool {
         self.entry.is_writable()
     }
 
-    /// Whether the entry, or each of them, is a pte.
+    /// Returns whether the entry, or each entry of the run, is a pte.
     #[inline]
     pub(crate) fn is_pte(&self) -> bool {
         self.above.is_some()
     }
 
-    /// Whether the entry, and with a pte the one above it, still is what was read. Of a run: each.
+    /// Returns whether the entry, and of a pte the one above it, is still what was read. Of a run,
+    /// each pte is read again.
     #[inline(always)]
     pub(crate) fn unchanged(&self) -> bool {
         let is = |slot, entry| self.tables.read(slot) == entry;
@@ -134,16 +131,17 @@ impl<T: Tables> Leaf<'_, T> {
     }
 }
 
-/// What is done with the leaves.
+/// The receiver of the leaves.
 pub(crate) trait Visitor<T> {
-    /// Called for one leaf after the other. `false` ends the walk.
+    /// Takes the next leaf. Returns whether the walk goes on.
     fn visit(&mut self, leaf: &Leaf<'_, T>) -> bool;
 }
 
-/// Shows to `visitor` the leaves that map the addresses from `start` to `end` (exclusive), up to
-/// the first that is missing or does not permit the access.
+/// Shows `visitor` the leaves that map the addresses from `start` to `end` (exclusive), up to
+/// the first that is missing or does not permit the access. C: `gup_fast_pgd_range()`.
 ///
-/// Both are in bytes and multiples of the page size, and `start < end < 2^56`.
+/// Both addresses are in bytes and multiples of the page size, and `start < end < 2^56`.
+#[doc(alias = "gup_fast_pgd_range")]
 #[inline]
 pub(crate) fn walk<T: Tables, V: Visitor<T>>(
     tables: &T,
@@ -157,10 +155,10 @@ pub(crate) fn walk<T: Tables, V: Visitor<T>>(
         access,
         visitor,
     };
-    // One entry of a pud after the other. The levels above are walked again for each gigabyte: that
-    // costs less than to remember where they are.
+    // One iteration per entry of a pud. The levels above are read again for each gigabyte, which
+    // costs less than keeping their state.
     while start < end {
-        let next = part_end(start, end, PUD_SHIFT);
+        let next = addr_end(start, end, PUD_SHIFT);
         if !walk.pud(root, start, next) {
             return;
         }
@@ -168,9 +166,10 @@ pub(crate) fn walk<T: Tables, V: Visitor<T>>(
     }
 }
 
-/// The same for one page. `start` is a multiple of the page size.
+/// Shows `visitor` the leaf that maps the page at `start`, a multiple of the page size, if there is
+/// one that permits the access.
 ///
-/// Most calls of GUP are for one page: nothing is to be repeated, and nothing to be remembered.
+/// Most calls of GUP are for one page, which needs no loop and no state.
 #[inline]
 pub(crate) fn walk_page<T: Tables, V: Visitor<T>>(
     tables: &T,
@@ -210,20 +209,23 @@ pub(crate) fn walk_page<T: Tables, V: Visitor<T>>(
 pub(crate) enum Root {
     /// Of five levels.
     Pgd(Table),
-    /// Of four: what C calls a pgd is read as a p4d.
+    /// Of four levels: what C calls a pgd is read as a p4d.
     P4d(Table),
 }
 
+/// The state that does not change during a walk.
 struct Walk<'a, T, V> {
     tables: &'a T,
     access: Access,
     visitor: &'a mut V,
 }
 
-/// The end of the part of the addresses from `start` to `end` that one entry maps. C:
-/// `pmd_addr_end()`.
+/// Returns the end of the part of the range from `start` to `end` that one entry maps, at the level
+/// that maps from bit `shift` on. C: `pmd_addr_end()`, `pud_addr_end()`.
+#[doc(alias = "pmd_addr_end")]
+#[doc(alias = "pud_addr_end")]
 #[inline]
-const fn part_end(start: u64, end: u64, shift: u32) -> u64 {
+const fn addr_end(start: u64, end: u64, shift: u32) -> u64 {
     let next = (start | ((1 << shift) - 1)).wrapping_add(1);
     if next < end {
         next
@@ -233,14 +235,15 @@ const fn part_end(start: u64, end: u64, shift: u32) -> u64 {
 }
 
 impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
-    /// The table that a present entry points to, if it is one.
+    /// Returns the table that an entry points to, if it is present and not a leaf.
     #[inline]
     fn table(&self, entry: Entry) -> Option<Table> {
-        (entry.bits() & (Entry::PRESENT | Entry::LARGE) == Entry::PRESENT)
+        (entry.bits() & (Entry::PRESENT | Entry::PSE) == Entry::PRESENT)
             .then(|| Table(entry.bits() & self.tables.address_mask()))
     }
 
-    /// The table of puds for `address`.
+    /// Returns the table of puds for `address`. C: `gup_fast_p4d_range()`.
+    #[doc(alias = "gup_fast_p4d_range")]
     #[inline]
     fn puds(&self, root: Root, address: u64) -> Option<Table> {
         let p4ds = match root {
@@ -250,7 +253,10 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         self.table(self.tables.read(p4ds.slot(address, P4D_SHIFT)))
     }
 
-    /// What one entry of a pud maps: itself, or the pmds below it.
+    /// Walks over what one entry of a pud maps: itself, or the pmds below it. Returns whether the
+    /// walk goes on. C: `gup_fast_pud_range()`, `gup_fast_pmd_range()`.
+    #[doc(alias = "gup_fast_pud_range")]
+    #[doc(alias = "gup_fast_pmd_range")]
     #[inline(always)]
     fn pud(&mut self, root: Root, mut start: u64, end: u64) -> bool {
         let Some(table) = self.puds(root, start) else {
@@ -264,10 +270,10 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             entry = self.tables.read(slot);
             shift = PMD_SHIFT;
         }
-        // From here on the leaves of both levels take the same way, and a leaf of a pud is the only
-        // one in this part.
+        // From here on leaves of both levels are handled alike. A leaf of a pud is the only one in
+        // this part.
         loop {
-            let next = part_end(start, end, shift);
+            let next = addr_end(start, end, shift);
             let more = match self.table(entry) {
                 Some(table) => self.ptes(table, (slot, entry), start, next),
                 None => self.large(slot, entry, (start, next), shift),
@@ -283,7 +289,8 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         }
     }
 
-    /// What the ptes of a table map.
+    /// Walks over the ptes of a table. Returns whether the walk goes on. C: `gup_fast_pte_range()`.
+    #[doc(alias = "gup_fast_pte_range")]
     #[inline(always)]
     fn ptes(&mut self, table: Table, above: (Slot, Entry), mut start: u64, end: u64) -> bool {
         let mut slot = table.slot(start, PTE_SHIFT);
@@ -306,8 +313,8 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         }
     }
 
-    /// What a pte maps, or the run of ptes that begins with it: `most` at most. Returns how many it
-    /// was, and the entry behind if that was read.
+    /// Shows a pte, or the run of at most `most` ptes that begins with it. Returns the number of ptes
+    /// shown, and the entry behind them if that was read, or `None` if the walk ends.
     #[inline(always)]
     fn pte(
         &mut self,
@@ -325,33 +332,36 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             entry,
             above: Some(above),
             kind,
-            pfn: entry.frame(0, PTE_SHIFT, self.tables.address_mask()),
+            pfn: entry.present_pfn_at(0, PTE_SHIFT, self.tables.address_mask()),
             pages,
         };
-        // Device memory has both bits here. One call for each kind, so that the compiler knows it in
-        // what is inlined.
+        // A pte of device memory has both bits. There is one call for each kind, so the compiler
+        // knows the kind in the code that it inlines.
         match entry.bits() & (Entry::DEVMAP | Entry::SPECIAL) {
             0 => self
                 .visitor
-                .visit(&leaf(Kind::Normal, 1))
+                .visit(&leaf(LeafKind::Normal, 1))
                 .then_some((1, None)),
             Entry::SPECIAL => None,
             _ => {
                 let mask = self.tables.address_mask();
                 let tables = self.tables;
-                let run = entry.run(most, mask, move |n| tables.read(slot.nth(n)));
+                let run = pte_run(entry, most, mask, move |n| tables.read(slot.nth(n)));
                 self.visitor
-                    .visit(&leaf(Kind::Device, run.0))
+                    .visit(&leaf(LeafKind::Devmap, run.0))
                     .then_some(run)
             }
         }
     }
 
-    /// A leaf of a pud or pmd, or nothing.
+    /// Shows an entry of a pud or pmd if it is a leaf. Returns whether the walk goes on. C:
+    /// `gup_fast_pmd_leaf()`, `gup_fast_pud_leaf()`.
+    #[doc(alias = "gup_fast_pmd_leaf")]
+    #[doc(alias = "gup_fast_pud_leaf")]
     #[inline(always)]
     fn large(&mut self, slot: Slot, entry: Entry, (start, end): (u64, u64), shift: u32) -> bool {
-        // Anything else is no leaf: an entry that is being split is not present, either.
-        if !entry.has(Entry::LARGE) || !self.access.is_permitted(entry) {
+        // An entry that is being split is not present, so no access is permitted.
+        if !entry.has(Entry::PSE) || !self.access.is_permitted(entry) {
             return false;
         }
         let leaf = |kind| Leaf {
@@ -360,13 +370,13 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             entry,
             above: None,
             kind,
-            pfn: entry.frame(start, shift, self.tables.address_mask()),
+            pfn: entry.present_pfn_at(start, shift, self.tables.address_mask()),
             // CAST: At most 2^18.
             pages: (end.wrapping_sub(start) >> PTE_SHIFT) as usize,
         };
         match entry.bits() & (Entry::DEVMAP | Entry::SPECIAL) {
-            0 => self.visitor.visit(&leaf(Kind::Normal)),
-            Entry::DEVMAP => self.visitor.visit(&leaf(Kind::Device)),
+            0 => self.visitor.visit(&leaf(LeafKind::Normal)),
+            Entry::DEVMAP => self.visitor.visit(&leaf(LeafKind::Devmap)),
             _ => false,
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Walks that were thought out by hand, of the entries that the kernel makes.
+//! Walks written by hand, over the entries that the kernel makes.
 
 use crate::memory::Memory;
 use crate::model::Rights;
@@ -11,7 +11,7 @@ const MIB2: u64 = 1 << 21;
 const GIB: u64 = 1 << 30;
 const MASK: u64 = (1 << 52) - 4096;
 
-// As `pgprot` has them; a pte of a device is special as well.
+// The bits of `pgprot_t`. A pte of device memory is special as well.
 const TABLE: u64 = 0x067;
 const USER_RW: u64 = 0x067;
 const USER_RO: u64 = 0x025;
@@ -60,7 +60,7 @@ impl Tables {
         self.walk_as(start, end, Rights { write, pkru: 0 })
     }
 
-    /// How many pages can be read and written.
+    /// Returns how many pages can be read, and how many written.
     fn pages(&self, start: u64, end: u64) -> (u64, u64) {
         let count = |write| self.walk(start, end, write).iter().map(|l| l.pages).sum();
         (count(false), count(true))
@@ -80,7 +80,7 @@ fn ptes() {
             .set(1, 1, 0x9000 | USER_RO)
             .set(1, 2, 0x7000 | USER_RW);
         assert_eq!(tables.pages(0, 2 * KIB4), (2, 1));
-        // The hole behind the third is the end for either.
+        // Both walks end at the hole behind the third page.
         assert_eq!(tables.pages(0, 4 * KIB4), (3, 1));
         assert_eq!(tables.pages(2 * KIB4, 3 * KIB4), (1, 1));
         let shown = tables.walk(KIB4, 3 * KIB4, false);
@@ -95,7 +95,7 @@ fn a_huge_page_is_shown_as_far_as_asked() {
     let tables = Tables::new(4);
     tables
         .set(2, 1, 0x4000_0000 | HUGE | USER_RW)
-        // The lowest bit of the address is the cache's in a leaf.
+        // In a large leaf the lowest address bit is a PAT bit.
         .set(2, 2, 0x4020_0000 | 0x1000 | HUGE | USER_RW);
     let shown = tables.walk(MIB2 + 3 * KIB4, 3 * MIB2 - KIB4, true);
     let seen: Vec<_> = shown.iter().map(|leaf| (leaf.pfn, leaf.pages)).collect();
@@ -116,8 +116,8 @@ fn gigabytes() {
     assert_eq!((shown[1].pfn, shown[1].device), (0x800_0000, true));
 }
 
-/// `pmdp_invalidate()` takes the bit of presence away and leaves the rest; so does PROT_NONE, with
-/// a bit of its own. Neither is a table, nor to be taken.
+/// `pmdp_invalidate()` clears the present bit and keeps the other bits. So does PROT_NONE, which sets
+/// a bit of its own. Neither is a table, and neither can be taken.
 #[test]
 fn absent_huge_pages_are_not_tables() {
     let tables = Tables::new(4);
@@ -145,7 +145,7 @@ fn what_is_not_for_user_space() {
         0x5000 | PROT_NONE,
         0x5000 | KERNEL,
         0x5000 | SPECIAL | USER_RW,
-        // A swapped page: any bits but the first.
+        // A swap entry: all bits except the present bit.
         0xffff_ffff_ffff_fffe,
     ] {
         let tables = Tables::new(4);
@@ -194,7 +194,7 @@ fn protection_keys() {
     }
 }
 
-/// The last table of a space is walked to its last entry and not beyond.
+/// The last table of an address space is walked to its last entry and not beyond.
 #[test]
 fn the_end_of_user_space() {
     for (levels, top) in [(4, 1 << 47), (5, (1 << 56) - KIB4)] {
@@ -213,8 +213,8 @@ fn the_end_of_user_space() {
     }
 }
 
-/// For pages of one table, the tables above it are read once, and then an entry a page: this is what
-/// the walk costs.
+/// For the pages of one table, the tables above it are read once, and then one entry per page. This is
+/// the cost of the walk.
 #[test]
 fn reads() {
     let tables = Tables::new(5);

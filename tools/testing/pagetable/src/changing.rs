@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tables that change while they are walked.
+//! Tables that change during the walk.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -8,12 +8,14 @@ use rand::{Rng, SeedableRng};
 use crate::invent::{worlds, World};
 use crate::memory::Memory;
 use crate::model;
+use crate::pgtable::LeafKind;
 use crate::seen::{Question, Shown};
-use crate::walk::{Kind, Leaf, Visitor};
+use crate::walk::{Leaf, Visitor};
 
 const QUESTIONS: usize = 50;
 
-/// Changes the entry of a leaf, the entry above it, both or neither, and asks the leaf each time.
+/// A visitor that changes the entry of each leaf, the entry above it, both or neither, and then calls
+/// `unchanged()`.
 struct Touch<'a> {
     memory: &'a Memory,
     root: u64,
@@ -27,7 +29,7 @@ impl Visitor<Memory> for Touch<'_> {
     fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
         let Question { levels, rights, .. } = self.question;
         let Some(page) = model::page(self.memory, self.root, levels, self.address, rights) else {
-            panic!("the walk showed a leaf at {:#x} that is none", self.address);
+            panic!("the walk showed a leaf at {:#x}, the model has none", self.address);
         };
         self.address += 4096 * leaf.pages() as u64;
         // Any entry of a run.
@@ -36,7 +38,8 @@ impl Visitor<Memory> for Touch<'_> {
             false => 0,
         };
         let (own, above) = (self.rng.random::<bool>(), self.rng.random::<bool>());
-        // Not a pte: nothing above it can go away without an interrupt.
+        // Only of a pte is the entry above checked: larger leaves lie in tables that are not freed while
+        // interrupts are off.
         let above = page.above.filter(|_| above);
         let mut before = Vec::new();
         for slot in [Some(page.slot + 8 * one).filter(|_| own), above]
@@ -45,7 +48,7 @@ impl Visitor<Memory> for Touch<'_> {
         {
             let word = self.memory.word(slot);
             before.push((slot, word));
-            // Any bit is a change: also one that the walk does not look at.
+            // Any bit is a change, also one that the walk ignores.
             self.memory
                 .set(slot, word ^ (1 << self.rng.random_range(0..64)));
         }
@@ -58,12 +61,12 @@ impl Visitor<Memory> for Touch<'_> {
         for (slot, word) in before {
             self.memory.set(slot, word);
         }
-        assert!(leaf.unchanged(), "a leaf that is what it was");
+        assert!(leaf.unchanged(), "the entries are the same again");
         true
     }
 }
 
-/// A leaf says whether its entry, and with a pte the one above it, is what was read.
+/// A leaf knows whether its entry, and of a pte the one above it, is still what was read.
 #[test]
 fn a_leaf_knows_whether_it_changed() {
     let mut asked = [0; 4];
@@ -84,12 +87,13 @@ fn a_leaf_knows_whether_it_changed() {
     println!("unchanged, entry, above, both: {asked:?}");
 }
 
-/// Sees that each leaf is what the last word that was read says, whatever is there by now.
+/// A visitor that checks that each leaf follows from the last word that was read, although the table
+/// may have changed since.
 struct OneCopy<'a> {
     memory: &'a Memory,
     question: Question,
     address: u64,
-    /// What was read behind the last leaf.
+    /// The entry that was read behind the last leaf: slot and word.
     behind: Option<(u64, u64)>,
     leaves: u64,
     changed: u64,
@@ -97,17 +101,17 @@ struct OneCopy<'a> {
 
 impl Visitor<Memory> for OneCopy<'_> {
     fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
-        // Behind a run the next pte was read, unless the run goes to the end of the table or of what
-        // was asked for, or to the last frame that there is.
+        // Behind a run the next pte was read, unless the run ends at the end of the table, of the range,
+        // or at the last PFN.
         let pages = leaf.pages() as u64;
         let run_end = self.address + 4096 * pages;
-        let is_run = leaf.is_pte() && leaf.kind() == Kind::Device;
+        let is_run = leaf.is_pte() && leaf.kind() == LeafKind::Devmap;
         let mask = self.memory.mask() >> 12;
-        let last_frame = mask & !(mask + 1);
+        let last_pfn = mask & !(mask + 1);
         let behind = is_run
             && run_end < self.question.end
             && run_end % (2 << 20) != 0
-            && (leaf.pfn() + pages - 1) & last_frame != last_frame;
+            && (leaf.pfn() + pages - 1) & last_pfn != last_pfn;
         let known = self.behind.take();
         let entries = match is_run {
             true => leaf.pages() + usize::from(behind),
@@ -144,8 +148,8 @@ impl Visitor<Memory> for OneCopy<'_> {
     }
 }
 
-/// Each entry is read once, and everything follows from that copy: the walk cannot be led to
-/// believe one half of an old and one half of a new entry, nor out of the tables.
+/// Each entry is read once, and everything follows from that copy. So the walk never mixes an old
+/// entry with a new one, and never leaves the tables.
 #[test]
 fn what_was_read_once_decides() {
     let (mut leaves, mut changed) = (0, 0);

@@ -2,8 +2,8 @@
 
 //! Random worlds: page tables, and questions about them.
 //!
-//! A few tables of each level point to each other's at random, so that all of an address space is
-//! mapped with a dozen of them, and every boundary between tables is somewhere.
+//! A few tables of each level point to random tables of the next level, so a dozen tables map a whole
+//! address space, and every kind of boundary between tables occurs.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -19,16 +19,16 @@ const LEAF: u64 = 1 << 7;
 const GLOBAL: u64 = 1 << 8;
 const SPECIAL: u64 = 1 << 9;
 const DEVICE: u64 = 1 << 57;
-/// What says nothing to the walk: cache, accessed, dirty, global, software's bits, no execution.
+/// The bits that the walk ignores: cache mode, accessed, dirty, global, software bits, no-execute.
 const NOISE: u64 = (0b111_1000 | GLOBAL | (0b1100 << 8) | (0x7f << 52) | (1 << 63)) & !DEVICE;
 
-/// How many tables of each level.
+/// The number of tables of each level.
 const TABLES: [usize; 5] = [3, 3, 2, 2, 1];
 
-/// Of which kinds the entries are, in 512ths.
+/// The probability of each kind of entry, in 512ths.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The tables by level, from the one of the ptes on.
+    /// The addresses of the tables by level, from that of the ptes on.
     tables: Vec<Vec<u64>>,
     absent: u32,
     read_only: u32,
@@ -36,11 +36,11 @@ pub struct Plan {
     special: u32,
     device: u32,
     keyed: u32,
-    /// Ptes that map the next page of the one before, and are the same in all else.
+    /// Ptes that map the page behind that of the pte before, and are the same in all other bits.
     runs: u32,
-    /// Leaves in a pmd and in a pud.
+    /// Leaves among the entries of a pmd table and of a pud table.
     large: [u32; 2],
-    /// Bits of an address that are set in each entry and no part of it: memory encryption.
+    /// Address bits that are set in each entry and are no part of the address: memory encryption.
     encrypted: u64,
     mask: u64,
 }
@@ -62,12 +62,12 @@ impl Plan {
         rng.random_range(0..512) < of_512
     }
 
-    /// An entry for a table of this level.
+    /// Returns an entry for a table of this level.
     pub fn entry(&self, rng: &mut SmallRng, level: u32) -> u64 {
         let noise = rng.random::<u64>() & NOISE;
         if Self::chance(rng, self.absent) {
-            // Nothing; PROT_NONE; a huge page that is being split, or that no processor has; a
-            // swapped page.
+            // Empty; PROT_NONE; a huge page that is being split; a leaf of a size that no processor
+            // has; a swap entry.
             return match rng.random_range(0..5) {
                 0 => 0,
                 1 => self.leaf(rng, level) & !PRESENT | GLOBAL,
@@ -85,7 +85,7 @@ impl Plan {
             true => self.leaf(rng, level) | noise,
             false => {
                 let below = one_of(rng, &self.tables[level as usize - 2]);
-                // The rights of a table are not looked at.
+                // The walk ignores the rights of a table.
                 let rights = rng.random::<u64>() & (WRITABLE | USER);
                 PRESENT | rights | below | self.encrypted | noise
             }
@@ -93,14 +93,14 @@ impl Plan {
     }
 
     fn leaf(&self, rng: &mut SmallRng, level: u32) -> u64 {
-        // In a pte the bit of a leaf means something else.
+        // In a pte the bit of a large leaf has another meaning.
         let kind = match level {
             1 => rng.random::<u64>() & LEAF,
             _ => LEAF,
         };
-        // All bits of the address, also those that are below a large leaf's size.
+        // All bits of the address, also those below the size of a large leaf.
         let address = match rng.random_range(0..64) {
-            // The last frame.
+            // The last PFN.
             0 => !0,
             _ => rng.random::<u64>(),
         };
@@ -129,13 +129,13 @@ impl Plan {
 }
 
 impl World {
-    /// Equal seeds give equal worlds.
+    /// Creates a world. Equal seeds give equal worlds.
     pub fn new(rng: &mut SmallRng) -> Self {
         let levels = one_of(rng, &[4, 5]);
         let encrypted = one_of(rng, &[0, 0, 1 << 47, 1 << 51]);
         let mask = ((1 << 52) - 4096) & !encrypted;
         let count: usize = TABLES.iter().sum();
-        // Anywhere in the first terabytes: the walk must not take an address for an offset.
+        // Anywhere in the first terabytes, so that the walk cannot confuse an address with an offset.
         let base = (rng.random::<u64>() % (1 << 46)) & !0xfff;
         let memory = Memory::new(count, base, mask);
         let mut next = 0;
@@ -171,7 +171,7 @@ impl World {
                 let mut before = 0;
                 for n in 0..WORDS as u64 {
                     let entry = match level == 1 && Plan::chance(rng, world.plan.runs) {
-                        // From the last frame it carries into the bits that are no address.
+                        // Behind the last PFN this carries into bits that are no address.
                         true => before + 4096,
                         false => world.plan.entry(rng, level),
                     };
@@ -183,7 +183,7 @@ impl World {
         world
     }
 
-    /// The level of the table that a slot is in: 1 for ptes.
+    /// Returns the level of a table: 1 for ptes.
     pub fn level_of(slot_table: usize) -> u32 {
         let mut end = 0;
         for (level, n) in (1..).zip(TABLES) {
@@ -195,7 +195,7 @@ impl World {
         panic!("there is no table {slot_table}")
     }
 
-    /// A range that ends on both sides of a boundary of some level, and the rights to ask for.
+    /// Returns a range that begins and ends near a boundary of some level, and the access to ask for.
     pub fn question(&self, rng: &mut SmallRng) -> Question {
         let space: u64 = match self.levels {
             5 => (1 << 56) - 4096,
@@ -215,7 +215,7 @@ impl World {
         let mut bytes = || 4096 * rng.random_range(0..=most);
         let start = boundary.saturating_sub(bytes());
         let end = boundary.saturating_add(bytes()).min(space);
-        // Not both at the boundary.
+        // The range must not be empty.
         let (start, end) = match start < end {
             true => (start, end),
             false if end < space => (start, start + 4096),
@@ -223,7 +223,7 @@ impl World {
         };
         let pkru = match rng.random_range(0..4) {
             0 => rng.random(),
-            // What Linux starts a process with: all but the first key.
+            // What Linux starts a process with: all keys but the first deny all accesses.
             1 => 0x5555_5554,
             _ => 0,
         };
@@ -239,31 +239,31 @@ impl World {
     }
 }
 
-/// Calls `test` with so many worlds as the environment says, `share` of the default. A panic in it
-/// is preceded by the seed.
+/// Calls `test` with as many worlds as the environment says, divided by `share`. If it panics, the
+/// seed is printed.
 pub fn worlds(share: u64, mut test: impl FnMut(World, &mut SmallRng)) {
     let number = |name: &str| -> Option<u64> {
         let text = std::env::var(name).ok()?;
         Some(
             text.parse()
-                .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+                .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
         )
     };
     let first = number("PAGETABLE_SEED").unwrap_or(1);
     let count = number("PAGETABLE_WORLDS").unwrap_or(12_000) / share;
     for seed in first..first + count.max(1) {
-        let told = Told(seed);
+        let print_seed = PrintSeed(seed);
         let mut rng = SmallRng::seed_from_u64(seed);
         let world = World::new(&mut rng);
         test(world, &mut rng);
-        drop(told);
+        drop(print_seed);
     }
 }
 
-/// Says which world failed.
-struct Told(u64);
+/// Prints the seed of a world whose test panics.
+struct PrintSeed(u64);
 
-impl Drop for Told {
+impl Drop for PrintSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("PAGETABLE_SEED={} PAGETABLE_WORLDS=1 repeats this", self.0);

@@ -2,26 +2,28 @@
 
 //! Tests of the page table walk of `get_user_pages_fast()`, on the host.
 //!
-//! The walk (`arch/x86/mm/gup/walk.rs`, and `pte.rs` with what an entry means) reads its tables
-//! from behind a trait and has nothing of the kernel in it, so the very files that go into the
-//! kernel are compiled here, once more, and walk tables that were made up:
+//! The walk (`arch/x86/mm/gup/walk.rs` and `pte.rs`) and the entries (`rust/kernel/arch/x86/pgtable.rs`)
+//! use nothing of the kernel, and the walk reads its tables through a trait. So the same files that
+//! are built into the kernel are compiled here (by symbolic links), and walk invented tables:
 //!
 //! ```text
-//!   memory    an array of words that is page tables, and a log of what was read
+//!   memory    an array of words that is page tables, and a log of the reads
 //!   invent    random worlds: tables, ranges of addresses, rights
-//!   model     what the manual says of one address: slow, one page at a time, nothing shared
-//!             with the walk, its constants neither
-//!   seen      what the walk showed, and how to compare it
+//!   model     what the manual says about one address: slow, one page at a time, with nothing
+//!             shared with the walk, not even constants
+//!   seen      what the walk showed, and the comparison with the model
 //! ```
 //!
-//! [`cases`](self) and [`entries`](self) are written out by hand; [`random`](self) compares millions of walks with the
-//! model, with the arithmetic checked, and [`changing`](self) changes the tables meanwhile.
+//! [`cases`](self) and [`entries`](self) are written by hand. [`random`](self) compares millions of
+//! walks with the model, with checked arithmetic, and [`changing`](self) changes the tables during
+//! the walk.
 //!
-//! `PAGETABLE_WORLDS` says how many worlds there are to be (the default takes some seconds), and
-//! `PAGETABLE_SEED` with which to begin: a failure names its own.
+//! `PAGETABLE_WORLDS` is the number of worlds (the default takes some seconds), and `PAGETABLE_SEED`
+//! is the first seed: a failure prints its seed.
 
 #![cfg(test)]
 
+mod pgtable;
 mod pte;
 // The kernel's oldest compiler has no `is_none_or()`.
 #[allow(clippy::unnecessary_map_or)]

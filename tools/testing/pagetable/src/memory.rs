@@ -4,32 +4,32 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::pte::Entry;
+use crate::pgtable::Entry;
 use crate::walk::{Slot, Tables};
 
-/// Words in a table.
+/// The number of words in a table.
 pub const WORDS: usize = 512;
 
-/// A run of ptes, and the one behind it.
+/// The number of reads to keep: a run of ptes, and the one behind it.
 const KEPT: usize = WORDS + 1;
 
-/// What a read leaves behind in the memory.
+/// A function that is called after each read, with the slot.
 type Change = Box<dyn FnMut(&Memory, u64)>;
 
-/// Tables that lie one after the other in physical memory, somewhere.
+/// Page tables that follow each other in physical memory, from any address on.
 pub struct Memory {
     base: u64,
     mask: u64,
     words: Vec<Cell<u64>>,
-    /// The last reads: slot and what was in it.
+    /// The last reads: slots and words.
     last: RefCell<Vec<(u64, u64)>>,
     reads: Cell<usize>,
     change: RefCell<Option<Change>>,
 }
 
 impl Memory {
-    /// `tables` empty tables from the physical address `base` on; `mask` are the bits of an entry
-    /// that are an address.
+    /// Creates `tables` empty tables from the physical address `base` on. `mask` has the bits of an
+    /// entry that are an address.
     pub fn new(tables: usize, base: u64, mask: u64) -> Self {
         Self {
             base,
@@ -41,12 +41,12 @@ impl Memory {
         }
     }
 
-    /// The physical address of a table.
+    /// Returns the physical address of a table.
     pub fn table(&self, n: usize) -> u64 {
         self.base + 4096 * n as u64
     }
 
-    /// Which table a slot is in.
+    /// Returns the number of the table that a slot is in.
     pub fn table_of(&self, slot: u64) -> usize {
         self.place(slot) / WORDS
     }
@@ -63,37 +63,38 @@ impl Memory {
         }
     }
 
-    /// The bits of an entry that are an address.
+    /// Returns the bits of an entry that are an address.
     pub fn mask(&self) -> u64 {
         self.mask
     }
 
-    /// What is in a slot; not counted as a read.
+    /// Returns the word in a slot. This is not counted as a read.
     pub fn word(&self, slot: u64) -> u64 {
         self.words[self.place(slot)].get()
     }
 
+    /// Sets the word in a slot.
     pub fn set(&self, slot: u64, word: u64) {
         self.words[self.place(slot)].set(word);
     }
 
-    /// The slots and the words of the last `n` reads.
+    /// Returns the slots and the words of the last `n` reads.
     pub fn last_reads(&self, n: usize) -> Vec<(u64, u64)> {
         let last = self.last.borrow();
         last[last.len() - n..].to_vec()
     }
 
-    /// How often was read since this was last asked.
+    /// Returns the number of reads since the last call.
     pub fn reads(&self) -> usize {
         self.reads.take()
     }
 
-    /// From now on `change` is called after each read, with the slot that was read.
+    /// Calls `change` after each read from now on, with the slot that was read.
     pub fn change_after_reads(&self, change: impl FnMut(&Memory, u64) + 'static) {
         *self.change.borrow_mut() = Some(Box::new(change));
     }
 
-    /// From now on nothing changes by itself.
+    /// Stops calling `change` after reads.
     pub fn stay(&self) {
         *self.change.borrow_mut() = None;
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the processor's manual and the kernel's headers say of one address.
+//! What the processor's manual and the kernel's headers say about one address.
 //!
-//! Slow and plain on purpose: each page is looked up from the root, and every number is written
-//! out here once more.
+//! Slow and plain on purpose: each page is looked up from the root, and every constant is defined
+//! here again.
 
 use crate::memory::Memory;
 
@@ -14,11 +14,11 @@ const LEAF: u64 = 0x80;
 const SPECIAL: u64 = 0x200;
 const DEVICE: u64 = 0x0200_0000_0000_0000;
 
-/// The access that is asked for.
+/// The access asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Rights {
     pub write: bool,
-    /// Two bits for each of 16 keys: bit 0 forbids all access, bit 1 writing.
+    /// Two bits for each of 16 keys: the lower denies all accesses, the upper writes.
     pub pkru: u32,
 }
 
@@ -28,7 +28,7 @@ pub struct Page {
     pub pfn: u64,
     pub writable: bool,
     pub device: bool,
-    /// How many bytes the leaf maps.
+    /// The number of bytes that the leaf maps.
     pub size: u64,
     pub slot: u64,
     /// The slot of the entry above a leaf of 4 KiB.
@@ -36,8 +36,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Whether the pte `pages` behind this one maps the page as far behind, and is the same in all
-    /// else.
+    /// Returns whether the pte `pages` behind this one maps the page that is `pages` behind, and is
+    /// the same in all other bits.
     pub fn goes_on(&self, memory: &Memory, pages: u64) -> bool {
         let (first, pte) = (memory.word(self.slot), memory.word(self.slot + 8 * pages));
         let mask = memory.mask();
@@ -45,7 +45,7 @@ impl Page {
     }
 }
 
-/// The page at an address: `None` if there is none, or not with this access.
+/// Returns the page at an address, or `None` if there is none or the access is not permitted.
 pub fn page(memory: &Memory, root: u64, levels: u32, address: u64, rights: Rights) -> Option<Page> {
     let (mut table, mut level, mut above) = (root, levels, None);
     loop {
@@ -60,7 +60,7 @@ pub fn page(memory: &Memory, root: u64, levels: u32, address: u64, rights: Right
                     ..page
                 });
             }
-            // No processor has leaves so large.
+            // No processor has leaves of this size.
             (_, true) => return None,
             (_, false) if entry & PRESENT == 0 => return None,
             (_, false) => (table, level, above) = (entry & memory.mask(), level - 1, Some(slot)),
@@ -68,7 +68,7 @@ pub fn page(memory: &Memory, root: u64, levels: u32, address: u64, rights: Right
     }
 }
 
-/// What a leaf that maps `size` bytes makes of an address. The slots are left out.
+/// Returns the page to which a leaf of `size` bytes maps an address, without the slots.
 pub fn leaf(mask: u64, entry: u64, address: u64, size: u64, rights: Rights) -> Option<Page> {
     if entry & PRESENT == 0 || entry & USER == 0 {
         return None;
@@ -83,7 +83,7 @@ pub fn leaf(mask: u64, entry: u64, address: u64, size: u64, rights: Rights) -> O
     }
     let device = entry & DEVICE != 0;
     let special = entry & SPECIAL != 0;
-    // A pte of a device has both bits; a larger leaf with both is as good as special.
+    // A pte of device memory has both bits. A larger leaf with both is special.
     if special && !(device && size == 4096) {
         return None;
     }

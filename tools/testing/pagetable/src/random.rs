@@ -7,11 +7,11 @@ use rand::Rng;
 use crate::invent::worlds;
 use crate::seen::{Collect, Shown};
 
-/// Questions about one world.
+/// The number of questions about one world.
 const QUESTIONS: usize = 100;
 
-/// The walk shows the leaves that the model knows, in their order, each once and as a whole, up to
-/// the first address that the access is not permitted to.
+/// The walk shows the leaves of the model, in order, each once and as a whole, up to the first address
+/// at which the access is not permitted.
 #[test]
 fn the_walk_is_the_model() {
     let (mut walks, mut whole, mut leaves, mut pages) = (0u64, 0u64, 0u64, 0u64);
@@ -32,11 +32,11 @@ fn the_walk_is_the_model() {
         }
     });
     println!("{walks} walks, {whole} to their end; {leaves} leaves, {pages} pages");
-    // The worlds must not be so full of holes that nothing is compared.
+    // The worlds must not have so many holes that nothing is compared.
     assert!(walks < 100 || (whole > walks / 8 && leaves > walks && pages > leaves));
 }
 
-/// What asks for the walk to end gets nothing more, and the same as before until then.
+/// A visitor that ends the walk gets no more leaves, and the same leaves until then.
 #[test]
 fn the_walk_ends_when_told() {
     worlds(8, |world, rng| {
@@ -57,7 +57,7 @@ fn the_walk_ends_when_told() {
     });
 }
 
-/// The walk for one page shows what the walk for more shows of that page.
+/// The walk for one page shows the same as the walk for more pages does of that page.
 #[test]
 fn one_page() {
     let mut mapped = 0u64;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the walk showed.
+//! What the walk showed, and what the model expects.
 
 use crate::memory::Memory;
 use crate::model::{self, Rights};
+use crate::pgtable::LeafKind;
 use crate::pte::Access;
-use crate::walk::{self, Kind, Leaf, Root, Table, Visitor};
+use crate::walk::{self, Leaf, Root, Table, Visitor};
 
 /// The bytes that the ptes of a table map.
 const TABLE: u64 = 2 << 20;
 
-/// A question to both the walk and the model.
+/// A range of addresses and the access asked for, for both the walk and the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     pub levels: u32,
@@ -31,7 +32,7 @@ impl Question {
         Access::user(self.rights.write, self.rights.pkru)
     }
 
-    /// Asks the walk, which begins with the table at `root`.
+    /// Runs the walk, which begins with the table at `root`.
     pub fn walk(&self, memory: &Memory, root: u64, visitor: &mut impl Visitor<Memory>) {
         walk::walk(
             memory,
@@ -42,7 +43,7 @@ impl Question {
         );
     }
 
-    /// Asks the walk for the first page.
+    /// Runs the walk for the first page.
     pub fn walk_page(&self, memory: &Memory, root: u64) -> Vec<Shown> {
         let mut seen = Collect::all();
         walk::walk_page(
@@ -55,7 +56,7 @@ impl Question {
         seen.shown
     }
 
-    /// Asks the model: leaves as the walk has to show them.
+    /// Asks the model for the leaves as the walk must show them.
     pub fn model(&self, memory: &Memory, root: u64) -> Vec<Shown> {
         let mut shown = Vec::new();
         let mut address = self.start;
@@ -63,7 +64,7 @@ impl Question {
             let Some(first) = model::page(memory, root, self.levels, address, self.rights) else {
                 break;
             };
-            // Page by page, as long as the leaf is the same one. Or a run of ptes of a device in one
+            // Page by page, as long as it is the same leaf, or a run of ptes of device memory in one
             // table.
             let leaf_end = address / first.size * first.size + first.size;
             let run_end = match first.device && first.size == 4096 {
@@ -94,7 +95,7 @@ impl Question {
     }
 }
 
-/// One leaf.
+/// One leaf that was shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shown {
     pub pfn: u64,
@@ -121,14 +122,14 @@ impl From<&Leaf<'_, Memory>> for Shown {
         Self {
             pfn: leaf.pfn(),
             pages: leaf.pages() as u64,
-            device: leaf.kind() == Kind::Device,
+            device: leaf.kind() == LeafKind::Devmap,
             writable: leaf.is_writable(),
             is_pte: leaf.is_pte(),
         }
     }
 }
 
-/// Collects up to `limit` leaves, and then ends the walk.
+/// A visitor that collects up to `limit` leaves and then ends the walk.
 pub struct Collect {
     pub shown: Vec<Shown>,
     pub limit: usize,
@@ -149,7 +150,7 @@ impl Visitor<Memory> for Collect {
             self.shown.len() < self.limit,
             "the walk goes on after its end"
         );
-        assert!(leaf.unchanged(), "a leaf changed that nobody touched");
+        assert!(leaf.unchanged(), "a leaf changed without a write");
         self.shown.push(Shown::from(leaf));
         self.shown.len() < self.limit
     }

@@ -1,0 +1,1 @@
+../../../../rust/kernel/arch/x86/pgtable.rs
