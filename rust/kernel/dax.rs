@@ -1,20 +1,91 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DAX devices: memory that a filesystem maps and copies from without I/O.
+//! DAX devices: memory that filesystems map and copy to and from without block I/O.
+//!
+//! To write the driver of a DAX device, do the following:
+//!
+//! 1. Implement [`Operations`] for the driver's data.
+//! 2. Create a [`Registration`] with that data ([`Registration::new`]). The device is alive from
+//!    then on, but filesystems do not find it yet.
+//! 3. Set the properties of the device, [`Registration::device`].
+//! 4. Register the device for a disk before the disk is added ([`Registration::add_host`]):
+//!    filesystems on that disk find it.
+//! 5. Drop the registration before the disk ([`GenDisk`](crate::block::disk::GenDisk)).
 //!
 //! ```text
 //!  Registration::new --> Registration -- add_host() --> found by filesystems on that disk
-//!                           |  dropped: 1. no filesystem finds it any more
-//!                           |           2. the holder is told, new access fails, old access is over
+//!                           |  dropped: 1. filesystems do not find the device any more
+//!                           |           2. its holder is notified, new accesses fail, accesses in
+//!                           |              progress end
 //!                           |           3. the driver's data is dropped
-//!                           +-- device(): Arc<DaxDevice>, which may stay longer
+//!                           +-- device(): Arc<DaxDevice>, which may outlive the registration
 //! ```
 //!
-//! [`DaxDevice`] is the object, [`Registration`] what makes it answer. The split is for whoever
-//! reports memory failures: they may come as long as the memory has pages, and then the object has
-//! to be there, while nobody may get access any more.
+//! [`DaxDevice`] is the object, and [`Registration`] keeps it alive. They are separate because of
+//! memory failures: these may occur as long as the memory has pages, and need the object even after
+//! the device was killed.
+//!
+//! The types here that have direct C counterparts are:
+//!
+//! - [`Operations`]: `struct dax_operations`.
+//! - [`DaxDevice`]: `struct dax_device`.
+//! - [`AccessMode`]: `enum dax_access_mode`.
+//!
+//! This file encapsulates the reference to a `struct dax_device` and the private data of a live one;
+//! `dax/access.rs` the output pointers of `->direct_access()`. The filesystem's side, such as
+//! `dax_read_lock()`, is in `fs/dax/`.
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
+//!
+//! # Examples
+//!
+//! A device that counts the accesses to another driver's memory:
+//!
+//! ```
+//! use core::sync::atomic::{AtomicU64, Ordering};
+//! use kernel::{
+//!     block::disk::{self, GenDiskBuilder},
+//!     dax::{self, Access, AccessMode, PageOffset, RecoveryWrite},
+//!     sync::Arc,
+//! };
+//!
+//! struct Counted<T> {
+//!     lower: T,
+//!     accesses: AtomicU64,
+//! }
+//!
+//! impl<T: dax::Operations> dax::Operations for Counted<T> {
+//!     fn direct_access(
+//!         &self,
+//!         at: PageOffset,
+//!         pages: usize,
+//!         mode: AccessMode,
+//!     ) -> Result<Access<'_>> {
+//!         self.accesses.fetch_add(1, Ordering::Relaxed);
+//!         self.lower.direct_access(at, pages, mode)
+//!     }
+//!
+//!     fn zero_page(&self, at: PageOffset) -> Result {
+//!         self.lower.zero_page(at)
+//!     }
+//!
+//!     fn recovery_write(&self, write: RecoveryWrite<'_>) -> usize {
+//!         self.lower.recovery_write(write)
+//!     }
+//! }
+//!
+//! /// Makes the DAX device of a disk that is not added yet.
+//! fn register<T: dax::Operations, D: disk::Operations>(
+//!     lower: T,
+//!     disk: &GenDiskBuilder<D>,
+//! ) -> Result<dax::Registration<Counted<T>>> {
+//!     let data = Arc::new(Counted { lower, accesses: AtomicU64::new(0) }, GFP_KERNEL)?;
+//!     let mut dax = dax::Registration::new(data)?;
+//!     dax.device().set_synchronous();
+//!     dax.add_host(disk)?;
+//!     Ok(dax)
+//! }
+//! ```
 
 mod access;
 
@@ -34,115 +105,170 @@ use crate::{
 };
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 
-/// What the driver of a DAX device does. C: `struct dax_operations`.
+/// The operations of the driver of a DAX device. C: `struct dax_operations`.
 ///
-/// All of them are called while the device is alive only, and may sleep.
+/// They are called only while the device is alive, and may sleep.
 #[doc(alias = "dax_operations")]
 pub trait Operations: Send + Sync + Sized + 'static {
-    /// Memory from the page `at` on, of which `pages` are wanted; more and less of them are fine.
-    /// It stays as long as the driver's data, and so as long as the device is alive.
+    /// Returns access to the memory from the page `at` on.
+    ///
+    /// The caller wants `pages` pages; the driver may return more or fewer. The access stays valid as
+    /// long as the driver's data, and so as long as the device is alive.
     ///
     /// # Errors
     ///
-    /// `EHWPOISON` if some of it is bad, unless the access is for [`AccessMode::Recovery`].
+    /// `EHWPOISON` if some of the pages are bad, unless the access is for [`AccessMode::Recovery`].
     fn direct_access(&self, at: PageOffset, pages: usize, mode: AccessMode) -> Result<Access<'_>>;
 
-    /// Fills a page with zeroes.
+    /// Fills the page `at` with zeroes. C: `->zero_page_range()`.
     fn zero_page(&self, at: PageOffset) -> Result;
 
-    /// Writes over bad memory, and returns how many bytes were written. See [`RecoveryWrite`].
+    /// Overwrites memory that may be bad, and returns the number of bytes written. C:
+    /// `->recovery_write()`.
     fn recovery_write(&self, write: RecoveryWrite<'_>) -> usize;
 }
 
-/// A DAX device, alive or not. C: `struct dax_device`.
+/// A DAX device, which may be alive or dead. C: `struct dax_device`.
 ///
 /// # Invariants
 ///
-/// A valid device, to which we have the one reference of whoever made it.
+/// The pointer is a valid device, and this value owns the reference of its creator.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::dax::DaxDevice;
+///
+/// /// Sets the properties of persistent memory.
+/// fn set_up(device: &DaxDevice, needs_flush: bool) {
+///     device.set_nocache();
+///     device.set_nomc();
+///     device.set_synchronous();
+///     device.set_write_cache(needs_flush);
+/// }
+/// ```
 #[doc(alias = "dax_device")]
 pub struct DaxDevice(NonNull<bindings::dax_device>);
 
-// SAFETY: A DAX device has no thread of its own; its flags are atomic.
+// SAFETY: A reference to a DAX device is not bound to a task, so any thread may drop it.
 unsafe impl Send for DaxDevice {}
-// SAFETY: As for `Send`.
+// SAFETY: The methods that take a shared reference change the flags of the device atomically, or
+// call functions that lock.
 unsafe impl Sync for DaxDevice {}
 
 impl DaxDevice {
+    /// Returns the device as C functions take it.
     #[inline]
     fn as_raw(&self) -> *mut bindings::dax_device {
         self.0.as_ptr()
     }
 
-    /// Data that is copied to it goes past the CPU's caches. C: `set_dax_nocache()`.
+    /// Makes copies to the device bypass the CPU caches. C: `set_dax_nocache()`.
     #[doc(alias = "set_dax_nocache")]
     #[inline]
     pub fn set_nocache(&self) {
-        // SAFETY: By the invariant the device is valid.
+        // SAFETY: By the type invariants the device is valid.
         unsafe { bindings::set_dax_nocache(self.as_raw()) };
     }
 
-    /// Data that is copied from it may turn out to be bad. C: `set_dax_nomc()`.
+    /// Makes copies from the device handle machine checks. C: `set_dax_nomc()`.
     #[doc(alias = "set_dax_nomc")]
     #[inline]
     pub fn set_nomc(&self) {
-        // SAFETY: By the invariant the device is valid.
+        // SAFETY: By the type invariants the device is valid.
         unsafe { bindings::set_dax_nomc(self.as_raw()) };
     }
 
-    /// It may be mapped with `MAP_SYNC`. C: `set_dax_synchronous()`.
+    /// Allows mappings with `MAP_SYNC`. C: `set_dax_synchronous()`.
     #[doc(alias = "set_dax_synchronous")]
     #[inline]
     pub fn set_synchronous(&self) {
-        // SAFETY: By the invariant the device is valid.
+        // SAFETY: By the type invariants the device is valid.
         unsafe { bindings::set_dax_synchronous(self.as_raw()) };
     }
 
-    /// Whether the CPU's caches have to be written back for data to be durable. C:
+    /// Sets whether the CPU caches must be written back to make data durable. C:
     /// `dax_write_cache()`.
     #[doc(alias = "dax_write_cache")]
     #[inline]
     pub fn set_write_cache(&self, on: bool) {
-        // SAFETY: By the invariant the device is valid.
+        // SAFETY: By the type invariants the device is valid.
         unsafe { bindings::dax_write_cache(self.as_raw(), on) };
     }
 
-    /// Whether they have to. C: `dax_write_cache_enabled()`.
+    /// Returns whether the CPU caches must be written back to make data durable. C:
+    /// `dax_write_cache_enabled()`.
     #[doc(alias = "dax_write_cache_enabled")]
     #[inline]
     pub fn has_write_cache(&self) -> bool {
-        // SAFETY: By the invariant the device is valid.
+        // SAFETY: By the type invariants the device is valid.
         unsafe { bindings::dax_write_cache_enabled(self.as_raw()) }
     }
 
-    /// Tells the filesystem on it that bytes of it are bad. Sleeps. C:
-    /// `dax_holder_notify_failure()`.
+    /// Notifies the holder, the filesystem on the device, that `len` bytes from `offset` on are bad.
+    /// `flags` are those of `memory_failure()`. Sleeps.
+    ///
+    /// C: `dax_holder_notify_failure()`.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` if nobody wants to know; `ENXIO` if the device is dead; what the filesystem
-    /// answers.
+    /// `EOPNOTSUPP` if there is no holder that handles failures; `ENXIO` if the device is dead; those
+    /// of the holder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{dax::DaxDevice, page::PAGE_SIZE};
+    ///
+    /// /// Reports a bad page, and returns whether a filesystem has handled it.
+    /// fn report(device: &DaxDevice, page: u64) -> Result<bool> {
+    ///     let size = PAGE_SIZE as u64;
+    ///     let offset = page.checked_mul(size).ok_or(EINVAL)?;
+    ///     match device.notify_failure(offset, size, 0) {
+    ///         Ok(()) => Ok(true),
+    ///         Err(error) if error == EOPNOTSUPP => Ok(false),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// ```
     #[doc(alias = "dax_holder_notify_failure")]
     #[inline]
     pub fn notify_failure(&self, offset: u64, len: u64, flags: i32) -> Result {
-        // SAFETY: By the invariant the device is valid.
+        // SAFETY: By the type invariants the device is valid. The function checks whether it is
+        // alive and has a holder.
         to_result(unsafe { bindings::dax_holder_notify_failure(self.as_raw(), offset, len, flags) })
     }
 }
 
 impl Drop for DaxDevice {
+    /// Drops the reference. C: `put_dax()`.
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is ours.
+        // SAFETY: By the type invariants this value owns the reference, and it is not used after
+        // this.
         unsafe { bindings::put_dax(self.as_raw()) };
     }
 }
 
-/// A DAX device that is alive. Dropping it kills the device (sleeps). C: `kill_dax()`.
+/// A live DAX device. Dropping it kills the device. Sleeps. C: `kill_dax()`.
 ///
 /// # Invariants
 ///
 /// `device` is alive, its operations are those of `T` and its private data is `data`, which
-/// `Arc::into_raw` returned. `host` is a disk with which it is registered.
+/// `Arc::into_raw` returned. `host` is the disk for which the device is registered, if any.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{block::disk, dax};
+///
+/// /// A disk with a DAX device. The fields are dropped in this order: first the DAX device.
+/// struct Attached<T: dax::Operations + disk::Operations> {
+///     _dax: dax::Registration<T>,
+///     disk: disk::GenDisk<T>,
+/// }
+/// ```
+#[doc(alias = "kill_dax")]
 pub struct Registration<T: Operations> {
     device: ManuallyDrop<Arc<DaxDevice>>,
     data: *const T,
@@ -150,22 +276,23 @@ pub struct Registration<T: Operations> {
     _data: PhantomData<Arc<T>>,
 }
 
-/// A disk that filesystems find the device by.
+/// The disk through which filesystems find a DAX device.
 ///
 /// # Invariants
 ///
-/// `disk` is valid as long as `_device`, its device, is.
+/// `disk` is valid as long as `_device`, its device, is referenced.
 struct Host {
     disk: NonNull<bindings::gendisk>,
     _device: ARef<Device>,
 }
 
-// SAFETY: A DAX device has no thread of its own, and the data is `Send`.
+// SAFETY: A DAX device may be killed by any task, and the data is `Send`.
 unsafe impl<T: Operations> Send for Registration<T> {}
-// SAFETY: Nothing is changed through a shared reference.
+// SAFETY: A shared reference gives access to the `DaxDevice` only, and that is `Sync`.
 unsafe impl<T: Operations> Sync for Registration<T> {}
 
 impl<T: Operations> Registration<T> {
+    /// The operations table that C calls.
     const TABLE: bindings::dax_operations = bindings::dax_operations {
         direct_access: Some(Self::direct_access),
         dax_supported: None,
@@ -173,23 +300,24 @@ impl<T: Operations> Registration<T> {
         recovery_write: Some(Self::recovery_write),
     };
 
-    /// Makes a device with this data. Sleeps. C: `alloc_dax()`.
+    /// Creates a live device with this data. Sleeps. C: `alloc_dax()`.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where the caches of the CPU do not allow it; `ENOMEM`.
+    /// `EOPNOTSUPP` where the CPU caches do not allow DAX; `ENOMEM`.
     #[doc(alias = "alloc_dax")]
     #[inline]
     pub fn new(data: Arc<T>) -> Result<Self> {
-        // First, because a device without an owner would have to be killed.
+        // The allocation comes first, because a device without an owner would have to be killed.
         let slot = UniqueArc::<DaxDevice>::new_uninit(GFP_KERNEL)?;
         let data = Arc::into_raw(data);
-        // SAFETY: The data stays until the device was killed; the table is never freed.
+        // SAFETY: The data stays valid until the device was killed, because dropping the
+        // registration does that first. The table is a constant.
         let device = from_err_ptr(unsafe {
             bindings::alloc_dax(data.cast_mut().cast(), const { &Self::TABLE })
         });
         match device.and_then(|device| NonNull::new(device).ok_or(EINVAL)) {
-            // INVARIANT: Devices are made alive.
+            // INVARIANT: Devices are created alive, and this one with these operations and data.
             Ok(device) => Ok(Self {
                 device: ManuallyDrop::new(slot.write(DaxDevice(device)).into()),
                 data,
@@ -197,24 +325,26 @@ impl<T: Operations> Registration<T> {
                 _data: PhantomData,
             }),
             Err(error) => {
-                // SAFETY: It came from `into_raw`, and nobody has it.
+                // SAFETY: The pointer came from `into_raw`, and without a device nothing uses it.
                 drop(unsafe { Arc::from_raw(data) });
                 Err(error)
             }
         }
     }
 
-    /// The device.
+    /// Returns the device.
     #[inline]
     pub fn device(&self) -> &Arc<DaxDevice> {
         &self.device
     }
 
-    /// Lets filesystems on the disk find it. Sleeps. C: `dax_add_host()`.
+    /// Registers the device for a disk, so that filesystems on the disk find it. Sleeps.
+    ///
+    /// C: `dax_add_host()`.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the disk or this has another already; `ENOMEM`.
+    /// `EBUSY` if the device has a disk already, or the disk a device; `ENOMEM`.
     #[doc(alias = "dax_add_host")]
     #[inline]
     pub fn add_host<D: DiskOperations>(&mut self, disk: &GenDiskBuilder<D>) -> Result {
@@ -223,13 +353,15 @@ impl<T: Operations> Registration<T> {
         }
         let disk = disk.as_raw();
         #[cfg(CONFIG_FS_DAX)]
-        // SAFETY: Both are valid; the disk is until it is removed as a host, because we keep its
-        // device.
+        // SAFETY: Both are valid. The disk stays valid until it is removed as a host, because the
+        // reference to its device that is taken below is dropped after that.
         to_result(unsafe { bindings::dax_add_host(self.device.as_raw(), disk) })?;
-        // SAFETY: A valid disk has a device.
+        // SAFETY: The disk is valid, so it has a first partition with a device, which is referenced
+        // as long as the disk is.
         let device =
             unsafe { Device::get_device(core::ptr::addr_of_mut!((*(*disk).part0).bd_device)) };
-        // INVARIANT: Just registered.
+        // INVARIANT: The device was just registered for the disk, which stays valid while its device
+        // is referenced.
         self.host = NonNull::new(disk).map(|disk| Host {
             disk,
             _device: device,
@@ -237,23 +369,31 @@ impl<T: Operations> Registration<T> {
         Ok(())
     }
 
-    /// The data of a device with these operations.
+    /// Returns the driver's data of a device.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if the device has no data any more.
     ///
     /// # Safety
     ///
-    /// `device` has these operations and is alive for `'a`.
+    /// `device` must be a device with the operations of `Self::TABLE` that is alive for `'a`.
     #[inline]
     unsafe fn data<'a>(device: *mut bindings::dax_device) -> Result<&'a T> {
-        // SAFETY: The caller's promise.
+        // SAFETY: The caller guarantees a valid device, as the function requires.
         let data = unsafe { bindings::dax_get_private(device) }.cast::<T>();
-        // SAFETY: What is not null is what `new` has put there: data of an `Arc` that is dropped
-        // after the device is dead.
+        // SAFETY: A device with these operations was created by `new`, so its private data is null
+        // or that of an `Arc`, which is dropped only after the device was killed. The caller
+        // guarantees that the device is alive for `'a`.
         unsafe { data.as_ref() }.ok_or(ENXIO)
     }
 
+    /// Returns access to memory. C: `->direct_access()`.
+    ///
     /// # Safety
     ///
-    /// C calls it with a device of these operations that is alive.
+    /// `device` must be alive for the call, with the operations of `Self::TABLE`. `kaddr` and `pfn`
+    /// must each be null or valid for writes.
     unsafe extern "C" fn direct_access(
         device: *mut bindings::dax_device,
         pgoff: c_ulong,
@@ -262,35 +402,33 @@ impl<T: Operations> Registration<T> {
         kaddr: *mut *mut c_void,
         pfn: *mut bindings::pfn_t,
     ) -> c_long {
-        // SAFETY: The caller's promise.
+        // SAFETY: The caller guarantees that the device has these operations and is alive.
         let data = unsafe { Self::data(device) };
-        // SAFETY: The places are null or valid.
+        let at = PageOffset::new(pgoff as u64);
+        let mode = AccessMode::from_raw(mode);
+        // SAFETY: The caller guarantees that both pointers are null or valid for writes.
         unsafe {
             serve_direct_access(
                 pages,
-                |pages| {
-                    data?.direct_access(
-                        PageOffset::new(pgoff as u64),
-                        pages,
-                        AccessMode::from_raw(mode),
-                    )
-                },
+                |pages| data?.direct_access(at, pages, mode),
                 kaddr,
                 pfn,
             )
         }
     }
 
+    /// Fills pages with zeroes, one by one. C: `->zero_page_range()`.
+    ///
     /// # Safety
     ///
-    /// As for `direct_access`.
+    /// `device` must be alive for the call, with the operations of `Self::TABLE`.
     unsafe extern "C" fn zero_page_range(
         device: *mut bindings::dax_device,
         pgoff: c_ulong,
         pages: usize,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: The caller's promise.
+            // SAFETY: The caller guarantees that the device has these operations and is alive.
             let data = unsafe { Self::data(device) }?;
             let first = pgoff as u64;
             let end = first.checked_add(pages as u64).ok_or(EINVAL)?;
@@ -301,10 +439,13 @@ impl<T: Operations> Registration<T> {
         })
     }
 
+    /// Overwrites memory that may be bad. C: `->recovery_write()`.
+    ///
     /// # Safety
     ///
-    /// As for `direct_access`; `address` is what that has given for the page, and `data` has `len`
-    /// bytes.
+    /// `device` must be alive for the call, with the operations of `Self::TABLE`. `address` must be
+    /// what `->direct_access()` returned for the page `pgoff`, plus an offset into that page, with
+    /// `len` bytes accessible from there on; `data` must be a valid iterator that nothing else uses.
     unsafe extern "C" fn recovery_write(
         device: *mut bindings::dax_device,
         pgoff: c_ulong,
@@ -313,9 +454,10 @@ impl<T: Operations> Registration<T> {
         data: *mut bindings::iov_iter,
     ) -> usize {
         let at = PageOffset::new(pgoff as u64);
-        // SAFETY: The caller's promise.
+        // SAFETY: The caller guarantees that the address was returned for that page, with `len` bytes
+        // accessible, and that the iterator is valid and not shared.
         let write = unsafe { RecoveryWrite::new(at, address, len, data) };
-        // SAFETY: The caller's promise.
+        // SAFETY: The caller guarantees that the device has these operations and is alive.
         unsafe { Self::data(device) }.map_or(0, |data| data.recovery_write(write))
     }
 }
@@ -325,18 +467,21 @@ impl<T: Operations> Drop for Registration<T> {
     fn drop(&mut self) {
         if let Some(host) = &self.host {
             #[cfg(CONFIG_FS_DAX)]
-            // SAFETY: By the invariant it was added, and is valid.
+            // SAFETY: By the type invariants the device is registered for this disk, and the disk is
+            // valid while its device is referenced.
             unsafe {
                 bindings::dax_remove_host(host.disk.as_ptr())
             };
             #[cfg(not(CONFIG_FS_DAX))]
             let _ = host.disk;
         }
-        // SAFETY: By the invariant the device is alive.
+        // SAFETY: By the type invariants the device is alive, so it can be killed.
         unsafe { bindings::kill_dax(self.device.as_raw()) };
-        // SAFETY: This comes once. If it is the last reference, the device was killed before.
+        // SAFETY: The field is dropped only here, and not used after this. The device was killed, so
+        // dropping the last reference is allowed.
         unsafe { ManuallyDrop::drop(&mut self.device) };
-        // SAFETY: It came from `into_raw`, and the device is dead: no operation has it.
+        // SAFETY: The pointer came from `into_raw`. The device is dead, and killing it has waited for
+        // its operations, so nothing uses the data.
         drop(unsafe { Arc::from_raw(self.data) });
     }
 }
