@@ -27,13 +27,13 @@ pub struct Report {
     /// How many ranges can be huge pages, of how many.
     huge: u64,
     total: u64,
-    ranges: Vec<Told>,
+    ranges: Vec<RangeReport>,
     advice: Vec<String>,
 }
 
 /// One line.
 #[derive(Serialize)]
-struct Told {
+struct RangeReport {
     offset: u64,
     length: u64,
     huge: bool,
@@ -95,14 +95,14 @@ impl Report {
             total: count(false),
             advice: advice(&fstype, device, &ranges),
             fstype,
-            ranges: ranges.iter().map(Told::from).collect(),
+            ranges: ranges.iter().map(RangeReport::from).collect(),
         }
     }
 }
 
-impl From<&Range> for Told {
+impl From<&Range> for RangeReport {
     fn from(range: &Range) -> Self {
-        Told {
+        RangeReport {
             offset: range.offset,
             length: range.length,
             huge: range.verdict.is_huge(),

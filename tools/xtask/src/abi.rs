@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make abi`: can anyone tell the two kernels apart?
+//! `make abi`: compares the interfaces of the two kernels.
 //!
-//! Both variants are built and looked at from outside, area by area: what
+//! Both variants are built and examined from outside, area by area: what
 //! modules can link to and include, what tools read from module files and from
-//! the configuration, and what programs find in a running guest. Each area
-//! reads facts (facts) of each variant:
+//! the configuration, and what programs see in a running guest. Each area reads
+//! facts (facts) of each variant:
 //!
 //! ```text
 //! symbols     exported and global symbols
@@ -13,10 +13,10 @@
 //! layout      sizes and offsets of structs (bindgen)
 //! modules     .modinfo
 //! config      .config, and Kconfig of the pieces
-//! running     sysfs, debugfs, trace events, errnos: told by the guest
+//! running     sysfs, debugfs, trace events, errnos: reported by the guest
 //! ```
-//!
-//! A difference is meant when `tools/abi/intended.toml` has an entry for it
+//! A difference is intended if `tools/abi/intended.toml` has an entry for it
+//! (intended); any other difference makes the command fail (report).
 //! (intended); any other one makes the command fail (report).
 
 mod bindgen;
@@ -54,7 +54,7 @@ use report::Report;
 /// The two sides, in the order of the columns.
 const SIDES: [Variant; 2] = [Variant::C, Variant::Rust];
 
-/// Compares and prints; the exit status is 1 if a difference is not meant.
+/// Compares and prints; the exit status is 1 if a difference is not intended.
 pub fn run(paths: &Paths, args: &AbiArgs) -> Result<i32> {
     let intended = Intended::read(&paths.checkout)?;
     let builds = Builds::find(paths, args)?;
@@ -72,7 +72,7 @@ pub fn run(paths: &Paths, args: &AbiArgs) -> Result<i32> {
     Ok(i32::from(!report.ok))
 }
 
-/// The two kernels and what it takes to compile something for them.
+/// The two kernels and the tools to compile code for them.
 struct Builds {
     built: [Built; 2],
     dirs: [PathBuf; 2],
@@ -105,7 +105,7 @@ impl Builds {
         })
     }
 
-    /// The areas that need no guest.
+    /// Compares the areas that need no guest.
     fn compare(&self, paths: &Paths, areas: &mut BTreeMap<Area, Compared>) -> Result<()> {
         let log = paths.log("abi");
         files::remove_file(&log)?;
@@ -123,7 +123,8 @@ impl Builds {
         let trees = |built: &Built| -> Result<_> {
             let mut list = modules::installed(&built.modules)?;
             let nfit = modules::installed(&built.nfit_modules)?;
-            // The second tree repeats the first and adds nfit_test's.
+            // The second tree repeats the first and adds the modules of
+            // nfit_test.
             list.extend(nfit.into_iter().filter(|(n, _)| n.starts_with("updates/")));
             Ok(list)
         };
@@ -186,13 +187,13 @@ impl Builds {
                 absent.join(", ")
             ));
         }
-        layout
-            .notes
-            .push("a bit field has no address: only what is around it shows a move of one".into());
+        layout.notes.push(
+            "a bit field has no address: only the members around it show that one has moved".into(),
+        );
         areas.insert(Area::Layout, layout);
         let mut binding = compare(Area::Binding, &rust.c, &rust.rust);
-        // The other kernel has the same bindings; its Rust code is the same
-        // but for the pieces.
+        // The other kernel has the same bindings; its Rust code differs only in
+        // the pieces.
         let other = compare(Area::Binding, &c.c, &c.rust).differences;
         let new: Vec<_> = other
             .into_iter()

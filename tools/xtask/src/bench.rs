@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make bench`: what an operation costs with the C kernel and with the Rust
+//! `make bench`: the cost of an operation with the C kernel and with the Rust
 //! kernel, on any machine, to the instruction.
 //!
-//! Both kernels have one configuration but for our pieces (`config`), and the
-//! same program runs in both guests. It says which rows there are (`protocol`).
-//! Then three passes of boots (`boots`), the two kernels always in turn:
+//! Both kernels have the same configuration except for our pieces (`config`),
+//! and the same program runs in both guests. It lists the rows (`protocol`).
+//! Then there are three passes of boots (`boots`), always with the two kernels
+//! in turn:
 //!
 //! ```text
 //!   icount   QEMU counts a nanosecond per instruction; the minimum of each boot
 //!            must repeat in the next one, else the row has no figure (`steady`)
 //!   plugin   once more with tools/testing/tcg-plugin, which counts locked
 //!            instructions and references to memory (`counts`)
-//!   wall     fio and the like, without all that
+//!   wall     fio and the like, without either
 //! ```
 //!
-//! What the guests said is kept (`recording`), and of nothing else the report is
-//! made (`report`): a table (`table`), `bench.json`, a picture (`chart`), and a
-//! page with everything (`page`, `slopes`).
+//! The output of the guests is recorded (`recording`), and the report is made
+//! from the recording alone (`report`): a table (`table`), `bench.json`, a chart
+//! (`chart`), and a page with everything (`page`, `slopes`).
 
 mod boots;
 mod chart;
@@ -52,26 +53,26 @@ use report::{About, Report};
 const BOOTS: usize = 3;
 const QUICK_BOOTS: usize = 2;
 
-/// How to read the report.
+/// Explanation of the report.
 const READING: &[&str] = &[
     "Each row is one operation, done many times by the same program on two kernels that differ in \
      nothing but the language of a few pieces. QEMU runs them on one virtual CPU whose clock \
      advances by one nanosecond per instruction, so the guest reads instructions off its clock, \
      and the figures are the same on any host.",
-    "C and Rust are the instructions of one operation: the least of the repeats in a boot, and \
-     the least of the boots. Spread is how far the boots of one kernel are apart. A row whose \
+    "C and Rust are the instructions of one operation: the minimum of the repeats in a boot, and \
+     the minimum of the boots. Spread is the distance between the boots of one kernel. A row whose \
      spread stays above 1 % is called unsteady and has no ratio. Rust/C below 1 means that the \
      Rust kernel needs fewer instructions.",
-    "Locked instructions, loads and stores are counted in a pass of its own, C before the stroke \
-     and Rust behind it. A locked instruction costs some 20 others on a real CPU, and more when \
+    "Locked instructions, loads and stores are counted in a separate pass, C before the slash \
+     and Rust after it. A locked instruction costs some 20 others on a real CPU, and more when \
      CPUs compete for the line.",
 ];
 
-/// What the report cannot show.
+/// Limits of the report.
 const LIMITS: &[&str] = &[
     "Time. An instruction is not a nanosecond on a CPU: caches, TLBs, branch prediction and the \
      latency of the memory do not exist here. Fewer instructions, locked instructions and \
-     references are a good sign and not a proof.",
+     references are an indication and not a proof.",
     "Contention. There is one virtual CPU; how the code behaves when many compete for a lock or \
      a counter is not measured.",
     "The memory. It is the host's RAM: no bandwidth limit of a module, and flushing costs \
@@ -80,7 +81,7 @@ const LIMITS: &[&str] = &[
      what is in them.",
 ];
 
-/// Measures and reports; 0 when every row has a figure.
+/// Measures and reports; returns 0 if every row has a figure.
 pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
     let out = args
         .out
@@ -126,7 +127,7 @@ pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
     }
     if boots.interrupted {
         bail!(
-            "interrupted; what was measured is in {}",
+            "interrupted; the measurements are in {}",
             boots.journal.display()
         );
     }
@@ -145,7 +146,7 @@ pub fn run(paths: &Paths, args: &BenchArgs) -> Result<i32> {
     Ok(i32::from(!report.complete()))
 }
 
-/// The rows that are to be measured.
+/// Returns the rows to measure.
 fn rows(program: &Path, args: &BenchArgs) -> Result<Vec<Listed>> {
     let mut cmd = clean(program);
     cmd.args(["bench", "list"]);
@@ -167,7 +168,7 @@ fn rows(program: &Path, args: &BenchArgs) -> Result<Vec<Listed>> {
     Ok(rows)
 }
 
-/// Writes `bench.json`, the picture and the page; says where they are.
+/// Writes `bench.json`, the chart and the page; returns their paths.
 fn write(report: &Report, out: &Path) -> Result<Vec<PathBuf>> {
     let (json, svg, html) = (
         out.join("bench.json"),
@@ -181,7 +182,7 @@ fn write(report: &Report, out: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![json, svg, html])
 }
 
-/// What is checked out, and whether it was changed since.
+/// Returns the checked-out commit, and whether it was changed since.
 fn commit(paths: &Paths) -> String {
     let git = |args: &[&str]| {
         let mut cmd = clean("git");
@@ -194,7 +195,7 @@ fn commit(paths: &Paths) -> String {
     }
 }
 
-/// Which QEMU.
+/// Returns QEMU's version.
 fn qemu() -> Result<String> {
     let text = output(clean("qemu-system-x86_64").arg("--version"))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())

@@ -3,14 +3,14 @@
 //! `make check`: every test of the project on one kernel.
 //!
 //! On the host: formatting, lints, documentation, the harness's own tests, and
-//! whether what was built could panic.
-//! Then the kernel is booted. One boot runs KUnit: what is built in runs
-//! before the init, the suites in modules when they are loaded. Two have the
-//! same NVDIMMs: the second of them must find what the first wrote. So have
-//! some more, each of which but the last is killed while it writes. The guest
-//! tests, which include the suites of others, have a boot of their own, or share
-//! several when the host can run guests side by side. Each boot must also end
-//! without a report of the kernel, and on a debug kernel without a leak.
+//! whether the objects that were built could panic. Then the kernel is booted. One
+//! boot runs KUnit: built-in suites run before the init, suites in modules run when
+//! the modules are loaded. Two boots share the same NVDIMMs: the second must find
+//! what the first wrote. Some more boots share NVDIMMs too; each but the last is
+//! killed while it writes. The guest tests, which include external suites, have a
+//! boot of their own, or share several when the host can run guests side by side.
+//! Each boot must also end without a kernel report, and on a debug kernel without a
+//! leak.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,17 +40,17 @@ use crate::summary::{judge, Summary};
 use crate::variant::Variant;
 use crate::workers::{self, Boot};
 
-/// KUnit suites that are modules of their own.
+/// KUnit suites that are separate modules.
 const KUNIT_MODULES: &[&str] = &["memremap_kunit"];
 
-/// How long all guest tests together may take on a release kernel: half an hour on
-/// a quiet machine. Each has a limit of its own besides.
+/// Time limit of all guest tests together on a release kernel; they take half an
+/// hour on a quiet machine. Each test has a limit of its own besides.
 const GUEST_TESTS: Duration = Duration::from_secs(120 * 60);
 
-/// Begins a line about a KUnit module that could not be loaded.
+/// Prefix of a line about a KUnit module that could not be loaded.
 const MODULE: &str = "kunit-module: ";
 
-/// What `QUICK=1` runs in the guest: a test of each kind, some minutes on a debug
+/// Tests that `QUICK=1` runs in the guest: one of each kind, some minutes on a debug
 /// kernel.
 const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsdax|\
                      pins::cycle::devdax-2M-mem-acpi|direct-io::fsdax-2M-dev-acpi|\
@@ -61,7 +61,7 @@ const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsda
                      fsdax::race::punch::xfs-mem-acpi|fsdax::recovery::xfs-dev-e820|\
                      fsdax::clone::store-large::xfs-reflink-dev-e820|suite::dax-pmd)$";
 
-/// Runs everything and prints the count; the exit status.
+/// Runs all checks, prints the totals and returns the exit status.
 pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     let mut summary = Summary::default();
     if !args.quick {
@@ -75,7 +75,7 @@ pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     Ok(i32::from(summary.failed > 0))
 }
 
-/// What needs no guest.
+/// Runs the checks that need no guest.
 fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
     const TESTS: &str = "host.tests";
     lint::checks(paths, |check| {
@@ -84,9 +84,9 @@ fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
             let log = std::fs::read_to_string(paths.log("cargo-test")).unwrap_or_default();
             let results = cargo_tests(&log);
             results.iter().for_each(|r| summary.add("host", r));
-            // A test that failed has said so; without one the build failed.
-            let told = results.iter().any(|r| r.verdict == Verdict::Fail);
-            if problem.is_none() && !results.is_empty() || told {
+            // A failed test has been reported; without one, the build failed.
+            let reported = results.iter().any(|r| r.verdict == Verdict::Fail);
+            if problem.is_none() && !results.is_empty() || reported {
                 return;
             }
         }
@@ -97,8 +97,9 @@ fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
     Ok(())
 }
 
-/// That no function of ours has a way to a Rust panic. Checked where the compiler
-/// optimises for use: the debug kernel has assertions, and C no Rust.
+/// Checks that no function of ours can reach a Rust panic. This is checked on
+/// optimised builds only: the debug kernel has assertions, and a C kernel has no
+/// Rust.
 fn no_panics(paths: &Paths, built: &Built, summary: &mut Summary) -> Result<()> {
     if built.variant != Variant::Rust {
         return Ok(());
@@ -109,7 +110,7 @@ fn no_panics(paths: &Paths, built: &Built, summary: &mut Summary) -> Result<()> 
     Ok(())
 }
 
-/// The lines of `cargo test`: "test a::b ... ok".
+/// Parses the lines of `cargo test`: "test a::b ... ok".
 fn cargo_tests(log: &str) -> Vec<TestResult> {
     log.lines()
         .filter_map(|l| l.strip_prefix("test ")?.rsplit_once(" ... "))
@@ -129,13 +130,13 @@ fn cargo_tests(log: &str) -> Vec<TestResult> {
         .collect()
 }
 
-/// The parts that boot a kernel.
+/// The part of the checks that boots kernels.
 pub struct Check<'a> {
     pub paths: &'a Paths,
     pub args: &'a GuestArgs,
     pub built: &'a Built,
     pub image: &'a Path,
-    /// What runs in the guest, built once, so that all boots run the same.
+    /// Programs that run in the guest, built once so that all boots run the same.
     programs: Vec<PathBuf>,
 }
 
@@ -155,14 +156,14 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Every boot, side by side where the host can do that.
+    /// Runs every boot, side by side where the host has room.
     fn boots(&self, args: &CheckArgs, summary: &mut Summary) -> Result<()> {
         let workers = match args.jobs {
             Some(jobs) => jobs as usize,
             None => workers::available(Machine::memory_mib(self.args.mem)),
         };
-        // The tests are dealt out in more shares than there are workers: what is left
-        // over at the end is shorter.
+        // There are more shares than workers, so that the last shares to end are
+        // short.
         let shares = if workers > 1 { workers + 1 } else { 1 };
         let mut boots: Vec<Boot<'_>> = vec![Box::new(|t| self.kunit(t))];
         if !args.quick {
@@ -183,12 +184,12 @@ impl<'a> Check<'a> {
             let verb = format!("{verb} --share {share}/{shares}");
             Box::new(move |t| self.guest_tests(share, &verb, t))
         });
-        // The long ones before the short ones, but for KUnit, which says most about
-        // a kernel that is wholly wrong.
+        // Long boots come before short ones, except for KUnit, which is most
+        // informative about a kernel that is broken altogether.
         boots.splice(1..1, tests);
         if workers > 1 {
             eprintln!("{workers} guests at a time (JOBS=1 for one)");
-            // Now, and not in all workers at once.
+            // Chosen here once, and not in all workers at the same time.
             kvm::choose(self.paths, self.built, self.image, self.args.icount)?;
         }
         workers::run(workers, boots, summary)
@@ -205,7 +206,7 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Boots with KUnit on. The results are on the console.
+    /// Boots with KUnit enabled and reads the results from the console.
     fn kunit(&self, summary: &mut Summary) -> Result<()> {
         let mut options = self.options(TIMEOUT)?;
         options.modules = Modules::None;
@@ -240,8 +241,8 @@ impl<'a> Check<'a> {
         self.guest_test(&format!("guest {share}"), options, verb, summary)
     }
 
-    /// Boots with page tables of four levels, as most machines have them. A debug
-    /// kernel always does.
+    /// Boots with four-level page tables, as most machines have. A debug kernel
+    /// always uses four levels.
     fn four_levels(&self, summary: &mut Summary) -> Result<()> {
         const WALKS: &str = "^(gup::levels|gup::cycle|gup::undo|devmap::together|remote::populate)";
         if self.variant().is_debug() {
@@ -264,7 +265,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// One boot that ends when our program in the guest has printed its results.
+    /// Runs one boot, which ends when our program in the guest has printed its
+    /// results.
     fn guest_test(
         &self,
         boot: &str,
@@ -287,7 +289,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// The command that does `verb` in the guest, with the programs that it takes.
+    /// Returns the command that runs `verb` in the guest, and adds the programs that
+    /// it needs to the options.
     pub fn command(&self, options: &mut GuestOptions, verb: &str) -> String {
         options.copy.extend_from_slice(&self.programs);
         let language = match self.variant() {
@@ -297,18 +300,18 @@ impl<'a> Check<'a> {
         format!("./{} {verb} --expect {language}", program::NAME)
     }
 
-    /// What must hold of every boot.
+    /// Checks what must hold after every boot.
     pub fn close(&self, boot: &str, outcome: &Outcome, summary: &mut Summary) {
         let name = format!("{boot} boot: ");
         let ended = match outcome.end {
-            // A test that failed has been counted.
+            // A failed test has already been counted.
             End::Exited(_) | End::PowerFailed => None,
             End::TimedOut => Some(format!("stopped after {}", seconds(outcome.total))),
             End::Died => Some("the guest stopped without ending its command".into()),
             End::Interrupted => Some("interrupted".into()),
         };
         summary.require("console", &format!("{name}ends"), ended);
-        // What kmemleak found is judged below, object by object.
+        // Leaks that kmemleak found are judged below, object by object.
         let judged = |title: &str| self.variant().is_debug() && title.starts_with("kmemleak: ");
         let titles = outcome.splats.iter().map(|s| s.title.clone());
         let splats = titles.filter(|title| !judged(title));
@@ -330,7 +333,8 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The guest's command that loads suites, and tells which it could not.
+/// Returns the guest's command that loads suites and reports those that it could not
+/// load.
 fn load_modules(modules: &[&str]) -> String {
     let mut script = String::new();
     for m in modules {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command line. Every option can also come from the environment, under
-//! the name that `make` takes: `make guest VARIANT=c` is
-//! `VARIANT=c cargo xtask guest`.
+//! The command line. Each option can also come from the environment, under the name that `make`
+//! uses: `make guest VARIANT=c` is `VARIANT=c cargo xtask guest`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use regex::Regex;
 
 use crate::variant::Variant;
 
-/// The names that `make` passes. An empty one means that it was not given.
+/// Names of the variables that `make` passes. An empty one counts as not given.
 pub const VARIABLES: &[&str] = &[
     "VARIANT",
     "CMD",
@@ -51,42 +50,42 @@ pub struct Cli {
 pub enum Verb {
     /// Build the kernel, boot it, and do direct I/O into a 2 MiB DAX mapping.
     Run(GuestArgs),
-    /// Formatting, lints, documentation, host tests, and all tests in the guest.
+    /// Run formatting, lints, documentation, host tests, and all tests in the guest.
     Check(CheckArgs),
-    /// Kill the guest while it writes to DAX files, and look what is left.
+    /// Kill the guest while it writes to DAX files, and check what is left.
     Crash(CrashArgs),
     /// Measure the C and the Rust kernel side by side.
     Bench(BenchArgs),
     /// Compare the interfaces of the C and the Rust kernel.
     Abi(AbiArgs),
-    /// The public suites on the C and the Rust kernel, compared by name.
+    /// Run the public suites on the C and the Rust kernel and compare them by name.
     Conform(ConformArgs),
     /// Boot a guest and run a command in it.
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
     Shell(GuestArgs),
-    /// Build a kernel; make looks at every file.
+    /// Build a kernel; make checks every file.
     Build {
         #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]
         variant: Variant,
     },
-    /// Configure a kernel without building it, and say where its .config is.
+    /// Configure a kernel without building it, and print the path of its .config.
     Config {
         #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]
         variant: Variant,
     },
     /// Unpack the kernel's source and bring overlay and patches up to date.
     Source,
-    /// Formatting and lints, of the harness and of the kernel's Rust.
+    /// Run formatting and lints, of the harness and of the kernel's Rust.
     Lint,
-    /// Make the documentation of the kernel crate and say where it is.
+    /// Build the documentation of the kernel crate and print its path.
     Doc,
 }
 
-/// What the guest is like.
+/// Options of the guest.
 #[derive(Args, Clone, Debug)]
 pub struct GuestArgs {
-    /// Which kernel.
+    /// Kernel variant.
     #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]
     pub variant: Variant,
     /// Ordinary memory: 4G, 3072M.
@@ -104,19 +103,19 @@ pub struct GuestArgs {
     /// Seconds until the guest is stopped with status 124.
     #[arg(long, env = "TIMEOUT", value_parser = seconds)]
     pub timeout: Option<Duration>,
-    /// Do not turn a report of the kernel into status 99.
+    /// Do not turn a kernel report into status 99.
     #[arg(long, env = "ALLOW_SPLAT", value_parser = FalseyValueParser::new())]
     pub allow_splat: bool,
-    /// One CPU, one instruction a guest nanosecond.
+    /// One CPU; each instruction takes one guest nanosecond.
     #[arg(long, env = "ICOUNT", value_parser = FalseyValueParser::new())]
     pub icount: bool,
-    /// Files for the guest's /root, as words of a shell.
+    /// Files for the guest's /root, as shell words.
     #[arg(long, env = "COPY", default_value = "")]
     pub copy: String,
 }
 
 impl GuestArgs {
-    /// The files to copy.
+    /// Returns the files to copy.
     pub fn copies(&self) -> Result<Vec<PathBuf>> {
         let words = words(&self.copy).context("cannot read COPY")?;
         let paths: Vec<_> = words.into_iter().map(PathBuf::from).collect();
@@ -127,48 +126,48 @@ impl GuestArgs {
     }
 }
 
-/// Which tests.
+/// Options that select the tests.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// All tests in full, also on a debug kernel.
+    /// All tests in full, on a debug kernel too.
     #[arg(long, env = "ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
-    /// Only KUnit and a test of each kind, and nothing on the host.
+    /// Only KUnit and one test of each kind, and nothing on the host.
     #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
-    /// Guests at a time; as many as there are CPUs and memory for, unless given.
+    /// Number of guests at a time; by default as many as CPUs and memory allow.
     #[arg(long, env = "JOBS", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub jobs: Option<u32>,
 }
 
-/// How often the power fails.
+/// Options of the power failure test.
 #[derive(Args, Clone, Debug)]
 pub struct CrashArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// How often.
+    /// Number of power failures.
     #[arg(long, env = "FAILURES", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     pub failures: u32,
-    /// Other data, and other moments.
+    /// Seed of the data and of the moments.
     #[arg(long, env = "SEED", default_value = "1")]
     pub seed: u64,
 }
 
-/// What is measured.
+/// Options that select what is measured.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// Only the rows whose names match this regular expression.
     #[arg(long, env = "ROWS", default_value = "")]
     pub rows: Regex,
-    /// Only the rows of get_user_pages().
+    /// Only the GUP rows.
     #[arg(long, env = "GUP", value_parser = FalseyValueParser::new())]
     pub gup: bool,
     /// Fewer boots, and fewer and shorter repeats in them.
     #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
-    /// The folder for the results; bench in the cache unless given.
+    /// Folder for the results; by default bench in the cache.
     #[arg(long, env = "OUT")]
     pub out: Option<PathBuf>,
     /// Seconds until a guest is stopped.
@@ -176,7 +175,7 @@ pub struct BenchArgs {
     pub timeout: Option<Duration>,
 }
 
-/// What is compared.
+/// Options that select what is compared.
 #[derive(Args, Clone, Debug)]
 pub struct AbiArgs {
     /// Compare the builds only and boot nothing.
@@ -191,13 +190,13 @@ pub struct AbiArgs {
 pub struct CommandArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// The command, for bash.
+    /// Command, for bash.
     #[arg(long, env = "CMD", default_value = "")]
     pub cmd: String,
 }
 
 impl CommandArgs {
-    /// The command; an error when there is none.
+    /// Returns the command. It is an error if there is none.
     pub fn command(&self) -> Result<&str> {
         match self.cmd.trim() {
             "" => bail!("which command? Say for example: make guest CMD='uname -a'"),
@@ -208,10 +207,10 @@ impl CommandArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct ConformArgs {
-    /// Which suites; all of them when none is named.
+    /// Suites to run; all of them if none is named.
     #[arg(long, env = "SUITES", default_value = "")]
     pub suites: String,
-    /// Forget the results that are there.
+    /// Discard existing results.
     #[arg(long, env = "FRESH", value_parser = FalseyValueParser::new())]
     pub fresh: bool,
     /// Virtual CPUs.
@@ -219,7 +218,7 @@ pub struct ConformArgs {
     pub cpus: u32,
 }
 
-/// `4G`, `512M`, or a plain number of MiB.
+/// Parses `4G`, `512M`, or a plain number of MiB.
 fn mebibytes(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.trim().to_ascii_uppercase() {
         t if t.ends_with('G') => (t[..t.len() - 1].to_owned(), 1024),

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Running other programs, with their output in a log.
-//!
-//! A child stays in our process group, so Ctrl-C on the terminal reaches it
-//! directly and it cleans up as it would by itself.
+//! || A child stays in our process group, so Ctrl-C on the terminal reaches it
+//! directly and it cleans up as usual.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -15,7 +14,7 @@ use anyhow::{bail, Context, Result};
 
 use crate::files;
 
-/// How many of the last lines an error shows.
+/// Number of final lines that an error shows.
 const TAIL: usize = 15;
 
 /// Runs `cmd` without standard input, appends both its outputs to `log` and
@@ -100,9 +99,10 @@ pub fn output(cmd: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// A command whose environment has nothing of the caller's but what a program
-/// needs to find the network, the terminal and a place for temporary files.
-/// No rustup toolchain, no MAKEFLAGS, no compiler flags leak in.
+/// Creates a command whose environment holds nothing of the caller's except
+/// what a program needs to find the network, the terminal and a place for
+/// temporary files. No rustup toolchain, no MAKEFLAGS and no compiler flags
+/// leak in.
 pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     const KEEP: &[&str] = &[
         "HOME",
@@ -129,10 +129,10 @@ pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     cmd
 }
 
-/// Where Debian's programs are, the administrator's included.
+/// Search path for Debian's programs, including the administrator's.
 pub const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// Lines with four spaces before each.
+/// Joins lines, each indented by four spaces.
 pub fn indent<'a>(lines: impl IntoIterator<Item = &'a String>) -> String {
     lines.into_iter().fold(String::new(), |mut text, line| {
         text.push_str("    ");
@@ -150,7 +150,7 @@ fn program_name(cmd: &Command) -> String {
         .into_owned()
 }
 
-/// The command as a person could type it.
+/// Formats the command as a person could type it.
 fn show(cmd: &Command) -> String {
     std::iter::once(cmd.get_program())
         .chain(cmd.get_args())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Follows the guest's console while it grows, and keeps the logs of the last
-//! guests.
+//! Follows the guest's console while it grows, and keeps the logs of the most
+//! recent guests.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -13,12 +13,12 @@ use anyhow::{Context, Result};
 use crate::files;
 use crate::splat::Scanner;
 
-/// How many of the last lines are remembered.
+/// Number of final lines that are remembered.
 const TAIL: usize = 30;
-/// How many logs are kept.
+/// Number of logs that are kept.
 const KEPT: usize = 20;
 
-/// Reads what QEMU appends to the log.
+/// A reader of the log to which QEMU appends.
 pub struct Console {
     path: PathBuf,
     file: Option<File>,
@@ -28,7 +28,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// `path` need not exist yet.
+    /// Starts to follow `path`, which need not exist yet.
     pub fn follow(path: &Path) -> Console {
         Console {
             path: path.to_owned(),
@@ -39,7 +39,7 @@ impl Console {
         }
     }
 
-    /// Reads what is new and hands each whole line to `on_line`.
+    /// Reads what is new and passes each complete line to `on_line`.
     pub fn poll(&mut self, mut on_line: impl FnMut(&str)) -> Result<()> {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
@@ -58,7 +58,8 @@ impl Console {
         Ok(())
     }
 
-    /// The guest is gone: what is left is a line too.
+    /// Passes the remaining partial line to `on_line`, once the guest has
+    /// ended.
     pub fn finish(&mut self, mut on_line: impl FnMut(&str)) -> Result<()> {
         self.poll(&mut on_line)?;
         if !self.partial.is_empty() {
@@ -69,7 +70,7 @@ impl Console {
         Ok(())
     }
 
-    /// The last lines, oldest first.
+    /// Returns the last lines, oldest first.
     pub fn tail(&self) -> impl Iterator<Item = &str> {
         self.tail.iter().map(String::as_str)
     }
@@ -85,8 +86,8 @@ impl Console {
     }
 }
 
-/// Copies a finished console to `dir` under a name that sorts by time, drops
-/// the oldest, and returns where it is.
+/// Copies a finished console to `dir` under a name that sorts by time, removes
+/// the oldest log, and returns the path of the copy.
 pub fn keep(console: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
     files::make_dir(dir)?;
     let kept = dir.join(format!("{name}.log"));
@@ -100,7 +101,7 @@ pub fn keep(console: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
     logs.sort();
     let surplus = logs.len().saturating_sub(KEPT);
     for old in &logs[..surplus] {
-        // Another guest may just have dropped it.
+        // Another guest may have just removed it.
         let _ = fs::remove_file(old);
     }
     Ok(kept)

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Power failures: what a program was told is durable is there after one.
-//!
-//! The guest writes to DAX files on its NVDIMMs, in workers, each of which makes
-//! its records durable in another way. When every worker has made some, the guest
-//! is killed, at a moment that is random within a few seconds. The files of the
-//! NVDIMMs have what its CPUs had stored by then, as after a power failure, and
-//! the next boot gets them: it checks the filesystems and the records, writes in
-//! its turn, and is killed. The last boot only checks.
-//!
-//! What was durable the guest knows from a log in the same NVDIMMs; see
-//! `tools/testing/guest/src/tests/fsdax/crash.rs`. We pass on what we have heard
-//! from the workers, which that log must not be behind.
+//! Power failures: data that a program knows to be durable survives one.
+//! || Workers in the guest write to DAX files on its NVDIMMs; each worker makes
+//! its records durable in another way. When every worker has made some records
+//! durable, the guest is killed, at a random moment within a few seconds. The
+//! files of the NVDIMMs hold what the CPUs had stored by then, as after a power
+//! failure, and the next boot gets them: it checks the filesystems and the
+//! records, then writes, and is killed. The last boot only checks.
+//! || The guest knows what was durable from a log in the same NVDIMMs; see
+//! `tools/testing/guest/src/tests/fsdax/crash.rs`. The host passes on the counts
+//! that the workers have reported, and the log must not be behind them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,21 +26,21 @@ use crate::paths::Paths;
 use crate::summary::Summary;
 use crate::variant::Variant;
 
-/// Begins what is said to us.
+/// Prefix of a line of the guest for the host.
 const WORD: &str = "crash: ";
-/// How many records each worker has made durable before the power may fail.
+/// Number of records that each worker makes durable before the power may fail.
 const WARM: u64 = 12;
-/// The latest moment at which it fails, from then on.
+/// Latest moment of the failure, counted from then on.
 const LATEST: Duration = Duration::from_secs(4);
 
-/// How often, and when.
+/// Number and timing of the power failures.
 pub struct Failures {
     count: u32,
     seed: u64,
 }
 
 impl Failures {
-    /// What `make check` has time for.
+    /// Returns the failures that `make check` has time for.
     pub fn few(variant: Variant) -> Failures {
         Failures {
             count: if variant.is_debug() { 2 } else { 4 },
@@ -51,7 +49,7 @@ impl Failures {
     }
 }
 
-/// `make crash`; the exit status.
+/// Runs `make crash` and returns the exit status.
 pub fn verb(paths: &Paths, args: &CrashArgs) -> Result<i32> {
     let (built, image) = guest::prepare(paths, args.guest.variant)?;
     let check = Check::new(paths, &args.guest, &built, &image)?;
@@ -65,7 +63,7 @@ pub fn verb(paths: &Paths, args: &CrashArgs) -> Result<i32> {
     Ok(i32::from(summary.failed > 0))
 }
 
-/// Boots, and lets the power fail, until it was often enough or something is lost.
+/// Boots and fails the power until the count is reached or data is lost.
 pub fn run(check: &Check<'_>, failures: &Failures, summary: &mut Summary) -> Result<()> {
     let nvdimms = guest::run_dir(check.paths)?;
     let mut moments = Moments(failures.seed);
@@ -76,7 +74,7 @@ pub fn run(check: &Check<'_>, failures: &Failures, summary: &mut Summary) -> Res
         let mut options = check.options(TIMEOUT)?;
         options.nvdimms = Some(nvdimms.path().to_owned());
         options.power = power.clone();
-        // A guest that is killed tells no leaks.
+        // A guest that is killed does not report leaks.
         options.kmemleak &= last;
         let mut verb = format!("crash --failures {boot} --seed {}", failures.seed);
         if !heard.is_empty() {
@@ -113,7 +111,7 @@ pub fn run(check: &Check<'_>, failures: &Failures, summary: &mut Summary) -> Res
                 workers.durable.len()
             );
         }
-        // What comes after a failure would only tell of the same one.
+        // Boots after a failure would only report the same failure.
         if summary.failed > failed || (!last && outcome.end != End::PowerFailed) {
             break;
         }
@@ -122,11 +120,11 @@ pub fn run(check: &Check<'_>, failures: &Failures, summary: &mut Summary) -> Res
     Ok(())
 }
 
-/// The moments at which the power fails.
+/// A generator of the moments at which the power fails.
 struct Moments(u64);
 
 impl Moments {
-    /// From the time on that every worker was warm.
+    /// Returns the delay from the time at which every worker was warm.
     fn next(&mut self) -> Duration {
         // Knuth's constants; the upper bits are the good ones.
         self.0 = self
@@ -137,16 +135,16 @@ impl Moments {
     }
 }
 
-/// What the workers have told.
+/// The counts that the workers have reported.
 #[derive(Default)]
 struct Workers {
-    /// How many there are, once they have begun.
+    /// Number of workers, once they have started.
     count: Option<usize>,
     durable: BTreeMap<String, u64>,
 }
 
 impl Workers {
-    /// Whether it was for us.
+    /// Processes a line; returns whether it was for the host.
     fn line(&mut self, line: &str) -> bool {
         let Some(words) = line.strip_prefix(WORD) else {
             return false;
@@ -167,7 +165,7 @@ impl Workers {
             .is_some_and(|count| self.durable.values().filter(|n| **n >= WARM).count() == count)
     }
 
-    /// As the next boot takes it.
+    /// Formats the counts as the next boot takes them.
     fn heard(&self) -> String {
         let items = self
             .durable

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what rustc, clippy and rustdoc say, and picks what is about our files.
-//!
-//! The stock kernel crate has warnings of its own with a newer compiler; only
-//! those in the overlay's files are ours to judge.
+//! Parses the output of rustc, clippy and rustdoc, and selects diagnostics
+//! about our files.
+//! || The stock kernel crate has warnings of its own with a newer compiler;
+//! only those in files of the overlay are ours to judge.
 
 /// One warning or error.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,13 +22,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Takes the next line of a compiler's output.
+    /// Processes the next line of a compiler's output.
     pub fn line(&mut self, line: &str) {
         if is_title(line) {
             self.flush();
             self.lines.push(line.to_owned());
         } else if !self.lines.is_empty() {
-            // Within a diagnostic everything is indented; it ends at an empty
+            // Within a diagnostic every line is indented; it ends at an empty
             // line or at another program's output.
             if continues(line) {
                 self.lines.push(line.to_owned());
@@ -38,7 +38,7 @@ impl Collector {
         }
     }
 
-    /// All that were seen.
+    /// Returns all diagnostics.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         self.flush();
         self.done
@@ -67,7 +67,8 @@ fn is_title(line: &str) -> bool {
     })
 }
 
-/// `  --> file`, `12 |  code`, `   = note: …`, `...`, `help: …` with its code.
+/// Returns whether a line continues a diagnostic: `  --> file`, `12 |  code`, `
+/// = note: …`, `...`, `help: …` with its code.
 fn continues(line: &str) -> bool {
     let start = line.trim_start();
     let number = start.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -80,7 +81,8 @@ fn continues(line: &str) -> bool {
         || line.starts_with("note: ")
 }
 
-/// Those about one of the overlay's files (paths in the kernel's tree).
+/// Returns the diagnostics about files of the overlay (paths in the kernel's
+/// tree).
 pub fn ours<'a>(found: &'a [Diagnostic], overlay: &'a [String]) -> Vec<&'a Diagnostic> {
     found
         .iter()

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::{de::DeserializeOwned, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Writes `bytes` beside `path` and renames it there.
+/// Writes `bytes` to a file beside `path` and renames that to `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8], exec: bool) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     if let Some(dir) = path.parent() {
@@ -24,14 +24,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8], exec: bool) -> Result<()> {
     fs::rename(&tmp, path).with_context(cannot)
 }
 
-/// The path with something appended to its last part.
+/// Returns the path with a suffix appended to its last component.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// The content of a file, or `None` when there is none.
+/// Returns the content of a file, or `None` if there is no file.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -40,12 +40,12 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Makes a folder and those that it is in; it is fine when they are there.
+/// Creates a folder and its parents; existing ones are not an error.
 pub fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
 }
 
-/// Removes a file; it is fine when there is none.
+/// Removes a file; a missing one is not an error.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -55,7 +55,7 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder with all in it; it is fine when there is none.
+/// Removes a folder with its contents; a missing one is not an error.
 pub fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -65,7 +65,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes whatever has this path.
+/// Removes the file or folder at this path.
 pub fn remove_tree_or_file(path: &Path) -> Result<()> {
     if path.is_dir() && !path.is_symlink() {
         remove_tree(path)
@@ -74,7 +74,7 @@ pub fn remove_tree_or_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Puts the folder `new` in the place of `path`.
+/// Replaces `path` by the folder `new`.
 pub fn replace_tree(new: &Path, path: &Path) -> Result<()> {
     let old = with_suffix(path, ".old");
     remove_tree(&old)?;
@@ -87,7 +87,7 @@ pub fn replace_tree(new: &Path, path: &Path) -> Result<()> {
 }
 
 /// Reads a file that an earlier run of the harness wrote. An unreadable or
-/// foreign one counts as absent: what it remembers can be found out again.
+/// foreign one counts as absent: its content can be determined again.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -99,13 +99,13 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_atomic(path, &bytes, false)
 }
 
-/// Whether the owner may execute the file.
+/// Returns whether the owner may execute the file.
 pub fn is_exec(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o100 != 0)
 }
 
-/// Builds a digest of named parts, each with its length, so that no two lists
-/// of parts give the same one.
+/// A digest of named parts, each with its length, so that no two lists of parts
+/// have the same digest.
 #[derive(Default)]
 pub struct Fingerprint(Sha256);
 

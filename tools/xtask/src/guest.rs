@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Boots a guest, runs one command in it and tells how that ended.
+//! Boots a guest, runs one command in it and reports how the command ended.
 //!
-//! Everything a guest writes is in a temporary folder of its own, so several
-//! can run at once. Two things are watched while it runs: the command's output,
-//! which goes to the caller as it comes, and the console, in which the scanner
-//! looks for reports of the kernel.
+//! All files that a guest writes are in a temporary folder of its own, so several
+//! guests can run at once. While a guest runs, the harness watches the command's
+//! output, which is passed to the caller as it arrives, and the console, which
+//! the scanner searches for kernel reports.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -36,17 +36,17 @@ use crate::qmp::Monitor;
 use crate::rootfs;
 use crate::variant::Variant;
 
-/// How often the guest is looked at.
+/// Polling interval of a running guest.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a guest may go on after the kernel reported something that nobody
-/// had announced: long enough to end by itself, not to wait for a dead task.
+/// Time that a guest may go on after an unannounced kernel report: long enough
+/// for the command to end, too short to wait for a dead task.
 const GRACE: Duration = Duration::from_secs(60);
-/// How long a hung guest may take to say what its tasks wait for, and after
-/// how long a silence it is taken to be done.
+/// Time limit for a hung guest to report what its tasks wait for, and the silence
+/// after which the report counts as complete.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Set by Ctrl-C and by a polite kill, so that the guest and its files go.
+/// Set by Ctrl-C and by SIGTERM, so that the guest and its files are removed.
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -57,12 +57,12 @@ static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     stop
 });
 
-/// Whether the user has had enough.
+/// Returns whether the user has interrupted the harness.
 pub fn is_interrupted() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// The kernel and the image: what every boot needs first.
+/// Prepares the kernel and the image, which every boot needs.
 pub fn prepare(paths: &Paths, variant: Variant) -> Result<(Built, PathBuf)> {
     rootfs::require_root(paths)?;
     let built = kbuild::build_to_boot(paths, variant)?;
@@ -70,7 +70,8 @@ pub fn prepare(paths: &Paths, variant: Variant) -> Result<(Built, PathBuf)> {
     Ok((built, image))
 }
 
-/// Runs `command` as root under bash and streams its output to ours.
+/// Runs `command` as root under bash and streams its output to our standard
+/// output.
 pub fn run_command(
     paths: &Paths,
     built: &Built,
@@ -80,12 +81,12 @@ pub fn run_command(
 ) -> Result<Outcome> {
     run_with(paths, built, image, options, command, &mut |bytes| {
         let mut out = std::io::stdout().lock();
-        // Nobody listening is no reason to lose the exit status.
+        // A closed standard output must not lose the exit status.
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     })
 }
 
-/// The same with the output going to `sink`.
+/// Runs `command` as [`run_command`] does, with the output going to `sink`.
 pub fn run_with(
     paths: &Paths,
     built: &Built,
@@ -136,8 +137,8 @@ pub fn run_with(
     })
 }
 
-/// The folder of NVDIMMs that outlive the guest, if they are to, for this guest
-/// alone.
+/// Locks the folder of NVDIMMs that outlive the guest, if there is one, for this
+/// guest alone.
 pub fn hold_nvdimms(options: &GuestOptions) -> Result<Option<CacheLock>> {
     let Some(folder) = &options.nvdimms else {
         return Ok(None);
@@ -146,14 +147,15 @@ pub fn hold_nvdimms(options: &GuestOptions) -> Result<Option<CacheLock>> {
     folder_lock(folder, "a guest with these NVDIMMs").map(Some)
 }
 
-/// The script that the guest's PID 1 becomes, as a file of the job folder.
+/// Returns the script that runs as the guest's PID 1, as a file of the job
+/// folder.
 pub fn init(paths: &Paths) -> Result<(String, Vec<u8>)> {
     let path = paths.checkout.join("tools/testing/guest-image/guest-job");
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(("init".into(), text))
 }
 
-/// Describes the machine; also for a shell and for the probe of KVM.
+/// Describes the machine, for a command, a shell and the probe of KVM.
 pub fn machine(
     built: &Built,
     image: &Path,
@@ -163,9 +165,9 @@ pub fn machine(
 ) -> Machine {
     let mut extra_cmdline = options.extra_cmdline.clone();
     if built.variant.is_debug() {
-        // identify_cpu() forgets for a moment that there are five levels, and takes
-        // interrupts meanwhile: KASAN then looks at the wrong place for its shadow,
-        // and reports a wild access at boot, now and then.
+        // identify_cpu() temporarily clears the feature bit of five-level page
+        // tables while interrupts are enabled: KASAN then computes a wrong shadow
+        // address and occasionally reports a wild access at boot.
         extra_cmdline.push(FOUR_LEVELS.into());
     }
     Machine {
@@ -186,8 +188,8 @@ pub fn machine(
     }
 }
 
-/// A folder for one guest. Its name says whose it is, so that the folders of
-/// harnesses that were killed can be told and removed.
+/// Creates a folder for one guest. Its name holds the owner's process id, so that
+/// folders of killed harnesses can be recognised and removed.
 pub fn run_dir(paths: &Paths) -> Result<TempDir> {
     let root = paths.run();
     files::make_dir(&root)?;
@@ -206,8 +208,8 @@ pub fn run_dir(paths: &Paths) -> Result<TempDir> {
         .with_context(|| format!("cannot make a folder in {}", root.display()))
 }
 
-/// Copies the console to the cache's logs; a guest that never wrote one has an
-/// empty one.
+/// Copies the console to the cache's logs; the copy is empty if the guest never
+/// wrote one.
 pub fn keep_console(paths: &Paths, built: &Built, machine: &Machine) -> PathBuf {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -239,19 +241,19 @@ fn fill_scratch(machine: &Machine, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A QEMU process and what is known about its guest.
+/// A QEMU process and the state of its guest.
 pub struct Running {
     child: Child,
-    /// QEMU takes the end of its input for the end of the port.
+    /// Kept open because QEMU treats the end of its input as the end of the port.
     _input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
     pub console: Console,
     /// All lines of the console.
     pub lines: Vec<String>,
-    /// The last of them, from before a hung guest was asked for more.
+    /// The final lines, from before a hung guest was asked for more.
     pub tail: Vec<String>,
     started: Instant,
-    /// How long it took until the command began.
+    /// Time until the command started.
     pub booted: Option<Duration>,
     machine: Machine,
 }
@@ -293,7 +295,7 @@ impl Running {
         })
     }
 
-    /// Waits for the guest's end. `None` means that QEMU ended by itself.
+    /// Waits until the guest ends. `None` means that QEMU exited.
     fn watch(
         &mut self,
         options: &GuestOptions,
@@ -346,8 +348,8 @@ impl Running {
         Ok(end)
     }
 
-    /// Waits until the console shows `text`; false when the time is over or the
-    /// guest is gone. Used by the probe of KVM.
+    /// Waits until the console shows `text`; returns false on timeout or if the
+    /// guest has ended. Used by the probe of KVM.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<bool> {
         let deadline = self.started + timeout;
         loop {
@@ -371,7 +373,7 @@ impl Running {
     /// Ends QEMU and waits for it.
     pub fn stop(&mut self, kill: bool) {
         if kill {
-            // It may have ended by itself in between.
+            // It may have ended in the meantime.
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
@@ -393,8 +395,8 @@ impl Running {
         self.tail = self.console.tail().map(str::to_owned).collect();
     }
 
-    /// Asks a guest that hangs for its blocked tasks and what its CPUs do:
-    /// SysRq w and l, which a serial console takes behind a break.
+    /// Asks a hung guest for its blocked tasks and its CPUs' backtraces: SysRq w
+    /// and l, which a serial console accepts after a break.
     fn last_words(&mut self) {
         let ask = || -> Result<()> {
             let mut monitor = Monitor::connect(&self.machine.monitor())?;

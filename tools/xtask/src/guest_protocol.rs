@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the guest tests print, read while they print it.
+//! The guest protocol: the lines that the guest tests print, parsed as they
+//! arrive.
 
 use std::io::{self, Write};
 
@@ -11,14 +12,14 @@ use crate::ktap::{TestResult, Verdict};
 use crate::summary::{judge, Summary};
 use crate::variant::Variant;
 
-/// Begins a result of the guest tests.
+/// Prefix of a test result.
 const RESULT: &str = "result: ";
-/// Begins their last line.
+/// Prefix of the last line.
 const CLOSING: &str = "guest tests: ";
-/// How much of what a failed guest test printed is shown.
+/// Number of output lines that are shown for a failed test.
 const SHOWN: usize = 25;
 
-/// One line of the guest tests.
+/// One result as the guest prints it.
 #[derive(Deserialize)]
 struct GuestResult {
     name: String,
@@ -27,11 +28,11 @@ struct GuestResult {
     why: String,
 }
 
-/// Reads what the guest tests print while they print it.
+/// A parser of the guest protocol.
 pub struct GuestProtocol {
     variant: Variant,
     partial: Vec<u8>,
-    /// What was printed since the last result.
+    /// Lines since the last result.
     said: Vec<String>,
     closed: bool,
 }
@@ -50,7 +51,7 @@ impl GuestProtocol {
         self.take_unless(bytes, summary, |_| false);
     }
 
-    /// Lines that `other` takes are not for us.
+    /// Processes output, except for lines that `other` accepts.
     pub fn take_unless(
         &mut self,
         bytes: &[u8],
@@ -87,17 +88,18 @@ impl GuestProtocol {
         }
     }
 
-    /// The last of what was said, in one piece, whatever other guests say meanwhile.
+    /// Prints the last lines before a failure in one piece, without lines of other
+    /// guests in between.
     fn show(&self) {
         let skip = self.said.len().saturating_sub(SHOWN);
         let mut out = io::stdout().lock();
         for line in self.said.iter().skip(skip) {
-            // Without a reader there is nobody to tell.
+            // There is nothing to do about a closed standard output.
             let _ = writeln!(out, "     | {line}");
         }
     }
 
-    /// The output ended; without its last line the run was cut off.
+    /// Ends the output; without its last line the run was cut off.
     pub fn finish(self, summary: &mut Summary) {
         if !self.closed {
             self.show();
@@ -117,7 +119,7 @@ fn parse_result(json: &str) -> Result<TestResult> {
     Ok(TestResult {
         name: r.name,
         verdict,
-        // What a test adds to a success is for its own output.
+        // The text that a passed test adds is for its own output only.
         reason: if verdict == Verdict::Pass {
             String::new()
         } else {

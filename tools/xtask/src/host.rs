@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the machine must be.
+//! The requirements on the host.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub enum Debian {
     Trixie,
 }
 
-/// Fails with one sentence on anything but Debian 12 or 13 on amd64.
+/// Fails with one sentence on any host but Debian 12 or 13 on amd64.
 pub fn require_host() -> Result<Debian> {
     let machine = nix::sys::utsname::uname().context("cannot tell what machine this is")?;
     if machine.machine() != "x86_64" {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The folder that a guest and the host share: what to run and what came of
-//! it. `tools/testing/guest-image/guest-init` reads and writes the other side
-//! and describes the files.
+//! The folder that a guest and the host share: what to run, and the results.
+//! `tools/testing/guest-image/guest-init` is the other side and describes the
+//! files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use walkdir::WalkDir;
 
 use crate::files;
 
-/// Which drivers the guest loads before the command.
+/// Drivers that the guest loads before the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Modules {
-    /// Those of all persistent memory in the machine.
+    /// The drivers of all persistent memory in the machine.
     #[default]
     Auto,
-    /// None: the command does it.
+    /// None: the command loads them.
     None,
 }
 
-/// What to run.
+/// A job for the guest.
 #[derive(Clone, Debug, Default)]
 pub struct Job {
     /// Text of a bash script.
     pub command: String,
     pub modules: Modules,
-    /// Report leaks after the command; debug kernels only.
+    /// Whether to report leaks after the command; debug kernels only.
     pub kmemleak: bool,
     /// Files and folders that go to the guest's /root.
     pub copy: Vec<PathBuf>,
     /// Files of the job folder itself, by name.
     pub extra: Vec<(String, Vec<u8>)>,
-    /// An interactive shell instead of the command: rows and columns.
+    /// Rows and columns of an interactive shell that replaces the command.
     pub shell: Option<(u16, u16)>,
 }
 
@@ -73,7 +73,7 @@ impl Job {
     }
 }
 
-/// The exit status that the guest wrote, if it came that far.
+/// Returns the exit status that the guest wrote, if it got that far.
 pub fn status(dir: &Path) -> Option<i32> {
     fs::read_to_string(dir.join("status"))
         .ok()?
@@ -82,7 +82,8 @@ pub fn status(dir: &Path) -> Option<i32> {
         .ok()
 }
 
-/// A file that the guest may have written, without the white space around it.
+/// Returns a file that the guest may have written, without surrounding white
+/// space.
 pub fn text(dir: &Path, name: &str) -> Option<String> {
     let bytes = fs::read(dir.join(name)).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();

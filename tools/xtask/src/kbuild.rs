@@ -3,8 +3,8 @@
 //! Building a kernel: the kernel's own Makefile does the work, out of tree,
 //! with clang, ccache and one output directory per variant.
 //!
-//! A stamp in the output directory says what the last successful build was
-//! made of. While it still holds, make is not even called.
+//! A stamp in the output directory records the inputs of the last successful
+//! build. While it is valid, make is not called.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -31,10 +31,10 @@ use crate::source::{self, Source};
 use crate::toolchain::{Toolchain, LLVM};
 use crate::variant::Variant;
 
-/// Counted up when this program changes how it builds.
+/// Incremented when the way in which the harness builds changes.
 const REVISION: &str = "1";
 
-/// How many lines a first build prints, until one was counted here.
+/// Number of lines of a first build, until one has been counted on this machine.
 const LINES: u64 = 2900;
 
 /// A built kernel.
@@ -42,28 +42,29 @@ const LINES: u64 = 2900;
 pub struct Built {
     pub variant: Variant,
     pub bzimage: PathBuf,
-    /// The folder to mount at /lib/modules: it holds one folder per release.
+    /// Folder to mount at /lib/modules, which holds one folder per release.
     pub modules: PathBuf,
     /// The same with nfit_test and the modules that it replaces in `updates/`,
-    /// where modprobe prefers them.
+    /// which modprobe prefers.
     pub nfit_modules: PathBuf,
-    /// What `uname -r` says in the guest.
+    /// Output of `uname -r` in the guest.
     pub release_string: String,
     /// The source tree.
     pub source: PathBuf,
-    /// Keeps what the three paths name, if they are copies.
+    /// Keeps the files of the three paths above, if they are copies.
     pub _copies: Option<Arc<TempDir>>,
 }
 
-/// Builds a variant. make looks at everything even if our stamp holds, for those
-/// who edit the unpacked source by hand.
+/// Builds a variant. make checks every file even if the stamp is valid, for users
+/// that edit the unpacked source by hand.
 pub fn build(paths: &Paths, variant: Variant) -> Result<Built> {
     let _lock = lock(paths, variant)?;
     build_locked(paths, variant, true)
 }
 
-/// The kernel of a variant for guests, built if anything changed since the last
-/// time. What they boot and load stays as it is, whoever builds it anew meanwhile.
+/// Returns the kernel of a variant for guests, built if anything changed since the
+/// last time. The files that guests boot and load do not change, even if another
+/// process rebuilds the kernel meanwhile.
 pub fn build_to_boot(paths: &Paths, variant: Variant) -> Result<Built> {
     let _lock = lock(paths, variant)?;
     copies(paths, build_locked(paths, variant, false)?)
@@ -108,8 +109,9 @@ fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
     Ok(built)
 }
 
-/// The same build with files of its own. The kernel's image is written in place
-/// by make; modules are replaced by new ones, so that a second name for them does.
+/// Returns the same build with private files. make writes the kernel's image in
+/// place, so that is copied; modules are replaced by new files, so a hard link
+/// suffices.
 fn copies(paths: &Paths, built: Built) -> Result<Built> {
     let dir = guest::run_dir(paths)?;
     let copy = |from: &Path, name: &str| -> Result<PathBuf> {
@@ -131,7 +133,7 @@ fn copies(paths: &Paths, built: Built) -> Result<Built> {
     })
 }
 
-/// The last build of a variant, whatever changed since.
+/// Returns the last build of a variant, even if its inputs changed since.
 pub fn as_built(paths: &Paths, variant: Variant) -> Result<Built> {
     let dir = paths.build(variant);
     let link = dir.join("source");
@@ -140,7 +142,8 @@ pub fn as_built(paths: &Paths, variant: Variant) -> Result<Built> {
     built(&source, variant, &dir)
 }
 
-/// Only configures a variant, as its build would; returns its `.config`.
+/// Configures a variant as its build would, without building it; returns its
+/// `.config`.
 pub fn config(paths: &Paths, variant: Variant) -> Result<PathBuf> {
     host::require_host()?;
     let _lock = cache_lock(paths, &format!("configuring the {variant} kernel"))?;
@@ -153,7 +156,7 @@ pub fn config(paths: &Paths, variant: Variant) -> Result<PathBuf> {
     Ok(dir.join(".config"))
 }
 
-/// The kernel's make with everything but the target.
+/// Creates the command for the kernel's make, without the target.
 pub fn kernel_make(paths: &Paths, source: &Source, build: &Path, tc: &Toolchain) -> Command {
     let mut cmd = clean("/usr/bin/make");
     let set = |key: &str, value: &Path| {
@@ -185,7 +188,7 @@ pub fn kernel_make(paths: &Paths, source: &Source, build: &Path, tc: &Toolchain)
     cmd
 }
 
-/// Runs make under a progress bar; an error shows what the compiler said.
+/// Runs make under a progress bar; an error shows the compiler's messages.
 fn run_make(
     paths: &Paths,
     source: &Source,
@@ -194,8 +197,8 @@ fn run_make(
     label: &str,
     log: &Path,
 ) -> Result<()> {
-    // A first build has a known length, and an interrupted one goes on from
-    // where it was; nobody can tell beforehand how much a change rebuilds.
+    // The length of a first build is known, and an interrupted one resumes where
+    // it stopped; the length of a rebuild is not known beforehand.
     let counted = paths.cache.join("build/lines");
     let first = !dir.join("vmlinux").is_file();
     let done = if first { objects(dir) } else { 0 };
@@ -242,7 +245,8 @@ fn run_make(
     Ok(())
 }
 
-/// `  CC [M]  fs/xfs/xfs.o` as `CC [M] fs/xfs/xfs.o`; else it is a message.
+/// Parses `  CC [M]  fs/xfs/xfs.o` into `CC [M] fs/xfs/xfs.o`; any other line is a
+/// message.
 pub fn progress_line(line: &str) -> Option<String> {
     let rest = line.strip_prefix("  ")?;
     let verb = rest.split(' ').next()?;
@@ -253,7 +257,7 @@ pub fn progress_line(line: &str) -> Option<String> {
     is_verb.then(|| rest.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// How many files were made so far: each leaves a `.name.cmd`.
+/// Returns the number of files built so far: each leaves a `.name.cmd`.
 fn objects(dir: &Path) -> u64 {
     WalkDir::new(dir)
         .into_iter()
@@ -262,7 +266,7 @@ fn objects(dir: &Path) -> u64 {
         .count() as u64
 }
 
-/// Installs the modules into a new tree and puts it in the old one's place.
+/// Installs the modules into a new tree, which then replaces the old one.
 fn install_modules(
     paths: &Paths,
     source: &Source,
@@ -279,12 +283,12 @@ fn install_modules(
         .arg(arg)
         .arg("INSTALL_MOD_STRIP=1");
     run_logged(&mut cmd, log, |_| ()).context("cannot install the kernel's modules")?;
-    // A link to the host's build directory means nothing in the guest.
+    // A link to the host's build directory is of no use in the guest.
     files::remove_file(&new.join("lib/modules").join(release(dir)?).join("build"))?;
     files::replace_tree(&new, &dir.join("modules_install"))
 }
 
-/// What the build was made of.
+/// Computes the digest of the build's inputs.
 fn digest(paths: &Paths, source: &Source, variant: Variant, tc: &Toolchain) -> Result<String> {
     let mut digest = Fingerprint::default();
     digest.add("revision", REVISION.as_bytes());
@@ -299,7 +303,7 @@ fn digest(paths: &Paths, source: &Source, variant: Variant, tc: &Toolchain) -> R
     Ok(digest.finish())
 }
 
-/// The kernel's release as it calls itself.
+/// Returns the kernel's release string.
 pub fn release(dir: &Path) -> Result<String> {
     let path = dir.join("include/config/kernel.release");
     let text =
@@ -307,7 +311,7 @@ pub fn release(dir: &Path) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Describes a finished build; fails when a part is missing.
+/// Describes a finished build; fails if a part is missing.
 fn built(source: &Path, variant: Variant, dir: &Path) -> Result<Built> {
     let built = Built {
         variant,

@@ -4,8 +4,8 @@
 //! merged over it, `make olddefconfig`, and a check that every line of the
 //! fragments survived.
 //!
-//! Kconfig drops a line whose dependencies do not hold without a word; a
-//! kernel that silently lacks KASAN or DAX would still build and boot.
+//! Kconfig silently drops a line whose dependencies do not hold; a kernel
+//! without KASAN or DAX would still build and boot.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +20,9 @@ use crate::paths::Paths;
 use crate::source::Source;
 use crate::toolchain::Toolchain;
 
-/// Configures `build`, merging these fragments of `config/` in order. Writes
-/// `.config` only when it changes, for its time makes make look at everything.
+/// Configures `build` by merging these fragments of `config/` in order. Writes
+/// `.config` only when it changes, because a new time stamp makes make check
+/// every file.
 pub fn configure(
     paths: &Paths,
     source: &Source,
@@ -61,8 +62,8 @@ pub fn configure(
         run_logged(&mut cmd, log, |_| ())
     };
     make("tinyconfig").context("cannot configure the kernel")?;
-    // The script takes its arguments for words without a space; so they are plain
-    // names in the folder where it runs.
+    // The script splits its arguments at spaces, so they are plain names in the
+    // folder where it runs.
     for (name, text) in &texts {
         files::write_atomic(&build.join(name), text.as_bytes(), false)?;
     }
@@ -118,7 +119,7 @@ fn collect(wanted: &mut Wanted, name: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// `CONFIG_X=y` or `# CONFIG_X is not set`.
+/// Parses `CONFIG_X=y` or `# CONFIG_X is not set`.
 pub fn parse(line: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = line.strip_prefix("# CONFIG_") {
         return Some((rest.strip_suffix(" is not set")?, None));
@@ -127,7 +128,7 @@ pub fn parse(line: &str) -> Option<(&str, Option<&str>)> {
     Some((symbol, (value != "n").then_some(value)))
 }
 
-/// The wanted lines that the configuration does not hold.
+/// Returns the wanted lines that the configuration lacks.
 fn lost(wanted: &Wanted, config: &str) -> Vec<String> {
     let have: BTreeMap<&str, &str> = config
         .lines()

@@ -3,18 +3,16 @@
 //! Reads test results in the formats of the kernel: KTAP of KUnit, nested by
 //! indentation, and the flat TAP of kselftest.
 //!
-//! Only leaves are results. The line that closes a suite counts only when it
-//! says "not ok" although no test in it did: then something else went wrong.
-//!
-//! Some selftests announce a case by `# [RUN] what`, and its result only says
-//! what was found; then the case is the name, because it is the same whatever
-//! was found.
+//! Only leaves are results. The line that closes a suite counts only when it says "not ok" although
+//! no test in it failed: then something else went wrong.
+//! || Some selftests announce a case by `# [RUN] what`, and the result line only says what was
+//! found; then the case is the name, because it does not depend on what was found.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// How a test ended.
+/// The verdict of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
@@ -28,7 +26,7 @@ pub struct TestResult {
     /// The suites around it, outermost first, and its own name.
     pub name: String,
     pub verdict: Verdict,
-    /// Why it was skipped, or the first complaint of a failed one.
+    /// Reason of a skip, or the first complaint of a failed test.
     pub reason: String,
 }
 
@@ -47,18 +45,18 @@ static PLAN: LazyLock<Regex> =
 /// The state of one level of nesting.
 #[derive(Debug, Default)]
 struct Level {
-    /// From "# Subtest:".
+    /// Name from "# Subtest:".
     name: String,
     planned: Option<usize>,
     seen: usize,
     failed: bool,
 }
 
-/// Takes lines without time stamps, in order; others may stand between them.
+/// A parser of lines without time stamps, in order; other lines may stand between them.
 #[derive(Debug, Default)]
 struct Parser {
     levels: Vec<Level>,
-    /// The case that was announced, and how many results it has had.
+    /// The case that was announced, and the number of results that it has had.
     case: Option<(String, usize)>,
     complaints: Vec<String>,
     results: Vec<TestResult>,
@@ -71,7 +69,7 @@ impl Parser {
             self.case = None;
         } else if let Some(c) = SUBTEST.captures(text) {
             let depth = depth_of(&c[1]);
-            // A new suite on this level ends what was open there.
+            // A new suite on this level ends the open one there.
             self.close(depth);
             self.level(depth).name = c[2].to_owned();
             self.complaints.clear();
@@ -83,7 +81,7 @@ impl Parser {
             let depth = depth_of(&c[1]);
             let name = c.get(4).map_or("", |m| m.as_str()).trim();
             let note = c.get(5).map_or("", |m| m.as_str());
-            // kselftest puts what it knows behind the "#" of these.
+            // kselftest puts the name after the "#" of these.
             let name = match (name, note.strip_prefix("XFAIL ")) {
                 ("", Some(expected)) => expected.to_owned(),
                 ("", None) => format!("#{}", &c[3]),
@@ -98,7 +96,7 @@ impl Parser {
         }
     }
 
-    /// All results; a suite that promised more tests than it ran is one too.
+    /// Returns all results; a suite that ran fewer tests than planned adds a failure.
     fn finish(mut self) -> Vec<TestResult> {
         self.close(0);
         self.results
@@ -174,7 +172,7 @@ impl Parser {
         });
     }
 
-    /// Ends the levels from `depth` on; a plan that was not kept is a failure.
+    /// Ends the levels from `depth` on; a plan that was not fulfilled is a failure.
     fn close(&mut self, depth: usize) {
         while self.levels.len() > depth {
             let at = self.levels.len() - 1;
@@ -215,7 +213,8 @@ fn depth_of(indent: &str) -> usize {
     indent.len() / 4
 }
 
-/// kselftest prints "# hmm-tests.c:123:open_close:Expected ...".
+/// Returns whether a line begins with a source location, as kselftest prints it: "#
+/// hmm-tests.c:123:open_close:Expected ...".
 fn is_place(text: &str) -> bool {
     let mut parts = text.splitn(3, ':');
     let file = parts.next().unwrap_or("");
@@ -223,7 +222,7 @@ fn is_place(text: &str) -> bool {
     file.ends_with(".c") && !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The results in a console, whose lines carry time stamps.
+/// Parses the results in a console, whose lines carry time stamps.
 pub fn parse<'a>(console: impl IntoIterator<Item = &'a str>) -> Vec<TestResult> {
     let mut parser = Parser::default();
     for line in console {

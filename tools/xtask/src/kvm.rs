@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KVM or TCG. KVM is used only where it is known to work: a host that is
-//! itself a guest often has a /dev/kvm that cannot run this kernel.
-//!
-//! The CPU must have vmx or svm, /dev/kvm must open, and the kernel must have
-//! come up to its init under KVM once. What that probe said is remembered per
-//! kernel and boot of the host.
-//!
-//! TCG runs each CPU in a thread of its own only from QEMU 8.1. Before, the
-//! translation of a page could begin while another CPU wrote to that page, and
-//! outlive the write. A kernel that patches its code through a breakpoint, as
-//! for each jump label, then dies of one that it has taken away ("Oops: int3"),
+//! The choice between KVM and TCG. KVM is used only where it is known to work:
+//! a host that is itself a guest often has a /dev/kvm that cannot run this
+//! kernel.
+//! || The CPU must have vmx or svm, /dev/kvm must open, and the kernel must
+//! have reached its init under KVM once. The result of that probe is remembered
+//! per kernel and boot of the host.
+//! || TCG runs each CPU in a thread of its own only from QEMU 8.1 on. In
+//! earlier releases the translation of a page could start while another CPU
+//! wrote to that page, and remain valid after the write. A kernel that patches
+//! its code through a breakpoint, as for each jump label, then dies of a
+//! breakpoint that it has already removed ("Oops: int3"), about once in fifty
+//! boots. With all CPUs on one thread this cannot happen.
 //! about once in fifty boots. With CPUs that take turns it cannot happen.
 
 use std::fs;
@@ -27,10 +28,11 @@ use crate::options::GuestOptions;
 use crate::paths::Paths;
 use crate::qemu::Accel;
 
-/// A kernel that works under KVM is at its init within seconds.
+/// Timeout of the probe; a kernel that works under KVM reaches its init within
+/// seconds.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Chooses the accelerator and says which and why.
+/// Chooses the accelerator and prints the choice with its reason.
 pub fn choose(paths: &Paths, built: &Built, image: &Path, icount: bool) -> Result<Accel> {
     let (accel, why) = if icount {
         (Accel::Icount, "TCG with -icount, one CPU".to_owned())
@@ -48,7 +50,7 @@ pub fn choose(paths: &Paths, built: &Built, image: &Path, icount: bool) -> Resul
     Ok(accel)
 }
 
-/// What QEMU says of itself.
+/// Returns QEMU's version text.
 fn version() -> Result<String> {
     let out = command::clean("qemu-system-x86_64")
         .arg("--version")
@@ -57,8 +59,8 @@ fn version() -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Whether TCG locks a page before it translates from it. A version that
-/// cannot be read is taken for an old one.
+/// Returns whether TCG locks a page before it translates from it. A version
+/// that cannot be parsed counts as an old one.
 fn translates_under_lock(version: &str) -> bool {
     let numbers = version.split_once("version ").and_then(|(_, rest)| {
         let mut parts = rest.split(|c: char| !c.is_ascii_digit());
@@ -67,7 +69,7 @@ fn translates_under_lock(version: &str) -> bool {
     numbers.is_some_and(|numbers: (u32, u32)| numbers >= (8, 1))
 }
 
-/// Why KVM cannot be used, or nothing if it can.
+/// Returns the reason why KVM cannot be used, or `None` if it can.
 fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if !has_virtualization(&cpuinfo) {
@@ -89,11 +91,12 @@ fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>
             let works = match probe(paths, built, image)? {
                 Probe::Works => true,
                 Probe::Fails => false,
-                // It may pass: another program has the processor's extension.
+                // The cause may be temporary: another program uses the
+                // virtualization extension.
                 Probe::Refused(why) => return Ok(Some(why)),
             };
             let line = format!("{key} {}\n", if works { "works" } else { "fails" });
-            // Only a cache: without it the next guest probes again.
+            // This is only a cache: without it the next guest probes again.
             let _ = fs::write(&memory, remember(&known, &line));
             works
         }
@@ -101,15 +104,15 @@ fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>
     Ok((!works).then(|| "this kernel does not come up under KVM here".into()))
 }
 
-/// What came of a boot under KVM.
+/// The result of a boot under KVM.
 enum Probe {
     Works,
     Fails,
-    /// QEMU could not even begin, and this is why.
+    /// QEMU could not start; the reason.
     Refused(String),
 }
 
-/// The flags of any CPU name hardware virtualization.
+/// Returns whether the flags of any CPU name hardware virtualization.
 fn has_virtualization(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
@@ -118,7 +121,7 @@ fn has_virtualization(cpuinfo: &str) -> bool {
         .any(|f| f == "vmx" || f == "svm")
 }
 
-/// What the answer depends on: this boot of the host and this kernel.
+/// Returns the key of a probe's result: this boot of the host and this kernel.
 fn key(built: &Built) -> Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let meta = fs::metadata(&built.bzimage)
@@ -143,7 +146,7 @@ fn recall(known: &str, key: &str) -> Option<bool> {
         .map(|verdict| verdict == "works")
 }
 
-/// The last few answers and a new one.
+/// Returns the last few results and a new one.
 fn remember(known: &str, line: &str) -> String {
     let lines: Vec<&str> = known.lines().collect();
     let old = lines.iter().skip(lines.len().saturating_sub(7));
@@ -174,7 +177,7 @@ fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<Probe> {
     })
 }
 
-/// What QEMU ended with, in its own words.
+/// Returns QEMU's own error message.
 fn complaint(said: &str) -> Option<&str> {
     said.lines().find(|l| !l.contains("warning:"))
 }

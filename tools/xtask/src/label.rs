@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The empty label area of a new NVDIMM.
-//!
-//! Without one the kernel makes a single namespace of each region. With one, a
-//! region starts empty and can be divided, which is what the tests of ndctl
-//! expect. It is what `ndctl init-labels` writes: two index blocks, each with a
-//! bitmap of free slots, and then the slots. See `drivers/nvdimm/label.h`.
+//! The empty label storage area of a new NVDIMM.
+//! || Without labels the kernel creates a single namespace on each region. With
+//! labels, a region starts empty and can be divided, which the tests of ndctl
+//! expect. The content is what `ndctl init-labels` writes: two index blocks,
+//! each with a bitmap of free slots, and then the slots. See
+//! `drivers/nvdimm/label.h`.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -14,20 +14,20 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Size of the area.
+/// Size of the label storage area in bytes.
 pub const AREA: u64 = 2 << 20;
-/// Size of one label, since version 1.2.
+/// Size of one label in bytes, since version 1.2.
 const LABEL: u64 = 256;
-/// Index blocks are multiples of this.
+/// Alignment of an index block in bytes.
 const ALIGN: u64 = 256;
-/// Size of the index block's header.
+/// Size of the index block's header in bytes.
 const HEADER: u64 = 72;
-/// Where the checksum is in it.
+/// Offset of the checksum in the header.
 const CHECKSUM: usize = 64;
-/// The bitmap is an array of longs.
+/// Bits of a long; the bitmap is an array of longs.
 const LONG: u64 = 64;
 
-/// Writes the area to the end of a DIMM's backing file.
+/// Writes the label storage area to the end of a DIMM's backing file.
 pub fn write_empty(path: &Path, size: u64) -> Result<()> {
     OpenOptions::new()
         .write(true)
@@ -36,22 +36,24 @@ pub fn write_empty(path: &Path, size: u64) -> Result<()> {
         .with_context(|| format!("cannot write the labels of {}", path.display()))
 }
 
-/// Both index blocks.
+/// Returns both index blocks.
 fn indexes() -> Vec<u8> {
     let mut both = index(0, 3);
     both.extend(index(1, 2));
     both
 }
 
-/// `nvdimm_num_label_slots()` and `sizeof_namespace_index()` of the kernel.
+/// Computes the number of slots and the size of an index block, as the kernel's
+/// `nvdimm_num_label_slots()` and `sizeof_namespace_index()` do.
 fn layout() -> (u64, u64) {
     let block = |slots: u64| (HEADER + slots.div_ceil(8)).next_multiple_of(ALIGN);
     let slots = (AREA - 2 * block(AREA / LABEL)) / LABEL;
     (slots, block(slots))
 }
 
-/// An index block with all slots free. Of two valid ones the kernel takes the
-/// one with the later sequence number; the numbers go 1, 2, 3, 1 and so on.
+/// Returns an index block with all slots free. Of two valid blocks the kernel
+/// uses the one with the later sequence number; the numbers go 1, 2, 3, 1 and
+/// so on.
 fn index(which: u64, seq: u32) -> Vec<u8> {
     let (slots, size) = layout();
     let mut b = Vec::with_capacity(size as usize);
@@ -72,7 +74,7 @@ fn index(which: u64, seq: u32) -> Vec<u8> {
     }
     b.resize(size as usize, 0);
     let sum = fletcher64(&b);
-    // A slice of a Vec is a Write that cannot fail while there is room.
+    // Writing to a slice of a Vec cannot fail while there is room.
     let _ = (&mut b[CHECKSUM..]).write_all(&sum.to_le_bytes());
     b
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What kmemleak found after the tests of a debug kernel.
-//!
-//! The kernel's own test modules leak a little when they are unloaded, with the
-//! C code as well as with ours. These leaks are known by what is in their
-//! report; each is named when it is met, and does not fail a run. Anything else
-//! does.
+//! Evaluates the kmemleak report after the tests of a debug kernel.
+//! || The kernel's own test modules leak a little when they are unloaded, with
+//! the C code as well as with ours. These leaks are recognised by their
+//! reports; each is printed when it occurs, and does not fail a run. Any other
+//! leak does.
 
-/// Begins the report of each object.
+/// Prefix of each object's report.
 const BEGIN: &str = "unreferenced object ";
 
-/// A leak of the stock kernel: what its report holds, all of it, and why.
+/// A leak of the stock kernel: strings that its report must contain, and the
+/// reason.
 struct Known {
     holds: &'static [&'static str],
     why: &'static str,
@@ -19,7 +19,7 @@ struct Known {
 const KNOWN: &[Known] = &[
     Known {
         holds: &["hmm_dmirr", "dev_set_name+", "do_init_module+"],
-        why: "lib/test_hmm.c does not put its devices: their names",
+        why: "lib/test_hmm.c does not release its devices: their names",
     },
     Known {
         holds: &[
@@ -28,7 +28,7 @@ const KNOWN: &[Known] = &[
             "cdev_device_add+",
             "do_init_module+",
         ],
-        why: "lib/test_hmm.c does not put its devices: their private parts",
+        why: "lib/test_hmm.c does not release its devices: their private parts",
     },
     Known {
         holds: &["(size 32)", "] platform_probe+", "do_init_module+"],
@@ -36,17 +36,17 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// The objects of a report, in two heaps.
+/// The objects of a report, divided into known and unknown leaks.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leaks {
-    /// Reports of leaks that nothing explains.
+    /// Reports of leaks without an explanation.
     pub unknown: Vec<String>,
     /// The reason of each known leak.
     pub known: Vec<&'static str>,
 }
 
 impl Leaks {
-    /// Reads what `/sys/kernel/debug/kmemleak` said.
+    /// Parses the content of `/sys/kernel/debug/kmemleak`.
     pub fn parse(report: &str) -> Self {
         let mut leaks = Self::default();
         let mut rest = report.find(BEGIN).map_or("", |at| &report[at..]);
@@ -64,7 +64,7 @@ impl Leaks {
         leaks
     }
 
-    /// The known ones in a line, if there are any.
+    /// Formats the known leaks as one line, if there are any.
     pub fn note(&self) -> Option<String> {
         let mut reasons = self.known.clone();
         reasons.sort_unstable();
@@ -79,10 +79,10 @@ impl Leaks {
     }
 }
 
-/// Why an object is a known leak.
+/// Returns why an object is a known leak.
 fn why(object: &str) -> Option<&'static str> {
-    // Functions of a module that is gone are bare addresses, so that what
-    // called `platform_probe` last is known by that.
+    // Functions of an unloaded module are bare addresses, so the caller of
+    // `platform_probe` is matched as an address.
     let text = bare_calls(object);
     KNOWN
         .iter()
@@ -90,8 +90,8 @@ fn why(object: &str) -> Option<&'static str> {
         .map(|known| known.why)
 }
 
-/// The report with each line joined to the one before it, and a bare address
-/// written as `[module]`.
+/// Returns the report with each line joined to the one before it, and a bare
+/// address written as `[module]`.
 fn bare_calls(object: &str) -> String {
     object
         .lines()

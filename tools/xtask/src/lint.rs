@@ -4,9 +4,9 @@
 //! rustfmt and the kernel's own clippy for the overlay; and for both the scripts
 //! of `tools/lint` (floors of modules, `unsafe`, language) and codespell.
 //!
-//! Each check prints one line and all are run, so that one call shows all that
-//! is to be done. A check whose input did not change since it last passed is
-//! not repeated.
+//! Each check prints one line and all checks run, so that one call shows all
+//! problems. A check whose input did not change since it last passed is not
+//! repeated.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::source::{self, Source};
 use crate::toolchain::Toolchain;
 use crate::variant::Variant;
 
-/// One check with its name and what it said.
+/// A check with its name and its result.
 #[derive(Debug)]
 pub struct Check {
     pub name: &'static str,
@@ -73,8 +73,8 @@ pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check
     Ok(all)
 }
 
-/// The verb `lint`: prints each check, and what failed; the number of failures.
-/// The graph of modules and the share of verbs come with it.
+/// Runs the verb `lint`: prints each check and its failures, and returns the
+/// number of failures. The graph of modules and the share of verbs are printed too.
 pub fn run(paths: &Paths) -> Result<usize> {
     let all = checks(paths, |check| match &check.result {
         Ok(()) => {
@@ -89,8 +89,8 @@ pub fn run(paths: &Paths) -> Result<usize> {
     Ok(all.iter().filter(|c| c.result.is_err()).count())
 }
 
-/// A command of cargo, as the harness itself was built with it. It would take a
-/// user's settings from the folders above the one it runs in.
+/// Creates a cargo command that uses the cargo which built the harness. Cargo
+/// would read a user's settings from the folders above its working directory.
 pub fn cargo_command(paths: &Paths, tc: &Toolchain, verb: &str) -> Command {
     let mut cmd = clean(&tc.cargo);
     cmd.current_dir("/")
@@ -186,7 +186,7 @@ fn cargo(paths: &Paths, tc: &Toolchain, verb: &str, args: &[&str]) -> Result<()>
     cmd.args(["--workspace", "--locked"])
         .args(args)
         .env("RUSTDOCFLAGS", "-D warnings");
-    // The release profile's dependencies are there already.
+    // The release profile's dependencies are already built.
     if verb == "test" {
         cmd.arg("--release");
     }
@@ -195,8 +195,8 @@ fn cargo(paths: &Paths, tc: &Toolchain, verb: &str, args: &[&str]) -> Result<()>
     Ok(())
 }
 
-/// The overlay's files, formatted by the kernel's own rules. They are looked at
-/// in the tree, where the modules that they name are.
+/// Checks the formatting of the overlay's files by the kernel's own rules. The
+/// files are checked in the tree, which also holds the modules that they name.
 fn kernel_fmt(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     let overlay: Vec<&str> = source.overlay_files(".rs").collect();
     if overlay.is_empty() {
@@ -228,7 +228,7 @@ fn kernel_fmt(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
 }
 
 /// Compiles every Rust crate that holds a file of ours with the kernel's
-/// clippy, in an output directory of its own. No warning may be in our files.
+/// clippy, in a separate output directory. Our files must have no warnings.
 fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     let overlay: Vec<String> = source.overlay_files(".rs").map(str::to_owned).collect();
     if overlay.is_empty() {
@@ -290,8 +290,9 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     files::write_atomic(&stamp, digest.as_bytes(), false)
 }
 
-/// The folders outside `rust/` whose objects Kbuild makes from files of ours:
-/// for each file the nearest folder with a Makefile. Make wants them with `/`.
+/// Returns the folders outside `rust/` whose objects Kbuild makes from files of
+/// ours: for each file the nearest folder with a Makefile. Make expects them
+/// with `/`.
 fn crate_folders(tree: &Path, overlay: &[String]) -> BTreeSet<String> {
     let mut folders = BTreeSet::new();
     for file in overlay {

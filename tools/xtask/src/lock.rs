@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One writer at a time: of the cache, of a guest's NVDIMMs, of results.
-//!
-//! Every command that unpacks, builds or makes an image takes the lock for as
-//! long as it writes. Guests run without it. The file says who holds it; the
-//! kernel drops the lock when the holder dies, however it dies.
+//! Locks for one writer at a time: of the cache, of a guest's NVDIMMs, of results.
+//! || Every command that unpacks, builds or creates an image takes the lock while it
+//! writes. Guests run without it. The lock file names the holder; the kernel drops
+//! the lock when the holder dies, however it dies.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -16,26 +15,26 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::paths::Paths;
 
-/// Holds the lock until dropped.
+/// A lock that is held until dropped.
 pub struct CacheLock {
     _file: Flock<File>,
 }
 
 impl Drop for CacheLock {
     fn drop(&mut self) {
-        // Closing the file unlocks it; this only says so before that.
+        // Closing the file unlocks it; this removes the holder's name before that.
         let _ = self._file.set_len(0);
     }
 }
 
-/// Takes the lock of the cache; says who holds it while waiting for it.
-/// `why` is what the caller does, for others who wait: "building the kernel".
+/// Takes the lock of the cache; prints the holder while waiting for it. `why`
+/// describes the caller's work for other waiting commands: "building the kernel".
 pub fn cache_lock(paths: &Paths, why: &str) -> Result<CacheLock> {
     lock_file(&paths.cache.join("lock"), why)
 }
 
-/// Takes a folder that only one may write to: the NVDIMMs of a guest, the results of
-/// a command. `why` is as above.
+/// Locks a folder that may only have one writer: the NVDIMMs of a guest, the results
+/// of a command. `why` is as for [`cache_lock`].
 pub fn folder_lock(folder: &Path, why: &str) -> Result<CacheLock> {
     lock_file(&folder.join("lock"), why)
 }

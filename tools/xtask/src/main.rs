@@ -2,7 +2,7 @@
 
 //! The harness of rust-dax: from a checkout to a booted, tested kernel.
 //!
-//! The steps and who does them, each in a module of its own:
+//! The steps, and the modules that implement them:
 //!
 //! ```text
 //! toolchain   the compilers, by path
@@ -13,10 +13,9 @@
 //! lint, doc   rustfmt, clippy, rustdoc, Sphinx
 //! ```
 //!
-//! The guest's image, the guest itself and the tests are the other half; see
-//! `rootfs`, `guest`, `check`, `crash`, `abi`, `bench` and `conform`. Everything that is made
-//! goes to the cache
-//! folder (paths), one writer at a time (lock).
+//! The other half is the guest's image, the guest itself and the tests; see `rootfs`,
+//! `guest`, `check`, `crash`, `abi`, `bench` and `conform`. All output goes to the cache
+//! folder (paths), with one writer at a time (lock).
 
 mod abi;
 mod bench;
@@ -75,7 +74,7 @@ use options::GuestOptions;
 use paths::Paths;
 
 fn main() -> ExitCode {
-    // `make guest MEM=` gives an empty variable: as good as none.
+    // `make guest MEM=` passes an empty variable, which counts as not given.
     for name in VARIABLES {
         if std::env::var_os(name).is_some_and(|v| v.is_empty()) {
             std::env::remove_var(name);
@@ -91,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked for; returns the exit status.
+/// Runs the verb and returns the exit status.
 fn dispatch(verb: Verb) -> Result<u8> {
     let paths = Paths::find()?;
     match verb {
@@ -112,7 +111,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Shell(args) => {
             let mut options = GuestOptions::from_args(&args, options::TIMEOUT)?;
             let (built, image) = guest::prepare(&paths, args.variant)?;
-            // Whoever looks around wants it at hand.
+            // An interactive user is likely to need it.
             options.copy.push(program::build_daxstat(&paths)?);
             return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
         }
@@ -142,7 +141,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
     Ok(0)
 }
 
-/// A status as a shell knows it; what does not fit is a plain failure.
+/// Converts a status to a shell's range; one out of range is a plain failure.
 fn exit_status(status: i32) -> u8 {
     u8::try_from(status).unwrap_or(1)
 }

@@ -3,15 +3,15 @@
 //! The modules of nfit_test: the nvdimm and dax modules linked once more, with
 //! their calls to the platform wrapped, and the mock platform itself.
 //!
-//! `tools/testing/nvdimm/Kbuild` names its sources by `../../../drivers/`, so
-//! as it stands `make M=tools/testing/nvdimm` works only inside a source tree
-//! that it fills with objects. Here every output directory gets a shadow of
-//! those few folders, made of links to the sources, and the objects land
+//! `tools/testing/nvdimm/Kbuild` names its sources by `../../../drivers/`, so a
+//! plain `make M=tools/testing/nvdimm` works only inside a source tree, which
+//! it fills with objects. Here every output directory gets a shadow of those
+//! few folders, made of links to the sources, and the objects are created
 //! beside the links.
 //!
-//! The result is a second module tree, `modules_nfit`, in which the wrapped
-//! modules stand in `updates/`: modprobe prefers those, and it is there that
-//! ndctl's tests look for them. The ordinary tree never shows them.
+//! The result is a second module tree, `modules_nfit`, with the wrapped modules
+//! in `updates/`: modprobe prefers those, and ndctl's tests look for them
+//! there. The ordinary tree never contains them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ use crate::progress::Step;
 use crate::source::Source;
 use crate::toolchain::Toolchain;
 
-/// The folders that the shadow tree holds.
+/// Folders of the shadow tree.
 const FOLDERS: &[&str] = &[
     "drivers/acpi/nfit",
     "drivers/dax",
@@ -80,7 +80,7 @@ pub fn build(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain, log: &P
 }
 
 /// Makes `to` hold a link to every source file of the folder `from`, and no
-/// link to anything else.
+/// other links.
 fn link_sources(from: &Path, to: &Path) -> Result<()> {
     files::make_dir(to)?;
     let mut names = BTreeSet::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a caller can choose about a guest.
+//! Options of a guest.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -13,29 +13,30 @@ use anyhow::{Context, Result};
 use crate::cli::GuestArgs;
 use crate::job::Modules;
 
-/// How long a command may take when nobody says otherwise.
+/// Default time limit of a command.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// When the guest's power fails: set by whoever reads what the guest says, in the
-/// middle of it. What the guest's CPUs have stored by then is in the files of its
-/// NVDIMMs, and nothing else of it is left.
+/// The switch of the guest's power. The reader of the guest's output sets it
+/// while the guest runs. The files of the NVDIMMs then hold what the guest's CPUs
+/// have stored by that time, and no other state of the guest is left.
 #[derive(Clone, Debug, Default)]
 pub struct PowerSwitch(Rc<Cell<Option<Instant>>>);
 
 impl PowerSwitch {
-    /// It fails so long from now.
+    /// Schedules the power failure after this time.
     pub fn fail_in(&self, time: Duration) {
         self.0.set(Some(Instant::now() + time));
     }
 
-    /// The time that is left, if it is to fail at all.
+    /// Returns the time that is left until the power failure, if one is
+    /// scheduled.
     pub fn left(&self) -> Option<Duration> {
         let at = self.0.get()?;
         Some(at.saturating_duration_since(Instant::now()))
     }
 }
 
-/// The guest and what surrounds its command.
+/// The guest and the environment of its command.
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
     pub mem_mib: u64,
@@ -43,31 +44,31 @@ pub struct GuestOptions {
     /// Size of each of the two NVDIMMs.
     pub pmem_mib: u64,
     pub timeout: Duration,
-    /// Stop the guest, as after `timeout`, when its command says nothing for
-    /// so long; the time until its first word counts too.
+    /// Stop the guest, as after `timeout`, when its command prints nothing for
+    /// this long; the time until its first output counts too.
     pub silence: Option<Duration>,
-    /// Kills the guest when it is time.
+    /// Kills the guest at the scheduled time.
     pub power: PowerSwitch,
-    /// One CPU, one instruction a nanosecond.
+    /// One CPU; each instruction takes one nanosecond.
     pub icount: bool,
-    /// Reports of the kernel do not change the exit status.
+    /// Whether kernel reports leave the exit status unchanged.
     pub allow_splat: bool,
     pub extra_cmdline: Vec<String>,
-    /// More words for QEMU's own command line; it runs in the guest's folder.
+    /// Additional arguments for QEMU, which runs in the guest's folder.
     pub extra_arguments: Vec<OsString>,
     /// Files and folders for the guest's /root.
     pub copy: Vec<PathBuf>,
     pub modules: Modules,
-    /// Look for leaks after the command; debug kernels only.
+    /// Whether to look for leaks after the command; debug kernels only.
     pub kmemleak: bool,
-    /// One more disk, of which the guest changes a copy: what was built for
+    /// An additional disk, of which the guest modifies a copy: what was built for
     /// `make conform`.
     pub suites: Option<PathBuf>,
-    /// The folder of the NVDIMMs' files, when they are to outlive the guest.
+    /// Folder of the NVDIMMs' files, if they outlive the guest.
     pub nvdimms: Option<PathBuf>,
-    /// What the scratch disk starts with.
+    /// Initial content of the scratch disk.
     pub scratch: Vec<u8>,
-    /// More files for the job folder, by name.
+    /// Additional files for the job folder, by name.
     pub job_files: Vec<(String, Vec<u8>)>,
 }
 
@@ -96,7 +97,7 @@ impl Default for GuestOptions {
 }
 
 impl GuestOptions {
-    /// What the command line says; `timeout` is for when it says nothing.
+    /// Creates the options from the command line; `timeout` is the default.
     pub fn from_args(args: &GuestArgs, timeout: Duration) -> Result<GuestOptions> {
         Ok(GuestOptions {
             mem_mib: args.mem,

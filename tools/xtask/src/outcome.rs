@@ -11,16 +11,16 @@ use crate::progress::seconds;
 use crate::qemu::Accel;
 use crate::splat::Splat;
 
-/// The guest stopped without saying how its command ended.
+/// Status of a guest that stopped without reporting how its command ended.
 pub const DIED: i32 = 98;
-/// The kernel reported something that nobody had announced.
+/// Status after an unannounced kernel report.
 pub const SPLAT: i32 = 99;
-/// The time was over.
+/// Status after a timeout.
 pub const TIMED_OUT: i32 = 124;
-/// Ctrl-C.
+/// Status after Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// Why the guest is gone.
+/// The reason for the guest's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The command ended with this status.
@@ -28,40 +28,40 @@ pub enum End {
     TimedOut,
     Died,
     Interrupted,
-    /// We have killed it, as we were asked to.
+    /// The harness killed it on request.
     PowerFailed,
 }
 
-/// What came of a command in a guest.
+/// The outcome of a command in a guest.
 #[derive(Debug)]
 pub struct Outcome {
     pub end: End,
-    /// Reports of the kernel that were not announced.
+    /// Kernel reports that were not announced.
     pub splats: Vec<Splat>,
-    /// Announced reports that did not come.
+    /// Announced reports that did not occur.
     pub missing: Vec<String>,
     pub allow_splat: bool,
-    /// What kmemleak found; only if it was asked.
+    /// Output of kmemleak, if it was requested.
     pub leaks: Option<String>,
-    /// What QEMU or the guest's init complained about.
+    /// Complaint of QEMU or of the guest's init.
     pub note: Option<String>,
     /// The last lines of the console.
     pub tail: Vec<String>,
-    /// All of them.
+    /// All lines of the console.
     pub lines: Vec<String>,
-    /// Where the console is kept.
+    /// Path of the kept console.
     pub console: PathBuf,
     pub accel: Accel,
-    /// From the start of QEMU to the start of the command.
+    /// Time from the start of QEMU to the start of the command.
     pub boot: Option<Duration>,
     pub total: Duration,
     pub timeout: Duration,
-    /// Holds the job folder, with what the command left in it.
+    /// Holds the job folder, with the files that the command left in it.
     pub dir: TempDir,
 }
 
 impl Outcome {
-    /// The exit status for the caller.
+    /// Returns the exit status for the caller.
     pub fn status(&self) -> i32 {
         if !self.allow_splat && (!self.splats.is_empty() || !self.missing.is_empty()) {
             return SPLAT;
@@ -75,13 +75,13 @@ impl Outcome {
         }
     }
 
-    /// A file that the command left in /host/job.
+    /// Returns a file that the command left in /host/job.
     pub fn job_file(&self, name: &str) -> Option<String> {
         crate::job::text(&self.dir.path().join("job"), name)
     }
 
-    /// What a person must know beside the command's own output; empty when the
-    /// guest did what it should.
+    /// Returns what a person must know beside the command's own output; empty
+    /// if the guest worked as it should.
     pub fn explain(&self) -> String {
         let mut text = String::new();
         for splat in &self.splats {

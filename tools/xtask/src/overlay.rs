@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which files of the checkout are laid over the kernel's source.
-//!
-//! A file stands in the checkout where the kernel would keep it, so the
+//! The files of the checkout that are laid over the kernel's source.
+//! || The path of a file in the checkout is its path in the kernel, so the
 //! overlay is a plain copy of a few folders. The rest of the checkout (the
-//! harness, what runs in the guest, fragments, patches) never reaches the
+//! harness, the guest's programs, fragments, patches) never reaches the
 //! kernel's tree.
 
 use std::collections::BTreeMap;
@@ -16,7 +15,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::files::is_exec;
 
-/// The folders of the checkout that are copied with everything in them.
+/// Folders of the checkout that are copied with all their contents.
 const FOLDERS: &[&str] = &[
     "Documentation",
     "arch",
@@ -34,10 +33,11 @@ const FOLDERS: &[&str] = &[
     "tools/testing/selftests",
 ];
 
-/// Single files that go elsewhere: (in the checkout, in the kernel).
+/// Single files with another path in the kernel: (in the checkout, in the
+/// kernel).
 const FILES: &[(&str, &str)] = &[("Kconfig", "rust/Kconfig.dax")];
 
-/// One file to be written.
+/// One file to write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct File {
     pub bytes: Vec<u8>,
@@ -78,7 +78,7 @@ pub fn read(checkout: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// Where an overlay file comes from, for messages: the checkout's path.
+/// Returns the path of an overlay file in the checkout, for messages.
 pub fn origin(path: &str) -> &str {
     FILES
         .iter()
@@ -86,7 +86,8 @@ pub fn origin(path: &str) -> &str {
         .map_or(path, |(from, _)| from)
 }
 
-/// Not what editors and patch leave behind.
+/// Returns whether an entry belongs to the overlay; backup files of editors and
+/// of patch do not.
 fn wanted(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
     let litter = name.ends_with('~') || name.ends_with(".orig") || name.ends_with(".rej");

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Can our kernel code panic? The objects say.
-//!
-//! rustc turns an index, an addition or a shift that it cannot prove right into
-//! a call of a function of `core` that never returns: in a kernel, the end of
-//! the machine. What it could prove leaves no call. So an object that refers to
-//! none of these functions cannot panic, whatever comes from media, page tables
-//! or user space; and one that does names the place to be mended.
+//! Checks the objects of our kernel code for panics.
+//! || rustc turns an index, an addition or a shift that it cannot prove correct
+//! into a call of a function of `core` that never returns: in a kernel, the
+//! machine stops. A proven operation leaves no call. So an object that refers
+//! to none of these functions cannot panic, whatever media, page tables or user
+//! space hold; and an object that does refers to the place to fix.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,12 +19,13 @@ use crate::abi::symbols::elf;
 use crate::overlay;
 use crate::paths::Paths;
 
-/// Where `core` keeps what never returns.
+/// Paths in `core` of functions that never return.
 const PANICS: &[&str] = &["core::panicking::", "core::cell::panic_"];
 
-/// How its other functions that never return end: `core::option::unwrap_failed`,
-/// `<[_]>::copy_from_slice::len_mismatch_fail`. The last is what its macros put
-/// into the function that has them, to be called from there.
+/// Suffixes of its other functions that never return:
+/// `core::option::unwrap_failed`, `<[_]>::copy_from_slice::len_mismatch_fail`.
+/// The last suffix is of functions that macros of `core` generate inside their
+/// caller.
 const FAILURES: &[&str] = &["_fail", "_failed", "::panic_cold_explicit"];
 
 /// Objects that only tests load.
@@ -35,10 +35,11 @@ const TESTS: &[&str] = &[
     "rust/doctests_kernel_generated.o",
 ];
 
-/// The object in which the kernel's own abstractions are beside ours.
+/// The object that holds both the kernel's own abstractions and ours.
 const KERNEL_CRATE: &str = "rust/kernel.o";
 
-/// Places of our code that can panic: object, function, what it would call.
+/// Returns the places of our code that can panic: object, function, and the
+/// function that it would call.
 pub fn find(paths: &Paths, build: &Path) -> Result<Vec<String>> {
     let overlay = overlay::read(&paths.checkout)?;
     let ours: Vec<String> = overlay.keys().filter_map(|file| path_of(file)).collect();
@@ -65,8 +66,8 @@ pub fn find(paths: &Paths, build: &Path) -> Result<Vec<String>> {
     Ok(list)
 }
 
-/// Functions of an object and what they refer to that never returns, without
-/// mangling.
+/// Returns the functions of an object and the diverging functions that they
+/// refer to, demangled.
 fn calls(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let file = elf(bytes)?;
     let panics: HashMap<_, String> = file
@@ -91,7 +92,7 @@ fn calls(bytes: &[u8]) -> Result<Vec<(String, String)>> {
                 .max_by_key(|s| s.address())
                 .and_then(|s| s.name().ok());
             let function = demangled(function.unwrap_or("?"));
-            // Who calls that one is found by itself.
+            // The callers of that one are found separately.
             if !never_returns(&function) {
                 list.push((function, panic.clone()));
             }
@@ -110,8 +111,9 @@ fn demangled(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
 
-/// What the names of functions of `rust/kernel/mm/pfn.rs` contain, be they in it,
-/// of one of its types, or made for one: `kernel::mm::pfn::`.
+/// Returns what the names of functions of `rust/kernel/mm/pfn.rs` contain, for
+/// its functions, methods of its types, and instances for them:
+/// `kernel::mm::pfn::`.
 fn path_of(file: &str) -> Option<String> {
     let inside = file.strip_prefix("rust/")?.strip_suffix(".rs")?;
     inside

@@ -3,9 +3,9 @@
 //! The patches to existing kernel files.
 //!
 //! They are applied to pristine copies in a scratch folder, never to the tree
-//! itself, so the tree is always "pristine plus all patches" and a patch that
-//! was edited or removed needs no un-applying. Context must match exactly
-//! (`--fuzz=0`); lines may have moved.
+//! itself, so the tree is always "pristine plus all patches", and a patch that
+//! was edited or removed needs no reverting. Context must match exactly
+//! (`--fuzz=0`); line numbers may differ.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ pub struct Patch {
     pub name: String,
     /// Files that it changes or deletes.
     pub changes: BTreeSet<String>,
-    /// Files that it makes.
+    /// Files that it creates.
     pub creates: BTreeSet<String>,
 }
 
@@ -59,7 +59,7 @@ pub fn read(dir: &Path) -> Result<Vec<Patch>> {
     Ok(patches)
 }
 
-/// The files of a unified diff with `a/` and `b/`: (changed, created).
+/// Returns the files of a unified diff with `a/` and `b/`: (changed, created).
 fn touched(text: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let (mut changes, mut creates) = (BTreeSet::new(), BTreeSet::new());
     let mut lines = text.lines().peekable();
@@ -95,7 +95,7 @@ fn touched(text: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
 }
 
 /// Applies the patches in `dir`, which holds the pristine files. `release` is
-/// for the error.
+/// for the error message.
 pub fn apply(patches: &[Patch], dir: &Path, release: &str) -> Result<()> {
     for patch in patches {
         if let Some(file) = patch.changes.iter().find(|f| !dir.join(f).is_file()) {
@@ -127,7 +127,8 @@ pub fn apply(patches: &[Patch], dir: &Path, release: &str) -> Result<()> {
     Ok(())
 }
 
-/// What patch(1) says of failed hunks: "mm/memory.c: Hunk #2 FAILED at 31".
+/// Extracts failed hunks from the output of patch(1): "mm/memory.c: Hunk #2
+/// FAILED at 31".
 fn failures(text: &str) -> String {
     let mut file = "?";
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where things are: the checkout, and the cache folder that holds everything
-//! that can be made again.
+//! Paths of the checkout and of the cache folder, which holds everything that
+//! can be created again.
 //!
 //! The checkout is only read. The cache is `$RUST_DAX_CACHE`, else
 //! `~/.cache/rust-dax`; under `sudo` that is root's.
@@ -15,7 +15,7 @@ use anyhow::{bail, Context, Result};
 use crate::source::Release;
 use crate::variant::Variant;
 
-/// The two roots of everything.
+/// The two root folders.
 #[derive(Clone, Debug)]
 pub struct Paths {
     pub checkout: PathBuf,
@@ -23,7 +23,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Finds the checkout and the cache, and makes the cache folder.
+    /// Finds the checkout and the cache, and creates the cache folder.
     pub fn find() -> Result<Paths> {
         let paths = Paths {
             checkout: find_checkout()?,
@@ -45,60 +45,61 @@ impl Paths {
         Ok(paths)
     }
 
-    /// The unpacked kernel of this release, with overlay and patches.
+    /// Returns the unpacked kernel of this release, with overlay and patches.
     pub fn src(&self, release: &Release) -> PathBuf {
         self.src_root().join(format!("linux-{release}"))
     }
 
-    /// The folder of all unpacked kernels.
+    /// Returns the folder of all unpacked kernels.
     pub fn src_root(&self) -> PathBuf {
         self.cache.join("src")
     }
 
-    /// The output directory (`O=`) of a variant.
+    /// Returns the output directory (`O=`) of a variant.
     pub fn build(&self, variant: Variant) -> PathBuf {
         self.build_named(variant.name())
     }
 
-    /// An output directory that belongs to no variant, for example `clippy`.
+    /// Returns an output directory that belongs to no variant, for example
+    /// `clippy`.
     pub fn build_named(&self, name: &str) -> PathBuf {
         self.cache.join("build").join(name)
     }
 
-    /// The log of a kernel build.
+    /// Returns the log of a kernel build.
     pub fn build_log(&self, variant: Variant) -> PathBuf {
         self.cache
             .join("build")
             .join(format!("{}.log", variant.name()))
     }
 
-    /// The log of any other long step.
+    /// Returns the log of any other long step.
     pub fn log(&self, name: &str) -> PathBuf {
         self.cache.join("log").join(format!("{name}.log"))
     }
 
-    /// What a command found, as a file for other programs.
+    /// Returns the path of a command's results, as a file for other programs.
     pub fn result(&self, name: &str) -> PathBuf {
         self.cache.join("results").join(name)
     }
 
-    /// The guest's images.
+    /// Returns the folder of the guest's images.
     pub fn rootfs(&self) -> PathBuf {
         self.cache.join("rootfs")
     }
 
-    /// Temporary directories of running guests.
+    /// Returns the folder of the temporary directories of running guests.
     pub fn run(&self) -> PathBuf {
         self.cache.join("run")
     }
 
-    /// The C compiler's cache.
+    /// Returns the C compiler's cache.
     pub fn ccache(&self) -> PathBuf {
         self.cache.join("ccache")
     }
 }
 
-/// `tools/harness` says where it is; else look upwards.
+/// Finds the checkout: from `tools/harness`, or else by looking upwards.
 fn find_checkout() -> Result<PathBuf> {
     if let Some(root) = env::var_os("RUST_DAX_CHECKOUT").map(PathBuf::from) {
         if is_checkout(&root) {
@@ -121,7 +122,7 @@ fn is_checkout(dir: &Path) -> bool {
     dir.join("tools/xtask/Cargo.toml").is_file() && dir.join("config/base.config").is_file()
 }
 
-/// The same rule as in `tools/setup --cache`.
+/// Finds the cache by the same rule as `tools/setup --cache`.
 fn find_cache() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("RUST_DAX_CACHE").filter(|d| !d.is_empty()) {
         let dir = PathBuf::from(dir);

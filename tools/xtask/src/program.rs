@@ -2,8 +2,8 @@
 
 //! The programs that run inside the guest, `tools/testing/guest` and
 //! `tools/daxstat`, built here and copied in. Debian 12's C library is the older
-//! of the two, and the guest is Debian 13, so they run there wherever they were
-//! built. And the plugin that runs inside QEMU, `tools/testing/tcg-plugin`.
+//! of the two, and the guest is Debian 13, so programs that were built on either
+//! run there. And the plugin that runs inside QEMU, `tools/testing/tcg-plugin`.
 
 use std::path::PathBuf;
 
@@ -15,20 +15,21 @@ use crate::lint::cargo_command;
 use crate::paths::Paths;
 use crate::toolchain::Toolchain;
 
-/// What it is called in the guest's /root.
+/// Name of the test program in the guest's /root.
 pub const NAME: &str = "guest-test";
 
-/// Builds it and says where it is.
+/// Builds the test program and returns its path.
 pub fn build(paths: &Paths) -> Result<PathBuf> {
     build_package(paths, NAME, NAME)
 }
 
-/// Builds daxstat, which lies beside it in the guest, and says where it is.
+/// Builds daxstat, which is in the same folder in the guest, and returns its
+/// path.
 pub fn build_daxstat(paths: &Paths) -> Result<PathBuf> {
     build_package(paths, "daxstat", "daxstat")
 }
 
-/// Builds the plugin for QEMU and says where it is.
+/// Builds the plugin for QEMU and returns its path.
 pub fn build_plugin(paths: &Paths) -> Result<PathBuf> {
     build_package(paths, "tcg-plugin", "libtcg_plugin.so")
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a person sees of a step that takes a while.
-//!
-//! On a terminal a bar with what is being done and where the log is; else a
-//! line at the start, one every half minute, and one at the end.
+//! The display of a step that takes a while.
+//! || On a terminal it is a bar with the current activity and the path of the
+//! log; otherwise a line at the start, one every half minute, and one at the
+//! end.
 
 use std::io::{stderr, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often a step that is not on a terminal says that it is alive.
+/// Interval of the lines of a step that is not on a terminal.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// A long step with a label.
@@ -30,7 +30,7 @@ enum Out {
 
 impl Step {
     /// Starts a step. `total` is the number of units that `set` counts to, if
-    /// known; an estimate will do.
+    /// known; an estimate suffices.
     pub fn start(label: &str, total: Option<u64>, log: &Path) -> Step {
         let out = if stderr().is_terminal() {
             Out::Bar(new_bar(label, total, log))
@@ -49,7 +49,7 @@ impl Step {
         }
     }
 
-    /// `n` units are done; `msg` is what is being done now.
+    /// Shows that `n` units are done and that `msg` is in progress.
     pub fn set(&mut self, n: u64, msg: &str) {
         match &mut self.out {
             Out::Bar(bar) => {
@@ -74,7 +74,7 @@ impl Step {
         }
     }
 
-    /// The step succeeded: says how long it took.
+    /// Ends the step successfully and prints its duration.
     pub fn done(mut self) {
         self.finished = true;
         if let Out::Bar(bar) = &self.out {
@@ -86,7 +86,7 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        // Not done means failed: leave the terminal to the error.
+        // A step that is not done has failed; the error message follows.
         if !self.finished {
             if let Out::Bar(bar) = &self.out {
                 bar.finish_and_clear();
@@ -116,7 +116,7 @@ fn new_bar(label: &str, total: Option<u64>, log: &Path) -> ProgressBar {
     bar
 }
 
-/// `~` for the home folder; a brace would end the template.
+/// Writes `~` for the home folder; a brace would end the template.
 fn short(log: &Path) -> PathBuf {
     let text = log.display().to_string().replace(['{', '}'], "?");
     match std::env::var("HOME") {
@@ -127,7 +127,7 @@ fn short(log: &Path) -> PathBuf {
     }
 }
 
-/// A duration as a person says it.
+/// Formats a duration for a person.
 pub fn seconds(d: Duration) -> String {
     let s = d.as_secs();
     match s {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The virtual machine: its devices and how it is started.
+//! The virtual machine: its devices and its start.
 //!
 //! Guest-physical memory, the same in every guest so that the addresses on the
 //! kernel's command line are constants:
@@ -30,14 +30,14 @@ use crate::label;
 
 const GIB: u64 = 1024;
 
-/// Memory that is in the machine but not the guest's RAM: 4 GiB of e820 pmem
-/// and the half gigabyte for test_hmm.
+/// Memory of the machine beside the guest's RAM: 4 GiB of e820 pmem and the half
+/// gigabyte for test_hmm.
 const SET_ASIDE_MIB: u64 = 4 * GIB + GIB / 2;
 
-/// What QEMU needs for itself, most of it for translated code.
+/// QEMU's own memory, most of it for translated code.
 const QEMU_MIB: u64 = GIB;
 
-/// RAM below the hole under 4 GiB; q35 puts the rest above.
+/// RAM below the hole under 4 GiB; q35 places the rest above.
 const LOW_MIB: u64 = 2 * GIB;
 
 /// Size of the scratch disk.
@@ -52,10 +52,10 @@ const NVME_BUFFER_MIB: u64 = 64;
 /// Size of the memory behind virtio-pmem.
 const VIRTIO_PMEM_MIB: u64 = GIB / 2;
 
-/// Keeps the kernel from using page tables of five levels, which QEMU's CPU offers.
+/// Kernel parameter that disables five-level page tables, which QEMU's CPU offers.
 pub const FOUR_LEVELS: &str = "no5lvl";
 
-/// What executes the guest's instructions.
+/// The accelerator that executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Accel {
     Kvm,
@@ -63,41 +63,41 @@ pub enum Accel {
     Tcg,
     /// TCG on one thread that the CPUs share.
     TcgInTurn,
-    /// TCG on one thread, where an instruction is a nanosecond.
+    /// TCG on one thread; each instruction takes a nanosecond.
     Icount,
 }
 
-/// Where the command's output goes.
+/// Destination of the command's output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Terminal {
-    /// A port whose bytes come out of QEMU's standard output.
+    /// A port whose bytes appear on QEMU's standard output.
     Port,
     /// A console on QEMU's own terminal.
     Console,
 }
 
-/// A machine to be started.
+/// A machine to start.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub kernel: PathBuf,
     pub image: PathBuf,
-    /// Mounted at /lib/modules.
+    /// Folder to mount at /lib/modules.
     pub modules: PathBuf,
-    /// The same with nfit_test's replacements of the drivers in it.
+    /// The same with nfit_test's replacements of the drivers.
     pub nfit_modules: PathBuf,
-    /// A folder of its own: sockets, disks, the job folder.
+    /// Private folder: sockets, disks, the job folder.
     pub dir: PathBuf,
     pub accel: Accel,
     pub mem_mib: u64,
     pub cpus: u32,
     pub pmem_mib: u64,
     pub terminal: Terminal,
-    /// One more disk, of which the guest changes a copy.
+    /// An additional disk, of which the guest modifies a copy.
     pub suites: Option<PathBuf>,
-    /// Where the NVDIMMs' files are; those that are there are kept.
+    /// Folder of the NVDIMMs' files; existing files are kept.
     pub nvdimms: PathBuf,
     pub extra_cmdline: Vec<String>,
-    /// More words for QEMU's own command line.
+    /// Additional arguments for QEMU.
     pub extra_arguments: Vec<OsString>,
 }
 
@@ -134,18 +134,19 @@ impl Machine {
         self.nvdimms.join(format!("nvdimm{n}.img"))
     }
 
-    /// The size of an NVDIMM's file: the labels stand behind the memory, so
-    /// that the next DIMM is aligned as this one is.
+    /// Returns the size of an NVDIMM's file in MiB: the labels come after the memory,
+    /// so that the next DIMM is aligned as this one is.
     fn dimm_mib(&self) -> u64 {
         self.pmem_mib + (label::AREA >> 20)
     }
 
-    /// What the guest can make its QEMU take of the host's memory: all but the files.
+    /// Returns the host memory in MiB that the guest can make its QEMU use, without
+    /// the files.
     pub fn memory_mib(mem_mib: u64) -> u64 {
         mem_mib + SET_ASIDE_MIB + QEMU_MIB
     }
 
-    /// Refuses sizes that no guest could boot with.
+    /// Rejects sizes with which no guest could boot.
     pub fn check(&self) -> Result<()> {
         if self.mem_mib < LOW_MIB {
             bail!("MEM must be at least 2G; the guest's memory layout needs that much");
@@ -159,7 +160,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes the sparse files that back the NVDIMMs and the disks.
+    /// Creates the sparse files that back the NVDIMMs and the disks.
     pub fn make_disks(&self) -> Result<()> {
         for n in 0..2 {
             let size = self.dimm_mib();
@@ -183,7 +184,7 @@ impl Machine {
         sparse(&self.virtio_pmem(), VIRTIO_PMEM_MIB)
     }
 
-    /// The kernel's command line.
+    /// Returns the kernel's command line.
     pub fn cmdline(&self) -> String {
         let mut words = vec![
             "console=ttyS0",
@@ -198,11 +199,10 @@ impl Machine {
             "hung_task_panic=0",
         ];
         if self.accel == Accel::Icount {
-            // Same addresses in every boot, so the same instructions. While
-            // the guest waits for the host's disk its clock runs ahead by
-            // minutes, which the watchdogs would take for a hang. And a kernel
-            // that sees one CPU would patch away its lock prefixes, but not
-            // those that LLVM writes.
+            // The same addresses in every boot, so the same instructions. While the
+            // guest waits for the host's disk its clock runs ahead by minutes, which
+            // the watchdogs would report as a hang. A kernel that sees a single CPU
+            // would patch away its own lock prefixes, but not those that LLVM emits.
             words.extend([
                 "norandmaps",
                 "noreplace-smp",
@@ -215,7 +215,8 @@ impl Machine {
         words.join(" ")
     }
 
-    /// The command that starts QEMU. It dies with us, however we die.
+    /// Creates the command that starts QEMU. QEMU dies with the harness, however that
+    /// dies.
     pub fn command(&self) -> Result<Command> {
         let mut cmd = command::clean("setpriv");
         cmd.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
@@ -305,7 +306,7 @@ impl Machine {
             ]);
         }
 
-        // Behind the NVDIMMs, so that they stay where they are. The guest loads
+        // After the NVDIMMs, so that their addresses stay the same. The guest loads
         // its driver when a test asks for it.
         a.words(&["-object"]).option(
             &format!(
@@ -320,7 +321,8 @@ impl Machine {
         a.share("modules", &self.modules, "readonly=on,")?;
         a.share("nfit-modules", &self.nfit_modules, "readonly=on,")?;
 
-        // The log gets everything, whether or not somebody talks to the socket.
+        // The log gets all output, whether or not a client is connected to the
+        // socket.
         a.words(&["-chardev"]).option(
             "socket,id=console,server=on,wait=off,path=",
             &self.console_socket(),
@@ -358,7 +360,7 @@ impl Args {
         self
     }
 
-    /// A folder that the guest can mount over 9p.
+    /// Adds a folder that the guest can mount over 9p.
     fn share(&mut self, tag: &str, path: &Path, how: &str) -> Result<&mut Args> {
         let option = format!("local,id={tag},security_model=none,multidevs=remap,{how}path=");
         self.words(&["-fsdev"]).option(&option, path, "")?;
@@ -366,7 +368,7 @@ impl Args {
         Ok(self.words(&["-device", &device]))
     }
 
-    /// An option value with a path in it.
+    /// Adds an option value that contains a path.
     fn option(&mut self, before: &str, path: &Path, behind: &str) -> Result<&mut Args> {
         let mut word = OsString::from(before);
         word.push(checked(path)?);
@@ -376,7 +378,8 @@ impl Args {
     }
 }
 
-/// QEMU separates its options by commas, and a socket's path has a limit.
+/// Checks a path: QEMU separates its options by commas, and a socket's path has a
+/// limit.
 fn checked(path: &Path) -> Result<&Path> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.contains(&b',') {

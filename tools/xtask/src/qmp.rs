@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! QEMU's monitor: the few commands that are sent to a guest that hangs.
+//! QEMU's monitor: the few commands that are sent to a hung guest.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 
-/// A QEMU that does not answer for this long is not asked again.
+/// A QEMU that does not respond for this long is not asked again.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the monitor.
@@ -35,12 +35,12 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Executes a command and returns what it returned.
+    /// Executes a command and returns its result.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.writer, "{request}").context("cannot write to QEMU's monitor")?;
         loop {
-            // Events may stand between the request and its answer.
+            // Events may stand between the request and its reply.
             let mut answer = self.read()?;
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
@@ -56,11 +56,11 @@ impl Monitor {
         let n = self
             .reader
             .read_line(&mut line)
-            .context("QEMU's monitor does not answer")?;
+            .context("QEMU's monitor does not respond")?;
         if n == 0 {
             bail!("QEMU closed its monitor");
         }
-        serde_json::from_str(&line).context("QEMU's monitor answered something that is not JSON")
+        serde_json::from_str(&line).context("the reply of QEMU's monitor is not JSON")
     }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's root file system: Debian 13 with the test suites in it.
+//! The guest's root filesystem: Debian 13 with the test suites in it.
 //!
-//! mmdebstrap makes it from Debian's packages, checked against the archive's
+//! mmdebstrap creates it from Debian's packages, verified with the archive's
 //! keys; `build-suites` then runs inside it. The result is one sparse ext4
 //! image in the cache, kept until the recipe changes. Guests never write to it.
-//! It is Debian 13 on either host, so that both test the same.
+//! It is Debian 13 on both hosts, so that both test the same.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -28,7 +28,7 @@ const IMAGE: &str = "guest.ext4";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const KEYS: &str = "/usr/share/keyrings";
 
-/// What apt is told inside the image; deb-src for the suites.
+/// The apt sources inside the image; deb-src for the suites.
 const SOURCES: &str = "\
 deb http://deb.debian.org/debian trixie main
 deb-src http://deb.debian.org/debian trixie main
@@ -36,8 +36,8 @@ deb http://deb.debian.org/debian trixie-updates main
 deb http://deb.debian.org/debian-security trixie-security main
 ";
 
-/// Left out of every package: what nobody reads in the guest, the rule that has
-/// ndctl look for security keys whenever libnvdimm is loaded, and the graphics
+/// Paths left out of every package: documentation, the rule that makes ndctl
+/// look for security keys whenever libnvdimm is loaded, and the graphics
 /// drivers that stress-ng depends on.
 const LEFT_OUT: [&str; 6] = [
     "/usr/share/man/*",
@@ -48,23 +48,23 @@ const LEFT_OUT: [&str; 6] = [
     "/usr/lib/*/libgallium*",
 ];
 
-/// What makes the guest of a Debian.
+/// Hooks that turn a Debian tree into the guest.
 const HOOKS: &[&str] = &[
     "chroot \"$1\" /usr/local/sbin/build-suites",
     "mkdir -p \"$1/host/job\" \"$1/usr/lib/modules\"",
-    // The host's resolver and name do not belong into the image.
+    // The host's resolver and name do not belong in the image.
     "rm -f \"$1/etc/resolv.conf\"",
     "echo rust-dax >\"$1/etc/hostname\"",
 ];
 
-/// Room for what tests write.
+/// Free space for files of tests, in MiB.
 const FREE_MIB: u64 = 1024;
-/// While it is made: the tree, the image, the packages.
+/// Space needed during creation, in GiB: the tree, the image, the packages.
 const NEEDED_GIB: u64 = 5;
-/// About as many lines mmdebstrap and the suites print.
+/// Approximate number of lines that mmdebstrap and the suites print.
 const LINES: u64 = 2450;
 
-/// The image; made or made anew if the recipe changed.
+/// Returns the image, which is created again if the recipe changed.
 pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
     let image = paths.rootfs().join(IMAGE);
     let stamp = paths.rootfs().join("guest.stamp");
@@ -75,7 +75,7 @@ pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
     }
     let _lock = cache_lock(paths, "making the guest image")?;
     if !recipe.is_made(&image, &stamp) {
-        // An image that was started must not pass for a finished one.
+        // A partial image must not pass for a finished one.
         files::remove_file(&stamp)?;
         let tree = Tree {
             label: "Making the guest image",
@@ -93,32 +93,33 @@ pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// How a Debian is made and which part of it becomes an image.
+/// The parameters of a Debian tree and the part of it that becomes an image.
 pub struct Tree<'a> {
-    /// For the person who waits.
+    /// Label for the progress display.
     pub label: &'a str,
-    /// About as many lines it prints.
+    /// Approximate number of lines that it prints.
     pub lines: u64,
-    /// A folder for it, removed afterwards.
+    /// Working folder, removed afterwards.
     pub work: PathBuf,
     pub log: PathBuf,
-    /// What runs when the packages are installed; `$1` is the tree.
+    /// Commands that run after the packages are installed; `$1` is the tree.
     pub hooks: &'a [&'a str],
-    /// The folder of the tree that becomes the image.
+    /// Folder of the tree that becomes the image.
     pub part: &'a str,
-    /// The file system's label.
+    /// The filesystem's label.
     pub name: &'a str,
     pub free_mib: u64,
 }
 
-/// Everything that decides what is in an image.
+/// All inputs that determine an image.
 pub struct Recipe {
     packages: Vec<String>,
     pub digest: String,
 }
 
 impl Recipe {
-    /// From the names of packages, and files with their paths in the tree.
+    /// Creates a recipe from package names, and files with their paths in the
+    /// tree.
     pub fn new(packages: Vec<String>, inputs: &[(String, PathBuf)]) -> Result<Recipe> {
         let mut digest = Fingerprint::default();
         digest.add("suite", SUITE.as_bytes());
@@ -136,7 +137,7 @@ impl Recipe {
         })
     }
 
-    /// Whether the image is there and made by this recipe.
+    /// Returns whether the image exists and was made by this recipe.
     pub fn is_made(&self, image: &Path, stamp: &Path) -> bool {
         image.is_file() && fs::read_to_string(stamp).is_ok_and(|s| s == self.digest)
     }
@@ -157,7 +158,7 @@ fn parse_packages(list: &str) -> Vec<String> {
         .collect()
 }
 
-/// Makes the tree and the image.
+/// Creates the tree and the image.
 pub fn make(
     paths: &Paths,
     recipe: &Recipe,
@@ -176,7 +177,7 @@ pub fn make(
     files::make_dir(work)?;
 
     let log = &tree.log;
-    // The log of this image, not of every image ever made.
+    // The log covers this image only, not every earlier one.
     files::remove_file(log)?;
     let mut step = Step::start(tree.label, Some(tree.lines), log);
     suites::gather(inputs, work, log)?;
@@ -191,14 +192,15 @@ pub fn make(
         step.set(lines, &doing);
     })
     .with_context(|| format!("{what} failed; is the network up?"))?;
-    step.set(lines, "writing the file system");
+    step.set(lines, "writing the filesystem");
     write_image(tree, image, log)?;
     remove_as_root(work)?;
     step.done();
     Ok(())
 }
 
-/// mmdebstrap as root, in the work folder, where the file names are plain.
+/// Creates the command for mmdebstrap as root, in the work folder, where file
+/// names are plain.
 fn mmdebstrap(recipe: &Recipe, hooks: &[&str]) -> Command {
     let mut cmd = as_root("mmdebstrap");
     cmd.args([
@@ -222,8 +224,8 @@ fn mmdebstrap(recipe: &Recipe, hooks: &[&str]) -> Command {
     cmd
 }
 
-/// Turns the tree into an image beside the old one, and then replaces that:
-/// a guest that runs keeps what it has open.
+/// Writes the tree to an image beside the old one, which it then replaces: a
+/// running guest keeps its open file.
 fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
     let tree = made.work.join("tree").join(made.part);
     let new = made.work.join("image");
@@ -233,7 +235,7 @@ fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
         .next()
         .and_then(|n| n.parse().ok())
         .with_context(|| format!("du says nothing about {}", tree.display()))?;
-    // File system tables and rounding take about a tenth more.
+    // Filesystem metadata and rounding take about a tenth more.
     let size = used + used / 10 + made.free_mib;
     fs::File::create(&new)
         .and_then(|f| f.set_len(size << 20))
@@ -241,7 +243,7 @@ fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
     let mut cmd = as_root("mke2fs");
     cmd.args(["-q", "-F", "-t", "ext4", "-m", "0", "-J", "size=32"]);
     cmd.args(["-L", made.name]);
-    // Nothing is left to be done in the background of a guest.
+    // No initialisation is left to run in the background of a guest.
     cmd.args([
         "-E",
         "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0",
@@ -251,7 +253,8 @@ fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
     fs::rename(&new, image).with_context(|| format!("cannot write {}", image.display()))
 }
 
-/// An old keyring package knows no keys of Debian 13.
+/// Checks for the archive keys; an old keyring package has no keys of Debian
+/// 13.
 fn require_keys() -> Result<()> {
     let known = fs::read_dir(KEYS).into_iter().flatten().flatten().any(|e| {
         e.file_name()
@@ -267,8 +270,8 @@ fn require_keys() -> Result<()> {
     Ok(())
 }
 
-/// Before the hour that a first build may take: whether the image can be made after
-/// it, for which others than root need sudo.
+/// Checks, before a first build of up to an hour, that the image can be created
+/// afterwards, which needs sudo for users other than root.
 pub fn require_root(paths: &Paths) -> Result<()> {
     if paths.rootfs().join(IMAGE).is_file() {
         return Ok(());
@@ -294,19 +297,19 @@ fn ask_for_root(what: &str) -> Result<()> {
     Ok(())
 }
 
-/// A command as root: through sudo for others.
+/// Creates a command that runs as root: through sudo for other users.
 fn as_root(program: &str) -> Command {
     if nix::unistd::geteuid().is_root() {
         return clean(program);
     }
     let mut cmd = clean("sudo");
-    // sudo clears the environment; apt needs to know the proxy.
+    // sudo clears the environment; apt needs the proxy settings.
     cmd.arg("--preserve-env=http_proxy,https_proxy,no_proxy")
         .arg(program);
     cmd
 }
 
-/// The tree belongs to root, and may be left from a run that was interrupted.
+/// Removes a tree that belongs to root, possibly left by an interrupted run.
 fn remove_as_root(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
@@ -316,7 +319,7 @@ fn remove_as_root(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a line of the log tells a person who waits.
+/// Returns the activity that a line of the log stands for.
 fn activity(line: &str) -> Option<String> {
     if let Some(what) = line
         .strip_prefix("I: ")

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The main job: direct I/O from a disk into a huge DAX mapping, on a kernel
-//! that was built and booted for it, told in a report of a dozen lines.
-//!
-//! The guest's side is `guest-test main-job`, which writes what it did as JSON.
-//! This side makes the data on the disk, so only it knows what must come back.
+//! that was built and booted for it, with a report of a dozen lines.
+//! || The guest's side is `guest-test main-job`, which writes its results as
+//! JSON. This side generates the data on the disk, so only this side knows the
+//! expected content.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -24,13 +24,13 @@ use crate::progress::seconds;
 use crate::qemu::Accel;
 use crate::variant::Variant;
 
-/// How much is read from the disk.
+/// Number of bytes that are read from the disk.
 const BYTES: usize = 64 << 20;
 const REPORT: &str = "report.json";
 const MIB: u64 = 1 << 20;
 
-/// What the guest tells. Everything has a default: a job that failed early
-/// fills in little of it.
+/// The guest's report. Every field has a default: a job that failed early fills
+/// in few of them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Report {
@@ -55,7 +55,7 @@ struct Step {
     detail: String,
 }
 
-/// Which implementation of each piece runs.
+/// The implementation of each piece that runs.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Live {
@@ -66,7 +66,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// All four.
+    /// Returns all four pieces.
     pub fn pieces(&self) -> [&Piece; 4] {
         [&self.registry, &self.pmem_driver, &self.fs_dax, &self.gup]
     }
@@ -112,13 +112,13 @@ struct DaxPmd {
     cases: Vec<String>,
 }
 
-/// `make run`: the exit status.
+/// Runs `make run` and returns the exit status.
 pub fn run(paths: &Paths, args: &GuestArgs) -> Result<i32> {
     let (built, image) = guest::prepare(paths, args.variant)?;
     job(paths, args, &built, &image)
 }
 
-/// The job on a kernel that is there.
+/// Runs the job on an existing kernel.
 pub fn job(paths: &Paths, args: &GuestArgs, built: &Built, image: &Path) -> Result<i32> {
     let data = pseudo_random(BYTES);
     let digest = format!("{:x}", Sha256::digest(&data));
@@ -155,12 +155,12 @@ pub fn job(paths: &Paths, args: &GuestArgs, built: &Built, image: &Path) -> Resu
     Ok(0)
 }
 
-/// The time limit for a kernel of this kind.
+/// Returns the time limit for a kernel of this variant.
 pub fn slow(variant: Variant, limit: std::time::Duration) -> std::time::Duration {
     limit * if variant.is_debug() { 15 } else { 1 }
 }
 
-/// All that did not hold.
+/// Returns all problems.
 fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> Vec<String> {
     let mut list: Vec<String> = report
         .steps
@@ -213,7 +213,7 @@ fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> 
     list
 }
 
-/// The report for a person.
+/// Formats the report for a person.
 fn text(report: &Report, built: &Built, outcome: &Outcome) -> String {
     let mut t = String::new();
     let mut row = |name: &str, value: String| {
@@ -322,7 +322,8 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Data that no two pages of are alike; xorshift, the same in every run.
+/// Generates data of which no two pages are equal; xorshift, the same in every
+/// run.
 fn pseudo_random(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(len);

@@ -4,8 +4,8 @@
 //!
 //! Two variants that differ only in our Kconfig bools share nearly every
 //! object. A copy of the sibling's directory, with the recorded commands
-//! rewritten to the new place, leaves make with the few files that depend on
-//! those bools and a link.
+//! rewritten to the new path, leaves only the few files that depend on those
+//! bools, and the link, for make.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -18,10 +18,10 @@ use crate::command::{clean, run_logged};
 use crate::files;
 use crate::progress::Step;
 
-/// What a copy must not inherit: the sibling's results, and the modules outside
-/// the tree, whose lists (`modules.order`, `*.mod`) have its path in them. With
-/// those a build of nfit_test's modules would link those of the sibling again
-/// and install none here.
+/// Files that a copy must not inherit: the sibling's results, and the modules
+/// outside the tree, whose lists (`modules.order`, `*.mod`) contain its path.
+/// With those a build of nfit_test's modules would link the sibling's modules
+/// again and install none here.
 const NOT_COPIED: &[&str] = &[
     "abi",
     "nfit",
@@ -33,8 +33,8 @@ const NOT_COPIED: &[&str] = &[
     "modules_nfit.new",
 ];
 
-/// Makes `dir` from the first of `siblings` that holds a finished build; does
-/// nothing when `dir` is there or no sibling is.
+/// Creates `dir` from the first of `siblings` that holds a finished build; does
+/// nothing if `dir` exists or no sibling does.
 pub fn seed(dir: &Path, siblings: &[PathBuf], log: &Path) -> Result<()> {
     if dir.exists() {
         return Ok(());
@@ -65,8 +65,8 @@ pub fn seed(dir: &Path, siblings: &[PathBuf], log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the old directory's path in the recorded commands: Kbuild rebuilds
-/// whatever has a command that it would not give today.
+/// Replaces the old directory's path in the recorded commands, because Kbuild
+/// rebuilds each file whose recorded command differs from the current one.
 fn rewrite(tree: &Path, old: &[u8], new: &[u8]) -> Result<()> {
     for entry in WalkDir::new(tree) {
         let entry = entry.with_context(|| format!("cannot read {}", tree.display()))?;
@@ -83,7 +83,8 @@ fn rewrite(tree: &Path, old: &[u8], new: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Replaces every `old` that ends a path component; `None` if there is none.
+/// Replaces every `old` that ends a path component; returns `None` if there is
+/// none.
 fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut found = false;

@@ -74,7 +74,7 @@ pub fn run(paths: &Paths, built: &Built, image: &Path, options: &GuestOptions) -
     }
 }
 
-/// Rows and columns of the terminal.
+/// Returns the terminal's rows and columns.
 fn window() -> (u16, u16) {
     let parse = |text: String| {
         let mut words = text.split_whitespace().map(|w| w.parse().ok());
@@ -86,7 +86,7 @@ fn window() -> (u16, u16) {
     }
 }
 
-/// Asks or sets the terminal on our standard input.
+/// Queries or sets the terminal on our standard input.
 fn stty(args: &[&str]) -> Option<String> {
     let out = Command::new("/usr/bin/stty")
         .args(args)

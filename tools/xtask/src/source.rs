@@ -2,11 +2,12 @@
 
 //! The kernel's source tree: unpacked, with the overlay and the patches.
 //!
-//! Beside the tree `linux-R` stand, all with the tree's name as a stem:
+//! Files beside the tree `linux-R`, all with the tree's name as a stem:
 //!
-//! * `linux-R.origin`: which tarball it came from, written when it is whole;
-//! * `linux-R.files`: the list of the tarball's files, to tell a file of the
-//!   overlay from one of the kernel's;
+//! * `linux-R.origin`: the tarball it came from, written when the tree is
+//!   complete;
+//! * `linux-R.files`: the list of the tarball's files, to distinguish files of
+//!   the overlay from files of the kernel;
 //! * `linux-R.orig/`: pristine copies of the files that patches touch;
 //! * `linux-R.managed`: the files in the tree that are ours or patched.
 //!
@@ -43,14 +44,14 @@ pub struct Source {
     pub dir: PathBuf,
     /// Changes with the tarball, the overlay and the patches.
     pub digest: String,
-    /// Changes with the tarball and with the Kconfig files among those.
+    /// Changes with the tarball and the Kconfig files of overlay and patches.
     pub kconfig_digest: String,
     /// The overlay's files, by their path in the tree.
     pub overlay: Vec<String>,
 }
 
 impl Source {
-    /// A tree that is taken as it is.
+    /// Describes an existing tree without preparing it.
     pub fn at(dir: &Path) -> Source {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         Source {
@@ -62,7 +63,7 @@ impl Source {
         }
     }
 
-    /// The overlay's files with this ending, by their path in the tree.
+    /// Returns the overlay's files with this ending, by their path in the tree.
     pub fn overlay_files<'a>(&'a self, ending: &'a str) -> impl Iterator<Item = &'a str> {
         self.overlay
             .iter()
@@ -71,8 +72,8 @@ impl Source {
     }
 }
 
-/// Unpacks the source if needed and brings overlay and patches up to date.
-/// The caller holds the cache lock.
+/// Unpacks the source if needed and brings overlay and patches up to date. The
+/// caller holds the cache lock.
 pub fn prepare(paths: &Paths) -> Result<Source> {
     files::make_dir(&paths.src_root())?;
     let tarball = Tarball::find(paths)?;
@@ -131,14 +132,14 @@ fn prepare_from(paths: &Paths, tarball: &Tarball) -> Result<Source> {
     })
 }
 
-/// `mm/Kconfig`, `lib/Kconfig.debug`.
+/// Returns whether a path is a Kconfig file: `mm/Kconfig`, `lib/Kconfig.debug`.
 fn is_kconfig(path: &str) -> bool {
     path.rsplit('/')
         .next()
         .is_some_and(|name| name.starts_with("Kconfig"))
 }
 
-/// Fails for another series than 6.12; warns of a release that nobody tried.
+/// Fails for a series other than 6.12; warns about an untested release.
 fn check_release(checkout: &Path, release: &Release) -> Result<()> {
     let path = checkout.join("config/releases");
     let text =
@@ -152,7 +153,7 @@ fn check_release(checkout: &Path, release: &Release) -> Result<()> {
     let known = known_releases(&text);
     if !known.contains(&release.0.as_str()) {
         eprintln!(
-            "Warning: Linux {release} is untested; the tested releases are {}. Going on: the \
+            "Warning: Linux {release} is untested; the tested releases are {}. Continuing: the \
              patches must apply exactly or the build stops.",
             known.join(", ")
         );
@@ -166,7 +167,7 @@ fn known_releases(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Makes the tree if it is not there; returns whether it did.
+/// Creates the tree if it does not exist; returns whether it did.
 fn unpack(paths: &Paths, tarball: &Tarball, dir: &Path) -> Result<bool> {
     let origin = files::with_suffix(dir, ".origin");
     let listing = files::with_suffix(dir, ".files");
@@ -177,8 +178,8 @@ fn unpack(paths: &Paths, tarball: &Tarball, dir: &Path) -> Result<bool> {
     };
     match fs::read_to_string(&origin) {
         Ok(id) if id == tarball.id && dir.is_dir() && listing.is_file() => return Ok(false),
-        // A tree gets its name when it is whole, so one without an origin only
-        // lost the note about it.
+        // A tree gets its name when it is complete, so one without an origin
+        // file has only lost that file.
         Err(_) if tree_release(dir) == Some(tarball.release.0.clone()) => {
             write_origin(&tarball.list(&log)?)?;
             return Ok(false);
@@ -200,7 +201,7 @@ fn tree_release(dir: &Path) -> Option<String> {
     parse_release(&fs::read_to_string(dir.join("Makefile")).ok()?)
 }
 
-/// An unpacked tree and what is known of it.
+/// An unpacked tree and its properties.
 struct Tree<'a> {
     dir: &'a Path,
     tarball: &'a Tarball,
@@ -213,7 +214,7 @@ impl Tree<'_> {
         files::with_suffix(self.dir, ".orig")
     }
 
-    /// The content of every file that the patches touch or make.
+    /// Returns the content of every file that the patches change or create.
     fn patched(&self, dir: &Path, overlay: &Files, fresh: bool) -> Result<Files> {
         let patches = patches::read(dir)?;
         let mut touched = BTreeSet::new();
@@ -253,7 +254,7 @@ impl Tree<'_> {
         Ok(out)
     }
 
-    /// Makes sure that there is a pristine copy of each of these files.
+    /// Ensures that there is a pristine copy of each of these files.
     fn keep_pristine(&self, names: &[String], fresh: bool) -> Result<()> {
         let orig = self.orig();
         let missing: Vec<String> = names
@@ -264,8 +265,8 @@ impl Tree<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        // In a tree that was unpacked just now they are still pristine; else
-        // only the tarball is sure.
+        // In a tree that was just unpacked they are still pristine; otherwise
+        // only the tarball is certain.
         let tmp = files::with_suffix(self.dir, ".orig-tmp");
         files::remove_tree(&tmp)?;
         if !fresh {
@@ -285,8 +286,8 @@ impl Tree<'_> {
         let note = files::with_suffix(self.dir, ".managed");
         let before: BTreeSet<String> = files::read_json(&note).unwrap_or_default();
         let names: BTreeSet<String> = wanted.keys().cloned().collect();
-        // The union first: if this is interrupted, the next run still knows of
-        // every file that is not pristine.
+        // The union comes first: if this is interrupted, the next run still
+        // knows every file that is not pristine.
         let union: BTreeSet<String> = before.union(&names).cloned().collect();
         if union != before {
             files::write_json(&note, &union)?;
@@ -319,7 +320,8 @@ impl Tree<'_> {
                 }
                 None => {
                     files::remove_file(&path)?;
-                    // An empty folder of ours goes too; a kernel's never is.
+                    // An empty folder of ours is removed too; one of the
+                    // kernel's never is.
                     let parents = path.ancestors().skip(1).take_while(|p| *p != self.dir);
                     for dir in parents {
                         if fs::remove_dir(dir).is_err() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finds what a kernel should never print in the lines of its console.
-//!
-//! A *splat* is an oops, a BUG, a WARN, a report of KASAN, lockdep, kmemleak
+//! Finds reports that a kernel should never print in the lines of its console.
+//! || A *splat* is an oops, a BUG, a WARN, a report of KASAN, lockdep, kmemleak
 //! or a watchdog: a title line and a block of lines around it. A test that
 //! provokes one on purpose announces it first, through `/dev/kmsg` or from the
+//! kernel:
 //! kernel:
 //!
 //! ```text
@@ -13,37 +13,38 @@
 //! rust-dax-expect-end: SUBSTRING
 //! ```
 //!
-//! Each announcement allows one splat. The first lines are the title, what
-//! stands before it (a WARN prints its message first) and three more. If the
-//! end comes and the splat did not, that is reported too.
+//! Each announcement allows one splat. The first lines are the title, the lines
+//! before it (a WARN prints its message first) and three more. If the end marker
+//! comes without the splat, that is reported too.
 //!
 //! Titles are recognised only at the start of a message, after the time stamp,
-//! so that test names and program output that quote them do no harm.
+//! so that test names and program output that quote them are ignored.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// How many lines after the title may hold an announced substring.
+/// Number of lines after the title that may hold an announced substring.
 const AFTER: usize = 3;
-/// How many lines before the title belong to it, when nothing marks the start.
+/// Number of lines before the title that belong to it, when nothing marks the
+/// start.
 const BEFORE: usize = 2;
 /// The same after "cut here", which does mark it.
 const BEFORE_CUT: usize = 8;
-/// A block whose end was lost is over after this many lines.
+/// Number of lines after which a block whose end was lost is over.
 const LONGEST: usize = 300;
-/// How many lines of a block are kept to be shown.
+/// Number of lines of a block that are kept to be shown.
 const SHOWN: usize = 60;
 
 const CUT_HERE: &str = "------------[ cut here ]------------";
 const EXPECT: &str = "rust-dax-expect: ";
 const EXPECT_END: &str = "rust-dax-expect-end: ";
 
-/// The time stamp and, with PRINTK_CALLER, who printed the line.
+/// Matches the time stamp and, with PRINTK_CALLER, the printing context.
 static STAMP: LazyLock<Regex> = LazyLock::new(|| regex(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?"));
 
-/// What the first line of a report looks like.
+/// Matches the first line of a report.
 static TITLE: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"(?x)^(?:
@@ -81,18 +82,18 @@ fn regex(text: &str) -> Regex {
     Regex::new(text).expect("a constant pattern is valid")
 }
 
-/// One report of the kernel.
+/// One kernel report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splat {
-    /// Its first telling line, for example the message of a WARN.
+    /// Its first informative line, for example the message of a WARN.
     pub title: String,
     /// The lines before the title, the title and what follows, without stamps.
     pub lines: Vec<String>,
-    /// A test had said that it would come.
+    /// Whether a test had announced it.
     pub announced: bool,
 }
 
-/// How the block of a report ends.
+/// The end marker of a report's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// "---[ end trace": WARN, BUG, oops, UBSAN.
@@ -113,7 +114,7 @@ struct Block {
     title_at: usize,
     /// Lines seen, shown or not.
     seen: usize,
-    /// The end was seen; waits only for the lines after the title.
+    /// The end was seen; only the lines after the title are still missing.
     over: bool,
 }
 
@@ -123,7 +124,7 @@ struct Expectation {
     came: bool,
 }
 
-/// Reads a console line by line.
+/// A line-by-line reader of a console.
 #[derive(Debug, Default)]
 pub struct Scanner {
     before: VecDeque<String>,
@@ -138,7 +139,7 @@ impl Scanner {
         Scanner::default()
     }
 
-    /// Takes the next line of the console.
+    /// Processes the next line of the console.
     pub fn line(&mut self, raw: &str) {
         let text = message(raw);
         if let Some(rest) = after(text, EXPECT) {
@@ -168,22 +169,23 @@ impl Scanner {
         }
     }
 
-    /// The console ended.
+    /// Ends the console.
     pub fn finish(&mut self) {
         self.settle();
     }
 
-    /// Reports that nobody announced.
+    /// Returns the reports that were not announced.
     pub fn unannounced(&self) -> impl Iterator<Item = &Splat> {
         self.splats.iter().filter(|s| !s.announced)
     }
 
-    /// Announced reports that had not come when their end was printed.
+    /// Returns announced reports that had not occurred when their end marker was
+    /// printed.
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
 
-    /// All complete reports so far.
+    /// Returns all complete reports so far.
     #[cfg(test)]
     fn splats(&self) -> &[Splat] {
         &self.splats
@@ -219,7 +221,7 @@ impl Scanner {
         self.before.push_back(text.to_owned());
     }
 
-    /// Closes the open block and looks for who announced it.
+    /// Closes the open block and looks for its announcement.
     fn settle(&mut self) {
         let Some(block) = self.block.take() else {
             return;

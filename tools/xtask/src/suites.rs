@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes into the guest image beside Debian's packages: the guest's init
+//! The contents of the guest image beside Debian's packages: the guest's init
 //! and the sources of the test suites.
-//!
-//! The kernel's selftests are compiled inside the image from the prepared
+//! || The kernel's selftests are compiled inside the image from the prepared
 //! source tree; ndctl's source is fetched there, by `build-suites`.
 
 use std::fs;
@@ -16,7 +15,7 @@ use crate::command::{clean, run_logged};
 use crate::files;
 use crate::paths::Paths;
 
-/// What the selftests of the list in `build-suites` include.
+/// Folders that the selftests of the list in `build-suites` include.
 const SELFTESTS: [&str; 6] = [
     "tools/testing/selftests/mm",
     "tools/testing/selftests/kselftest.h",
@@ -29,12 +28,12 @@ const SELFTESTS: [&str; 6] = [
 /// Programs of ours in the image's /usr/local/sbin.
 const PROGRAMS: [&str; 2] = ["guest-init", "build-suites"];
 
-/// Where they are in the checkout.
+/// Returns their folder in the checkout.
 pub fn image_files(paths: &Paths) -> PathBuf {
     paths.checkout.join("tools/testing/guest-image")
 }
 
-/// Every file that goes into the image, with its path in there.
+/// Returns every file that goes into the image, with its path there.
 pub fn inputs(paths: &Paths, source: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut files = Vec::new();
     for program in PROGRAMS {
@@ -49,7 +48,7 @@ pub fn inputs(paths: &Paths, source: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// The kernel's selftests and what they include.
+/// Returns the kernel's selftests and their includes.
 pub fn selftests(source: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut files = Vec::new();
     for part in SELFTESTS {
@@ -65,7 +64,7 @@ pub fn selftests(source: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// Patches to ndctl's tests, in the order in which they apply.
+/// Returns the patches to ndctl's tests, in the order in which they apply.
 fn ndctl_patches(paths: &Paths) -> Result<Vec<PathBuf>> {
     let dir = paths.checkout.join("tools/testing/ndctl");
     if !dir.exists() {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The results of `make check`: one line per test, and the count of them.
+//! The summary of `make check`: one line per test, and the totals.
 
 use std::ops::AddAssign;
 
 use crate::ktap::{TestResult, Verdict};
 use crate::variant::Variant;
 
-/// A test with a part of its name that begins like this shows a deliberate
-/// difference from the C original: on a C kernel it has to fail.
+/// Prefix of a part of a test's name that marks a deliberate difference from
+/// the C original: on a C kernel the test has to fail.
 const DIFFERS: &str = "differs_";
 
-/// Prints results as they come and counts them.
+/// A summary that prints results as they arrive and counts them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub passed: usize,
@@ -30,7 +30,7 @@ impl Summary {
         }
     }
 
-    /// A result that is not from a parser.
+    /// Adds a result that is not from a parser.
     pub fn say(&mut self, suite: &str, name: &str, verdict: Verdict, reason: &str) {
         self.add(
             suite,
@@ -42,7 +42,7 @@ impl Summary {
         );
     }
 
-    /// Something that must hold; the reason is given if it does not.
+    /// Adds a requirement; it fails if there is a problem.
     pub fn require(&mut self, suite: &str, name: &str, problem: Option<String>) {
         match problem {
             None => self.say(suite, name, Verdict::Pass, ""),
@@ -50,7 +50,7 @@ impl Summary {
         }
     }
 
-    /// The last line.
+    /// Returns the last line.
     pub fn totals(&self) -> String {
         let Summary {
             passed,
@@ -75,7 +75,7 @@ fn line(suite: &str, result: &TestResult) -> String {
         Verdict::Fail => "FAIL",
         Verdict::Skip => "skip",
     };
-    // One line per test, whatever a test says about itself.
+    // One line per test, whatever its reason contains.
     let reason = result
         .reason
         .split_whitespace()
@@ -87,8 +87,8 @@ fn line(suite: &str, result: &TestResult) -> String {
     }
 }
 
-/// Turns the verdict of a test that shows a difference from C around when the
-/// kernel is the C one: there a pass proves nothing and a failure is due.
+/// Inverts the verdict of a test that shows a difference from C when the kernel
+/// is the C one: there a pass proves nothing and a failure is expected.
 pub fn judge(variant: Variant, mut result: TestResult) -> TestResult {
     let c = matches!(variant, Variant::C | Variant::Cdebug);
     let mut parts = result.name.split(['.', ':']);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's source as Debian packs it: which release a tarball holds, the
-//! list of its files, and how it is unpacked.
-//!
-//! What was learnt from a tarball is kept beside the unpacked trees, keyed by
-//! its size and time, because reading it through takes many seconds.
+//! The kernel's source as Debian packages it: the release in a tarball, the
+//! list of its files, and unpacking.
+//! || Properties of a tarball are remembered beside the unpacked trees, keyed
+//! by its size and time, because reading a whole tarball takes many seconds.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,10 +20,11 @@ use crate::paths::Paths;
 use crate::progress::Step;
 use crate::source::Release;
 
-/// Where Debian's package puts it.
+/// Path at which Debian's package installs it.
 const DEFAULT: &str = "/usr/src/linux-source-6.12.tar.xz";
 
-/// About how many entries a 6.12 tarball has; only the first bar needs it.
+/// Approximate number of entries of a 6.12 tarball; only the first progress bar
+/// needs it.
 const ENTRIES: u64 = 92_451;
 
 /// A tarball of the kernel's source.
@@ -32,13 +32,13 @@ const ENTRIES: u64 = 92_451;
 pub struct Tarball {
     pub path: PathBuf,
     pub release: Release,
-    /// The one folder that everything in it is under.
+    /// The single top-level folder.
     pub top: String,
-    /// Changes with the content as far as one can tell without reading it.
+    /// Changes with the content, as far as that is known without reading it.
     pub id: String,
 }
 
-/// What is remembered of a tarball.
+/// The remembered properties of a tarball.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     id: String,
@@ -96,8 +96,8 @@ impl Tarball {
         })
     }
 
-    /// Unpacks everything into the new folder `dir` and returns the list of
-    /// the files, relative to it. Times are those of unpacking, so that a
+    /// Unpacks everything into the new folder `dir` and returns the list of the
+    /// files, relative to it. Time stamps are those of unpacking, so that a
     /// build sees every file of a replaced tree as new.
     pub fn unpack(&self, dir: &Path, log: &Path) -> Result<Vec<String>> {
         files::remove_tree(dir)?;
@@ -111,7 +111,7 @@ impl Tarball {
         self.listing_of(&mut cmd, &format!("Unpacking Linux {}", self.release), log)
     }
 
-    /// The list of the files, relative to the top folder.
+    /// Returns the list of the files, relative to the top folder.
     pub fn list(&self, log: &Path) -> Result<Vec<String>> {
         let mut cmd = clean("tar");
         cmd.arg("-tf").arg(&self.path);
@@ -161,7 +161,8 @@ impl Tarball {
     }
 }
 
-/// The top folder and the top Makefile, which stands early in the tarball.
+/// Reads the top folder's name and the top Makefile, which is early in the
+/// tarball.
 fn read_makefile(path: &Path) -> Result<(String, String)> {
     let tar = |args: &[&str]| {
         let mut cmd = clean("tar");
@@ -171,7 +172,7 @@ fn read_makefile(path: &Path) -> Result<(String, String)> {
     let cannot = || format!("cannot read {}", path.display());
     let mut cmd = tar(&["-x", "--to-stdout", "--occurrence=1", "--wildcards"]);
     cmd.args(["--no-wildcards-match-slash", "--verbose", "*/Makefile"]);
-    // With --to-stdout the names go to the error output; take both apart.
+    // With --to-stdout the names go to standard error; both are parsed.
     let out = cmd.output().with_context(cannot)?;
     if !out.status.success() {
         bail!(
@@ -191,7 +192,7 @@ fn read_makefile(path: &Path) -> Result<(String, String)> {
     ))
 }
 
-/// The release that a kernel's top Makefile names.
+/// Returns the release that a kernel's top Makefile names.
 pub fn parse_release(makefile: &str) -> Option<String> {
     let get = |key: &str| {
         makefile.lines().take(12).find_map(|l| {

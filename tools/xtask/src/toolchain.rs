@@ -2,8 +2,8 @@
 
 //! The compilers, by path.
 //!
-//! Whatever `rustc` or `clang` a user's PATH happens to hold is not used: a
-//! kernel is only as reproducible as the tools that made it.
+//! The `rustc` or `clang` in a user's PATH is not used: a kernel is only as
+//! reproducible as the tools that built it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,12 +15,12 @@ use crate::command::{clean, output};
 use crate::files::Fingerprint;
 use crate::paths::Paths;
 
-/// The release of LLVM that Debian 12 and 13 both have.
+/// The release of LLVM that both Debian 12 and 13 have.
 pub const LLVM: &str = "19";
 const RUST: &str = "1.85.";
 const BINDGEN: &str = "0.71.";
 
-/// What a kernel is built with.
+/// The tools that build a kernel.
 #[derive(Clone, Debug)]
 pub struct Toolchain {
     pub rustc: PathBuf,
@@ -80,7 +80,8 @@ fn debian(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Debian 12 and 13 differ in where they keep it.
+/// Finds the standard library's source, whose path differs between Debian 12
+/// and 13.
 fn find_lib_src() -> Result<PathBuf> {
     let mut places = vec![PathBuf::from("/usr/lib/rustlib/src/rust/library")];
     if let Ok(entries) = fs::read_dir("/usr/src") {

@@ -2,10 +2,10 @@
 
 //! The kernels that the harness can build.
 //!
-//! `rust` and `c` differ in nothing but the Kconfig bools of the four pieces;
-//! `debug` and `cdebug` are the same two with every checker of the kernel on.
-//! A variant is a list of configuration fragments in `config/`, merged over
-//! `make tinyconfig` in this order; a later one wins.
+//! `rust` and `c` differ only in the Kconfig bools of the four pieces; `debug`
+//! and `cdebug` are the same two with every checker of the kernel enabled. A
+//! variant is a list of configuration fragments in `config/`, merged over `make
+//! tinyconfig` in this order; a later one wins.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ impl Variant {
     #[cfg(test)]
     pub const ALL: [Variant; 4] = [Variant::Rust, Variant::C, Variant::Debug, Variant::Cdebug];
 
-    /// The name on the command line and of the build directory.
+    /// Returns the name on the command line and of the build directory.
     pub const fn name(self) -> &'static str {
         match self {
             Variant::Rust => "rust",
@@ -37,7 +37,8 @@ impl Variant {
         }
     }
 
-    /// The fragments in `config/`, in the order in which they are merged.
+    /// Returns the fragments in `config/`, in the order in which they are
+    /// merged.
     pub const fn fragments(self) -> &'static [&'static str] {
         match self {
             Variant::Rust => &["base.config", "rust.config"],
@@ -52,13 +53,15 @@ impl Variant {
         }
     }
 
-    /// Whether the checkers are on: such a kernel is 15 to 20 times slower.
+    /// Returns whether the checkers are enabled: such a kernel is 15 to 20
+    /// times slower.
     pub const fn is_debug(self) -> bool {
         matches!(self, Variant::Debug | Variant::Cdebug)
     }
 
-    /// The variants whose build directory is worth copying to start this one,
-    /// the closest first. A debug kernel shares no object with a release one.
+    /// Returns the variants whose build directory is worth copying to start
+    /// this one, the closest first. A debug kernel shares no object with a
+    /// release one.
     pub const fn siblings(self) -> &'static [Variant] {
         match self {
             Variant::Rust => &[Variant::C],

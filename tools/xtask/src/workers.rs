@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Several boots at a time.
-//!
-//! A guest whose tests run one after another keeps one of the host's CPUs busy
+//! || A guest whose tests run one after another keeps one of the host's CPUs busy
 //! and leaves the others idle. So the boots of a check wait in a queue, and each
-//! worker takes the next of them when it is done with its last. There are as many
-//! workers as the host has CPUs and memory for, and no more than there are boots
-//! that would be worth it.
+//! worker takes the next one when its last boot has ended. There are as many
+//! workers as the host has CPUs and memory for, and no more than the number of
+//! boots justifies.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,13 +17,15 @@ use anyhow::{anyhow, bail, Result};
 use crate::guest;
 use crate::summary::Summary;
 
-/// More would wait for the last boot, which none of them can share.
+/// Maximum number of workers; more would wait for the last boot, which cannot be
+/// divided.
 const MOST: usize = 4;
 
-/// Something that boots, and says in the summary what came of it.
+/// A boot that adds its results to the summary.
 pub type Boot<'a> = Box<dyn FnOnce(&mut Summary) -> Result<()> + Send + 'a>;
 
-/// How many workers this host has for guests of `mib` mebibytes each.
+/// Returns the number of workers that this host has room for, with guests of
+/// `mib` MiB each.
 pub fn available(mib: u64) -> usize {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -36,7 +37,8 @@ fn workers(cpus: usize, available_mib: u64, mib: u64) -> usize {
     cpus.min(fit).clamp(1, MOST)
 }
 
-/// What can be had without swapping; nothing if that cannot be told.
+/// Returns the memory in MiB that is available without swapping; 0 if that is
+/// unknown.
 fn available_mib(meminfo: &str) -> u64 {
     meminfo
         .lines()
@@ -45,8 +47,8 @@ fn available_mib(meminfo: &str) -> u64 {
         .map_or(0, |kib| kib / 1024)
 }
 
-/// Runs all of them, in this order, in so many workers. After an error, or when the
-/// user has had enough, those that wait are left out; that they were is an error.
+/// Runs all boots, in this order, with this number of workers. After an error, or
+/// when the user interrupts, waiting boots are left out, which is an error.
 pub fn run(workers: usize, boots: Vec<Boot<'_>>, summary: &mut Summary) -> Result<()> {
     let queue = Mutex::new(VecDeque::from(boots));
     let next = || {
@@ -77,7 +79,7 @@ pub fn run(workers: usize, boots: Vec<Boot<'_>>, summary: &mut Summary) -> Resul
                 *summary += own;
                 result = result.and(how);
             }
-            // What it panicked about is on the terminal.
+            // The panic message is on the terminal.
             Err(_) => result = Err(anyhow!("a worker of the check panicked")),
         }
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program can see of this kernel, as one JSON document for the host,
-//! which compares the documents of two kernels.
+//! The interfaces of this kernel that a program can see, as one JSON document
+//! for the host, which compares the documents of two kernels.
 //!
-//! A setup of namespaces is built first, the same on every kernel: one of each
-//! mode, with a filesystem and open devices. Then the trees of sysfs and
-//! debugfs are listed (trees), the trace events read, and the bad calls of a
-//! table made (calls, perform).
+//! First the namespaces are set up, the same on every kernel: one of each mode,
+//! with a filesystem and open devices (setup). Then the trees of sysfs and
+//! debugfs are listed (trees), the trace events are read, and the calls of a
+//! table of bad calls are made (calls, operation, run).
 
 mod calls;
 mod operation;
@@ -26,7 +26,7 @@ use crate::system;
 use setup::Setup;
 use trees::Roles;
 
-/// Name to text, as the host compares it.
+/// Name to text, in the form in which the host compares it.
 pub type Facts = BTreeMap<String, String>;
 
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ pub fn run(json: &Path) -> Result<()> {
     let tracefs = system::tracefs()?;
     let before = ndctl::namespaces("")?;
     let setup = Setup::create()?;
-    println!("the setup is built");
+    println!("the namespaces are set up");
 
     let mut areas = BTreeMap::new();
     let roles = Roles::read()?;

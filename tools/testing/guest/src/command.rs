@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! External commands, every one of them with a time limit.
-//!
-//! A test that waits forever says nothing, so a command that outlives its
+//! External commands, each with a time limit.
+//! || A test that waits forever reports nothing, so a command that exceeds its
 //! limit is killed with its whole process group. A command stuck inside the
-//! kernel cannot be killed; then the error carries the state of the process
-//! and its kernel stack, which is the one thing a reader needs.
+//! kernel cannot be killed; then the error carries the state of the process and
+//! its kernel stack, which is what a reader needs.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -20,26 +19,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-/// By how much all limits of time are longer than they are written. An
-/// emulated CPU shares the host with whatever else runs there, and a debug
-/// kernel is many times slower.
+/// Factor by which all time limits are extended. An emulated CPU shares the
+/// host with other programs, and a debug kernel is many times slower.
 static TIMEOUT_FACTOR: AtomicU32 = AtomicU32::new(3);
 pub const DEBUG_KERNEL: u32 = 10;
-/// Under icount, time leaps to the next timer whenever the CPU waits for the
-/// host: a busy host makes hours of it. The host's own limit holds there.
+/// Factor under icount, where time advances to the next timer whenever the CPU
+/// waits for the host: on a busy host that amounts to hours. The host's own
+/// limit applies there.
 pub const INSTRUCTION_CLOCK: u32 = 100;
 
-/// Sets it, once, before anything is waited for.
+/// Sets the factor. Called once, before any wait.
 pub fn set_timeout_factor(factor: u32) {
     TIMEOUT_FACTOR.store(factor, Ordering::Relaxed);
 }
 
-/// A limit as written, made longer.
+/// Returns a limit extended by the factor.
 pub fn timeout(limit: Duration) -> Duration {
     limit * TIMEOUT_FACTOR.load(Ordering::Relaxed)
 }
 
-/// How long a killed process may take to go away before it counts as stuck.
+/// Time in which a killed process must end before it counts as stuck.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// A command to run, with its limit.
@@ -50,11 +49,11 @@ pub struct Cmd {
     echo: Option<&'static str>,
 }
 
-/// The error of a command that outlived its limit.
+/// The error of a command that exceeded its limit.
 #[derive(Debug)]
 pub struct TimedOut {
     text: String,
-    /// Not even SIGKILL ended it.
+    /// Whether even SIGKILL did not end it.
     pub stuck: bool,
 }
 
@@ -66,7 +65,7 @@ impl fmt::Display for TimedOut {
 
 impl std::error::Error for TimedOut {}
 
-/// What a finished command left behind.
+/// The status and the output of a finished command.
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: String,
@@ -74,23 +73,23 @@ pub struct Output {
 }
 
 impl Output {
-    /// The exit status as a number; a death by signal is 128 + its number, as
-    /// in a shell.
+    /// Returns the exit status as a number; for death by a signal 128 plus its
+    /// number, as in a shell.
     pub fn code(&self) -> i32 {
         self.status
             .code()
             .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
-    /// Both outputs, for messages.
+    /// Returns both outputs, for messages.
     pub fn all(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 }
 
 impl Cmd {
-    /// `line` is split at blanks: no quoting, so arguments that may hold
-    /// blanks go through [`Cmd::arg`].
+    /// Creates a command. `line` is split at blanks, without quoting, so
+    /// arguments that may contain blanks are passed to [`Cmd::arg`].
     pub fn new(line: &str) -> Self {
         let mut words = line.split_whitespace();
         let mut inner = Command::new(words.next().unwrap_or("false"));
@@ -103,7 +102,7 @@ impl Cmd {
         }
     }
 
-    /// Prints every line as it comes, with this before it.
+    /// Prints every line as it arrives, prefixed with `prefix`.
     pub fn echo(mut self, prefix: &'static str) -> Self {
         self.echo = Some(prefix);
         self
@@ -131,14 +130,14 @@ impl Cmd {
         self
     }
 
-    /// Runs it; a non-zero exit status is not an error here.
+    /// Runs the command; a non-zero exit status is not an error here.
     pub fn run(mut self) -> Result<Output> {
-        // SAFETY: prctl() is safe between fork and exec and takes no pointers
-        // here.
+        // SAFETY: prctl() is async-signal-safe between fork and exec, and these
+        // arguments contain no pointers.
         unsafe {
             self.inner.pre_exec(|| {
-                // A test that is killed takes what it runs along, although
-                // that leads a process group of its own.
+                // When a test is killed, its command dies too, although the
+                // command leads a process group of its own.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 Ok(())
             })
@@ -154,8 +153,8 @@ impl Cmd {
         let stdout = drain(child.stdout.take(), self.echo);
         let stderr = drain(child.stderr.take(), self.echo);
         let status = wait(&mut child, timeout(self.limit), &self.text)?;
-        // A grandchild may keep a pipe open after its parent is gone; what
-        // came until then is enough.
+        // A grandchild may keep a pipe open after its parent has ended; the
+        // output up to then suffices.
         let drain = Duration::from_secs(2);
         Ok(Output {
             status,
@@ -164,8 +163,8 @@ impl Cmd {
         })
     }
 
-    /// Runs it; anything but exit status 0 is an error that says the command,
-    /// the status and what it wrote to stderr.
+    /// Runs the command; any exit status but 0 is an error with the command,
+    /// the status and its stderr.
     pub fn ok(self) -> Result<Output> {
         let text = self.text.clone();
         let out = self.run()?;
@@ -180,9 +179,9 @@ impl Cmd {
     }
 }
 
-/// stderr, or stdout where stderr is empty, on one line. Of a long text the
-/// beginning, where many programs say what is wrong before their usage, and
-/// the end.
+/// Returns stderr, or stdout if stderr is empty, on one line. A long text is
+/// reduced to its beginning, where many programs report the error before their
+/// usage, and its end.
 fn gist(stderr: &str, stdout: &str) -> String {
     const ENDS: usize = 4;
     let text = if stderr.trim().is_empty() {
@@ -211,7 +210,8 @@ fn drain(pipe: Option<impl Read + Send + 'static>, echo: Option<&'static str>) -
         if let Some(pipe) = pipe {
             let mut pipe = BufReader::new(pipe);
             let mut from = 0;
-            // A read error ends the text early; the exit status still tells.
+            // A read error ends the text early; the exit status still reports
+            // the failure.
             while let Ok(1..) = pipe.read_until(b'\n', &mut bytes) {
                 if let Some(prefix) = echo {
                     let line = String::from_utf8_lossy(&bytes[from..]);
@@ -220,7 +220,7 @@ fn drain(pipe: Option<impl Read + Send + 'static>, echo: Option<&'static str>) -
                 }
             }
         }
-        // Nobody listens any more after a timeout.
+        // After a timeout there is no receiver.
         let _ = tx.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     rx
@@ -240,7 +240,7 @@ fn wait(child: &mut Child, limit: Duration, text: &str) -> Result<ExitStatus> {
     }))
 }
 
-/// Waits at most `limit` for the child to end.
+/// Waits up to `limit` until the child ends.
 pub fn poll(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     loop {
@@ -257,12 +257,13 @@ pub fn poll(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-/// Kills the child's process group. The returned text says where the child
-/// was in the kernel; the bool, whether it survived the kill.
+/// Kills the child's process group. The returned text is the child's position
+/// in the kernel; the bool is whether it survived the kill.
 fn kill_group(child: &mut Child) -> (String, bool) {
     let pid = child.id();
     let was = whereabouts(pid);
-    // SAFETY: `kill` takes no pointers. The child leads its own group.
+    // SAFETY: `kill` takes no pointers. The child leads its own group, so no
+    // other process is hit.
     unsafe { libc::kill(-(pid as i32), libc::SIGKILL) };
     match poll(child, KILL_GRACE) {
         Ok(Some(_)) => (format!(" ({was})"), false),
@@ -274,7 +275,7 @@ fn kill_group(child: &mut Child) -> (String, bool) {
     }
 }
 
-/// State, wait channel and kernel stack of a process, on one line.
+/// Returns state, wait channel and kernel stack of a process, on one line.
 pub fn whereabouts(pid: u32) -> String {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
     let state = read("status")

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// Fills `buf` from `seed` (xorshift64*). Equal seeds give equal bytes on
+/// Fills `buf` from `seed` (xorshift64*). Equal seeds produce equal bytes on
 /// every machine and every kernel.
 pub fn fill(seed: u64, buf: &mut [u8]) {
     let mut x = spread(seed);
@@ -19,13 +19,13 @@ pub fn fill(seed: u64, buf: &mut [u8]) {
     }
 }
 
-/// A state from a seed. It must not be zero; the constant is 2^64 divided by
-/// the golden ratio, which spreads neighbouring seeds.
+/// Returns a generator state for a seed. It must not be zero; the constant is
+/// 2^64 divided by the golden ratio, which spreads neighbouring seeds.
 fn spread(seed: u64) -> u64 {
     seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
 }
 
-/// Numbers that are the same in every run.
+/// A generator of numbers that are the same in every run.
 pub struct Random(u64);
 
 impl Random {
@@ -33,7 +33,7 @@ impl Random {
         Self(spread(seed))
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -41,20 +41,20 @@ impl Random {
         self.0
     }
 
-    /// At least 0 and less than `bound`.
+    /// Returns a number that is less than `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 }
 
-/// `len` bytes from `seed`.
+/// Returns `len` bytes from `seed`.
 pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut buf = vec![0; len];
     fill(seed, &mut buf);
     buf
 }
 
-/// A SHA-256 fed piece by piece.
+/// An incremental SHA-256.
 #[derive(Default)]
 pub struct Digester(Sha256);
 
@@ -63,7 +63,7 @@ impl Digester {
         self.0.update(data);
     }
 
-    /// In lower-case hexadecimal.
+    /// Returns the digest in lower-case hexadecimal.
     pub fn finish(self) -> String {
         hex(&self.0.finalize())
     }
@@ -77,19 +77,23 @@ fn hex(digest: &[u8]) -> String {
     })
 }
 
-/// Where two buffers differ first, for messages.
+/// Describes the first difference of two buffers, for messages.
 pub fn first_difference(want: &[u8], got: &[u8]) -> Option<String> {
     if want.len() != got.len() {
-        return Some(format!("{} bytes wanted, {} came", want.len(), got.len()));
+        return Some(format!(
+            "{} bytes expected, {} found",
+            want.len(),
+            got.len()
+        ));
     }
-    // The common case at the speed of memcmp().
+    // Compares at the speed of memcmp() in the common case.
     if want == got {
         return None;
     }
     let at = want.iter().zip(got).position(|(a, b)| a != b)?;
     let wrong = want.iter().zip(got).filter(|(a, b)| a != b).count();
     Some(format!(
-        "first difference at byte {at:#x} (page {}): {:#04x} wanted, {:#04x} found; {wrong} bytes differ",
+        "first difference at byte {at:#x} (page {}): {:#04x} expected, {:#04x} found; {wrong} bytes differ",
         at / 4096,
         want[at],
         got[at]

@@ -15,11 +15,12 @@ use crate::mapping::open_rw;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Has faults of 4 KiB only, and no fallocate().
+    /// Supports faults of 4 KiB only, and no fallocate().
     Ext2,
     Ext4,
     Xfs,
-    /// Files may share blocks, and the filesystem knows whose a block is.
+    /// Files may share blocks, and the filesystem has a reverse mapping of
+    /// blocks to owners.
     XfsReflink,
 }
 
@@ -33,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// As mount(8) knows it.
+    /// Returns the name for mount(8).
     fn driver(self) -> &'static str {
         match self {
             Kind::Ext2 => "ext2",
@@ -42,8 +43,9 @@ impl Kind {
         }
     }
 
-    /// Those that can map 2 MiB are told of a 2 MiB stripe: then the allocator
-    /// places big files so that such mappings are possible.
+    /// Returns the mkfs command. Filesystems that can map 2 MiB get a stripe of
+    /// 2 MiB: then the allocator places large files so that such mappings are
+    /// possible.
     fn mkfs(self) -> &'static str {
         match self {
             Kind::Ext2 => "mkfs.ext2 -q -F -b 4096",
@@ -53,7 +55,7 @@ impl Kind {
         }
     }
 
-    /// The filesystem's own check, changing nothing.
+    /// Runs the filesystem's own check, which changes nothing.
     pub fn check(self, device: &Path) -> Result<()> {
         let program = match self {
             Kind::Ext2 | Kind::Ext4 => "e2fsck -fn",
@@ -76,7 +78,7 @@ pub struct DaxMount {
 }
 
 impl DaxMount {
-    /// Makes the filesystem and mounts it with `-o dax`.
+    /// Creates the filesystem and mounts it with `-o dax`.
     pub fn create(kind: Kind, device: &Path, dir: &Path) -> Result<Self> {
         Cmd::new(kind.mkfs()).arg(device).limit_secs(120).ok()?;
         Self::mount(kind, device, dir)
@@ -86,7 +88,7 @@ impl DaxMount {
         Self::mount_with(kind, device, dir, "dax")
     }
 
-    /// Mounts what is there, with options of the caller's.
+    /// Mounts an existing filesystem with the caller's options.
     pub fn mount_with(kind: Kind, device: &Path, dir: &Path, options: &str) -> Result<Self> {
         // ext4 is built in.
         if kind != Kind::Ext4 {
@@ -107,7 +109,7 @@ impl DaxMount {
         })
     }
 
-    /// The mount point.
+    /// Returns the kind of filesystem.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -120,7 +122,7 @@ impl DaxMount {
         self.dir.join(name)
     }
 
-    /// A new file with `len` allocated bytes.
+    /// Creates a file with `len` allocated bytes.
     pub fn file(&self, name: &str, len: u64) -> Result<File> {
         let path = self.path(name);
         File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -150,7 +152,7 @@ impl Drop for DaxMount {
     }
 }
 
-/// Gives blocks to a file where fallocate(2) cannot.
+/// Allocates blocks by writing, where fallocate(2) is not supported.
 fn write_zeros(file: &File, len: u64) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
     let mut at = 0;
@@ -162,16 +164,17 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// fallocate(2).
+/// Calls fallocate(2).
 pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
-    // SAFETY: takes no pointers.
+    // SAFETY: fallocate() takes no pointers, so no argument can be invalid
+    // memory.
     match unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Unmounts what is mounted from devices whose names begin so; for cleaning up
+/// Unmounts filesystems on devices whose names have these prefixes, to clean up
 /// after a test that died.
 pub fn unmount_devices(prefixes: &[&str]) -> Result<()> {
     let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program does to make its stores durable where it may do so itself,
-//! in a `MAP_SYNC` mapping or in device-dax memory.
+//! The way in which a program makes its stores durable itself, in a `MAP_SYNC`
+//! mapping or in device-dax memory.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -11,14 +11,14 @@ use crate::mapping::Mapping;
 
 const LINE: usize = 64;
 
-/// How a line of the CPU's caches is written back, the best first.
+/// The instruction that writes a cache line back, the best first.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// And stays.
+    /// The line stays in the cache.
     Clwb,
-    /// Not in order with other lines.
+    /// Not ordered with other lines.
     Clflushopt,
-    /// One after the other.
+    /// Lines are flushed one after another.
     Clflush,
 }
 
@@ -26,9 +26,9 @@ impl Way {
     fn best() -> Self {
         static BEST: OnceLock<Way> = OnceLock::new();
         *BEST.get_or_init(|| {
-            // SAFETY: every CPU of x86-64 has CPUID; a leaf that it has not is
-            // answered with the last that it has, which at worst picks one of
-            // the three and not another.
+            // SAFETY: Every x86-64 CPU has CPUID. For an unsupported leaf it
+            // returns the data of the highest supported one, so at worst
+            // another of the three instructions is picked.
             let features = unsafe { __cpuid_count(7, 0) }.ebx;
             match features {
                 f if f & (1 << 24) != 0 => Self::Clwb,
@@ -39,13 +39,14 @@ impl Way {
     }
 }
 
-/// Writes the caches for `len` bytes from `at` on back, and waits for it.
+/// Writes back the cache lines of `len` bytes from `at`, and waits until that
+/// is done.
 pub fn persist(map: &Mapping, at: usize, len: usize) {
     map.check(at, len);
     let (from, way) = (map.addr() + at, Way::best());
     for line in (from / LINE * LINE..from + len).step_by(LINE) {
-        // SAFETY: the line is in the mapping, which has whole lines, and its
-        // bytes do not change; CPUID has the instruction.
+        // SAFETY: The line is in the mapping, which consists of whole lines,
+        // and its bytes do not change; CPUID reports the instruction.
         unsafe {
             match way {
                 Way::Clwb => asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)),
@@ -58,6 +59,6 @@ pub fn persist(map: &Mapping, at: usize, len: usize) {
             }
         }
     }
-    // SAFETY: waits, and changes nothing.
+    // SAFETY: The instruction orders earlier stores and changes no memory.
     unsafe { asm!("sfence", options(nostack, preserves_flags)) };
 }

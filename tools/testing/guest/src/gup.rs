@@ -3,7 +3,7 @@
 //! The kernel's GUP test device, by its ioctls.
 //!
 //! The gup_test program hides the errno of a refused pin, and its pins end
-//! inside one call; here both the answer and a pin that is held can be had.
+//! inside one call; this module returns the errno and can keep a pin.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -41,7 +41,7 @@ struct PinLongterm {
     flags: u32,
 }
 
-/// How to take the pages.
+/// The function that takes the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     GupFast,
@@ -60,7 +60,7 @@ impl How {
         How::Pin,
     ];
 
-    /// The number in GUP_FAST_BENCHMARK and its kin.
+    /// Returns the index of GUP_FAST_BENCHMARK and the related commands.
     fn number(self) -> u32 {
         match self {
             How::GupFast => 1,
@@ -71,13 +71,13 @@ impl How {
         }
     }
 
-    /// Whether FOLL_PIN is used, which the vmstat books count.
+    /// Returns whether FOLL_PIN is used, which the vmstat counters count.
     pub fn pins(self) -> bool {
         matches!(self, How::PinFast | How::PinLongterm | How::Pin)
     }
 }
 
-/// `_IOC()` of include/uapi/asm-generic/ioctl.h, with type 'g'.
+/// Computes `_IOC()` of include/uapi/asm-generic/ioctl.h, with type 'g'.
 const fn ioc(direction: u32, number: u32, size: usize) -> libc::c_ulong {
     ((direction << 30) | ((size as u32) << 16) | ((b'g' as u32) << 8) | number) as libc::c_ulong
 }
@@ -89,7 +89,7 @@ const PIN_START: libc::c_ulong = ioc(IOC_WRITE, 7, size_of::<PinLongterm>());
 const PIN_STOP: libc::c_ulong = ioc(0, 8, 0);
 const PIN_READ: libc::c_ulong = ioc(IOC_WRITE, 9, size_of::<u64>());
 
-/// What one call of the device did, and how long its halves took.
+/// The result of one call of the device, and the time of its halves.
 #[derive(Debug, Clone, Copy)]
 pub struct Cycle {
     pub pages: u64,
@@ -110,18 +110,18 @@ impl Device {
     }
 
     fn ioctl<T>(&self, command: libc::c_ulong, argument: *mut T) -> io::Result<()> {
-        // SAFETY: each caller passes the structure that belongs to the
-        // command, or null where there is none.
+        // SAFETY: Each caller passes the structure that belongs to the command,
+        // or null if there is none, so the kernel accesses only valid memory.
         match unsafe { libc::ioctl(self.file.as_raw_fd(), command, argument) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
-    /// Takes and gives back the pages of `len` bytes, `per_call` at a time.
-    /// Returns how many pages were taken: fewer than asked when the kernel
-    /// refused, for the device keeps the errno to itself. A call that took
-    /// some of its pages counts as a whole one.
+    /// Takes and releases the pages of `len` bytes, `per_call` at a time.
+    /// Returns the number of pages taken: fewer than requested if the kernel
+    /// refused, because the device does not report the errno. A call that took
+    /// some of its pages counts as complete.
     pub fn cycle(
         &self,
         how: How,
@@ -135,7 +135,8 @@ impl Device {
             .map(|cycle| cycle.pages)
     }
 
-    /// The same, with the device's own timing.
+    /// Takes and releases pages as [`Device::cycle`] does, with the device's
+    /// own timing.
     pub fn timed_cycle(
         &self,
         how: How,
@@ -160,8 +161,8 @@ impl Device {
         })
     }
 
-    /// Pins for a long time; the pin lasts until [`Device::unpin`] or the
-    /// close. The errno is the kernel's.
+    /// Takes long-term pins, which last until [`Device::unpin`] or the close.
+    /// The errno is the kernel's.
     pub fn pin_longterm(
         &self,
         map: &Mapping,
@@ -172,7 +173,7 @@ impl Device {
         self.pin_longterm_at(map.addr(), len, write, fast)
     }
 
-    /// The same at an address, mapped or not.
+    /// Takes long-term pins at an address, mapped or not.
     pub fn pin_longterm_at(
         &self,
         addr: usize,
@@ -188,7 +189,7 @@ impl Device {
         self.ioctl(PIN_START, &mut test)
     }
 
-    /// Copies what the pinned pages hold to `to`.
+    /// Copies the content of the pinned pages to `to`.
     pub fn read_pinned(&self, to: &Mapping) -> io::Result<()> {
         let mut addr = to.addr() as u64;
         self.ioctl(PIN_READ, &mut addr)
@@ -198,7 +199,7 @@ impl Device {
         self.ioctl(PIN_STOP, std::ptr::null_mut::<u8>())
     }
 
-    /// The counts of the folio that the page at `at` belongs to, as the kernel
+    /// Returns the counts of the folio of the page at `at`, as the kernel
     /// prints them while the device holds one plain reference.
     pub fn counts(&self, map: &Mapping, at: usize) -> Result<Counts> {
         let mut log = OpenOptions::new()
@@ -234,7 +235,7 @@ impl Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub references: i64,
-    /// Zero for a folio of one page, which has no such count.
+    /// Number of pins; zero for a folio of one page, which has no such count.
     pub pins: i64,
 }
 
@@ -254,8 +255,8 @@ impl Counts {
     }
 }
 
-/// Takes pages and gives them back, and reads the books: how many pages the
-/// device says, and how many pins the kernel counted.
+/// Takes and releases pages, and reads the vmstat counters: returns the
+/// device's count of pages and the kernel's count of pins.
 pub fn take_counted(
     device: &Device,
     how: How,
@@ -283,8 +284,8 @@ pub fn take_counted(
     Ok((got, acquired))
 }
 
-/// Takes pages and compares the books: each of them must be in there, if they
-/// are pinned.
+/// Takes pages and compares the vmstat counters: each pinned page must be
+/// counted.
 pub fn take(
     device: &Device,
     how: How,
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn layout_is_the_kernels() {
-        // As the C macros give them on x86-64.
+        // The values of the C macros on x86-64.
         assert_eq!(size_of::<GupTest>(), 80);
         assert_eq!(size_of::<PinLongterm>(), 24);
         assert_eq!(ioc(IOC_READ_WRITE, 1, size_of::<GupTest>()), 0xc050_6701);

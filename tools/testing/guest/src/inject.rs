@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocations that fail when a test wants them to. Needs the fault injection
-//! of a debug kernel.
+//! Allocations that fail on request. Needs the fault injection of a debug
+//! kernel.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use crate::skip::Skip;
 use crate::system;
 
-/// Sets attributes of a kind of failure, `failslab` or `fail_page_alloc`; a
-/// [`Skip`] error on a kernel that has it not.
+/// Sets attributes of a kind of failure, `failslab` or `fail_page_alloc`;
+/// returns a [`Skip`] error on a kernel without it.
 pub fn configure(kind: &str, attributes: &[(&str, &str)]) -> Result<()> {
     let folder = system::debugfs()?.join(kind);
     if !folder.exists() {
@@ -24,29 +24,29 @@ pub fn configure(kind: &str, attributes: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// The slab caches of which allocations may fail.
+/// Returns the attribute file of a slab cache whose allocations may fail.
 fn cache(name: &str) -> PathBuf {
     PathBuf::from("/sys/kernel/slab")
         .join(name)
         .join("failslab")
 }
 
-/// This thread's allocations of one kind fail as long as this is there.
+/// A guard: this thread's allocations of one kind fail while it exists.
 pub struct Failing {
     kind: &'static str,
     cache: Option<&'static str>,
 }
 
 impl Failing {
-    /// The next `times` objects of a slab cache; waiting for memory does not
-    /// help.
+    /// Fails the next `times` allocations from a slab cache; waiting for memory
+    /// does not help.
     pub fn objects(cache: &'static str, times: u32) -> Result<Self> {
         let attributes = [("cache-filter", "Y")];
         let failing = Self::begin("failslab", Some(cache), &attributes, &times.to_string())?;
         Ok(failing)
     }
 
-    /// All pages of this order and larger.
+    /// Fails all page allocations of this order and above.
     pub fn pages(order: u32) -> Result<Self> {
         let order = order.to_string();
         let attributes = [("min-order", order.as_str()), ("ignore-gfp-highmem", "N")];
@@ -94,7 +94,7 @@ impl Failing {
     }
 }
 
-/// Whether it is this thread whose allocations fail.
+/// Sets whether this thread's allocations may fail.
 fn this_thread(fail: bool) -> Result<()> {
     let path = "/proc/thread-self/make-it-fail";
     fs::write(path, if fail { "1" } else { "0" }).context(path)

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which implementation of each of the four pieces runs: the C original or
-//! the Rust one.
-//!
-//! A test of the wrong kernel proves nothing, so this is asked before every
-//! run, and more than one witness is heard: the kernel's configuration, what the
-//! registry and fs/dax show in debugfs, and which symbols the kernel and its
-//! modules have.
-//! Witnesses that disagree are an error, not a vote.
+//! The running implementation of each of the four pieces: the C original or the
+//! Rust one.
+//! || A test of the wrong kernel proves nothing, so this is checked before every
+//! run, from several sources of evidence: the kernel's configuration, the files
+//! of the registry and of fs/dax in debugfs, and the symbols of the kernel and
+//! its modules. Contradicting evidence is an error; there is no majority vote.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -36,7 +34,7 @@ impl fmt::Display for Language {
     }
 }
 
-/// One witness.
+/// One piece of evidence.
 #[derive(Debug, Clone, Serialize)]
 pub struct Evidence {
     pub source: &'static str,
@@ -52,7 +50,7 @@ pub struct Piece {
     pub evidence: Vec<Evidence>,
 }
 
-/// All four.
+/// All four pieces.
 #[derive(Debug, Clone, Serialize)]
 pub struct Live {
     pub kernel: String,
@@ -67,7 +65,7 @@ impl Live {
         [&self.registry, &self.pmem_driver, &self.fs_dax, &self.gup]
     }
 
-    /// The text for people.
+    /// Formats the evidence for people.
     pub fn text(&self) -> String {
         let mut text = format!("kernel {}\n", self.kernel);
         for piece in self.pieces() {
@@ -86,7 +84,8 @@ impl Live {
         text
     }
 
-    /// Whether the kernel is the expected one: all in Rust, or nothing.
+    /// Returns a message unless the kernel is the expected one: all pieces in
+    /// Rust, or none.
     pub fn mismatch(&self, expect: Language) -> Option<String> {
         let wrong: Vec<&str> = match expect {
             Language::Rust => self.pieces().to_vec(),
@@ -107,11 +106,11 @@ impl Live {
     }
 }
 
-/// Settles the witnesses of one piece.
+/// Determines the implementation of one piece from its evidence.
 fn piece(name: &'static str, evidence: Vec<Evidence>) -> Result<Piece> {
     let first = evidence
         .first()
-        .with_context(|| format!("nothing tells whether {name} is C or Rust"))?
+        .with_context(|| format!("there is no evidence whether {name} is C or Rust"))?
         .says;
     if evidence.iter().any(|e| e.says != first) {
         let told: Vec<String> = evidence
@@ -119,7 +118,7 @@ fn piece(name: &'static str, evidence: Vec<Evidence>) -> Result<Piece> {
             .map(|e| format!("{} says {} ({})", e.source, e.says, e.saw))
             .collect();
         bail!(
-            "the witnesses disagree about the {name}: {}; the modules or the configuration do not \
+            "the evidence on the {name} is contradictory: {}; the modules or the configuration do not \
              belong to the running kernel",
             told.join("; ")
         );
@@ -131,7 +130,7 @@ fn piece(name: &'static str, evidence: Vec<Evidence>) -> Result<Piece> {
     })
 }
 
-/// What the configuration says about one bool.
+/// Returns the evidence of one bool of the configuration.
 fn from_config(config: &str, option: &str) -> Evidence {
     let set = config.lines().any(|l| l == format!("{option}=y"));
     Evidence {
@@ -141,8 +140,8 @@ fn from_config(config: &str, option: &str) -> Evidence {
     }
 }
 
-/// `implementation` in a folder of debugfs, which the Rust code alone makes:
-/// `dev_pagemap` for the registry, `fs_dax`.
+/// Returns the evidence of the file `implementation` in a folder of debugfs,
+/// which only the Rust code creates: `dev_pagemap` for the registry, `fs_dax`.
 fn from_debugfs(source: &'static str) -> Result<Evidence> {
     let path = system::debugfs()?.join(source.trim_start_matches("debugfs "));
     let (saw, says) = match fs::read_to_string(&path) {
@@ -177,8 +176,8 @@ impl Symbols {
         Ok(Self::parse(&text))
     }
 
-    /// `always` is there in either case; `c` is a local function of the C
-    /// original, `rust` one of the Rust code.
+    /// Returns the evidence of symbols. `always` exists in either case; `c` is a
+    /// local function of the C original, `rust` one of the Rust code.
     fn witness(
         &self,
         always: &str,
@@ -210,7 +209,8 @@ impl Symbols {
         self.witness("get_dev_pagemap", Some(c), None, "CONFIG_ZONE_DEVICE")
     }
 
-    /// None if the module is not loaded.
+    /// Returns the evidence on the pmem driver, or `None` if the module is not
+    /// loaded.
     fn pmem_driver(&self) -> Result<Option<Evidence>> {
         let always = "__pmem_direct_access";
         if !self.0.contains(always) {
@@ -232,13 +232,13 @@ impl Symbols {
     }
 
     fn gup(&self) -> Result<Evidence> {
-        // A debug kernel has the C walk too, to compare with.
+        // A debug kernel has the C walk too, for comparison.
         let rust = "gup_fast_walk";
         self.witness("get_user_pages_fast", None, Some(rust), "CONFIG_MMU")
     }
 }
 
-/// Asks the running kernel.
+/// Collects the evidence of the running kernel.
 pub fn ask() -> Result<Live> {
     let config = system::kernel_config()?;
     let symbols = Symbols::read()?;
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(rust.gup()?.says, Language::Rust);
         assert_eq!(c.registry()?.says, Language::C);
         assert_eq!(c.gup()?.says, Language::C);
-        assert!(rust.pmem_driver()?.is_none(), "no module, no witness");
+        assert!(rust.pmem_driver()?.is_none(), "no module, no evidence");
         let pmem = "ffffffffc0000000 W __pmem_direct_access\t[nd_pmem]\n";
         for (local, says) in [
             ("pmem_direct_access", Language::Rust),

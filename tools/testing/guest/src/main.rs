@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What runs inside the guest: the main job of `make run`, the guest tests of
-//! `make check`, and the question which implementation is live.
+//! The program that runs inside the guest: the main job of `make run`, the guest tests of `make
+//! check`, and the check which implementation is live.
 
 mod abi;
 mod bench;
@@ -41,7 +41,7 @@ use crate::share::Share;
 use crate::tests::fsdax::crash;
 use crate::tests::reboot::Boot;
 
-/// The kernel is not the one that was expected.
+/// Exit status if the kernel is not the expected one.
 const WRONG_KERNEL: u8 = 3;
 
 /// Main job and tests of the rust-dax guest.
@@ -54,30 +54,30 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Say which implementation of each of the four pieces is live.
+    /// Print which implementation of each of the four pieces is live.
     Live {
         /// Exit with status 3 unless the kernel is this one.
         #[arg(long)]
         expect: Option<Language>,
-        /// Only the JSON.
+        /// Print only the JSON.
         #[arg(long)]
         json: bool,
     },
-    /// The guest's side of `make run`.
+    /// Run the guest's side of `make run`.
     MainJob {
-        /// What to read: {"bytes": …, "sha256": …}.
+        /// The input: {"bytes": …, "sha256": …}.
         #[arg(long)]
         spec: PathBuf,
-        /// Where to write the report.
+        /// Path of the report.
         #[arg(long)]
         json: PathBuf,
     },
-    /// Write what a program can see of this kernel, for a comparison.
+    /// Write the interfaces of this kernel, for a comparison.
     Abi {
         /// Refuse (exit status 3) unless the kernel is this one.
         #[arg(long)]
         expect: Option<Language>,
-        /// Where to write it.
+        /// Path of the output.
         #[arg(long)]
         json: PathBuf,
     },
@@ -89,26 +89,26 @@ enum Verb {
         /// Only tests whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
-        /// Only one of several shares of them: 2/3 is the second of three.
+        /// Run only one of several shares of the tests: 2/3 is the second of three.
         #[arg(long, default_value = "1/1")]
         share: Share,
-        /// On a debug kernel, too, run all and not one of each kind; and what repeats or
-        /// samples does it in full.
+        /// On a debug kernel too, run all tests and not one of each kind; and run repetitions and
+        /// samples in full.
         #[arg(long)]
         all: bool,
-        /// Print the names and what each test would look like if it failed.
+        /// Print the names and, for each test, what its failure means.
         #[arg(long)]
         list: bool,
     },
-    /// One of the two boots of the test of what a reset leaves.
+    /// Run one of the two boots of the reset test.
     Reboot {
         /// Refuse to run (exit status 3) unless the kernel is this one.
         #[arg(long)]
         expect: Option<Language>,
         boot: Boot,
     },
-    /// One of the boots of `make crash`: look at what the last failure of the power has left, and
-    /// write until it fails again.
+    /// Run one of the boots of `make crash`: check what is left after the last power failure, and
+    /// write until the next one.
     Crash {
         /// Refuse to run (exit status 3) unless the kernel is this one.
         #[arg(long)]
@@ -116,20 +116,20 @@ enum Verb {
         #[command(flatten)]
         boot: crash::Boot,
     },
-    /// Figures, for `make bench`.
+    /// Measure figures, for `make bench`.
     Bench {
         #[command(subcommand)]
         verb: bench::Verb,
     },
-    /// The guest's side of `make conform`: run what is left of a suite.
+    /// Run the guest's side of `make conform`: the remaining tests of a suite.
     Conform {
         /// Refuse to run (exit status 3) unless the kernel is this one.
         #[arg(long)]
         expect: Option<Language>,
-        /// A file with the names of the tests that are done, one a line.
+        /// A file with the names of finished tests, one a line.
         #[arg(long)]
         done: Option<PathBuf>,
-        /// A file with the names of the tests to run; else all of them.
+        /// A file with the names of the tests to run; otherwise all of them.
         #[arg(long)]
         only: Option<PathBuf>,
         suite: String,
@@ -218,7 +218,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
     }
 }
 
-/// The exit status for a kernel that is not the expected one.
+/// Returns the exit status for an unexpected kernel.
 fn refuse(live: &live::Live, expect: Option<Language>) -> Option<ExitCode> {
     let why = live.mismatch(expect?)?;
     eprintln!("guest-test: {why}");

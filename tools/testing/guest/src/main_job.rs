@@ -3,8 +3,8 @@
 //! The guest's side of `make run`: a namespace, a DAX filesystem, ndctl's own
 //! dax-pmd test, and a direct read from a disk into a 2 MiB-mapped DAX file.
 //!
-//! Every step is written to the report, whether it held or not. What a step
-//! made is owned by a guard, so the guest is clean again on every path.
+//! Every step is written to the report, whether it succeeded or not. A guard
+//! owns what a step created, so the guest is clean again on every path.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -23,16 +23,16 @@ use crate::system;
 use crate::trace::{FaultCounts, FaultTrace};
 use crate::vmstat::{require_unpinned, Sampler};
 
-/// How much one read(2) takes: 4096 pages pinned at once.
+/// Bytes of one read(2), which pins 4096 pages at once.
 const CHUNK: usize = 16 << 20;
-/// The file that dax-pmd gets, as its authors do.
+/// Size of the file for dax-pmd, as its authors use it.
 const DAX_PMD_FILE: u64 = 256 * MIB;
 const MOUNT_POINT: &str = "/mnt/dax";
 
-/// What the host asks for.
+/// The host's parameters.
 #[derive(Debug, Deserialize)]
 pub struct Spec {
-    /// How many bytes of the disk to read.
+    /// Number of bytes of the disk to read.
     pub bytes: u64,
     /// Their SHA-256.
     pub sha256: String,
@@ -59,7 +59,7 @@ pub struct DirectRead {
     pub ok: bool,
 }
 
-/// What the host gets.
+/// The report for the host.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     pub ok: bool,
@@ -67,9 +67,9 @@ pub struct Report {
     pub kernel: String,
     pub live: Option<Live>,
     pub namespace: Option<ndctl::Info>,
-    /// Of the whole job: dax-pmd and the direct read.
+    /// Counts of the whole job: dax-pmd and the direct read.
     pub mappings: FaultCounts,
-    /// Of the direct read alone.
+    /// Counts of the direct read alone.
     pub direct_read_mappings: FaultCounts,
     pub direct_read: DirectRead,
     pub pinned_peak: u64,
@@ -78,7 +78,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Runs one step and records it; a failed one ends the job.
+    /// Runs one step and records it; a failed step ends the job.
     fn step<T>(
         &mut self,
         name: &'static str,
@@ -97,15 +97,14 @@ impl Report {
     }
 }
 
-/// Runs the job and writes the report. The returned bool says whether all of
-/// it held.
+/// Runs the job and writes the report. Returns whether all of it succeeded.
 pub fn run(spec: &Path, json: &Path) -> Result<bool> {
     let text =
         fs::read_to_string(spec).with_context(|| format!("cannot read {}", spec.display()))?;
     let spec: Spec = serde_json::from_str(&text)
         .with_context(|| format!("{} is not what main-job expects", spec.display()))?;
     let mut report = Report::default();
-    // The failed step is in the report already.
+    // The failed step is already in the report.
     report.ok = job(&spec, &mut report).is_ok();
     let text = serde_json::to_string_pretty(&report).context("cannot write the report")?;
     fs::write(json, text).with_context(|| format!("cannot write {}", json.display()))?;
@@ -131,7 +130,8 @@ fn job(spec: &Spec, report: &mut Report) -> Result<()> {
     })?;
     let namespace = report.step("namespace", make_namespace)?;
     let used = use_namespace(spec, report, &namespace);
-    // Destroyed even after a failure, and told either way.
+    // The namespace is destroyed even after a failure, and the result is
+    // reported in both cases.
     let destroyed = report.step("destroy", |r| {
         let dev = namespace.dev().to_string();
         let (start, _) = namespace.resource()?;

@@ -2,9 +2,8 @@
 
 //! Mappings with an owner, and direct I/O into them.
 //!
-//! The bytes behind a shared mapping change under the program's feet (that is
-//! what direct I/O into them means), so no reference to them is ever made:
-//! they are copied in and out.
+//! The bytes behind a shared mapping change at any time (that is the point of direct I/O into
+//! it), so no reference to them is ever created: they are copied in and out.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,15 +18,15 @@ use crate::data;
 
 pub const PAGE: usize = 4096;
 
-/// A mapping; dropped means unmapped.
+/// A mapping, which is unmapped when dropped.
 pub struct Mapping {
     addr: usize,
     len: usize,
 }
 
 impl Mapping {
-    /// Maps `len` bytes of `file` shared, readable and writable, at an
-    /// address that is a multiple of `align`.
+    /// Maps `len` bytes of `file` shared, readable and writable, at an address that is a
+    /// multiple of `align`.
     pub fn shared(file: &File, offset: u64, len: usize, align: usize) -> Result<Self> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         Self::with(file, offset, len, align, prot, libc::MAP_SHARED)
@@ -42,7 +41,8 @@ impl Mapping {
         flags: i32,
     ) -> Result<Self> {
         let reserve = Self::reserve(len, align)?;
-        // SAFETY: the range was reserved just now and belongs to `reserve`.
+        // SAFETY: The range was just reserved and belongs to `reserve`, so MAP_FIXED replaces no
+        // other mapping.
         let addr = unsafe {
             libc::mmap(
                 reserve.addr as *mut libc::c_void,
@@ -60,11 +60,12 @@ impl Mapping {
         Ok(reserve)
     }
 
-    /// Address space without access, aligned.
+    /// Reserves aligned address space without access.
     pub fn reserve(len: usize, align: usize) -> Result<Self> {
         let align = align.max(PAGE);
         let whole = len + align;
-        // SAFETY: a new anonymous mapping wherever the kernel likes.
+        // SAFETY: This is a new anonymous mapping at an address that the kernel chooses, so it
+        // replaces no other mapping.
         let raw = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -81,8 +82,8 @@ impl Mapping {
         }
         let raw = raw as usize;
         let addr = raw.next_multiple_of(align);
-        // SAFETY: both pieces are parts of the mapping made above, outside
-        // the part that is kept.
+        // SAFETY: Both pieces are parts of the mapping created above, outside the part that is
+        // kept, so nothing else uses them.
         unsafe {
             if addr > raw {
                 libc::munmap(raw as *mut libc::c_void, addr - raw);
@@ -94,10 +95,10 @@ impl Mapping {
         Ok(Self { addr, len })
     }
 
-    /// Page-aligned private memory.
+    /// Creates page-aligned private memory.
     pub fn anonymous(len: usize) -> Result<Self> {
         let this = Self::reserve(len, PAGE)?;
-        // SAFETY: the range is this object's own.
+        // SAFETY: The range belongs to this object, and more access cannot invalidate anything.
         let rc = unsafe {
             libc::mprotect(
                 this.addr as *mut libc::c_void,
@@ -111,16 +112,16 @@ impl Mapping {
         Ok(this)
     }
 
-    /// Page-aligned memory that a forked child shares.
+    /// Creates page-aligned memory that a forked child shares.
     pub fn shared_memory(len: usize) -> Result<Self> {
         Self::fresh(len, PAGE, libc::MAP_SHARED)
     }
 
-    /// Memory that is nobody's yet, readable and writable, at a multiple of
-    /// `align`; `flags` says what kind, besides that it is anonymous.
+    /// Creates unused memory, readable and writable, at a multiple of `align`; `flags` gives its
+    /// kind beside anonymous.
     pub fn fresh(len: usize, align: usize, flags: i32) -> Result<Self> {
         let this = Self::reserve(len, align)?;
-        // SAFETY: replaces this object's own range.
+        // SAFETY: The mapping replaces this object's own range, to which no reference exists.
         let addr = unsafe {
             libc::mmap(
                 this.addr as *mut libc::c_void,
@@ -156,7 +157,7 @@ impl Mapping {
 
     pub fn write(&self, at: usize, bytes: &[u8]) {
         self.check(at, bytes.len());
-        // SAFETY: inside the mapping; no reference to it exists anywhere.
+        // SAFETY: The bytes are inside the mapping, and no reference to them exists anywhere.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), (self.addr + at) as *mut u8, bytes.len())
         };
@@ -174,7 +175,7 @@ impl Mapping {
         };
     }
 
-    /// One byte, which faults the page in.
+    /// Reads one byte, which faults the page in.
     pub fn peek(&self, at: usize) -> u8 {
         self.check(at, 1);
         // SAFETY: as in `write`; volatile, so that the access happens.
@@ -187,7 +188,7 @@ impl Mapping {
         unsafe { ptr::write_volatile((self.addr + at) as *mut u8, value) };
     }
 
-    /// Writes one byte into every `step`th place: faults for writing.
+    /// Writes one byte at every multiple of `step`: write faults.
     pub fn prefault_write(&self, step: usize) {
         for at in (0..self.len).step_by(step) {
             let value = self.peek(at);
@@ -195,7 +196,7 @@ impl Mapping {
         }
     }
 
-    /// SHA-256 of the whole mapping.
+    /// Computes the SHA-256 of the whole mapping.
     pub fn sha256(&self, len: usize) -> String {
         let mut digest = data::Digester::default();
         let mut piece = vec![0; 1 << 20];
@@ -209,7 +210,7 @@ impl Mapping {
         digest.finish()
     }
 
-    /// An error unless the bytes at `at` are `want`.
+    /// Returns an error unless the bytes at `at` are `want`.
     pub fn require(&self, at: usize, want: &[u8], what: &str) -> Result<()> {
         let mut got = vec![0; want.len()];
         self.read(at, &mut got);
@@ -224,8 +225,8 @@ impl Mapping {
         if to.len != self.len {
             bail!("mremap target has another size");
         }
-        // SAFETY: both ranges are owned here; `to` is replaced, `self` is
-        // unmapped by the move.
+        // SAFETY: Both ranges are owned here; `to` is replaced, and `self` is unmapped by the
+        // move, so neither is used otherwise.
         let addr = unsafe {
             libc::mremap(
                 self.addr as *mut libc::c_void,
@@ -238,50 +239,52 @@ impl Mapping {
         if addr == libc::MAP_FAILED {
             return Err(io::Error::last_os_error()).context("mremap failed");
         }
-        // The old range is no longer ours to unmap; the new one is `to`'s.
+        // The old range is no longer ours to unmap; the new one belongs to `to`.
         self.len = 0;
         to.addr = addr as usize;
         Ok(to)
     }
 
-    /// mprotect(2) of a part.
+    /// Calls mprotect(2) on a part.
     pub fn protect(&self, at: usize, len: usize, prot: i32) -> io::Result<()> {
         self.check(at, len);
-        // SAFETY: inside this object's own range, to which no reference exists.
+        // SAFETY: The part is inside this object's own range, to which no reference exists, so a
+        // change of access is sound.
         answer(unsafe { libc::mprotect((self.addr + at) as *mut libc::c_void, len, prot) })
     }
 
-    /// madvise(2) of a part. What is advised may lose its bytes.
+    /// Calls madvise(2) on a part, whose bytes may be lost.
     pub fn advise(&self, at: usize, len: usize, advice: i32) -> io::Result<()> {
         self.check(at, len);
-        // SAFETY: as in `protect`.
+        // SAFETY: As in `protect`, the part is inside this object's own range, to which no
+        // reference exists.
         answer(unsafe { libc::madvise((self.addr + at) as *mut libc::c_void, len, advice) })
     }
 
-    /// Unmaps a part, with the kernel's answer. The part stays reserved for
-    /// this object's own final munmap, which tolerates holes.
+    /// Unmaps a part and returns the kernel's result. The part remains reserved for this
+    /// object's own final munmap, which tolerates holes.
     pub fn punch(&self, at: usize, len: usize) -> io::Result<()> {
         self.check(at, len);
-        // SAFETY: inside this object's own range.
+        // SAFETY: The part is inside this object's own range, to which no reference exists.
         answer(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
     }
 
-    /// msync(2), until it is done.
+    /// Calls msync(2) with MS_SYNC.
     pub fn sync(&self, at: usize, len: usize) -> io::Result<()> {
         self.check(at, len);
         let from = (self.addr + at) as *mut libc::c_void;
-        // SAFETY: inside this object's own range, whose bytes it does not change.
+        // SAFETY: The part is inside this object's own range, whose bytes the call does not
+        // change.
         answer(unsafe { libc::msync(from, len, libc::MS_SYNC) })
     }
 
-    /// Takes a part away and maps it anew at once, of `file` at the same
-    /// offset.
+    /// Unmaps a part and immediately maps it again, from `file` at the same offset.
     pub fn renew(&self, file: &File, at: usize, len: usize) -> io::Result<()> {
         self.place(Some(file), at, len, libc::MAP_FIXED)
     }
 
-    /// Maps a part again that was unmapped: of `file` at the same offset, or new memory. Fails if
-    /// something else is there meanwhile.
+    /// Maps a part that was unmapped again: from `file` at the same offset, or new memory. Fails
+    /// if something else has been mapped there meanwhile.
     pub fn mend(&self, file: Option<&File>, at: usize, len: usize) -> io::Result<()> {
         self.place(file, at, len, libc::MAP_FIXED_NOREPLACE)
     }
@@ -292,7 +295,7 @@ impl Mapping {
             Some(file) => (libc::MAP_SHARED, file.as_raw_fd(), at as libc::off_t),
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         };
-        // SAFETY: inside this object's own range, to which no reference exists.
+        // SAFETY: The part is inside this object's own range, to which no reference exists.
         let addr = unsafe {
             libc::mmap(
                 (self.addr + at) as *mut libc::c_void,
@@ -309,13 +312,13 @@ impl Mapping {
         }
     }
 
-    /// Moves a part into the same place of `aside`, of which that was unmapped, and back.
+    /// Moves a part to the same offset of `aside`, where it was unmapped, and back.
     pub fn move_aside_and_back(&self, aside: &Mapping, at: usize, len: usize) -> io::Result<()> {
         self.check(at, len);
         aside.check(at, len);
         for (from, to) in [(self, aside), (aside, self)] {
-            // SAFETY: both ranges belong to the two objects; what is moved away from one of them
-            // is a hole there, and nobody else maps anything into it meanwhile.
+            // SAFETY: Both ranges belong to the two objects; a part that was moved away is a
+            // hole, and no other code maps anything into it meanwhile.
             let addr = unsafe {
                 libc::mremap(
                     (from.addr + at) as *mut libc::c_void,
@@ -333,7 +336,7 @@ impl Mapping {
     }
 }
 
-/// What a system call that returns 0 or -1 says.
+/// Converts the return value 0 or -1 of a system call.
 fn answer(rc: i32) -> io::Result<()> {
     match rc {
         0 => Ok(()),
@@ -344,7 +347,8 @@ fn answer(rc: i32) -> io::Result<()> {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: the range is this object's own and nothing refers to it.
+            // SAFETY: The range belongs to this object and nothing refers to it, so unmapping it
+            // invalidates no memory in use.
             let rc = unsafe { libc::munmap(self.addr as *mut libc::c_void, self.len) };
             if rc != 0 {
                 eprintln!("munmap: {}", io::Error::last_os_error());
@@ -363,7 +367,7 @@ pub fn open_rw(path: &Path, direct: bool) -> Result<File> {
         .with_context(|| format!("cannot open {} for reading and writing", path.display()))
 }
 
-/// One pread into a mapping; short reads are the caller's business.
+/// Calls pread once into a mapping; the caller handles short reads.
 pub fn pread_once(
     file: &File,
     map: &Mapping,
@@ -372,8 +376,7 @@ pub fn pread_once(
     pos: u64,
 ) -> io::Result<usize> {
     map.check(at, len);
-    // SAFETY: the kernel writes inside the mapping, to which no reference
-    // exists.
+    // SAFETY: The kernel writes inside the mapping, to which no reference exists.
     let n = unsafe {
         libc::pread(
             file.as_raw_fd(),
@@ -385,7 +388,7 @@ pub fn pread_once(
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// One pwrite from a mapping.
+/// Calls pwrite once from a mapping.
 pub fn pwrite_once(
     file: &File,
     map: &Mapping,
@@ -394,7 +397,7 @@ pub fn pwrite_once(
     pos: u64,
 ) -> io::Result<usize> {
     map.check(at, len);
-    // SAFETY: the kernel reads inside the mapping.
+    // SAFETY: The kernel reads inside the mapping, which is valid memory.
     let n = unsafe {
         libc::pwrite(
             file.as_raw_fd(),

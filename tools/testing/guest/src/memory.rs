@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is not DAX, of each kind that GUP treats in its own way.
+//! Memory that is not DAX, of each kind that GUP handles separately.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,34 +15,34 @@ use crate::skip::Skip;
 use crate::system;
 
 pub const HUGE: usize = 2 << 20;
-/// Where a file's pages are in the page cache of a filesystem that tracks dirty ones.
+/// Folder on a filesystem that tracks dirty pages in the page cache.
 const DISK: &str = "/var/tmp";
 const EXT4: i64 = 0xef53;
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 
-/// The kinds.
+/// The kinds of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Anonymous, 4 KiB pages only.
     Anon,
-    /// Anonymous, transparent huge pages.
+    /// Anonymous, with transparent huge pages.
     Thp,
-    /// Anonymous, huge pages that were reserved.
+    /// Anonymous, with reserved huge pages.
     Hugetlb,
     /// Shared memory, 4 KiB pages.
     Shmem,
-    /// A file of huge pages that were reserved.
+    /// A file of reserved huge pages.
     HugetlbFile,
-    /// A file in the page cache, shared.
+    /// A file in the page cache, mapped shared.
     File,
     /// A private mapping of such a file.
     Private,
-    /// What the kernel itself must not reach.
+    /// Memory that the kernel itself cannot access.
     Secret,
 }
 
 impl Kind {
-    /// What GUP takes: all but secret memory.
+    /// Kinds that GUP accepts: all but secret memory.
     pub const TAKEN: [Kind; 7] = [
         Kind::Anon,
         Kind::Thp,
@@ -71,18 +71,18 @@ impl Kind {
     }
 }
 
-/// A mapping of memory of one kind, readable and writable. Fields are dropped in this order.
+/// A readable and writable mapping of one kind of memory. Fields are dropped in this order.
 pub struct Memory {
     pub map: Mapping,
-    /// What is mapped, if that has a name.
+    /// The mapped file, if there is one.
     pub file: Option<File>,
     kind: Kind,
     _reserved: Option<Reserved>,
 }
 
 impl Memory {
-    /// `len` bytes that nothing has touched yet, but that a file's pages are in the page cache.
-    /// `copies` says how many processes will have pages of their own.
+    /// Creates `len` bytes that have not been touched, except that a file's pages are in the
+    /// page cache. `copies` is the number of processes that will have pages of their own.
     pub fn create(kind: Kind, len: usize, copies: usize) -> Result<Self> {
         let reserved = match kind.is_hugetlb() {
             true => Some(Reserved::new(copies * len / HUGE)?),
@@ -122,7 +122,7 @@ impl Memory {
         })
     }
 
-    /// Gives each page of it its own memory, and sees that it is of the kind that was asked for.
+    /// Populates each page, and checks that the memory is of the requested kind.
     pub fn touch(&self) -> Result<()> {
         let len = self.map.len();
         self.map.prefault_write(PAGE);
@@ -130,7 +130,7 @@ impl Memory {
             return Ok(());
         }
         if huge_bytes(&self.map)? < len {
-            // Memory was in pieces: now it may be moved.
+            // Memory was fragmented: now it may be moved.
             self.map
                 .advise(0, len, libc::MADV_COLLAPSE)
                 .context("collapsing into huge pages")?;
@@ -143,14 +143,14 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes the pages away from the mapping; a file keeps them.
+    /// Removes the pages from the mapping; a file keeps them.
     pub fn zap(&self) -> Result<()> {
         self.map
             .advise(0, self.map.len(), libc::MADV_DONTNEED)
             .context("MADV_DONTNEED")
     }
 
-    /// How large the pages are, and parts that can be unmapped.
+    /// Returns the page size, which is also the size of parts that can be unmapped.
     pub fn unit(&self) -> usize {
         match self.kind.is_hugetlb() {
             true => HUGE,
@@ -174,7 +174,7 @@ fn anonymous(kind: Kind, len: usize) -> Result<Mapping> {
 
 fn hugetlb(len: usize) -> Result<Mapping> {
     let map = Mapping::reserve(len, HUGE)?;
-    // SAFETY: replaces the object's own range.
+    // SAFETY: The mapping replaces the object's own range, to which no reference exists.
     let addr = unsafe {
         libc::mmap(
             map.addr() as *mut libc::c_void,
@@ -195,17 +195,17 @@ fn hugetlb(len: usize) -> Result<Mapping> {
     Ok(map)
 }
 
-/// A file descriptor that a system call just returned.
+/// Converts the result of a system call into a file.
 fn opened(fd: i64, what: &str) -> Result<File> {
     match i32::try_from(fd) {
-        // SAFETY: it is fresh and owned here.
+        // SAFETY: The descriptor is new and owned here, so nothing else closes it.
         Ok(fd) if fd >= 0 => Ok(unsafe { File::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()).with_context(|| format!("{what} failed")),
     }
 }
 
 fn memfd(len: usize, flags: u32) -> Result<File> {
-    // SAFETY: the name is a string that ends.
+    // SAFETY: The name is a NUL-terminated string that outlives the call.
     let fd = unsafe { libc::memfd_create(c"guest-test".as_ptr(), libc::MFD_CLOEXEC | flags) };
     let file = opened(fd.into(), "memfd_create")?;
     file.set_len(len as u64).context("ftruncate of a memfd")?;
@@ -213,7 +213,7 @@ fn memfd(len: usize, flags: u32) -> Result<File> {
 }
 
 fn secret(len: usize) -> Result<File> {
-    // SAFETY: takes no pointers.
+    // SAFETY: memfd_secret() takes no pointers, so no argument can be invalid memory.
     let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
         return Err(Skip("the kernel has no memfd_secret()".into()).into());
@@ -224,7 +224,7 @@ fn secret(len: usize) -> Result<File> {
     Ok(file)
 }
 
-/// A file without a name, all of it in the page cache.
+/// Creates a file without a name, all of it in the page cache.
 fn cached(len: usize) -> Result<File> {
     let path = Path::new(DISK).join(format!("guest-test-{}", std::process::id()));
     let file = OpenOptions::new()
@@ -234,9 +234,9 @@ fn cached(len: usize) -> Result<File> {
         .open(&path)
         .with_context(|| format!("cannot create {}", path.display()))?;
     std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    // SAFETY: all zeroes is a value of this structure.
+    // SAFETY: The structure consists of integers, for which all zero bytes are a valid value.
     let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `about` outlives the call.
+    // SAFETY: `about` is a valid statfs structure that outlives the call.
     if unsafe { libc::fstatfs(file.as_raw_fd(), &mut about) } != 0 {
         return Err(io::Error::last_os_error()).context("fstatfs failed");
     }
@@ -248,7 +248,7 @@ fn cached(len: usize) -> Result<File> {
     Ok(file)
 }
 
-/// Reserved huge pages; dropped means given back.
+/// Reserved huge pages, which are released when dropped.
 struct Reserved {
     before: u64,
 }
@@ -275,7 +275,8 @@ impl Drop for Reserved {
     }
 }
 
-/// Reserved huge pages that nobody uses. A lost reference keeps one from coming back.
+/// Returns the number of unused reserved huge pages. A lost reference keeps a page from
+/// returning to the pool.
 pub fn free_huge_pages() -> Result<i64> {
     let text = system::read("/proc/meminfo")?;
     let number = |name: &str| -> Result<i64> {
@@ -286,12 +287,12 @@ pub fn free_huge_pages() -> Result<i64> {
     Ok(number("HugePages_Free:")? - number("HugePages_Total:")?)
 }
 
-/// How many bytes at the start of the mapping's region are transparent huge pages.
+/// Returns the bytes of transparent huge pages at the start of the mapping's region.
 fn huge_bytes(map: &Mapping) -> Result<usize> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").context("cannot read smaps")?;
     match huge_bytes_in(&smaps, map.addr()) {
         Some(bytes) => Ok(bytes.min(map.len())),
-        None => bail!("/proc/self/smaps does not know {:#x}", map.addr()),
+        None => bail!("/proc/self/smaps has no entry for {:#x}", map.addr()),
     }
 }
 

@@ -19,9 +19,9 @@ pub const GIB: u64 = 1 << 30;
 /// The kinds of emulated persistent memory in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bus {
-    /// QEMU's NVDIMMs: labels, many namespaces per region.
+    /// QEMU's NVDIMMs: with labels, several namespaces per region.
     Acpi,
-    /// `memmap=nn!ss`: no labels, one namespace per region, always there.
+    /// `memmap=nn!ss`: without labels, one permanent namespace per region.
     E820,
 }
 
@@ -85,7 +85,7 @@ impl Info {
         self.state.as_deref() != Some("disabled")
     }
 
-    /// The character or block device that it offers.
+    /// Returns the namespace's character or block device.
     pub fn node(&self) -> Result<PathBuf> {
         let dax = self
             .daxregion
@@ -99,8 +99,8 @@ impl Info {
     }
 }
 
-/// ndctl prints nothing, one object or an array, depending on how many there
-/// are and on its version.
+/// Parses ndctl's output, which is empty, one object or an array, depending on
+/// the number of objects and on its version.
 pub fn parse_list<T: for<'a> Deserialize<'a>>(json: &str) -> Result<Vec<T>> {
     let json = json.trim();
     if json.is_empty() {
@@ -120,8 +120,8 @@ pub fn regions(bus: &str) -> Result<Vec<Region>> {
     Ok(all)
 }
 
-/// Namespaces, disabled ones too. An empty seed namespace (size 0) is not
-/// one.
+/// Returns the namespaces, including disabled ones. An empty seed namespace
+/// (size 0) is left out.
 pub fn namespaces(filter: &str) -> Result<Vec<Info>> {
     let text = Cmd::new("ndctl list -N -D -i -X")
         .arg_words(filter)
@@ -138,7 +138,7 @@ pub fn namespaces(filter: &str) -> Result<Vec<Info>> {
     Ok(all.into_iter().filter(|n| n.size > 0).collect())
 }
 
-/// `ndctl create-namespace` with these arguments.
+/// Runs `ndctl create-namespace` with these arguments.
 pub fn create(arguments: &str) -> Result<Info> {
     let out = Cmd::new("ndctl create-namespace")
         .arg_words(arguments)
@@ -150,8 +150,9 @@ pub fn create(arguments: &str) -> Result<Info> {
         .context("ndctl create-namespace said nothing about what it made")
 }
 
-/// The first region with so much room; a [`Skip`] error when there is none. The
-/// first of the NVDIMMs' begins at a 1 GiB boundary, later ones need not.
+/// Returns the first region with enough space; a [`Skip`] error if there is
+/// none. The first region of the NVDIMMs begins at a 1 GiB boundary, later ones
+/// may not.
 pub fn region_with(bus: Bus, size: u64) -> Result<Region> {
     regions(bus.provider())?
         .into_iter()
@@ -161,14 +162,14 @@ pub fn region_with(bus: Bus, size: u64) -> Result<Region> {
 
 fn no_room(bus: Bus, size: u64) -> anyhow::Error {
     Skip(format!(
-        "{} has no {} MiB to give",
+        "{} has no {} MiB available",
         bus.provider(),
         size / MIB
     ))
     .into()
 }
 
-/// The namespace on this bus that was given this name.
+/// Returns the namespace with this name on this bus.
 pub fn named(bus: Bus, name: &str) -> Result<Info> {
     namespaces(&format!("-b {}", bus.provider()))?
         .into_iter()
@@ -180,7 +181,7 @@ pub fn namespace(dev: &str) -> Result<Option<Info>> {
     Ok(namespaces(&format!("-n {dev}"))?.into_iter().next())
 }
 
-/// The two personalities of persistent memory with struct pages.
+/// The two claims of persistent memory with struct pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Fsdax,
@@ -196,7 +197,7 @@ impl Mode {
     }
 }
 
-/// Where the struct pages are kept.
+/// The location of the struct pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Map {
     /// In the namespace itself (an altmap).
@@ -214,7 +215,7 @@ impl Map {
     }
 }
 
-/// What namespace a test wants.
+/// The namespace that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
     pub mode: Mode,
@@ -232,14 +233,14 @@ pub fn align_name(align: u64) -> String {
 }
 
 impl Want {
-    /// A label-less fsdax namespace with its struct pages in memory needs no
-    /// info block: ndctl leaves it as the kernel offers it, without an
-    /// alignment of its own.
+    /// Returns whether this is a label-less fsdax namespace with its struct
+    /// pages in memory, which needs no info block: ndctl leaves it as the kernel
+    /// offers it, without an alignment of its own.
     fn is_native(&self) -> bool {
         self.bus == Bus::E820 && self.mode == Mode::Fsdax && self.map == Map::Mem
     }
 
-    /// As used in test names: `fsdax-2M-dev-acpi`.
+    /// Returns the name for test names: `fsdax-2M-dev-acpi`.
     pub fn name(&self) -> String {
         if self.is_native() {
             return "fsdax-native-e820".into();
@@ -256,8 +257,8 @@ impl Want {
         )
     }
 
-    /// What to ask of a labelled region. A 1 GiB alignment needs one unit for
-    /// the metadata and at least two for data.
+    /// Returns the size to request from a labelled region. A 1 GiB alignment
+    /// needs one unit for the metadata and at least two for data.
     pub fn size(&self) -> u64 {
         if self.align >= GIB {
             3 * GIB
@@ -276,7 +277,7 @@ impl Want {
     }
 }
 
-/// A namespace made here; dropping it destroys it.
+/// A namespace that is destroyed when dropped.
 pub struct Namespace {
     pub info: Info,
     bus: Bus,
@@ -284,12 +285,12 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one; a [`Skip`] error when the machine has not got the room.
+    /// Creates a namespace; returns a [`Skip`] error if the machine lacks space.
     pub fn create(want: &Want) -> Result<Self> {
         Self::create_sized(want, want.size())
     }
 
-    /// The same with a size of the caller's.
+    /// Creates a namespace of the caller's size.
     pub fn create_sized(want: &Want, size: u64) -> Result<Self> {
         let namespace = Self {
             info: create(&format!("{} {}", want.flags(), Self::place(want, size)?))?,
@@ -301,7 +302,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Where it can go, as arguments.
+    /// Returns its location, as arguments.
     fn place(want: &Want, size: u64) -> Result<String> {
         match want.bus {
             Bus::Acpi => Ok(format!("-r {} -s {size}", region_with(want.bus, size)?.dev)),
@@ -338,7 +339,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// Enables it and learns its device names anew: they can change.
+    /// Enables it and reads its device names again, because they can change.
     pub fn enable(&mut self) -> Result<()> {
         Cmd::new("ndctl enable-namespace").arg(self.dev()).ok()?;
         self.info = namespace(self.dev())?
@@ -352,7 +353,7 @@ impl Namespace {
         system::wait_for_node(&self.node()?)
     }
 
-    /// Where the namespace lies in physical memory: start and size.
+    /// Returns the namespace's position in physical memory: start and size.
     pub fn resource(&self) -> Result<(u64, u64)> {
         let dir = Path::new("/sys/bus/nd/devices").join(self.dev());
         Ok((
@@ -378,8 +379,9 @@ impl Drop for Namespace {
     }
 }
 
-/// A label-less namespace cannot go away; destroying wipes its info block and
-/// leaves it disabled, so it is enabled again as the unconfigured device it was.
+/// Destroys a namespace. A label-less one cannot disappear; destroying wipes its
+/// info block and leaves it disabled, so it is enabled again as the unconfigured
+/// device that it was.
 fn destroy(dev: &str, bus: Bus) -> Result<()> {
     Cmd::new("ndctl destroy-namespace -f")
         .arg(dev)
@@ -392,7 +394,7 @@ fn destroy(dev: &str, bus: Bus) -> Result<()> {
 }
 
 impl Cmd {
-    /// Arguments in one string, split at blanks.
+    /// Adds arguments given in one string, split at blanks.
     pub fn arg_words(mut self, words: &str) -> Self {
         for word in words.split_whitespace() {
             self = self.arg(word);
@@ -401,15 +403,16 @@ impl Cmd {
     }
 }
 
-/// `ndctl create-namespace` with the caller's arguments, whatever comes of it.
+/// Runs `ndctl create-namespace` with the caller's arguments; a failure is not
+/// an error.
 pub fn try_create(arguments: &str) -> Result<Output> {
     Cmd::new("ndctl create-namespace")
         .arg_words(arguments)
         .run()
 }
 
-/// Brings the namespaces back to `before`: what was not there is destroyed,
-/// what was unconfigured is wiped. Returns what it had to do.
+/// Restores the namespaces to `before`: new ones are destroyed, previously
+/// unconfigured ones are wiped. Returns what it had to do.
 pub fn restore(before: &[Info]) -> Result<Vec<String>> {
     let mut done = Vec::new();
     for now in namespaces("")? {
@@ -422,8 +425,8 @@ pub fn restore(before: &[Info]) -> Result<Vec<String>> {
                 Cmd::new("ndctl enable-namespace").arg(&now.dev).ok()?;
                 done.push(format!("enabled {}", now.dev));
             }
-            // Without a uuid it is what the kernel makes of a region without
-            // labels: nobody created it.
+            // Without a uuid it is the namespace that the kernel creates for a
+            // region without labels.
             Some(_) => {}
             None if now.uuid.is_none() => {}
             None => {

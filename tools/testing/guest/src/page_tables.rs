@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is in the page tables of this process: the kernel prints them in
+//! The page tables of this process: the kernel prints them in
 //! `/sys/kernel/debug/page_tables/current_kernel`, the user's half as well.
 
 use anyhow::{Context, Result};
 
 use crate::system;
 
-/// How an entry maps memory.
+/// A page table entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     pub level: Level,
-    /// Stores need no fault.
+    /// Whether stores need no fault.
     pub writable: bool,
-    /// `_PAGE_PCD` and `_PAGE_PWT`: with neither, memory is cached.
+    /// `_PAGE_PCD` or `_PAGE_PWT`; if neither is set, memory is cached.
     pub uncached: bool,
 }
 
-/// Of which size it is.
+/// The level of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// 4 KiB.
@@ -28,14 +28,14 @@ pub enum Level {
     Pud,
 }
 
-/// Whether they can be read in a reasonable time. They come with those of the
-/// kernel, and with KASAN those have many millions of entries: minutes, that not
-/// even a signal ends.
+/// Returns whether the page tables can be read in a reasonable time. The file
+/// also holds those of the kernel, which have many millions of entries with
+/// KASAN: reading takes minutes, which not even a signal ends.
 pub fn are_readable() -> Result<bool> {
     Ok(!system::is_slow()?)
 }
 
-/// What they were at one moment.
+/// A snapshot of the page tables.
 pub struct PageTables {
     text: String,
 }
@@ -47,14 +47,16 @@ impl PageTables {
         Ok(Self { text })
     }
 
-    /// The entry that maps `addr` in this process; `None` if nothing is mapped.
+    /// Returns the entry that maps `addr` in this process, or `None` if nothing
+    /// is mapped.
     pub fn entry_at(&self, addr: usize) -> Option<Entry> {
         entry_in(&self.text, addr)
     }
 }
 
-/// `0x00007f0000000000-0x00007f0040000000   1G USR RW   PCD PSE   NX pud`: the
-/// start and what is behind the end, flags if something is mapped, the level.
+/// Parses lines of the form `0x00007f0000000000-0x00007f0040000000   1G USR RW
+/// PCD PSE   NX pud`: start and end (exclusive), flags if something is mapped,
+/// the level.
 fn entry_in(text: &str, addr: usize) -> Option<Entry> {
     let hex = |text: &str| usize::from_str_radix(text.trim_start_matches("0x"), 16).ok();
     text.lines().find_map(|line| {

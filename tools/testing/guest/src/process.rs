@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Child processes that run a closure, and the gates by which they and their
-//! parent wait for each other.
+//! Child processes that run a closure, and the gates by which children and parent wait for
+//! each other.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,19 +14,18 @@ use anyhow::{bail, ensure, Context, Result};
 use crate::command::{timeout, whereabouts};
 use crate::mapping::Mapping;
 
-/// A forked child; dropping it kills and reaps it.
+/// A forked child, which is killed and reaped when dropped.
 pub struct Child {
     pid: i32,
     reaped: bool,
-    /// How long to sleep between two looks at it.
+    /// Polling interval.
     pause: Duration,
 }
 
-/// Runs `work` in a child. Its error is printed there and becomes exit status
-/// 1 here.
+/// Runs `work` in a child. An error is printed there and becomes exit status 1.
 pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
-    // SAFETY: the caller's process has one thread when tests fork (those of
-    // finished commands have ended), so the child may allocate and lock.
+    // SAFETY: The caller's process has one thread when tests fork (those of finished commands
+    // have ended), so the child may allocate and lock.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).context("fork failed"),
         0 => {
@@ -37,8 +36,8 @@ pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
                     1
                 }
             };
-            // SAFETY: ends the child without running the parent's clean-up,
-            // which would destroy the parent's namespaces.
+            // SAFETY: `_exit` ends the child without the parent's clean-up, which would
+            // destroy the parent's namespaces.
             unsafe { libc::_exit(status) }
         }
         pid => Ok(Child {
@@ -50,8 +49,7 @@ pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
 }
 
 impl Child {
-    /// Looks after it so seldom that it does not notice: what it times, it
-    /// times without us.
+    /// Polls so rarely that the child's own timing is not disturbed.
     pub fn undisturbed(mut self) -> Self {
         self.pause = Duration::from_secs(1);
         self
@@ -61,10 +59,10 @@ impl Child {
         self.pid
     }
 
-    /// The wait status, or None while it runs.
+    /// Returns the wait status, or `None` while it runs.
     fn poll(&mut self) -> Result<Option<i32>> {
         let mut status = 0;
-        // SAFETY: `status` outlives the call.
+        // SAFETY: `status` is valid for writes and outlives the call.
         match unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) } {
             0 => Ok(None),
             -1 => Err(io::Error::last_os_error()).context("waitpid failed"),
@@ -75,7 +73,7 @@ impl Child {
         }
     }
 
-    /// Waits for the end: Ok(None) after a normal exit, the signal otherwise.
+    /// Waits until the child ends: `None` after a normal exit, otherwise the signal.
     pub fn wait_signal(&mut self, secs: u64, what: &str) -> Result<Option<i32>> {
         let limit = timeout(Duration::from_secs(secs));
         let end = Instant::now() + limit;
@@ -100,7 +98,7 @@ impl Child {
         }
     }
 
-    /// Whether it runs; an error if it has ended badly.
+    /// Returns whether it runs; an error if it has failed.
     pub fn is_running(&mut self, what: &str) -> Result<bool> {
         match self.poll()? {
             None => Ok(true),
@@ -109,7 +107,7 @@ impl Child {
         }
     }
 
-    /// Waits for a normal end.
+    /// Waits until the child exits normally.
     pub fn join(mut self, secs: u64, what: &str) -> Result<()> {
         match self.wait_signal(secs, what)? {
             None => Ok(()),
@@ -121,7 +119,8 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.reaped {
-            // SAFETY: the pid is an unreaped child of this process.
+            // SAFETY: The pid is an unreaped child of this process, so it cannot have been
+            // reused.
             unsafe {
                 libc::kill(self.pid, libc::SIGKILL);
                 libc::waitpid(self.pid, std::ptr::null_mut(), 0);
@@ -132,14 +131,15 @@ impl Drop for Child {
 
 /// Forks a child that ends at once. Unlike [`spawn`] it may be called while other threads run.
 pub fn fork_once() -> Result<()> {
-    // SAFETY: the child does nothing but end, without any clean-up.
+    // SAFETY: The child only exits, without any clean-up, so it touches no state of other
+    // threads.
     let pid = match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()).context("fork failed"),
         0 => unsafe { libc::_exit(0) },
         pid => pid,
     };
     let mut status = 0;
-    // SAFETY: `status` outlives the call.
+    // SAFETY: `status` is valid for writes and outlives the call.
     if unsafe { libc::waitpid(pid, &mut status, 0) } != pid {
         return Err(io::Error::last_os_error()).context("waitpid failed");
     }
@@ -149,7 +149,7 @@ pub fn fork_once() -> Result<()> {
     }
 }
 
-/// Opened once by one side, waited for by the other.
+/// A gate that one side opens once and the other waits for.
 pub struct Gate {
     reader: File,
     writer: File,
@@ -165,8 +165,8 @@ impl Gate {
         (&self.writer).write_all(b"x").context("cannot open a gate")
     }
 
-    /// Waits. Both sides hold both ends, so a dead partner does not end the
-    /// wait; the limit of the test does.
+    /// Waits until the gate is open. Both sides hold both ends, so the death of a partner does
+    /// not end the wait; the test's time limit does.
     pub fn pass(&self) -> Result<()> {
         let mut byte = [0];
         (&self.reader)
@@ -175,26 +175,26 @@ impl Gate {
     }
 }
 
-/// A pipe: reader and writer.
+/// Creates a pipe: reader and writer.
 pub fn pipe() -> Result<(File, File)> {
     let mut fds = [0; 2];
-    // SAFETY: the array has room for two descriptors.
+    // SAFETY: The array has room for two descriptors and outlives the call.
     if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
         return Err(io::Error::last_os_error()).context("pipe failed");
     }
-    // SAFETY: both are fresh and owned here.
+    // SAFETY: Both descriptors are new and owned here, so nothing else closes them.
     Ok(unsafe { (File::from_raw_fd(fds[0]), File::from_raw_fd(fds[1])) })
 }
 
-/// Puts `len` bytes of a mapping from `at` on into a pipe, by reference.
+/// Adds `len` bytes of a mapping from `at` to a pipe, by reference.
 pub fn vmsplice(map: &Mapping, at: usize, len: usize, pipe: &File) -> Result<()> {
     map.check(at, len);
     let vector = libc::iovec {
         iov_base: (map.addr() + at) as *mut libc::c_void,
         iov_len: len,
     };
-    // SAFETY: the vector describes a part of `map`, and the pages behind it
-    // are referenced by the kernel itself.
+    // SAFETY: The vector describes a part of `map`, and the kernel holds references to the
+    // pages behind it.
     let n = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
     if n < 0 {
         return Err(io::Error::last_os_error()).context("vmsplice");

@@ -2,10 +2,10 @@
 
 //! Runs the tests, each in a process of its own.
 //!
-//! A test that hangs, dies of SIGBUS or leaves a mount behind must not take
-//! the others with it: the runner kills it after its limit, unmounts what it
-//! left, brings the namespaces back to what they were, and looks at the
-//! kernel's taint flags to tell which test made the kernel complain.
+//! A test that hangs, dies of SIGBUS or leaves a mount must not affect the
+//! others: the runner kills it after its limit, unmounts its filesystems,
+//! restores the namespaces, and checks the kernel's taint flags to find the test
+//! that caused a kernel complaint.
 
 use std::time::{Duration, Instant};
 
@@ -21,16 +21,17 @@ use crate::skip::Skip;
 use crate::system;
 use crate::tests::{self, Test};
 
-/// In the environment of tests that may take their time.
+/// Environment variable of tests that may run in full.
 const ALL: &str = "GUEST_TEST_ALL";
 
-/// Whether the caller asked for all (`run --all`): a test that repeats or samples
-/// does it in full.
+/// Returns whether all tests were requested (`run --all`): then repetitions and
+/// samples run in full.
 pub fn thorough() -> bool {
     std::env::var_os(ALL).is_some()
 }
 
-/// How long threads race: a minute if the caller asked for all, else so long.
+/// Returns how long threads race: a minute if all tests were requested, otherwise
+/// `short`.
 pub fn race_time(short: Duration) -> Duration {
     match thorough() {
         true => Duration::from_secs(60),
@@ -38,7 +39,7 @@ pub fn race_time(short: Duration) -> Duration {
     }
 }
 
-/// Begins the last line of a test's own process.
+/// Prefix of the last line of a test's own process.
 const VERDICT: &str = "verdict: ";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ struct Verdict {
     why: String,
 }
 
-/// The line that the host reads.
+/// The line for the host.
 #[derive(Serialize)]
 struct Outcome<'a> {
     name: &'a str,
@@ -70,7 +71,7 @@ pub fn list(filter: &Regex) {
     }
 }
 
-/// Runs what matches and is in this share; true when nothing failed.
+/// Runs the tests that match and are in this share; returns whether none failed.
 pub fn run(filter: &Regex, share: Share, all: bool) -> Result<bool> {
     system::load_modules()?;
     let matching = tests::all()
@@ -82,13 +83,13 @@ pub fn run(filter: &Regex, share: Share, all: bool) -> Result<bool> {
     if rest.is_empty() && work.is_empty() {
         bail!("no test matches {filter}; `guest-test run --list` shows them");
     }
-    // Those that do nothing are dealt out by themselves, so that each share has
-    // as much to do.
+    // Tests that are only skipped are dealt out separately, so that each share
+    // has the same amount of work.
     let mut chosen = share.of(rest);
     chosen.extend(share.of(work));
     let before = ndctl::namespaces("")?;
     if all {
-        // For the tests' own processes.
+        // Set for the tests' own processes.
         std::env::set_var(ALL, "1");
     }
     each(&chosen, |test| {
@@ -102,14 +103,15 @@ pub fn run(filter: &Regex, share: Share, all: bool) -> Result<bool> {
     })
 }
 
-/// Runs tests that build on one another, in this process, and leaves what they
-/// leave.
+/// Runs tests that depend on each other, in this process, without cleaning up
+/// after them.
 pub fn in_order(chosen: &[Test]) -> Result<bool> {
     system::load_modules()?;
     each(chosen, inside)
 }
 
-/// Prints what `judge` says of each, and the count; true when nothing failed.
+/// Prints the verdict of `judge` for each test, and the totals; returns whether
+/// none failed.
 fn each(chosen: &[Test], judge: impl Fn(&Test) -> Verdict) -> Result<bool> {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in chosen {
@@ -138,7 +140,7 @@ fn each(chosen: &[Test], judge: impl Fn(&Test) -> Verdict) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// One test and all that may be wrong after it.
+/// Runs one test and checks the state that it leaves.
 fn guarded(test: &Test, before: &[Info]) -> Verdict {
     let taint = complaints();
     let announced = match test.may_warn {
@@ -164,13 +166,14 @@ fn guarded(test: &Test, before: &[Info]) -> Verdict {
     match ndctl::restore(before) {
         Ok(done) if done.is_empty() => {}
         Ok(done) => blame(format!(
-            "it did not clean up: the runner {}",
+            "the test did not clean up; the runner {}",
             done.join(", ")
         )),
         Err(e) => blame(format!("the namespaces could not be restored: {e:#}")),
     }
     if let (Ok(old), Ok(new)) = (taint, complaints()) {
-        // The host, which reads the console, tells that warning from others.
+        // The host, which reads the console, distinguishes that warning from
+        // others.
         let old = old | if test.may_warn.is_some() { WARNED } else { 0 };
         if new & !old != 0 {
             blame(format!(
@@ -181,11 +184,11 @@ fn guarded(test: &Test, before: &[Info]) -> Verdict {
     verdict
 }
 
-/// The taint flag that a warning sets.
+/// Taint flag of a warning.
 const WARNED: u64 = 1 << 9;
 
-/// The taint flags that a complaint of the kernel sets: bad page (5), oops
-/// (7), warning, soft lockup (14).
+/// Returns the taint flags of a kernel complaint: bad page (5), oops (7),
+/// warning, soft lockup (14).
 fn complaints() -> Result<u64> {
     let flags = system::read_u64("/proc/sys/kernel/tainted")?;
     Ok(flags & ((1 << 5) | (1 << 7) | WARNED | (1 << 14)))
@@ -208,7 +211,7 @@ fn spawn(test: &Test) -> Result<Verdict> {
     verdict.with_context(|| format!("the test's process died with exit status {}", out.code()))
 }
 
-/// The inside of a test's own process.
+/// Runs a test in its own process.
 pub fn one(name: &str) -> Result<bool> {
     let test = tests::all()
         .into_iter()

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A share of the tests, for guests that run them between them.
+//! A share of the tests, for guests that divide them.
 
 use std::str::FromStr;
 
 use anyhow::{ensure, Context, Error, Result};
 
-/// The `number`th of `count` shares, from 1 on. Written `2/3`.
+/// The `number`th of `count` shares, counted from 1. Written `2/3`.
 ///
 /// # Invariants
 ///
@@ -33,8 +33,8 @@ impl FromStr for Share {
 }
 
 impl Share {
-    /// What of `all` is in it, in the same order. Neighbours, which are much alike
-    /// and take as long, go to different shares.
+    /// Returns the elements of `all` in this share, in the same order. Neighbours,
+    /// which are similar and take equally long, go to different shares.
     pub fn of<T>(self, all: Vec<T>) -> Vec<T> {
         all.into_iter()
             .skip(self.number - 1)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The error that is none: what a test needs is not on this machine.
+//! The error that is no failure: the machine lacks what a test needs.
 
 use std::fmt;
 
-/// Why a test was skipped. Carried as an error, so that it can leave any
-/// depth of a test; the runner tells it from a failure.
+/// The reason why a test was skipped. It is carried as an error, so that it can
+/// leave any depth of a test; the runner distinguishes it from a failure.
 #[derive(Debug)]
 pub struct Skip(pub String);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Programs that others wrote: ndctl's tests as built into the guest, and the
+//! External test programs: ndctl's tests as built into the guest, and the
 //! kernel's selftests.
 
 use std::fs;
@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use crate::command::{Cmd, Output};
 
-/// Where ndctl was built.
+/// Folder in which ndctl was built.
 const NDCTL_SOURCE: &str = "/usr/src/ndctl";
-/// The exit status by which ndctl's tests (like automake's) say "skipped".
+/// Exit status by which ndctl's tests (like automake's) report "skipped".
 pub const SKIPPED: i32 = 77;
 
 /// ndctl's build and source directories.
@@ -26,7 +26,7 @@ pub struct Ndctl {
 }
 
 impl Ndctl {
-    /// Looks for the built dax-pmd; everything else lies relative to it.
+    /// Looks for the built dax-pmd; all other paths are relative to it.
     pub fn find() -> Option<Self> {
         let program = find_file(Path::new(NDCTL_SOURCE), 4, &|path| {
             path.file_name().is_some_and(|n| n == "dax-pmd") && is_program(path)
@@ -40,8 +40,8 @@ impl Ndctl {
         })
     }
 
-    /// One of the test programs or scripts, with the environment that
-    /// `meson test` would give it.
+    /// Returns one of the test programs or scripts, with the environment that
+    /// `meson test` would set.
     pub fn command(&self, name: &str) -> Option<Cmd> {
         let path = [self.test_bin.join(name), self.test_src.join(name)]
             .into_iter()
@@ -61,9 +61,9 @@ impl Ndctl {
                 .env("CXL", tool("cxl"))
                 .env("TEST_PATH", &self.test_bin)
                 .env("DATA_PATH", &self.test_src)
-                // Without udev libdevmapper makes the nodes itself.
+                // Without udev, libdevmapper creates the nodes itself.
                 .env("DM_DISABLE_UDEV", "1")
-                // The scripts look for ./ndctl/ndctl in some versions.
+                // In some versions the scripts look for ./ndctl/ndctl.
                 .cwd(build),
         )
     }
@@ -73,7 +73,7 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// Depth-first search, in the order of names.
+/// Searches depth-first, in the order of names.
 fn find_file(dir: &Path, depth: usize, wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let mut entries: Vec<PathBuf> = fs::read_dir(dir)
         .ok()?
@@ -93,17 +93,17 @@ fn find_file(dir: &Path, depth: usize, wanted: &dyn Fn(&Path) -> bool) -> Option
         .find_map(|d| find_file(d, depth - 1, wanted))
 }
 
-/// What ndctl's dax-pmd said.
+/// The output of ndctl's dax-pmd.
 #[derive(Debug, Default, Serialize)]
 pub struct DaxPmd {
     pub passed: bool,
     pub cases: Vec<String>,
-    /// Its last lines, for when it failed.
+    /// Its last lines, for the report of a failure.
     pub output: String,
 }
 
 /// Runs dax-pmd on an allocated DAX file, from a directory whose filesystem
-/// takes O_DIRECT.
+/// supports O_DIRECT.
 pub fn dax_pmd(file: &Path) -> Result<DaxPmd> {
     let suite = Ndctl::find().with_context(|| {
         format!("no built test/dax-pmd below {NDCTL_SOURCE}; rebuild the guest image")
@@ -119,7 +119,7 @@ pub fn dax_pmd(file: &Path) -> Result<DaxPmd> {
     Ok(judge_dax_pmd(&out.all(), out.code()))
 }
 
-/// The names of the five O_DIRECT cases, as test/dax-pmd.c numbers them.
+/// Names of the five O_DIRECT cases, as test/dax-pmd.c numbers them.
 const DIRECT_IO_CASES: [&str; 5] = [
     "O_DIRECT read of unfaulted address",
     "O_DIRECT of pre-faulted address",
@@ -141,7 +141,7 @@ fn judge_dax_pmd(text: &str, code: i32) -> DaxPmd {
     if text.contains("BUS_MCEERR_AR") {
         cases.push("poison".into());
     }
-    // Exit status 0 alone would also hold if the program had been built
+    // Exit status 0 alone would also occur if the program had been built
     // without its cases.
     let all = DIRECT_IO_CASES.iter().all(|c| cases.iter().any(|x| x == c));
     let lines: Vec<&str> = text.lines().collect();
@@ -155,7 +155,7 @@ fn judge_dax_pmd(text: &str, code: i32) -> DaxPmd {
     }
 }
 
-/// The lines of a TAP output that are not ok, and how many are.
+/// Returns the number of ok lines of a TAP output, and the other result lines.
 pub fn tap(out: &Output) -> (usize, Vec<String>) {
     let mut passed = 0;
     let mut failed = Vec::new();

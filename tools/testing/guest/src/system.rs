@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Small facts of the running system: pseudo filesystems, modules, iomem,
-//! device nodes.
+//! Facts of the running system: pseudo filesystems, modules, iomem, device
+//! nodes.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -26,12 +26,12 @@ fn pseudo(kind: &str, dir: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(dir))
 }
 
-/// `/sys/kernel/debug`, mounted.
+/// Returns `/sys/kernel/debug`, mounted.
 pub fn debugfs() -> Result<PathBuf> {
     pseudo("debugfs", "/sys/kernel/debug")
 }
 
-/// `/sys/kernel/tracing`, mounted.
+/// Returns `/sys/kernel/tracing`, mounted.
 pub fn tracefs() -> Result<PathBuf> {
     pseudo("tracefs", "/sys/kernel/tracing")
 }
@@ -44,7 +44,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<String> {
         .with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Puts a line into the kernel's log, as a warning.
+/// Writes a line to the kernel log, as a warning.
 pub fn log(line: &str) -> Result<()> {
     OpenOptions::new()
         .write(true)
@@ -60,7 +60,7 @@ pub fn read_u64(path: impl AsRef<Path>) -> Result<u64> {
     parse_u64(&text).with_context(|| format!("{} holds no number: {text:?}", path.display()))
 }
 
-/// Decimal, or hexadecimal with 0x.
+/// Parses a decimal number, or a hexadecimal one with 0x.
 pub fn parse_u64(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
@@ -68,12 +68,12 @@ pub fn parse_u64(text: &str) -> Option<u64> {
     }
 }
 
-/// The kernel's release string.
+/// Returns the kernel's release string.
 pub fn kernel_release() -> Result<String> {
     read("/proc/sys/kernel/osrelease")
 }
 
-/// The kernel's configuration, from /proc/config.gz.
+/// Returns the kernel's configuration, from /proc/config.gz.
 pub fn kernel_config() -> Result<String> {
     Ok(Cmd::new("zcat /proc/config.gz")
         .ok()
@@ -81,7 +81,8 @@ pub fn kernel_config() -> Result<String> {
         .stdout)
 }
 
-/// Whether the kernel checks so much that everything is many times slower.
+/// Returns whether the kernel has checkers that make everything many times
+/// slower.
 pub fn is_slow() -> Result<bool> {
     Ok(kernel_config()?.lines().any(|l| l == "CONFIG_KASAN=y"))
 }
@@ -90,11 +91,11 @@ pub fn iomem() -> Result<String> {
     fs::read_to_string("/proc/iomem").context("cannot read /proc/iomem")
 }
 
-/// The modules of persistent memory and DAX. Nothing loads them by itself in
-/// a guest without udev.
+/// Loads the modules of persistent memory and DAX. They are not loaded
+/// automatically in a guest without udev.
 pub fn load_modules() -> Result<()> {
-    // The buses last and in the order in which the guest's init loads them, so
-    // that regions have the same numbers after a reload.
+    // The buses are last and in the order in which the guest's init loads them,
+    // so that regions have the same numbers after a reload.
     for module in [
         "libnvdimm",
         "nd_pmem",
@@ -118,7 +119,7 @@ pub fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Waits for a device node.
+/// Waits until a device node exists.
 pub fn wait_for_node(path: &Path) -> Result<()> {
     let limit = timeout(Duration::from_secs(10));
     let end = Instant::now() + limit;
@@ -135,8 +136,8 @@ pub fn wait_for_node(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What differs between two texts, line by line as multisets: lines that went
-/// and lines that came.
+/// Returns the difference between two texts, line by line as multisets: removed
+/// lines and added lines.
 pub fn line_diff(before: &str, after: &str) -> Option<String> {
     let mut came: Vec<&str> = after.lines().collect();
     let mut went = Vec::new();

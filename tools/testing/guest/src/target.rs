@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Something to map: a file on a fresh DAX filesystem or a device-dax device,
-//! on a namespace made for it.
+//! A target to map: a file on a new DAX filesystem or a device-dax device, on a
+//! namespace created for it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::filesystem::{DaxMount, Kind};
 use crate::mapping::{open_rw, Mapping};
 use crate::ndctl::{Mode, Namespace, Want};
 
-/// Below it the tests mount.
+/// Folder of the tests' mount points.
 const MOUNTS: &str = "/mnt/guest-test";
 
-/// Fields are dropped in this order: file, mount, namespace.
+/// A target to map. Fields are dropped in this order: file, mount, namespace.
 pub struct Target {
     pub file: File,
     pub mount: Option<DaxMount>,
@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// `len` bytes to map, on ext4 where it is fsdax.
+    /// Creates a target of `len` bytes, on ext4 for fsdax.
     pub fn create(want: &Want, len: u64) -> Result<Self> {
         Self::on(want, Kind::Ext4, len)
     }
@@ -33,7 +33,8 @@ impl Target {
         Self::in_namespace(Namespace::create(want)?, want, kind, len)
     }
 
-    /// As `create`, in a namespace of `size` bytes.
+    /// Creates a target as [`Target::create`] does, in a namespace of `size`
+    /// bytes.
     pub fn sized(want: &Want, size: u64, len: u64) -> Result<Self> {
         Self::in_namespace(Namespace::create_sized(want, size)?, want, Kind::Ext4, len)
     }
@@ -59,20 +60,20 @@ impl Target {
         self.want.mode == Mode::Fsdax
     }
 
-    /// At least `len` bytes from the start, aligned so that the biggest page
-    /// fits. device-dax wants whole units of its alignment.
+    /// Maps at least `len` bytes from the start, aligned for the largest page.
+    /// device-dax requires whole units of its alignment.
     pub fn map(&self, len: usize) -> Result<Mapping> {
         let (len, align) = self.unit(len);
         Mapping::shared(&self.file, 0, len, align)
     }
 
-    /// The same with other protection or flags.
+    /// Maps with other protection or flags.
     pub fn map_with(&self, len: usize, prot: i32, flags: i32) -> Result<Mapping> {
         let (len, align) = self.unit(len);
         Mapping::with(&self.file, 0, len, align, prot, flags)
     }
 
-    /// Address space for a mapping of this target.
+    /// Reserves address space for a mapping of this target.
     pub fn reserve(&self, len: usize) -> Result<Mapping> {
         let (len, align) = self.unit(len);
         Mapping::reserve(len, align)
@@ -86,7 +87,7 @@ impl Target {
         }
     }
 
-    /// Closes, unmounts and destroys, with the errors.
+    /// Closes, unmounts and destroys the target; returns the errors.
     pub fn finish(self) -> Result<()> {
         drop(self.file);
         if let Some(mount) = self.mount {
@@ -96,7 +97,7 @@ impl Target {
     }
 }
 
-/// A mount point of this process's own.
+/// Returns a mount point of this process.
 pub fn mount_point() -> PathBuf {
     Path::new(MOUNTS).join(std::process::id().to_string())
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which DAX mappings the kernel made: the `*_fault_done` events of fs/dax.
-//!
-//! A private tracefs instance holds them, so that nothing else that traces is
-//! disturbed. The result of a fault is the last word of a line; a mapping was
-//! made when it holds NOPAGE, and a 2 MiB fault that had to be redone in
-//! 4 KiB pieces says FALLBACK.
+//! The DAX mappings that the kernel made, from the `*_fault_done` events of
+//! fs/dax.
+//! || A private tracefs instance holds them, so that other users of tracing are
+//! not disturbed. The result of a fault is the last word of a line: NOPAGE
+//! means that a mapping was made, FALLBACK that a 2 MiB fault had to be
+//! repeated in 4 KiB pieces.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::system;
 
-/// How the faults of a stretch of time ended.
+/// The results of the faults in a period of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct FaultCounts {
     /// 2 MiB mappings made.
@@ -34,8 +34,8 @@ impl FaultCounts {
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let result = line.split_whitespace().last().unwrap_or_default();
             let has = |flag: &str| result.split('|').any(|f| f == flag);
-            // A synchronous fault returns NEEDDSYNC here and is inserted
-            // right after it by dax_finish_sync_fault().
+            // A synchronous fault returns NEEDDSYNC here and is inserted right
+            // after it by dax_finish_sync_fault().
             let made = has("NOPAGE") || has("NEEDDSYNC");
             if line.contains(" dax_pmd_fault_done: ") {
                 match (made, has("FALLBACK")) {
@@ -64,7 +64,7 @@ impl FaultTrace {
         Self::of(&["dax_pmd_fault_done", "dax_pte_fault_done"])
     }
 
-    /// With other events of fs/dax.
+    /// Starts a trace of other events of fs/dax.
     pub fn of(events: &[&str]) -> Result<Self> {
         let root = system::tracefs()?;
         let dir = root.join(format!("instances/guest-test-{}", std::process::id()));
@@ -84,12 +84,14 @@ impl FaultTrace {
             .with_context(|| format!("cannot write {value} to {}", path.display()))
     }
 
-    /// The counts since the start or the last call; the buffer is emptied.
+    /// Returns the counts since the start or the last call, and empties the
+    /// buffer.
     pub fn take(&self) -> Result<FaultCounts> {
         Ok(FaultCounts::parse(&self.take_text()?))
     }
 
-    /// The same as the kernel tells it, a line for each event.
+    /// Returns the kernel's text, a line for each event, and empties the
+    /// buffer.
     pub fn take_text(&self) -> Result<String> {
         self.require_no_overrun()?;
         let path = self.dir.join("trace");
@@ -99,7 +101,7 @@ impl FaultTrace {
         Ok(text)
     }
 
-    /// Lost events would make the counts too small without a word.
+    /// Checks for lost events, which would silently make the counts too small.
     fn require_no_overrun(&self) -> Result<()> {
         let cpus =
             fs::read_dir(self.dir.join("per_cpu")).context("cannot list the trace's CPUs")?;

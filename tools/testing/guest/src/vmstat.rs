@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's own books: pins and memmap pages in `/proc/vmstat`.
-//!
-//! The counters are kept per CPU and folded now and then, so a difference is
-//! exact only after a fold; [`settled`] asks for one.
+//! The kernel's vmstat counters: pins and memmap pages in `/proc/vmstat`.
+//! || The counters are kept per CPU and folded from time to time, so a
+//! difference is exact only after a fold; [`settled`] requests one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,19 +12,21 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 
-/// One reading.
+/// One reading of the counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Pages that pin_user_pages() took since boot.
+    /// Pages that pin_user_pages() has taken since boot.
     pub acquired: u64,
-    /// Pages that unpin_user_page() and its kin gave back since boot.
+    /// Pages that unpin_user_page() and related functions have released since
+    /// boot.
     pub released: u64,
     /// Pages that hold memmap outside the boot allocation.
     pub memmap: u64,
 }
 
 impl Counters {
-    /// Pages pinned now. Transiently negative while the books are unfolded.
+    /// Returns the number of pinned pages. Transiently negative while the
+    /// counters are not folded.
     pub fn pinned(&self) -> i64 {
         self.acquired as i64 - self.released as i64
     }
@@ -54,14 +55,14 @@ impl Counters {
     }
 }
 
-/// A reading after every CPU has folded its share.
+/// Reads the counters after every CPU has folded its share.
 pub fn settled() -> Result<Counters> {
     std::fs::read("/proc/sys/vm/stat_refresh").context("cannot read /proc/sys/vm/stat_refresh")?;
     Counters::read()
 }
 
-/// Waits until no page is pinned: acquired equals released. Gives up after a
-/// few seconds, because a pin that outlives its user is a leak.
+/// Waits until no page is pinned: acquired equals released. Fails after a few
+/// seconds, because a pin that outlives its user is a leak.
 pub fn require_unpinned(what: &str) -> Result<Counters> {
     let mut last = settled()?;
     for _ in 0..50 {
@@ -79,7 +80,7 @@ pub fn require_unpinned(what: &str) -> Result<Counters> {
     )
 }
 
-/// A thread that watches how many pages are pinned.
+/// A thread that samples the number of pinned pages.
 pub struct Sampler {
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,
@@ -87,7 +88,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Counts from what is pinned now.
+    /// Starts to count from the current number of pins.
     pub fn start() -> Result<Self> {
         let base = settled()?.pinned();
         let stop = Arc::new(AtomicBool::new(false));
@@ -118,7 +119,7 @@ impl Sampler {
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It returns nothing and does not panic.
+            // The thread returns nothing and does not panic.
             let _ = thread.join();
         }
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The structs that bindgen made of the C headers, read from what it wrote.
-//!
-//! Members of anonymous structs and unions belong to the struct around them in
+//! The structs that bindgen generated from the C headers, parsed from its
+//! output.
+//! || Members of anonymous structs and unions belong to the enclosing struct in
 //! C; bindgen gives the inner one a field `__bindgen_anon_1` and a type of its
-//! own. Here they are put back together.
+//! own. Here they are joined again.
 
 use std::collections::BTreeMap;
 
@@ -22,29 +22,29 @@ struct Struct {
     fields: Vec<(String, Kind)>,
 }
 
-/// What the type of a field is.
+/// The kind of a field's type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A named type or anything else that has a size.
+    /// A named type or any other type that has a size.
     Plain(Option<String>),
-    /// `__BindgenUnionField<T>`: a member of a union whose members have no
-    /// `Copy`. It takes no room itself.
+    /// `__BindgenUnionField<T>`: a member of a union whose members are not
+    /// `Copy`. It occupies no space itself.
     Member(Option<String>),
     /// An array without a length.
     Incomplete,
 }
 
-/// One member of a struct, under both its names.
+/// One member of a struct, with both its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// As C writes it.
+    /// The member's name in C.
     pub c: String,
     /// Steps from the struct to the member: a type, and a path in it.
     pub steps: Vec<(String, String)>,
     pub has: Size,
 }
 
-/// How to ask rustc for the size of a member.
+/// The expression by which rustc computes the size of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     OfField,
@@ -52,7 +52,7 @@ pub enum Size {
     None,
 }
 
-/// What C calls the type.
+/// The tag of the type in C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     Struct,
@@ -61,7 +61,7 @@ pub enum Tag {
 }
 
 impl Bindings {
-    /// Reads `bindings_generated.rs`.
+    /// Parses `bindings_generated.rs`.
     pub fn parse(text: &str) -> Result<Bindings> {
         let file = syn::parse_file(text).context("bindgen's output is no Rust")?;
         let mut types = BTreeMap::new();
@@ -87,14 +87,14 @@ impl Bindings {
         Ok(Bindings { types })
     }
 
-    /// Whether this is a struct that C shows all of.
+    /// Returns whether this is a struct whose members are all visible in C.
     pub fn is_complete(&self, name: &str) -> bool {
         self.types
             .get(name)
             .is_some_and(|t| !t.fields.iter().any(|(f, _)| f == "_unused"))
     }
 
-    /// How C names it: a typedef by its ending, a union by its members.
+    /// Returns its name in C: a typedef by its ending, a union by its members.
     pub fn tag(&self, name: &str) -> Tag {
         let is_union = self.types.get(name).is_some_and(|t| {
             t.is_union || t.fields.iter().any(|(f, _)| f == "bindgen_union_field")
@@ -106,7 +106,8 @@ impl Bindings {
         }
     }
 
-    /// The members that have a name and an address; a bit field has none.
+    /// Returns the members that have a name and an address; a bit field has
+    /// none.
     pub fn members(&self, name: &str) -> Vec<Member> {
         let mut list = Vec::new();
         self.collect(&[(name.to_owned(), String::new())], name, &mut list);
@@ -154,7 +155,7 @@ impl Bindings {
     }
 }
 
-/// The steps with a field added to the last path.
+/// Returns the steps with a field added to the last path.
 fn joined(steps: &[(String, String)], field: &str) -> Vec<(String, String)> {
     let mut steps = steps.to_vec();
     if let Some((_, path)) = steps.last_mut() {
@@ -166,7 +167,8 @@ fn joined(steps: &[(String, String)], field: &str) -> Vec<(String, String)> {
     steps
 }
 
-/// bindgen appends `_` to a name that is a keyword of Rust.
+/// Returns the C name of a field; bindgen appends `_` to a name that is a
+/// keyword of Rust.
 fn c_name(field: &str) -> String {
     match field.strip_suffix('_') {
         Some(word) if syn::parse_str::<syn::Ident>(word).is_err() => word.to_owned(),

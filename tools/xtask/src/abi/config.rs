@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Configuration: the two `.config` files, and whether the Rust option of a
-//! piece asks for the same as the C option that it stands beside.
+//! piece has the same dependencies as the C option that it belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,9 +13,9 @@ use walkdir::WalkDir;
 use super::facts::{Area, Compared, Difference, Facts};
 use crate::kconfig;
 
-/// The options of the pieces: the Rust one, and the one that decides in C
-/// whether there is such a piece at all. A piece whose bool is not in the
-/// tree's Kconfig yet is left out.
+/// The options of the pieces: the Rust one, and the C option that decides
+/// whether the piece exists at all. A piece whose bool is not in the tree's
+/// Kconfig yet is left out.
 const PIECES: &[(&str, &str)] = &[
     ("RUST_DEV_PAGEMAP", "ZONE_DEVICE"),
     ("RUST_BLK_DEV_PMEM", "BLK_DEV_PMEM"),
@@ -23,8 +23,8 @@ const PIECES: &[(&str, &str)] = &[
     ("RUST_X86_GUP", "HAVE_GUP_FAST"),
 ];
 
-/// The symbols of a build's `.config` that have a value. One that "is not set"
-/// is as good as one that does not exist there.
+/// Returns the symbols of a build's `.config` that have a value. One that "is
+/// not set" is equivalent to one that does not exist.
 pub fn symbols(build: &Path) -> Result<Facts> {
     let path = build.join(".config");
     let text =
@@ -39,7 +39,8 @@ fn values(text: &str) -> Facts {
         .collect()
 }
 
-/// What one symbol asks for, `if` blocks and menus around it included.
+/// The dependencies and selects of one symbol, including `if` blocks and menus
+/// around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Asked {
     depends: BTreeSet<String>,
@@ -73,7 +74,8 @@ fn judge(all: &BTreeMap<String, Asked>) -> Compared {
         };
         compared.c += theirs.depends.len() + theirs.selects.len();
         compared.rust += mine.depends.len() + mine.selects.len();
-        // What depends on the C option has all that this depends on and selects.
+        // A symbol that depends on the C option inherits that option's
+        // dependencies and selects.
         let inherits = mine.depends.contains(*c);
         let mut differ = |what: &str, list: &BTreeSet<String>, other: &BTreeSet<String>, in_c| {
             for term in list.difference(other).filter(|term| term != c) {
@@ -96,10 +98,11 @@ fn judge(all: &BTreeMap<String, Asked>) -> Compared {
     compared
 }
 
-/// Adds the symbols of one Kconfig file. An `if` and a `menu` hold for what is
-/// inside them, as if each symbol said so itself.
+/// Adds the symbols of one Kconfig file. An `if` and a `menu` apply to their
+/// contents, as if each symbol had the dependency itself.
 fn read(text: &str, all: &mut BTreeMap<String, Asked>) {
-    // What each open block asks for. A menu says it in lines of its own.
+    // The dependencies of each open block. A menu lists them in lines of its
+    // own.
     let mut blocks: Vec<BTreeSet<String>> = Vec::new();
     let mut inside = Inside::Nothing;
     for line in text.replace("\\\n", " ").lines() {
@@ -126,7 +129,7 @@ fn read(text: &str, all: &mut BTreeMap<String, Asked>) {
                 inside = Inside::Nothing;
             }
             Some("source" | "comment" | "mainmenu") if !indented => inside = Inside::Nothing,
-            // Its text goes on until something is not indented.
+            // The help text continues until a line is not indented.
             Some("help" | "---help---") => inside = Inside::Nothing,
             Some("depends") => {
                 let asked = terms(rest.trim_start_matches("on "));
@@ -151,14 +154,14 @@ fn read(text: &str, all: &mut BTreeMap<String, Asked>) {
     }
 }
 
-/// Where in a file a line stands.
+/// The part of a Kconfig file in which a line is.
 enum Inside {
     Nothing,
     Block,
     Symbol(String),
 }
 
-/// The parts of a conjunction.
+/// Splits a conjunction into its terms.
 fn terms(expression: &str) -> BTreeSet<String> {
     let mut depth = 0_i32;
     let mut parts = vec![String::new()];
@@ -172,7 +175,7 @@ fn terms(expression: &str) -> BTreeSet<String> {
             part.push(c);
         }
     }
-    // An alternative at the top is one term.
+    // An alternative at the top level is one term.
     if expression.contains("||") && parts.iter().any(|p| !p.contains('(') && p.contains("||")) {
         parts = vec![expression.to_owned()];
     }

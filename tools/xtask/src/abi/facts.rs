@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is compared: facts. A fact is a name with a text, in an area: the
+//! The facts that are compared. A fact is a name with a text, in an area: the
 //! exported symbol `get_dev_pagemap` is `EXPORT_SYMBOL_GPL, vmlinux`.
-//!
-//! Each area has a module of its own that reads the facts of one variant, and
-//! one comparison does for all of them.
+//! || Each area has a module of its own that reads the facts of one variant; the
+//! comparison is common to all areas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-/// What one variant has in one area: name to text.
+/// The facts of one variant in one area: name to text.
 pub type Facts = BTreeMap<String, String>;
 
-/// A side of the binary interface.
+/// An area: one aspect of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Area {
@@ -33,7 +32,7 @@ pub enum Area {
 }
 
 impl Area {
-    /// Those that need nothing but the builds.
+    /// Areas that need only the builds.
     #[cfg(test)]
     pub const BUILT: [Area; 8] = [
         Area::Symbol,
@@ -45,7 +44,7 @@ impl Area {
         Area::Config,
         Area::Kconfig,
     ];
-    /// Those that a running guest tells.
+    /// Areas that a running guest reports.
     pub const RUNNING: [Area; 5] = [
         Area::Sysfs,
         Area::Debugfs,
@@ -54,7 +53,7 @@ impl Area {
         Area::Errno,
     ];
 
-    /// As in the file of intended differences.
+    /// Returns the name that the file of intended differences uses.
     pub const fn name(self) -> &'static str {
         match self {
             Area::Symbol => "symbol",
@@ -73,7 +72,7 @@ impl Area {
         }
     }
 
-    /// What its facts are, and how they were found.
+    /// Describes the area's facts and their source.
     pub const fn explain(self) -> &'static str {
         match self {
             Area::Symbol => "exported symbols: licence class, namespace, module (Module.symvers)",
@@ -98,18 +97,18 @@ impl Area {
     }
 }
 
-/// One name on which the two sides do not agree.
+/// One name on which the two sides differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     pub area: Area,
     pub name: String,
-    /// What C has.
+    /// The text in C.
     pub c: Option<String>,
-    /// What Rust has.
+    /// The text in Rust.
     pub rust: Option<String>,
 }
 
-/// On which side a name is.
+/// The sides that have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -131,14 +130,14 @@ impl Difference {
     }
 }
 
-/// An area, compared.
+/// The result of comparing an area.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compared {
-    /// How many names C and Rust have.
+    /// Number of names in C and in Rust.
     pub c: usize,
     pub rust: usize,
     pub differences: Vec<Difference>,
-    /// What cannot be seen this way, for the reader.
+    /// Limits of the comparison, for the reader.
     pub notes: Vec<String>,
 }
 

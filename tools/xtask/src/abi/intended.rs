@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The differences that are meant: `tools/abi/intended.toml`, where each has a
-//! reason and the section of the documentation that explains it.
+//! The intended differences: `tools/abi/intended.toml` gives each a reason and
+//! the section of the documentation that explains it.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{Area, Difference, Side};
 
-/// Where the file is in the checkout.
+/// Path of the file in the checkout.
 pub const FILE: &str = "tools/abi/intended.toml";
 
 /// One entry of the file.
@@ -23,7 +23,7 @@ pub struct Entry {
     /// A regular expression for the whole name.
     pub name: String,
     pub side: Side,
-    /// Regular expressions for what the sides must say, if that matters.
+    /// Regular expressions for the texts of both sides, if they matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub c: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ struct File {
     intended: Vec<Entry>,
 }
 
-/// All entries, ready to be asked.
+/// All entries, with compiled patterns.
 pub struct Intended {
     entries: Vec<(Entry, Patterns)>,
 }
@@ -100,7 +100,7 @@ impl Intended {
         Ok(Intended { entries })
     }
 
-    /// The first entry that covers a difference, by its number.
+    /// Returns the index of the first entry that covers a difference.
     pub fn covering(&self, difference: &Difference) -> Option<usize> {
         let says = |pattern: &Option<Regex>, text: &Option<String>| {
             pattern
@@ -116,20 +116,20 @@ impl Intended {
         })
     }
 
-    /// The entries in the file's order.
+    /// Returns the entries in the file's order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().map(|(entry, _)| entry)
     }
 }
 
-/// A pattern that has to match all of a text.
+/// Compiles a pattern that has to match an entire text.
 fn whole(pattern: &str) -> Result<Regex> {
     Regex::new(&format!("^(?s:{pattern})$"))
         .with_context(|| format!("{FILE}: not a regular expression: {pattern}"))
 }
 
-/// A heading of reStructuredText (a line over a line of punctuation) or of
-/// Markdown.
+/// Returns whether a document has a heading, in reStructuredText (a line over a
+/// line of punctuation) or in Markdown.
 fn has_heading(doc: &str, title: &str) -> bool {
     let mut lines = doc.lines().peekable();
     while let Some(line) = lines.next() {

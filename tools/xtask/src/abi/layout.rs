@@ -2,11 +2,12 @@
 
 //! Sizes and offsets of the structs that C and Rust both use.
 //!
-//! The kernels have no debugging information, so the compilers are asked: two
-//! small files with one table each are generated, in C with `sizeof` and
-//! `offsetof`, in Rust with `size_of` and `offset_of!`, and compiled by Kbuild
-//! as parts of a module outside the tree, with all flags of the kernel. The
-//! tables are read back from the objects; nothing is linked or loaded.
+//! The kernels have no debugging information, so the compilers compute the
+//! layouts: two small files with one table each are generated, in C with
+//! `sizeof` and `offsetof`, in Rust with `size_of` and `offset_of!`, and
+//! compiled by Kbuild as parts of a module outside the tree, with all flags of
+//! the kernel. The tables are read from the objects; nothing is linked or
+//! loaded.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -32,11 +33,11 @@ pub const FILE: &str = "tools/abi/structs";
 /// The symbol of both tables.
 const TABLE: &str = "rust_dax_layout";
 
-/// The layouts of one build, as each language has them.
+/// The layouts of one build, as computed by each language.
 pub struct Layouts {
     pub c: Facts,
     pub rust: Facts,
-    /// Which of the names the bindings have.
+    /// Names that the bindings contain.
     pub structs: BTreeSet<String>,
 }
 
@@ -48,7 +49,7 @@ struct Row {
 }
 
 impl Row {
-    /// What C calls it.
+    /// Returns the name in C.
     fn c(&self) -> String {
         match self.tag {
             Tag::Struct => format!("struct {}", self.name),
@@ -58,8 +59,8 @@ impl Row {
     }
 }
 
-/// Asks both compilers about the structs of these names. `make` is the kernel's
-/// make for this build, without a target.
+/// Lets both compilers compute the layouts of the structs of these names.
+/// `make` is the kernel's make for this build, without a target.
 pub fn read(
     mut make: Command,
     build: &Path,
@@ -89,7 +90,7 @@ pub fn read(
     ];
     for (name, text) in sources {
         let path = dir.join(name);
-        // Its time tells make whether to compile again.
+        // The file's time determines whether make compiles it again.
         if files::read_if_exists(&path)?.as_deref() != Some(text.as_bytes()) {
             files::write_atomic(&path, text.as_bytes(), false)?;
         }
@@ -105,7 +106,7 @@ pub fn read(
     })
 }
 
-/// The names of a list with comments, [`FILE`].
+/// Parses the names of a list with comments, [`FILE`].
 pub fn list(text: &str) -> BTreeSet<String> {
     text.lines()
         .map(|l| l.split('#').next().unwrap_or_default().trim())
@@ -114,7 +115,7 @@ pub fn list(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Everything that the Rust sources of a build name as `bindings::…`. Most are
+/// Returns all names `bindings::…` in the Rust sources of a build. Most are
 /// functions and constants.
 pub fn named_in_sources(build: &Path) -> Result<BTreeSet<String>> {
     let mention = Regex::new(r"\bbindings::([A-Za-z_][A-Za-z0-9_]*)").context("not a pattern")?;
@@ -131,7 +132,8 @@ pub fn named_in_sources(build: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// A struct that has no name in C is compared as a part of the one around it.
+/// Returns the name in C; a struct without one is compared as a part of the
+/// struct around it.
 fn named_in_c(name: &str) -> String {
     let (outer, _) = name.split_once("__bindgen_ty_").unwrap_or((name, ""));
     outer.to_owned()
@@ -141,13 +143,14 @@ fn kbuild_file() -> String {
     "# Made by xtask abi.\n\
      obj-m := layout.o\n\
      layout-y := layout_c.o layout_rust.o\n\
-     # It would put a border behind the table.\n\
+     # It would add a red zone after the table.\n\
      KASAN_SANITIZE := n\n\
      ccflags-y := -I$(srctree)/rust/bindings\n"
         .into()
 }
 
-/// The same headers as bindgen reads, so the same declarations.
+/// Generates the C file, which includes the headers that bindgen reads, so the
+/// declarations are the same.
 fn c_file(rows: &[Row]) -> String {
     let mut t = format!(
         "// Made by xtask abi.\n#include \"bindings_helper.h\"\n\nconst unsigned long {TABLE}[] = {{\n"
@@ -212,7 +215,7 @@ fn facts_of(rows: &[Row]) -> usize {
     rows.iter().map(|r| 1 + r.members.len()).sum()
 }
 
-/// The table of an object.
+/// Reads the table of an object.
 fn table(path: &Path) -> Result<Vec<u64>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let read = || -> Result<Vec<u64>> {
@@ -238,7 +241,7 @@ fn table(path: &Path) -> Result<Vec<u64>> {
     read().with_context(|| format!("cannot read the table of {}", path.display()))
 }
 
-/// Names the numbers.
+/// Assigns the names of `rows` to the numbers of `table`.
 fn facts(rows: &[Row], table: &[u64]) -> Result<Facts> {
     if table.len() != 2 * facts_of(rows) {
         bail!(

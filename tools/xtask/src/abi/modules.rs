@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Modules: what modinfo(8) would show. A module carries it in the section
-//! `.modinfo`, as `key=value` texts with a zero byte after each; what is built
-//! in is listed in the file `modules.builtin.modinfo`, as `name.key=value`.
+//! Modules: the output of modinfo(8). A module carries it in the section
+//! `.modinfo`, as `key=value` texts, each terminated by a zero byte; built-in
+//! code is listed in the file `modules.builtin.modinfo`, as `name.key=value`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use walkdir::WalkDir;
 use super::facts::Facts;
 use super::symbols::elf;
 
-/// Says nothing about the interface: a digest of the sources.
+/// Key of a digest of the sources, which is no part of the interface.
 const IGNORED: &str = "srcversion";
 
-/// The modules of one installed tree: path in it and bytes.
+/// Returns the modules of one installed tree: path in it and bytes.
 pub fn installed(tree: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut list = Vec::new();
     for entry in WalkDir::new(tree).sort_by_file_name() {
@@ -35,15 +35,15 @@ pub fn installed(tree: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(list)
 }
 
-/// `6.12.1/kernel/drivers/dax/dax_pmem.ko` as `drivers/dax/dax_pmem`. The
-/// release is compared as `vermagic`.
+/// Returns `6.12.1/kernel/drivers/dax/dax_pmem.ko` as `drivers/dax/dax_pmem`.
+/// The release is compared as `vermagic`.
 fn name_in_tree(path: &Path) -> String {
     let rest: PathBuf = path.components().skip(1).collect();
     let rest = rest.strip_prefix("kernel").unwrap_or(&rest);
     rest.with_extension("").to_string_lossy().into_owned()
 }
 
-/// The facts of these modules, and of what is built in.
+/// Returns the facts of these modules and of built-in code.
 pub fn facts(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
     let mut facts = Facts::new();
     for (name, bytes) in modules {
@@ -63,8 +63,9 @@ pub fn facts(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
     Ok(facts)
 }
 
-/// Several values of a key stand for themselves when the value begins with a
-/// name (`parm`, `parmtype`), else they are one list in the order of the file.
+/// Adds a fact. Several values of a key become separate facts if the value
+/// begins with a name (`parm`, `parmtype`), otherwise one list in the order of
+/// the file.
 fn add(facts: &mut Facts, key: String, value: String) {
     let (key, value) = match value.split_once(':') {
         Some((name, rest)) if key.ends_with(".parm") || key.ends_with(".parmtype") => {
@@ -81,7 +82,7 @@ fn add(facts: &mut Facts, key: String, value: String) {
         .or_insert(value);
 }
 
-/// What a module's `.modinfo` says.
+/// Parses a module's `.modinfo`.
 fn modinfo(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let section = elf(bytes)?
         .section_by_name(".modinfo")

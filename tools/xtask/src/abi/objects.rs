@@ -2,10 +2,10 @@
 
 //! The objects of a build that come from Rust, and the sources of each.
 //!
-//! Kbuild leaves both in the build directory: `vmlinux.a` lists what is built
-//! in, `NAME.mod` what a module consists of, and `.NAME.o.cmd` what an object
-//! was made from. A build directory also holds objects of former builds, so
-//! only what is listed counts.
+//! Kbuild records both in the build directory: `vmlinux.a` lists built-in
+//! objects, `NAME.mod` the parts of a module, and `.NAME.o.cmd` the sources of
+//! an object. A build directory also holds objects of earlier builds, so only
+//! listed ones count.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use object::read::archive::ArchiveFile;
 
-/// An object that rustc made.
+/// An object that rustc produced.
 #[derive(Clone, Debug)]
 pub struct RustObject {
-    /// In the build directory: `mm/memremap/memremap.o`.
+    /// Path in the build directory: `mm/memremap/memremap.o`.
     pub name: String,
     /// Its Rust files.
     pub sources: Vec<PathBuf>,
 }
 
-/// All of them, of vmlinux and of the modules, with their sources but for what
-/// bindgen and Kbuild wrote into the build directory.
+/// Returns all Rust objects of vmlinux and of the modules, with their sources
+/// except for files that bindgen and Kbuild generated in the build directory.
 pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
     let mut list = Vec::new();
     let made = build
@@ -32,7 +32,8 @@ pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
     for name in listed(build)? {
         let path = build.join(&name);
         let cmd = command_file(&path);
-        // An object that the linker made, for example, has another form of it.
+        // An object that the linker produced, for example, has a different
+        // form.
         let Ok(text) = fs::read_to_string(&cmd) else {
             continue;
         };
@@ -51,7 +52,7 @@ pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
     Ok(list)
 }
 
-/// The names of all objects that are linked into something.
+/// Returns the names of all objects that are linked into something.
 fn listed(build: &Path) -> Result<Vec<String>> {
     let path = build.join("vmlinux.a");
     let read =
@@ -75,13 +76,14 @@ fn listed(build: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// `mm/memremap/memremap.o` has `mm/memremap/.memremap.o.cmd`.
+/// Returns the command file: `mm/memremap/.memremap.o.cmd` for
+/// `mm/memremap/memremap.o`.
 fn command_file(object: &Path) -> PathBuf {
     let name = object.file_name().unwrap_or_default().to_string_lossy();
     object.with_file_name(format!(".{name}.cmd"))
 }
 
-/// The file that was compiled, then what it includes.
+/// Returns the file that was compiled, then its includes.
 fn sources(cmd: &str, build: &Path) -> Vec<PathBuf> {
     let path = |text: &str| build.join(text.trim().trim_end_matches('\\').trim());
     let source = cmd

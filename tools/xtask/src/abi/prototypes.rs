@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Prototypes: what C calls and Rust defines.
-//!
-//! The comparison itself is rustc's. `#[export]` (rust/macros/export.rs) lets
-//! a function compile only if its type is the one that bindgen found in the C
-//! header. What is left to see here is that nobody goes around it:
-//!
-//! * a symbol of a Rust object that a C header declares is a function with
-//!   `#[export]`, and its header is among the bindings;
-//! * no Rust source declares a C function by hand (`extern "C" { … }`), which
-//!   nobody would compare with anything.
+//! Prototypes of functions that Rust defines and C calls.
+//! || rustc does the comparison itself: `#[export]` (rust/macros/export.rs)
+//! lets a function compile only if its type is the one that bindgen found in
+//! the C header. This module checks that no code bypasses it:
+//! || * a symbol of a Rust object that a C header declares is a function with
+//! `#[export]`, and its header is among the bindings;
+//! * no Rust source declares a C function by hand (`extern "C" { … }`), because
+//!   such a declaration would not be compared with anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +22,7 @@ use super::facts::{Area, Compared, Difference};
 use super::objects::{rust_objects, RustObject};
 use super::symbols::{defined, names_code};
 
-/// Where headers are that another file may include.
+/// Folders of headers that another file may include.
 const HEADERS: &[&str] = &[
     "include",
     "arch/x86/include",
@@ -34,7 +32,7 @@ const HEADERS: &[&str] = &[
     "drivers/nvdimm",
 ];
 
-/// Looks at the Rust objects of a build.
+/// Checks the Rust objects of a build.
 pub fn check(build: &Path, source: &Path) -> Result<Compared> {
     let mut defined_by = BTreeMap::new();
     let mut written = Written::default();
@@ -101,19 +99,19 @@ fn judge(
     compared
 }
 
-/// What the sources say.
+/// Declarations in the sources.
 #[derive(Default)]
 struct Written {
     /// Functions with `#[export]`.
     exports: BTreeSet<String>,
-    /// C functions that are declared in Rust, and where.
+    /// C functions that are declared in Rust, with their file.
     by_hand: BTreeMap<String, String>,
 }
 
 impl Written {
     fn read(&mut self, object: &RustObject) -> Result<()> {
         for path in &object.sources {
-            // core is the compiler's.
+            // core belongs to the compiler.
             if path.starts_with("/usr") {
                 continue;
             }
@@ -166,7 +164,7 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        // What is only in `cargo test` is not in the kernel.
+        // Code that only `cargo test` compiles is not in the kernel.
         let testing = |a: &syn::Attribute| {
             a.path().is_ident("cfg")
                 && matches!(&a.meta, syn::Meta::List(l) if l.tokens.to_string() == "test")
@@ -177,7 +175,7 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     }
 }
 
-/// Which of the names are declared in a C header, and in which.
+/// Returns those of the names that a C header declares, with the header.
 fn declaring_headers(source: &Path, names: &[&str]) -> Result<BTreeMap<String, String>> {
     if names.is_empty() {
         return Ok(BTreeMap::new());
@@ -208,8 +206,9 @@ fn declaring_headers(source: &Path, names: &[&str]) -> Result<BTreeMap<String, S
     Ok(found)
 }
 
-/// A function, or a variable with extern before it. A call in an inline
-/// function looks the same; what is called there is declared as well.
+/// Returns a pattern for the declaration of a function, or of a variable with
+/// extern before it. A call in an inline function looks the same; a function
+/// that is called there is declared as well.
 fn declaration(name: &str) -> Result<Regex> {
     let n = regex::escape(name);
     let pattern =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What came of it: a table of the areas, the differences that are meant, each
-//! with its reason, and the others. As text and as `abi.json`.
+//! The report: a table of the areas, the intended differences, each with its
+//! reason, and the others. As text and as `abi.json`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,21 +11,21 @@ use serde::Serialize;
 use super::facts::{Area, Compared, Difference, Side};
 use super::intended::{Entry, Intended};
 
-/// How many names of one entry are printed. The file has all of them.
+/// Number of names of one entry that are printed. The file has all of them.
 const SHOWN: usize = 6;
-/// How much of a text is printed.
+/// Number of characters of a text that are printed.
 const WIDTH: usize = 100;
 
 /// The whole comparison.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether every difference is meant.
+    /// Whether every difference is intended.
     pub ok: bool,
     kernels: Kernels,
     areas: Vec<Row>,
     intended: Vec<Meant>,
     unintended: Vec<Difference>,
-    /// Entries of compared areas that no difference needed.
+    /// Entries of compared areas that no difference matched.
     unused: Vec<Entry>,
 }
 
@@ -46,7 +46,7 @@ struct Row {
     notes: Vec<String>,
 }
 
-/// An entry with what it covers.
+/// An entry with the differences that it covers.
 #[derive(Debug, Serialize)]
 struct Meant {
     #[serde(flatten)]
@@ -110,7 +110,7 @@ impl Report {
         }
     }
 
-    /// For a person.
+    /// Formats the report for a person.
     pub fn text(&self) -> String {
         let mut t = String::new();
         // Writing to a String cannot fail.
@@ -222,7 +222,7 @@ fn side(side: Side) -> &'static str {
     }
 }
 
-/// The first lines on which two texts are not the same.
+/// Returns the first lines in which two texts differ.
 fn apart(c: &str, rust: &str) -> (String, String) {
     let (mut left, mut right) = (c.lines(), rust.lines());
     loop {
@@ -236,7 +236,7 @@ fn apart(c: &str, rust: &str) -> (String, String) {
     }
 }
 
-/// The first line, shortened.
+/// Returns the first line, shortened.
 fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();
     match line.char_indices().nth(WIDTH) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a running guest tells: `guest-test abi` writes the facts of its areas
-//! as one JSON document. Both variants are booted once, on the same machine.
+//! The facts of a running guest: `guest-test abi` writes those of its areas as
+//! one JSON document. Both variants are booted once, on the same machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,22 +22,22 @@ use crate::progress::Step;
 use crate::rootfs;
 use crate::variant::Variant;
 
-/// What the guest writes, in the job folder.
+/// File that the guest writes, in the job folder.
 const DOCUMENT: &str = "abi.json";
 
-/// How long a guest may take.
+/// Time limit of a guest.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The guest's document.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct Document {
     kernel: String,
     areas: BTreeMap<Area, Facts>,
     #[serde(default)]
     notes: Vec<String>,
 }
 
-/// Boots both and compares what they tell.
+/// Boots both kernels and compares their documents.
 pub fn compare_guests(
     paths: &Paths,
     built: &[Built; 2],
@@ -50,14 +50,14 @@ pub fn compare_guests(
     add(&c, &rust, areas)
 }
 
-fn add(c: &Told, rust: &Told, areas: &mut BTreeMap<Area, Compared>) -> Result<()> {
+fn add(c: &Document, rust: &Document, areas: &mut BTreeMap<Area, Compared>) -> Result<()> {
     for area in Area::RUNNING {
-        let facts = |told: &Told| {
-            let facts = told.areas.get(&area).cloned();
+        let facts = |document: &Document| {
+            let facts = document.areas.get(&area).cloned();
             facts.with_context(|| {
                 format!(
-                    "the guest with Linux {} told nothing of the area {}",
-                    told.kernel,
+                    "the guest with Linux {} reported nothing about the area {}",
+                    document.kernel,
                     area.name()
                 )
             })
@@ -74,7 +74,7 @@ fn add(c: &Told, rust: &Told, areas: &mut BTreeMap<Area, Compared>) -> Result<()
     Ok(())
 }
 
-fn ask(paths: &Paths, built: &Built, program: &Path) -> Result<Told> {
+fn ask(paths: &Paths, built: &Built, program: &Path) -> Result<Document> {
     let image = rootfs::guest_image(paths, built)?;
     let options = GuestOptions {
         timeout: LIMIT,
@@ -107,7 +107,7 @@ fn ask(paths: &Paths, built: &Built, program: &Path) -> Result<Told> {
     if outcome.status() != 0 {
         eprint!("{}", outcome.explain());
         bail!(
-            "the guest with the {} kernel ended with status {}; what it said: {}",
+            "the guest with the {} kernel ended with status {}; its output: {}",
             built.variant,
             outcome.status(),
             log.display()
@@ -127,7 +127,7 @@ fn ask(paths: &Paths, built: &Built, program: &Path) -> Result<Told> {
 mod tests {
     use super::*;
 
-    /// Shortened from guests of both variants.
+    /// Shortened documents of guests of both variants.
     const C: &str = r#"{"kernel":"6.12.117","notes":["skipped: x"],"areas":{
         "sysfs":{"/sys/bus/nd":"folder 755"},"value":{},"tracepoint":{},
         "debugfs":{"/sys/kernel/debug/bdi":"folder 755"},
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn an_area_that_is_missing_is_named() {
-        let told: Told = serde_json::from_str(r#"{"kernel":"6.12","areas":{}}"#).unwrap();
-        let err = add(&told, &told, &mut BTreeMap::new()).unwrap_err();
+        let document: Document = serde_json::from_str(r#"{"kernel":"6.12","areas":{}}"#).unwrap();
+        let err = add(&document, &document, &mut BTreeMap::new()).unwrap_err();
         assert!(err.to_string().contains("sysfs"), "{err}");
     }
 }

@@ -12,7 +12,7 @@ use object::{LittleEndian, Object, ObjectSymbol, SymbolKind};
 
 use super::facts::Facts;
 
-/// Exported symbols: licence class, namespace, module.
+/// Returns the exported symbols: licence class, namespace, module.
 pub fn exported(build: &Path) -> Result<Facts> {
     let path = build.join("Module.symvers");
     let text =
@@ -20,8 +20,8 @@ pub fn exported(build: &Path) -> Result<Facts> {
     parse(&text).with_context(|| format!("{} is not as modpost writes it", path.display()))
 }
 
-/// `0x0 <tab> name <tab> module <tab> class <tab> namespace`. The first field
-/// is a checksum of the prototype with CONFIG_MODVERSIONS, else 0.
+/// Parses `0x0 <tab> name <tab> module <tab> class <tab> namespace`. The first
+/// field is a checksum of the prototype with CONFIG_MODVERSIONS, otherwise 0.
 fn parse(text: &str) -> Result<Facts> {
     text.lines()
         .map(|line| {
@@ -41,8 +41,8 @@ fn parse(text: &str) -> Result<Facts> {
         .collect()
 }
 
-/// Global symbols of vmlinux and of each module, but for those that no source
-/// names.
+/// Returns the global symbols of vmlinux and of each module, except for those
+/// that no source can name.
 pub fn global(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
     let path = build.join("vmlinux");
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -60,7 +60,7 @@ pub fn global(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
     Ok(facts)
 }
 
-/// The global symbols that an object defines: name and kind.
+/// Returns the global symbols that an object defines: name and kind.
 pub fn defined(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let file = elf(bytes)?;
     Ok(file
@@ -77,7 +77,7 @@ pub fn defined(bytes: &[u8]) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// The bytes as an ELF file for x86-64.
+/// Parses the bytes as an ELF file for x86-64.
 pub fn elf(bytes: &[u8]) -> Result<ElfFile64<'_, LittleEndian>> {
     let file = ElfFile64::<LittleEndian>::parse(bytes).context("not a 64-bit ELF file")?;
     if file.elf_header().e_machine(LittleEndian) != object::elf::EM_X86_64 {
@@ -86,8 +86,9 @@ pub fn elf(bytes: &[u8]) -> Result<ElfFile64<'_, LittleEndian>> {
     Ok(file)
 }
 
-/// Whether a source can name it: not the mangled symbols of Rust, which only
-/// code compiled with them knows, nor the padding before a function.
+/// Returns whether a source can name the symbol: neither the mangled symbols of
+/// Rust, which only code compiled with them knows, nor the padding before a
+/// function can be named.
 pub fn names_code(name: &str) -> bool {
     !["_R", "_ZN", "__pfx_"].iter().any(|p| name.starts_with(p))
 }

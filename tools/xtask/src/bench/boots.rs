@@ -2,9 +2,9 @@
 
 //! The boots, in three passes.
 //!
-//! A boot measures all rows of one shape of machine. The kernels take turns,
-//! so that what changes on the host while the whole thing runs meets both.
-//! Every line that a guest prints for us goes to the journal at once.
+//! A boot measures all rows of one shape of machine. The kernels take turns, so
+//! that changes on the host during the run affect both. Every line that a guest
+//! prints for the harness goes to the journal at once.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -26,15 +26,16 @@ use crate::program;
 use crate::progress::Step;
 use crate::qemu::Accel;
 
-/// How often rows that are not steady are measured, the first time included.
+/// Number of times that rows which are not steady are measured, including the
+/// first.
 const ROUNDS: u32 = 3;
-/// How long a boot may take.
+/// Time limit of a boot.
 const QUICK_LIMIT: Duration = Duration::from_secs(10 * 60);
 const LIMIT: Duration = Duration::from_secs(60 * 60);
-/// What the plugin writes, in the guest's folder.
+/// File that the plugin writes, in the guest's folder.
 const WINDOWS: &str = "windows.jsonl";
 
-/// What every boot needs, and what came of them.
+/// The inputs of every boot, and the results.
 pub struct Boots<'a> {
     pub paths: &'a Paths,
     /// In the order of `Side::BOTH`.
@@ -43,16 +44,16 @@ pub struct Boots<'a> {
     pub program: &'a Path,
     pub quick: bool,
     pub timeout: Option<Duration>,
-    /// Where every line of the guests goes.
+    /// File for every line of the guests.
     pub journal: PathBuf,
     pub recording: Recording,
-    /// What makes the whole thing fail.
+    /// Problems that make the run fail.
     pub problems: Vec<String>,
-    /// What was left out.
+    /// Parts that were left out.
     pub remarks: Vec<String>,
-    /// Somebody pressed Ctrl-C: no further boot is worth starting.
+    /// The user pressed Ctrl-C: no further boot is started.
     pub interrupted: bool,
-    /// What the rows of the last pass ran on.
+    /// The accelerator of the last pass.
     pub wall_on: Option<String>,
 }
 
@@ -82,7 +83,8 @@ impl Boots<'_> {
         Ok(())
     }
 
-    /// Counts what instructions do, if this QEMU can load the plugin.
+    /// Counts locked instructions and memory references, if this QEMU can load
+    /// the plugin.
     pub fn plugin(&mut self, rows: &[Listed]) {
         let measured = |row: &&Listed| {
             let mut boots = self.recording.of(Pass::Icount);
@@ -115,14 +117,14 @@ impl Boots<'_> {
         }
         if counted < rows {
             self.remarks.push(format!(
-                "The plugin's counts are left out for {} of {rows} measurements: it counted more \
-                 than the guest meant, since other tasks ran meanwhile.",
+                "The plugin's counts are left out for {} of {rows} measurements: the plugin counted more \
+                 than the guest's windows, because other tasks ran meanwhile.",
                 rows - counted
             ));
         }
     }
 
-    /// Measures throughput. Nothing that goes wrong here ends the whole.
+    /// Measures throughput. A failure here does not end the run.
     pub fn wall(&mut self, rows: &[Listed], boots: usize) {
         let rows: Vec<&Listed> = rows.iter().filter(|r| r.wall).collect();
         if let Err(e) = self.boot_in_turn(Pass::Wall, 1, &rows, boots) {
@@ -155,8 +157,8 @@ impl Boots<'_> {
         Ok(())
     }
 
-    /// Boots once and takes down what the guest measures. An error means that
-    /// it measured nothing, or on a kernel that is not the right one.
+    /// Boots once and records what the guest measures. An error means that it
+    /// measured nothing, or on a wrong kernel.
     fn boot(&mut self, head: Head, rows: &[&Listed], which: &str) -> Result<()> {
         let built = self.kernels[usize::from(head.side == Side::Rust)];
         let what = match head.pass {
@@ -239,7 +241,7 @@ impl Boots<'_> {
             pmem_mib,
             icount: head.pass != Pass::Wall,
             timeout: self.timeout.unwrap_or(limit),
-            // `examine` looks at them.
+            // [`examine`] evaluates them.
             allow_splat: true,
             copy: vec![self.program.to_owned()],
             ..GuestOptions::default()
@@ -256,7 +258,7 @@ impl Boots<'_> {
         Ok(options)
     }
 
-    /// Whether what a boot measured may be used.
+    /// Checks whether the measurements of a boot may be used.
     fn examine(
         &mut self,
         boot: &Boot,
@@ -274,7 +276,7 @@ impl Boots<'_> {
         };
         if *kernel != built.release_string || !boot.head.side.is(live) {
             bail!(
-                "{label}: the kernel that runs is not the one that was meant: it is {kernel}, \
+                "{label}: the wrong kernel runs: {kernel}, \
                  registry {}, pmem driver {}, fs/dax {}, GUP {}",
                 live.registry.implementation,
                 live.pmem_driver.implementation,
@@ -312,7 +314,7 @@ impl Boots<'_> {
     }
 }
 
-/// What the plugin wrote.
+/// Returns the output of the plugin.
 fn windows(outcome: &Outcome) -> Result<String> {
     let path = outcome.dir.path().join(WINDOWS);
     fs::read_to_string(&path).with_context(|| {
@@ -335,7 +337,7 @@ fn say_again(rows: &[&Listed]) {
     );
 }
 
-/// The rows of each machine that any row needs.
+/// Returns the rows for each machine that any row needs.
 fn by_machine<'a>(rows: &[&'a Listed]) -> Vec<(Shape, Vec<&'a Listed>)> {
     Shape::ALL
         .into_iter()
@@ -347,7 +349,7 @@ fn by_machine<'a>(rows: &[&'a Listed]) -> Vec<(Shape, Vec<&'a Listed>)> {
         .collect()
 }
 
-/// What the guest runs.
+/// Returns the guest's command.
 fn command(head: &Head, rows: &[&Listed], quick: bool) -> String {
     let verb = match head.pass {
         Pass::Icount | Pass::Plugin => "run",
@@ -356,7 +358,7 @@ fn command(head: &Head, rows: &[&Listed], quick: bool) -> String {
     let names: Vec<String> = rows.iter().map(|r| regex::escape(&r.row)).collect();
     let filter = format!("^(?:{})$", names.join("|")).replace('\'', r"'\''");
     let quick = if quick { " --quick" } else { "" };
-    // A minimum that did not repeat is looked for more often.
+    // A minimum that did not repeat gets more attempts.
     let timeout_factor = match head.round {
         1 => String::new(),
         round => format!(" --timeout-factor {}", 3 * (round - 1)),

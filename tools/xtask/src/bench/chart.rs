@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The picture: a bar of the ratio per row, on a logarithmic axis, so that
-//! half as much and twice as much are equally long. Where a group has too many
-//! rows, some share a line: then the bar is their mean, and each is a dot.
+//! The chart: a bar of the ratio per row, on a logarithmic axis, so that one
+//! half and two have bars of the same length. In a group with too many rows,
+//! some share a line: then the bar is their mean, and each is a dot.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use super::steady::LIMIT;
 use super::table::units;
 
 const WIDTH: u32 = 960;
-/// Room for the names.
+/// Width of the names.
 const LABELS: i32 = 380;
 const RIGHT: i32 = 60;
 const TOP: i32 = 74;
@@ -24,10 +24,10 @@ const BOTTOM: i32 = 34;
 const LINE: f64 = 16.0;
 const HEADING: f64 = 30.0;
 
-/// Lines that a group may have, so that the whole stays readable.
+/// Maximum number of lines of a group, for readability.
 const MOST: usize = 24;
 
-/// Where the axis has lines.
+/// Ticks of the axis.
 const TICKS: [f64; 13] = [
     0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0,
 ];
@@ -38,10 +38,10 @@ pub const SAME: RGBColor = RGBColor(110, 120, 135);
 const INK: RGBColor = RGBColor(30, 35, 45);
 const FAINT: RGBColor = RGBColor(215, 219, 226);
 
-/// What stands in a line of the picture.
+/// An entry of the chart.
 enum Entry<'a> {
     Heading(String),
-    /// One row, or several whose names begin alike.
+    /// One row, or several with the same first parts of their names.
     Line(String, Vec<&'a Row>),
 }
 
@@ -54,12 +54,13 @@ impl Entry<'_> {
     }
 }
 
-/// An error of the drawing library as one of ours; its own borrow the picture.
+/// Converts an error of the drawing library, which borrows the chart, into one
+/// of ours.
 pub fn cannot(e: impl Display) -> anyhow::Error {
     anyhow!("cannot draw: {e}")
 }
 
-/// Draws the picture, as SVG.
+/// Draws the chart, as SVG.
 pub fn svg(report: &Report) -> Result<String> {
     let entries = entries(report);
     let body: f64 = entries.iter().map(Entry::height).sum();
@@ -126,7 +127,7 @@ pub fn svg(report: &Report) -> Result<String> {
                     let mut right = one + 1;
                     if let Some(mean) = geometric_mean(&ratios) {
                         let x = place(mean);
-                        // A ratio of one is a bar too.
+                        // A ratio of one has a bar too.
                         let (from, to) = (one.min(x) - 1, one.max(x) + 1);
                         let bar = [(from, py - 5), (to, py + 5)];
                         let (colour, side) = colour(mean);
@@ -158,7 +159,8 @@ pub fn svg(report: &Report) -> Result<String> {
     Ok(text)
 }
 
-/// The colour of a ratio, and on which side of its bar the number stands.
+/// Returns the colour of a ratio, and the side of its bar on which the number
+/// is.
 fn colour(value: f64) -> (RGBColor, HPos) {
     match value {
         v if v < 1.0 - LIMIT => (FEWER, HPos::Right),
@@ -185,8 +187,9 @@ fn entries(report: &Report) -> Vec<Entry<'_>> {
     entries
 }
 
-/// A line for each row; in a large group one for all rows whose names have the
-/// same first parts, with as many parts as make it fit.
+/// Returns a line for each row; in a large group one for all rows whose names
+/// have the same first parts, with the number of parts that makes the group
+/// fit.
 fn lines<'a>(rows: &[&'a Row]) -> Vec<(String, Vec<&'a Row>)> {
     let longest = rows.iter().map(|r| r.short().split('/').count()).max();
     let mut depth = longest.unwrap_or(1);
@@ -207,13 +210,13 @@ fn lines<'a>(rows: &[&'a Row]) -> Vec<(String, Vec<&'a Row>)> {
     }
 }
 
-/// The mean of ratios: of a half and a double it is one.
+/// Returns the geometric mean of ratios: that of one half and two is one.
 fn geometric_mean(ratios: &[f64]) -> Option<f64> {
     let sum: f64 = ratios.iter().map(|r| r.max(1e-6).ln()).sum();
     (!ratios.is_empty()).then(|| (sum / ratios.len() as f64).exp())
 }
 
-/// What is said about rows without a ratio.
+/// Returns the note on rows without a ratio.
 fn without(rows: &[&Row]) -> String {
     let count = |state| rows.iter().filter(|r| r.state == state).count();
     let kinds = [
@@ -230,7 +233,8 @@ fn without(rows: &[&Row]) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-/// From below the smallest ratio to above the largest, with room for numbers.
+/// Returns the axis, from below the smallest ratio to above the largest, with
+/// room for numbers.
 fn axis(report: &Report) -> std::ops::Range<f64> {
     let ratios = || report.rows.iter().filter_map(|r| r.ratio);
     let low = ratios().fold(0.5, f64::min).max(0.0005);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether two kernels are the same but for our pieces.
-//!
-//! A comparison of C and Rust is worth something only if nothing else differs,
-//! so the configurations that the kernels were built with are compared line by
-//! line. What may differ is what the checkout's `Kconfig` and its patches define.
+//! Checks that two kernels differ only in our pieces.
+//! || A comparison of C and Rust is only meaningful if nothing else differs, so
+//! the configurations of the kernels are compared line by line. Only symbols that
+//! the checkout's `Kconfig` and its patches define may differ.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,11 +15,11 @@ use crate::patches;
 use crate::paths::Paths;
 use crate::variant::Variant;
 
-/// How many differing lines an error names.
+/// Number of differing lines that an error names.
 const SHOWN: usize = 10;
 
-/// Compares the configurations of the two kernels; the digest of what they
-/// share, which is all but our bools.
+/// Compares the configurations of the two kernels; returns the digest of their
+/// common part, which is everything except our bools.
 pub fn common_digest(paths: &Paths) -> Result<String> {
     let read = |path: std::path::PathBuf| {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -50,13 +49,13 @@ pub fn common_digest(paths: &Paths) -> Result<String> {
     Ok(digest.finish())
 }
 
-/// The lines that a patch adds.
+/// Returns the lines that a patch adds.
 fn added(patch: &str) -> String {
     let lines = patch.lines().filter_map(|l| l.strip_prefix('+'));
     lines.flat_map(|l| [l, "\n"]).collect()
 }
 
-/// The symbols that a Kconfig file defines.
+/// Returns the symbols that a Kconfig file defines.
 fn defined(kconfig: &str) -> BTreeSet<&str> {
     kconfig
         .lines()
@@ -65,9 +64,9 @@ fn defined(kconfig: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The lines of a configuration that set a symbol which is not one of `ours`.
-/// "is not set" says as much as no line: a symbol whose dependencies do not
-/// hold has none.
+/// Returns the lines of a configuration that set a symbol which is not one of
+/// `ours`. "is not set" is equivalent to no line: a symbol whose dependencies do
+/// not hold has none.
 fn others<'a>(config: &'a str, ours: &BTreeSet<&str>) -> BTreeSet<&'a str> {
     config
         .lines()
@@ -106,7 +105,7 @@ mod tests {
             "CONFIG_RUST_A=y\nCONFIG_RUST_B=m\nCONFIG_MMU=y\n",
         );
         let digest = common_digest(&same).unwrap();
-        // So may what a patch defines.
+        // Symbols that a patch defines may differ too.
         let (_dir, sample) = paths("CONFIG_MMU=y\n", "CONFIG_SAMPLE=m\nCONFIG_MMU=y\n");
         assert!(common_digest(&sample).is_err());
         let patches = sample.checkout.join("patches");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the TCG plugin counted, as counts per operation.
+//! The counts of the TCG plugin, per operation.
 
 use serde::{Deserialize, Serialize};
 
 use super::recording::{Boot, Window};
 
-/// How far the plugin's instructions may be from what the guest's clock said:
-/// in parts of it, and for reading that clock.
+/// Permitted distance between the plugin's instructions and those of the
+/// guest's clock: as a fraction, and for reading that clock.
 const TOLERANCE: f64 = 0.02;
 const SLACK: f64 = 1000.0;
 
@@ -19,9 +19,9 @@ pub struct PerOp {
     pub stores: f64,
 }
 
-/// The counts of a row in a boot with the plugin. Nothing if the plugin counted
-/// other windows than the guest meant: then its instructions are not those of
-/// the samples.
+/// Returns the counts of a row in a boot with the plugin, or `None` if the
+/// plugin counted other windows than the guest intended: then its instructions
+/// are not those of the samples.
 pub fn per_op(boot: &Boot, row: &str) -> Option<PerOp> {
     let measured = boot.rows.get(row)?;
     let ops = measured.ops.max(1) as f64;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The page: everything of a report in one file that needs no network.
+//! The page: a whole report in one file that needs no network.
 
 use anyhow::Result;
 use maud::{html, Markup, PreEscaped, DOCTYPE};
@@ -34,7 +34,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
 ";
 
-/// Makes the page; `picture` is the SVG of all ratios.
+/// Generates the page; `picture` is the SVG of all ratios.
 pub fn html(report: &Report, picture: &str) -> Result<String> {
     let slopes = slope_charts(report)?;
     let page = html! {
@@ -80,9 +80,9 @@ pub fn html(report: &Report, picture: &str) -> Result<String> {
                     }
                 }
                 @if !report.wall.is_empty() { (wall(report)) }
-                h2 { "What it cannot show" }
+                h2 { "Limits" }
                 ul { @for limit in LIMITS { li { (limit) } } }
-                h2 { "Where it comes from" }
+                h2 { "Provenance" }
                 (about(report))
             }
         }
@@ -90,10 +90,10 @@ pub fn html(report: &Report, picture: &str) -> Result<String> {
     Ok(page.into_string())
 }
 
-/// Every slope of a group, with its picture.
+/// Every slope of a group, with its chart.
 type Charts = Vec<(Slope, String)>;
 
-/// The slopes of each group that has any.
+/// Draws the slopes of each group that has any.
 fn slope_charts(report: &Report) -> Result<Vec<(String, Charts)>> {
     let mut groups: Vec<(String, Charts)> = Vec::new();
     for slope in slopes::find(report) {
@@ -158,7 +158,7 @@ fn wall(report: &Report) -> Markup {
         p {
             "Throughput of whole programs, measured without -icount on "
             (report.about.wall_on.as_deref().unwrap_or("an emulated CPU"))
-            ": the median of all samples and how far they reach. It is noisy and depends on the host; it only shows "
+            ": the median of all samples and their range. It is noisy and depends on the host; it only shows "
             "that nothing is out of proportion, and no verdict follows from it."
         }
         div.wide { table {
@@ -215,7 +215,7 @@ mod tests {
         let picture = chart::svg(&report).unwrap();
         let page = html(&report, &picture).unwrap();
         assert!(page.contains(&picture));
-        // Nothing is fetched: the only address is the name space of SVG.
+        // Nothing is fetched: the only address is the namespace of SVG.
         assert_eq!(
             page.matches("http").count(),
             page.matches("http://www.w3.org/2000/svg").count()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `guest-test bench` says: one JSON object a line, among whatever else
-//! the guest prints.
+//! The output of `guest-test bench`: one JSON object per line, among other
+//! lines of the guest.
 //!
 //! ```text
 //!   bench list               a Listed for each row
@@ -9,8 +9,8 @@
 //!                            row, then end
 //! ```
 //!
-//! A sample is the cost of one operation in one timed repeat. Under `-icount`
-//! a guest nanosecond is an instruction, so the samples are instructions; those
+//! A sample is the cost of one operation in one timed repeat. Under `-icount` a
+//! guest nanosecond is an instruction, so the samples are instructions; those
 //! of `wall` are throughput. `windows` are the numbers under which the TCG
 //! plugin counted the same repeats.
 
@@ -19,30 +19,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::Live;
 
-/// Begins every line that is meant for us.
+/// Prefix of every line for the harness.
 const PREFIX: &str = "{\"bench\":";
 
-/// A row that the guest program knows.
+/// A row of the guest program.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Listed {
     /// GROUP/what/operation/variation…
     pub row: String,
     pub group: String,
     pub unit: String,
-    /// For a reader of the report.
+    /// A note for the reader of the report.
     #[serde(default)]
     pub note: String,
     #[serde(default)]
     pub machine: Shape,
-    /// Also measured with QUICK=1.
+    /// Whether it is also measured with QUICK=1.
     #[serde(default = "yes")]
     pub quick: bool,
-    /// Measured by the clock on the wall, without `-icount`.
+    /// Whether it is measured by wall-clock time, without `-icount`.
     #[serde(default)]
     pub wall: bool,
 }
 
-/// What guest a row needs.
+/// The kind of guest that a row needs.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -51,15 +51,15 @@ pub enum Shape {
     /// The guest of all other commands.
     #[default]
     Standard,
-    /// NVDIMMs that a namespace of 64 GiB fits into, in sparse files.
+    /// NVDIMMs with room for a namespace of 64 GiB, in sparse files.
     Large,
 }
 
 impl Shape {
-    /// The small one first: what fails there would fail in the other too.
+    /// The small one comes first: a failure there would occur in the other too.
     pub const ALL: [Shape; 2] = [Shape::Standard, Shape::Large];
 
-    /// Ordinary memory and the size of each NVDIMM, in MiB.
+    /// Returns ordinary memory and the size of each NVDIMM, in MiB.
     pub const fn sizes(self) -> (u64, u64) {
         match self {
             Shape::Standard => (4 << 10, 5 << 10),
@@ -90,7 +90,7 @@ pub enum Line {
     Skip {
         row: String,
         why: String,
-        /// It should have worked; else the guest lacks something.
+        /// It should have worked; otherwise the guest lacks something.
         #[serde(default)]
         failed: bool,
     },
@@ -105,7 +105,7 @@ pub struct Measured {
     #[serde(default = "one")]
     pub ops: u64,
     pub samples: Vec<f64>,
-    /// The window of each sample; empty where a sample is part of a window.
+    /// The window of each sample; empty if a sample is part of a window.
     #[serde(default)]
     pub windows: Vec<u64>,
 }
@@ -118,7 +118,7 @@ fn yes() -> bool {
     true
 }
 
-/// Reads the list of rows.
+/// Parses the list of rows.
 pub fn parse_list(text: &str) -> Result<Vec<Listed>> {
     text.lines()
         .map(str::trim)
@@ -127,7 +127,8 @@ pub fn parse_list(text: &str) -> Result<Vec<Listed>> {
         .collect()
 }
 
-/// Reads a line of the guest's output; nothing if it is not for us.
+/// Parses a line of the guest's output; returns `None` if it is not for the
+/// harness.
 pub fn parse_line(line: &str) -> Option<Result<Line>> {
     let line = line.trim();
     line.starts_with(PREFIX).then(|| {
@@ -135,12 +136,12 @@ pub fn parse_line(line: &str) -> Option<Result<Line>> {
     })
 }
 
-/// Cuts a stream of bytes into lines.
+/// Splits a stream of bytes into lines.
 #[derive(Default)]
 pub struct Lines(Vec<u8>);
 
 impl Lines {
-    /// Adds bytes, and hands over the lines that are whole now.
+    /// Adds bytes, and passes each line that is now complete to `on_line`.
     pub fn take(&mut self, bytes: &[u8], mut on_line: impl FnMut(&str)) {
         self.0.extend_from_slice(bytes);
         while let Some(end) = self.0.iter().position(|b| *b == b'\n') {

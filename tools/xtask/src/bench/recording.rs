@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What came out of all boots, and its form as a file.
-//!
-//! `boots.jsonl` holds a line of ours at the start of each boot, then the
-//! guest's lines as they came, then the plugin's. The report is made of nothing
-//! else, so it can be made again, and tested, without a guest.
+//! The output of all boots, and its file format.
+//! || For each boot `boots.jsonl` holds a line of ours, then the guest's lines as they
+//! came, then the plugin's. The report is made from this file alone, so it can be made
+//! again, and tested, without a guest.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +22,11 @@ pub enum Side {
 }
 
 impl Side {
-    /// In the order in which they are booted.
+    /// The order in which they are booted.
     pub const BOTH: [Side; 2] = [Side::C, Side::Rust];
 
-    /// Whether a running kernel is this one. In the C kernel nothing of ours
-    /// may be live; in the Rust kernel at least the registry is.
+    /// Returns whether a running kernel is this one. In the C kernel no piece of ours may
+    /// be live; in the Rust kernel at least the registry is.
     pub fn is(self, live: &Live) -> bool {
         let rust = |piece: &crate::run::Piece| piece.implementation == "rust";
         let pieces = live.pieces();
@@ -38,7 +37,7 @@ impl Side {
     }
 }
 
-/// What a boot is for.
+/// The purpose of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pass {
@@ -50,17 +49,17 @@ pub enum Pass {
     Wall,
 }
 
-/// Our line at the start of a boot.
+/// The harness's line at the start of a boot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Head {
     pub pass: Pass,
     pub side: Side,
     pub machine: Shape,
-    /// Counted from 1; only the rows that were not steady are measured again.
+    /// Counted from 1; only rows that were not steady are measured again.
     pub round: u32,
 }
 
-/// What the plugin counted in one window.
+/// The plugin's counts in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     pub window: u64,
@@ -70,20 +69,20 @@ pub struct Window {
     pub stores: u64,
 }
 
-/// One boot and what it measured.
+/// One boot and its measurements.
 #[derive(Clone, Debug)]
 pub struct Boot {
     pub head: Head,
     /// The kernel that ran, and which of its pieces are in Rust.
     pub began: Option<(String, Live)>,
-    /// The guest's clock counts instructions.
+    /// Whether the guest's clock counts instructions.
     pub exact: bool,
     pub rows: BTreeMap<String, Measured>,
-    /// Rows that could not be measured, and why.
+    /// Rows that could not be measured, with the reason.
     pub missing: BTreeMap<String, String>,
-    /// Lines that could not be read.
+    /// Lines that could not be parsed.
     pub garbled: Vec<String>,
-    /// The guest program came to its end.
+    /// Whether the guest program ran to its end.
     pub ended: bool,
     pub windows: BTreeMap<u64, Window>,
     last: Option<String>,
@@ -104,7 +103,7 @@ impl Boot {
         }
     }
 
-    /// Takes a line of the guest; whether it was one for us.
+    /// Processes a line of the guest; returns whether it was for the harness.
     pub fn guest_line(&mut self, text: &str) -> bool {
         let Some(line) = protocol::parse_line(text) else {
             return false;
@@ -133,7 +132,7 @@ impl Boot {
         true
     }
 
-    /// Takes a line of the plugin.
+    /// Processes a line of the plugin.
     pub fn plugin_line(&mut self, text: &str) -> Result<()> {
         let window: Window =
             serde_json::from_str(text).with_context(|| format!("not a window: {text}"))?;
@@ -141,12 +140,12 @@ impl Boot {
         Ok(())
     }
 
-    /// The row that was heard of last.
+    /// Returns the row of the latest line.
     pub fn last(&self) -> Option<&str> {
         self.last.as_deref()
     }
 
-    /// The smallest sample of a row.
+    /// Returns the smallest sample of a row.
     pub fn minimum(&self, row: &str) -> Option<f64> {
         let samples = &self.rows.get(row)?.samples;
         samples.iter().copied().reduce(f64::min)
@@ -158,12 +157,12 @@ impl Boot {
 pub struct Recording(pub Vec<Boot>);
 
 impl Recording {
-    /// The boots for this purpose.
+    /// Returns the boots of this pass.
     pub fn of(&self, pass: Pass) -> impl Iterator<Item = &Boot> {
         self.0.iter().filter(move |b| b.head.pass == pass)
     }
 
-    /// Reads `boots.jsonl`.
+    /// Parses `boots.jsonl`.
     #[cfg(test)]
     pub fn parse(text: &str) -> Result<Recording> {
         let mut boots: Vec<Boot> = Vec::new();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is said in the end: `bench.json`, which the table, the picture and the
-//! page are made of.
+//! The final report: `bench.json`, from which the table, the chart and the page
+//! are made.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +15,15 @@ use super::steady::{self, Figure, Minima, LIMIT};
 pub struct Report {
     pub about: About,
     pub rows: Vec<Row>,
-    /// Throughput by the clock on the wall: noisy, and no verdict follows.
+    /// Throughput by wall-clock time: noisy, without a verdict.
     pub wall: Vec<WallRow>,
-    /// What went wrong beside the rows.
+    /// Problems other than those of rows.
     pub problems: Vec<String>,
-    /// Why something was left out that nobody needs for a verdict.
+    /// Reasons for omissions that do not affect the verdict.
     pub remarks: Vec<String>,
 }
 
-/// Where the figures come from.
+/// The provenance of the figures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct About {
     pub date: String,
@@ -31,10 +31,11 @@ pub struct About {
     /// `uname -r` of both kernels.
     pub kernel_c: String,
     pub kernel_rust: String,
-    /// Of the configuration but for our symbols; it is that of both.
+    /// Digest of the configuration without our symbols; it is the same for both
+    /// kernels.
     pub config_digest: String,
     pub qemu: String,
-    /// What the rows of `wall` ran on.
+    /// The accelerator of the `wall` rows.
     pub wall_on: Option<String>,
     pub quick: bool,
     /// Boots of each kernel in a round.
@@ -50,19 +51,19 @@ pub struct Row {
     pub unit: String,
     pub note: String,
     pub state: State,
-    /// Why there is no ratio.
+    /// Reason why there is no ratio.
     pub why: Option<String>,
     pub c: Option<f64>,
     pub rust: Option<f64>,
     /// `rust / c`: below 1 the Rust kernel needs fewer instructions.
     pub ratio: Option<f64>,
-    /// The largest distance of a kernel's boots, in parts.
+    /// The largest spread between the boots of one kernel, as a fraction.
     pub spread: Option<f64>,
-    /// How many rounds it took.
+    /// Number of rounds that were needed.
     pub rounds: u32,
     pub c_counts: Option<PerOp>,
     pub rust_counts: Option<PerOp>,
-    /// Of a row that is not steady: what each boot measured.
+    /// The minimum of each boot, for a row that is not steady.
     pub minima: Option<Minima>,
 }
 
@@ -88,7 +89,7 @@ pub struct WallRow {
 }
 
 impl WallRow {
-    /// The median of each kernel's samples, and how far they reach.
+    /// Returns the median and the range of each kernel's samples.
     pub fn ranges(&self) -> [String; 2] {
         [&self.c, &self.rust].map(|samples| {
             let mut sorted = samples.clone();
@@ -104,7 +105,7 @@ impl WallRow {
 }
 
 impl Report {
-    /// Makes the report of what was recorded about these rows.
+    /// Creates the report on these rows from a recording.
     pub fn new(about: About, list: &[Listed], recording: &Recording) -> Report {
         let rows = list.iter().filter(|l| !l.wall);
         let wall = list.iter().filter(|l| l.wall);
@@ -117,14 +118,14 @@ impl Report {
         }
     }
 
-    /// Whether every row has a figure and nothing else went wrong.
+    /// Returns whether every row has a figure and nothing else went wrong.
     pub fn complete(&self) -> bool {
         self.problems.is_empty()
             && self.rows.iter().all(|r| r.state == State::Steady)
             && self.wall.iter().all(|r| r.why.is_none())
     }
 
-    /// The groups of the rows, in the order of the list.
+    /// Returns the groups of the rows, in the order of the list.
     pub fn groups(&self) -> Vec<&str> {
         let mut groups: Vec<&str> = Vec::new();
         for row in &self.rows {
@@ -135,12 +136,12 @@ impl Report {
         groups
     }
 
-    /// The rows of a group.
+    /// Returns the rows of a group.
     pub fn in_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Row> {
         self.rows.iter().filter(move |r| r.group == group)
     }
 
-    /// One sentence about all rows.
+    /// Summarizes all rows in one sentence.
     pub fn summary(&self) -> String {
         let ratios = || self.rows.iter().filter_map(|r| r.ratio);
         let fewer = ratios().filter(|r| *r < 1.0 - LIMIT).count();
@@ -165,7 +166,7 @@ impl Report {
 }
 
 impl Row {
-    /// The name without the group, under which it stands.
+    /// Returns the name without the group, under whose heading it is.
     pub fn short(&self) -> &str {
         let rest = self.row.strip_prefix(&self.group);
         rest.and_then(|r| r.strip_prefix('/')).unwrap_or(&self.row)
@@ -202,7 +203,7 @@ fn row(listed: &Listed, recording: &Recording, boots: usize) -> Row {
         } => {
             row.state = State::Steady;
             (row.c, row.rust) = (Some(c), Some(rust));
-            // What costs nothing in both costs the same.
+            // An operation that costs nothing in both has equal costs.
             row.ratio = Some(if c == rust { 1.0 } else { rust / c });
             row.spread = Some(spread);
             row.rounds = round;
@@ -258,7 +259,7 @@ fn median(sorted: &[f64]) -> Option<f64> {
     }
 }
 
-/// A figure for people: about four digits of it.
+/// Formats a figure with about four digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
         a if a >= 1000.0 => grouped(value.round()),
@@ -279,7 +280,7 @@ fn grouped(value: f64) -> String {
     text
 }
 
-/// A spread for people.
+/// Formats a spread.
 pub fn percent(part: f64) -> String {
     match part {
         p if !p.is_finite() => "any factor".into(),
@@ -290,7 +291,7 @@ pub fn percent(part: f64) -> String {
     }
 }
 
-/// A ratio for people.
+/// Formats a ratio.
 pub fn ratio(value: f64) -> String {
     match value {
         v if v < 0.0995 => format!("{v:.3}"),

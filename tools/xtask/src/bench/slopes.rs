@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a figure grows: rows whose names differ in one number, as lines.
+//! The growth of figures: rows whose names differ in one number, as lines.
 //!
 //! `lookup/hit/pagemaps=1`, `…=64` and `…=1024` are three points of the slope
 //! `lookup/hit/pagemaps=…`. A row with two numbers is a point of two slopes.
@@ -24,21 +24,21 @@ pub struct Slope {
     /// The rows' name with `…` for the number.
     pub name: String,
     pub unit: String,
-    /// By growing number.
+    /// In order of increasing number.
     pub points: Vec<Point>,
 }
 
 /// One row of a slope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    /// The number as it stands in the name.
+    /// The number as written in the name.
     pub label: String,
     pub value: f64,
     pub c: f64,
     pub rust: f64,
 }
 
-/// All slopes with at least two points.
+/// Returns all slopes with at least two points.
 pub fn find(report: &Report) -> Vec<Slope> {
     let mut slopes: Vec<Slope> = Vec::new();
     for row in &report.rows {
@@ -79,7 +79,7 @@ pub fn find(report: &Report) -> Vec<Slope> {
     slopes
 }
 
-/// `size=64g` as ("size", "64g", 64 << 30).
+/// Parses `size=64g` into ("size", "64g", 64 << 30).
 fn numbered(part: &str) -> Option<(&str, &str, f64)> {
     let (key, label) = part.split_once('=')?;
     let (digits, factor) = match label.strip_suffix(['k', 'm', 'g']) {
@@ -94,7 +94,8 @@ fn numbered(part: &str) -> Option<(&str, &str, f64)> {
 }
 
 /// Draws a slope, as SVG. The numbers grow by factors, so their axis is
-/// logarithmic; the cost begins at zero, so that a flat line looks flat.
+/// logarithmic; the cost axis begins at zero, so that a constant cost looks
+/// constant.
 pub fn svg(slope: &Slope) -> Result<String> {
     let mut text = String::new();
     {
@@ -134,7 +135,7 @@ pub fn svg(slope: &Slope) -> Result<String> {
             root.draw(&Text::new(point.label.clone(), (x, y + 6), style))
                 .map_err(cannot)?;
         }
-        // C first and wider, so that it shows where both are the same.
+        // C is drawn first and wider, so that it shows where both are equal.
         for (colour, width, get) in [
             (C, 4, (|p: &Point| p.c) as fn(&Point) -> f64),
             (RUST, 2, |p: &Point| p.rust),

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From the samples of many boots to one figure, or to none.
-//!
-//! Within a boot the minimum counts: a timer tick or a first touch adds to a
-//! sample, nothing takes away. The minima of the boots of one kernel must then
-//! agree; their distance is the spread. A round is a few boots of both kernels.
-//! The first round in which both kernels agree with themselves gives the
-//! figure; later rounds repeat more often within a boot. Of a row that needed
-//! more than one, the lowest boots of all rounds will do as well, as many of
-//! them as a round has: what a boot adds (where its memory was, how its timers
-//! fell) it adds to every sample, and again nothing takes away. When a row never
-//! gets there, it has no figure: a ratio of figures that do not repeat says
-//! nothing.
+//! The computation of one figure from the samples of many boots.
+//! || Within a boot the minimum counts: a timer tick or a first touch adds to a
+//! sample, and nothing subtracts from one. The minima of the boots of one kernel
+//! must then agree; their distance is the spread. A round consists of a few
+//! boots of both kernels. The first round in which the boots of each kernel
+//! agree gives the figure; later rounds repeat more often within a boot. For a
+//! row that needed more than one round, the lowest boots of all rounds are also
+//! accepted, as many of them as a round has: what a boot adds (by the placement
+//! of its memory or the phase of its timers) it adds to every sample, and again
+//! nothing subtracts. A row that never becomes steady has no figure: a ratio of
+//! figures that do not repeat means nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +19,7 @@ use super::recording::{Pass, Recording, Side};
 /// The largest spread that a figure may have.
 pub const LIMIT: f64 = 0.01;
 
-/// What is known about a row.
+/// The result for a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Figure {
     /// It repeats.
@@ -28,7 +27,7 @@ pub enum Figure {
         c: f64,
         rust: f64,
         spread: f64,
-        /// The round that counted.
+        /// The round that was used.
         round: u32,
     },
     /// It does not.
@@ -38,7 +37,7 @@ pub enum Figure {
         /// The minima of the last round's boots.
         minima: Minima,
     },
-    /// There is a boot without it.
+    /// A boot lacks it.
     Missing(String),
 }
 
@@ -50,12 +49,12 @@ pub struct Minima {
 }
 
 impl Minima {
-    /// The larger of the two kernels' spreads.
+    /// Returns the larger of the two kernels' spreads.
     fn spread(&self) -> f64 {
         spread(&self.c).max(spread(&self.rust))
     }
 
-    /// The figure that they give, if they agree.
+    /// Returns the figure of these minima, if they agree.
     fn steady(&self, round: u32) -> Option<Figure> {
         let least = |list: &[f64]| list.iter().copied().fold(f64::INFINITY, f64::min);
         let spread = self.spread();
@@ -67,7 +66,7 @@ impl Minima {
         })
     }
 
-    /// The lowest ones of each kernel.
+    /// Returns the lowest ones of each kernel.
     fn lowest(&self, boots: usize) -> Minima {
         let of = |list: &[f64]| {
             let mut list = list.to_vec();
@@ -82,7 +81,7 @@ impl Minima {
     }
 }
 
-/// How far apart the figures are, in parts of the smallest.
+/// Returns the distance between the figures, as a fraction of the smallest.
 fn spread(minima: &[f64]) -> f64 {
     let low = minima.iter().copied().fold(f64::INFINITY, f64::min);
     let high = minima.iter().copied().fold(0.0, f64::max);
@@ -95,8 +94,8 @@ fn spread(minima: &[f64]) -> f64 {
     }
 }
 
-/// The figure of a row after the boots that there were, `boots` of each kernel
-/// in a round.
+/// Returns the figure of a row after the recorded boots, with `boots` of each
+/// kernel in a round.
 pub fn figure(recording: &Recording, row: &str, boots: usize) -> Figure {
     let mut last = None;
     let mut missing = None;
@@ -116,7 +115,7 @@ pub fn figure(recording: &Recording, row: &str, boots: usize) -> Figure {
             }
         }
         if minima.c.len() < boots || minima.rust.len() < boots {
-            // Either the round was not about this row, or a boot lacks it.
+            // Either the round did not include this row, or a boot lacks it.
             continue;
         }
         all.c.extend(&minima.c);
@@ -138,12 +137,12 @@ pub fn figure(recording: &Recording, row: &str, boots: usize) -> Figure {
     }
 }
 
-/// Whether it is worth measuring again.
+/// Returns whether the row is worth measuring again.
 pub fn again(figure: &Figure, recording: &Recording, row: &str) -> bool {
     match figure {
         Figure::Steady { .. } => false,
         Figure::Unsteady { .. } => true,
-        // What was skipped or failed with a reason will do so again.
+        // A row that was skipped or failed with a reason will do so again.
         Figure::Missing(_) => !recording.0.iter().any(|b| b.missing.contains_key(row)),
     }
 }
@@ -208,7 +207,7 @@ mod tests {
             "{f:?}"
         );
         assert!(again(&f, &r, "r"));
-        // The second round counts by itself.
+        // The second round is evaluated separately.
         let second = [
             (Side::C, 2, &[103.0][..]),
             (Side::Rust, 2, &[50.0]),
@@ -233,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_lowest_boots_of_all_rounds() {
-        // No round agrees with itself, but two boots of each kernel do.
+        // No round agrees in itself, but two boots of each kernel do.
         let r = recording(&[
             (Side::C, 1, &[100.0]),
             (Side::Rust, 1, &[50.0]),

@@ -6,7 +6,7 @@ use comfy_table::{presets, CellAlignment, Table};
 
 use super::report::{number, percent, ratio, Report, Row, State};
 
-/// The rows, then throughput if there is any, then what was left out.
+/// Formats the rows, then throughput if there is any, then what was left out.
 pub fn text(report: &Report) -> String {
     let mut text = rows(report);
     for row in &report.rows {
@@ -38,7 +38,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// The table's lines without the blanks at their ends.
+/// Returns the table's lines without trailing blanks.
 fn lines(table: &Table) -> String {
     table.trim_fmt()
 }
@@ -64,7 +64,7 @@ fn rows(report: &Report) -> String {
     lines(&table)
 }
 
-/// The units in a group, in the order of its rows.
+/// Returns the units in a group, in the order of its rows.
 pub fn units<'a>(report: &'a Report, group: &'a str) -> Vec<&'a str> {
     let mut units: Vec<&str> = Vec::new();
     for row in report.in_group(group) {
@@ -90,7 +90,7 @@ fn cells(row: &Row, counted: bool) -> Vec<String> {
     cells
 }
 
-/// The ratio, or why there is none in a word.
+/// Returns the ratio, or a word on why there is none.
 pub fn verdict(row: &Row) -> String {
     match (row.ratio, row.state) {
         (Some(r), _) => ratio(r),
@@ -99,7 +99,7 @@ pub fn verdict(row: &Row) -> String {
     }
 }
 
-/// Counts of both kernels in one cell.
+/// Formats the counts of both kernels in one cell.
 pub fn pair(row: &Row, get: impl Fn(&super::counts::PerOp) -> f64) -> String {
     let one = |counts: &Option<super::counts::PerOp>| {
         let shown = counts.as_ref().map(|c| number(get(c)));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! C against Rust, name by name.
-//!
-//! A test whose results differ is run once more on both kernels. Rust does
-//! worse on a name if its best result is worse than the worst of C; that it
+//! The comparison of C and Rust, name by name.
+//! || A test whose results differ is run once more on both kernels. Rust does
+//! worse on a name if its best result is worse than the worst of C; a single
+//! worse result is reported too, but does not fail the comparison.
 //! happened once is told too, but fails nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,20 +12,20 @@ use serde::Serialize;
 
 use super::record::{Named, Record, Store, Verdict};
 
-/// A result that only exists if the kernel reported something.
+/// Suffix of a result that only exists if the kernel reported something.
 const KERNEL_LOG: &str = "(kernel log)";
 
 /// All results of one name on one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Seen {
-    /// In the order of the attempts; `None` where others of the same test had
-    /// a result and this one had not.
+    /// In the order of the attempts; `None` if other names of the same test had
+    /// a result and this one had none.
     pub verdicts: Vec<Option<Verdict>>,
-    /// Of the last one that did not pass.
+    /// Reason of the last one that did not pass.
     pub reason: String,
 }
 
-/// Nothing is as bad as a failure: the case was not reached.
+/// No result is as bad as a failure: the case was not reached.
 const MISSING: u8 = 1;
 
 impl Seen {
@@ -43,7 +43,7 @@ impl Seen {
         self.ranks().min().unwrap_or(MISSING)
     }
 
-    /// "pass", "fail, pass", "no result".
+    /// Formats the verdicts: "pass", "fail, pass", "no result".
     pub fn words(&self) -> String {
         let word = |v: &Option<Verdict>| v.map_or("no result", Verdict::word);
         let mut words: Vec<_> = self.verdicts.iter().map(word).collect();
@@ -55,7 +55,7 @@ impl Seen {
     }
 }
 
-/// What the two together mean.
+/// The class of a pair of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
@@ -85,7 +85,7 @@ pub struct Pair {
     pub rust_log: String,
 }
 
-/// Everything of these tests, sorted by test.
+/// Returns all pairs of these tests, sorted by test.
 pub fn compare(tests: &BTreeSet<String>, c: &Store, rust: &Store) -> Vec<Pair> {
     let (c, rust) = (c.by_test(), rust.by_test());
     let none: &[&Record] = &[];
@@ -139,7 +139,7 @@ fn test_pairs(test: &str, c: &[&Record], rust: &[&Record]) -> Vec<Pair> {
         .collect()
 }
 
-/// The results of each name in all attempts of one test.
+/// Returns the results of each name in all attempts of one test.
 fn seen(records: &[&Record], log_name: &str) -> BTreeMap<String, Seen> {
     let mut map: BTreeMap<String, Seen> = BTreeMap::new();
     for (attempt, record) in records.iter().enumerate() {
@@ -183,7 +183,7 @@ fn classify(c: &Seen, rust: &Seen) -> Class {
     }
 }
 
-/// The tests to run once more: those that differ and ran only once.
+/// Returns the tests to run once more: those that differ and ran only once.
 pub fn to_repeat(pairs: &[Pair]) -> Vec<String> {
     let mut tests: Vec<String> = pairs
         .iter()

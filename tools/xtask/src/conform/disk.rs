@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The disk with what only `make conform` runs: more of the kernel's selftests
-//! and PMDK's tests.
-//!
-//! It is built as the guest image is, in a Debian 13 of its own that is thrown
-//! away, by `build-conform`. Only the finished programs stay, so the disk is
-//! small and the guest image does not grow for those who never need it.
+//! The disk with programs that only `make conform` runs: more of the kernel's
+//! selftests and PMDK's tests.
+//! || It is built as the guest image is, in a separate, temporary Debian 13, by
+//! `build-conform`. Only the finished programs are kept, so the disk is small
+//! and the guest image does not grow for users that do not need them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +18,8 @@ use crate::paths::Paths;
 use crate::rootfs::{self, Recipe, Tree};
 use crate::suites;
 
-/// What the programs are compiled with and linked to; what they need when they
-/// run is in the guest image.
+/// Packages that the programs are compiled with and linked to; their runtime
+/// dependencies are in the guest image.
 const PACKAGES: &[&str] = &[
     "gcc",
     "libc6-dev",
@@ -37,12 +36,12 @@ const PACKAGES: &[&str] = &[
 ];
 /// The disk's label, by which the guest finds it.
 const LABEL: &str = "rust-dax-suites";
-/// About as many lines it takes.
+/// Approximate number of lines that the build prints.
 const LINES: u64 = 900;
-/// Room for what tests write beside themselves.
+/// Free space in MiB for files that tests write beside themselves.
 const FREE_MIB: u64 = 256;
 
-/// The disk; made or made anew if the recipe changed.
+/// Returns the disk, which is created again if the recipe changed.
 pub fn prepare(paths: &Paths, built: &Built) -> Result<PathBuf> {
     let disk = paths.rootfs().join("suites.ext4");
     let stamp = paths.rootfs().join("suites.stamp");
@@ -72,7 +71,7 @@ pub fn prepare(paths: &Paths, built: &Built) -> Result<PathBuf> {
     Ok(disk)
 }
 
-/// What is in a disk or image, as its stamp says.
+/// Returns the stamp of a disk or image, which describes its contents.
 pub fn stamp(disk: &Path) -> Result<Vec<u8>> {
     let stamp = disk.with_extension("stamp");
     fs::read(&stamp).with_context(|| format!("cannot read {}", stamp.display()))

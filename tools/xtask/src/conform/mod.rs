@@ -4,14 +4,14 @@
 //! by the names of their results.
 //!
 //! ```text
-//! suite     what there is, and what machine it wants
-//! disk      what only this command needs in the guest
-//! session   a suite on one kernel, in as many boots as it takes
-//! watch     what the guest says meanwhile -> logs and records
-//! outputs   from what a test printed to results by name
+//! suite     the suites, and the machines that they need
+//! disk      programs that only this command needs in the guest
+//! session   a suite on one kernel, in as many boots as necessary
+//! watch     the guest's messages -> logs and records
+//! outputs   the output of a test -> results by name
 //! record    the results of a suite on one kernel, as JSON lines
 //! compare   C against Rust
-//! report    what came of it
+//! report    the result, for a person and as JSON
 //! ```
 //!
 //! The results of a kernel are kept under its digest, so only what changed runs
@@ -47,10 +47,10 @@ use report::{Kernel, Report};
 use session::Session;
 use suite::Suite;
 
-/// How many digits of a digest make a folder's name.
+/// Number of digits of a digest in a folder's name.
 const DIGITS: usize = 12;
 
-/// Runs what is missing, compares, reports; the exit status.
+/// Runs what is missing, compares and reports; returns the exit status.
 pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
     let suites = suite::chosen(&args.suites)?;
     files::make_dir(&root(paths))?;
@@ -89,11 +89,11 @@ pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
     finish(paths, &c, &rust, told)
 }
 
-/// One suite on both kernels; what differs, once more.
+/// Runs one suite on both kernels, and once more the tests that differ.
 fn both(c: &Session, rust: &Session, suite: &Suite) -> Result<report::Suite> {
     c.run(suite, 1, None)?;
     rust.run(suite, 1, None)?;
-    // Results of tests that are no longer there count no more.
+    // Results of tests that no longer exist are ignored.
     let tests: BTreeSet<String> = [c, rust].iter().flat_map(|s| s.tests(suite)).collect();
     let results = compare(&tests, &c.store(suite)?, &rust.store(suite)?);
     let repeat = compare::to_repeat(&results);
@@ -139,8 +139,8 @@ fn root(paths: &Paths) -> PathBuf {
     paths.cache.join("conform")
 }
 
-/// The folder of a kernel's results. Its name is a digest of all that the
-/// guest runs: kernel, modules and disks.
+/// Returns the folder of a kernel's results. Its name is a digest of everything
+/// that the guest runs: kernel, modules and disks.
 fn results_dir(paths: &Paths, built: &Built, disks: &[&Path]) -> Result<PathBuf> {
     let mut digest = Fingerprint::default();
     digest.add("kernel", &read(&built.bzimage)?);
@@ -164,7 +164,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Drops the results of a suite.
+/// Removes the results of a suite.
 fn forget(dir: &Path, suite: &Suite) -> Result<()> {
     files::remove_file(&dir.join(format!("{}.complete", suite.name)))?;
     files::remove_file(&dir.join(format!("{}.jsonl", suite.name)))?;

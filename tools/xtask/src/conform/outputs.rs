@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From what a test printed to results by name.
-//!
-//! The name of a result is that of the test, or the test and what it calls the
-//! case: `cow: Basic COW after fork() ... with base page`. A name must be the
-//! same on both kernels whatever comes of it, so nothing that was measured or
-//! found belongs into it.
+//! Extracts results by name from the output of a test.
+//! || The name of a result is that of the test, or the test and the test's own
+//! name of the case: `cow: Basic COW after fork() ... with base page`. A name
+//! must be the same on both kernels whatever the result, so measured values are
+//! no part of it.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -16,7 +15,7 @@ use serde::Deserialize;
 use super::record::{Named, Verdict};
 use crate::ktap;
 
-/// Whether the output holds results, and in which form.
+/// Whether the output holds results, and in which format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Parse {
@@ -25,10 +24,11 @@ pub enum Parse {
     Pmdk,
 }
 
-/// How a program with many results ended as a whole.
+/// Name of the overall result of a program with many results.
 const WHOLE: &str = "(exit status)";
 
-/// What pagemap_ioctl of the selftests has measured, in the name of a result.
+/// Measured values that pagemap_ioctl of the selftests prints in the name of a
+/// result.
 static MEASURED: LazyLock<Regex> =
     LazyLock::new(|| regex(r" Extra pages \d+ \([\d.]+%\), extra thread faults \d+\.?$"));
 static COLOUR: LazyLock<Regex> = LazyLock::new(|| regex("\x1b\\[[0-9;]*m"));
@@ -43,7 +43,7 @@ fn regex(text: &str) -> Regex {
     Regex::new(text).expect("a constant pattern is valid")
 }
 
-/// The results of a test with this verdict of its own and these lines.
+/// Returns the results of a test with this overall verdict and these lines.
 pub fn results(
     test: &str,
     parse: Parse,
@@ -100,8 +100,9 @@ fn tap(lines: &[String]) -> Vec<Named> {
         .collect()
 }
 
-/// Both of PMDK's runners print "group/TESTn: SETUP (type/file system/build)"
-/// and then PASS, SKIP or FAILED; the shell one tells a failure itself.
+/// Parses the output of PMDK's runners: both print "group/TESTn: SETUP
+/// (type/filesystem/build)" and then PASS, SKIP or FAILED; the shell one prints
+/// the failure itself.
 fn pmdk(lines: &[String]) -> Vec<Named> {
     let mut open: Option<(String, String)> = None;
     let mut results: Vec<Named> = Vec::new();

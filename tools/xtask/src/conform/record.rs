@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The results of one suite on one kernel: a file of JSON lines that only
-//! grows, so that a run that was cut off goes on where it was.
+//! grows, so that an interrupted run continues where it stopped.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 
-/// How a test ended. The order is from worst to best; a test that was stopped
-/// for its time is no better than one that failed.
+/// The verdict of a test. The order is from worst to best; a test that timed
+/// out is no better than one that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It took the guest with it, or nothing in the guest answered any more.
+    /// The guest crashed with it, or the guest no longer responded.
     Crash,
     Timeout,
     Fail,
@@ -27,7 +27,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// For comparing: more is better.
+    /// Returns the rank for comparisons: a higher one is better.
     pub fn rank(self) -> u8 {
         match self {
             Verdict::Crash => 0,
@@ -57,14 +57,14 @@ pub struct Named {
     pub reason: String,
 }
 
-/// All that came of one test: a program with one result or many.
+/// All results of one test: a program with one result or many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub test: String,
     /// The first run of it is 1.
     pub attempt: u32,
     pub results: Vec<Named>,
-    /// What the kernel reported meanwhile and should not have.
+    /// Unexpected kernel reports during the test.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub splats: Vec<String>,
     pub seconds: f64,
@@ -79,14 +79,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads what is there. A last line that was cut off does not count: the
-    /// test runs again.
+    /// Reads existing results. A truncated last line is ignored: that test runs
+    /// again.
     pub fn open(path: &Path) -> Result<Store> {
         let bytes = files::read_if_exists(path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         if whole < text.len() {
-            // What is appended must begin on a line of its own.
+            // Appended text must start on a new line.
             files::write_atomic(path, text[..whole].as_bytes(), false)?;
         }
         let records = text[..whole]
@@ -99,7 +99,7 @@ impl Store {
         })
     }
 
-    /// Adds a result; it is on the disk when this returns.
+    /// Adds a result, which is on the disk when this returns.
     pub fn add(&mut self, record: Record) -> Result<()> {
         let cannot = || format!("cannot write {}", self.path.display());
         if let Some(dir) = self.path.parent() {
@@ -117,7 +117,7 @@ impl Store {
         Ok(())
     }
 
-    /// The tests that have a result of this attempt.
+    /// Returns the tests that have a result of this attempt.
     pub fn done(&self, attempt: u32) -> HashSet<&str> {
         self.records
             .iter()
@@ -126,7 +126,7 @@ impl Store {
             .collect()
     }
 
-    /// The records of each test, oldest first.
+    /// Returns the records of each test, oldest first.
     pub fn by_test(&self) -> BTreeMap<&str, Vec<&Record>> {
         let mut map: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
         for record in &self.records {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What came of a comparison: as text for a person and as JSON for a program.
+//! The result of a comparison: as text for a person and as JSON for a program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,12 +30,12 @@ pub struct Suite {
     pub results: Vec<Pair>,
 }
 
-/// The whole of it.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub c: Kernel,
     pub rust: Kernel,
-    /// Rust does worse on no name.
+    /// Whether Rust does worse on no name.
     pub ok: bool,
     pub suites: Vec<Suite>,
 }
@@ -155,7 +155,7 @@ impl Report {
     }
 }
 
-/// Many are skipped for one reason: that is told once.
+/// Writes a list of skipped tests by reason; many have the same one.
 fn by_reason(t: &mut String, list: &[(&Suite, &Pair)]) {
     let mut reasons: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
     for (suite, pair) in list {
@@ -180,7 +180,7 @@ fn by_reason(t: &mut String, list: &[(&Suite, &Pair)]) {
     }
 }
 
-/// What fits a line or two; the log has all of it.
+/// Shortens a text to a line or two; the log has all of it.
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 160;
     match text.char_indices().nth(LONGEST) {

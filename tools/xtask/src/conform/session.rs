@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs a suite on one kernel, in as many boots as it takes.
+//! Runs a suite on one kernel, in as many boots as necessary.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,31 +22,33 @@ use crate::paths::Paths;
 use crate::program;
 use crate::variant::Variant;
 
-/// The guest says that it lives every ten seconds, but not while it boots, which
-/// takes minutes on a busy host.
+/// Time without output after which a guest counts as hung. The guest prints a
+/// sign of life every ten seconds, but not while it boots, which takes minutes
+/// on a busy host.
 const SILENCE: Duration = Duration::from_secs(600);
-/// No boot takes as long; a test has its own limit.
+/// Time limit of a boot, which none reaches; each test has its own limit.
 const BOOT: Duration = Duration::from_secs(4 * 3600);
-/// The guest wants to go on in a new boot.
+/// Exit status by which the guest requests a new boot.
 const NEW_BOOT: i32 = 75;
-/// So many boots in a row may end before any test began.
+/// Maximum number of consecutive boots that end before any test began.
 const BARREN: u32 = 2;
 
-/// Written when nothing of a suite is left to run.
+/// Written when no test of a suite is left to run.
 #[derive(Serialize, Deserialize)]
 struct Complete {
     program: String,
     tests: Vec<String>,
 }
 
-/// What every boot of a comparison needs.
+/// The inputs of every boot of a comparison.
 pub struct Session<'a> {
     pub paths: &'a Paths,
     pub built: &'a Built,
     pub image: &'a Path,
     pub suites: &'a Path,
     pub program: &'a Path,
-    /// When it changes, the tests it knows may change.
+    /// Digest of the guest's program; when it changes, its list of tests may
+    /// change.
     pub program_digest: String,
     pub cpus: u32,
     /// The folder of this kernel's results.
@@ -58,12 +60,12 @@ impl Session<'_> {
         self.built.variant
     }
 
-    /// What is known of a suite.
+    /// Returns the recorded results of a suite.
     pub fn store(&self, suite: &Suite) -> Result<Store> {
         Store::open(&self.dir.join(format!("{}.jsonl", suite.name)))
     }
 
-    /// The tests that it consists of, when it has run.
+    /// Returns the tests of a suite that has run.
     pub fn tests(&self, suite: &Suite) -> Vec<String> {
         files::read_json::<Complete>(&self.marker(suite)).map_or(Vec::new(), |c| c.tests)
     }
@@ -72,8 +74,8 @@ impl Session<'_> {
         self.dir.join(format!("{}.complete", suite.name))
     }
 
-    /// Runs what is left of it: of all of its tests, or of some of them once
-    /// more as another attempt.
+    /// Runs the remaining tests of a suite: all that are left, or some of them
+    /// again as another attempt.
     pub fn run(&self, suite: &Suite, attempt: u32, only: Option<&[String]>) -> Result<()> {
         let mut store = self.store(suite)?;
         let known = files::read_json::<Complete>(&self.marker(suite));
@@ -112,7 +114,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// One boot; the names of all tests when nothing is left.
+    /// Boots once; returns the names of all tests if none is left to run.
     fn boot(
         &self,
         suite: &Suite,
@@ -160,7 +162,7 @@ impl Session<'_> {
         )?;
         let how = match outcome.end {
             End::Exited(_) | End::Interrupted => None,
-            End::TimedOut => Some("nothing in the guest answered any more"),
+            End::TimedOut => Some("the guest no longer responded"),
             End::Died | End::PowerFailed => Some("the guest stopped"),
         };
         if let Some(how) = how {
@@ -175,7 +177,7 @@ impl Session<'_> {
             End::Exited(0) => Ok(Some(told.tests)),
             End::Exited(NEW_BOOT) | End::Died | End::PowerFailed | End::TimedOut => Ok(None),
             End::Interrupted => {
-                bail!("interrupted; the same command goes on where it was")
+                bail!("interrupted; the same command continues where it stopped")
             }
             End::Exited(status) => bail!(
                 "the suite {} could not be run on the {} kernel (status {status}):\n{}",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The suites: what they are, what machine they want, and in which order they
-//! run. Which tests each holds is on the guest's side
-//! (`tools/testing/guest/src/conform`), which sees what was built.
+//! The suites: their descriptions, the machines that they need, and the order
+//! in which they run. The tests of each are listed on the guest's side
+//! (`tools/testing/guest/src/conform`), which knows what was built.
 
 use anyhow::{bail, Result};
 
@@ -12,15 +12,15 @@ pub struct Suite {
     /// The name on the command line and in the results.
     pub name: &'static str,
     pub what: &'static str,
-    /// Ordinary memory of the guest.
+    /// Ordinary memory of the guest, in MiB.
     pub mem_mib: u64,
-    /// Size of each NVDIMM.
+    /// Size of each NVDIMM, in MiB.
     pub pmem_mib: u64,
-    /// For the kernel's command line.
+    /// Parameters for the kernel's command line.
     pub cmdline: &'static [&'static str],
 }
 
-/// The big ones last, so that the first results come early.
+/// The big ones are last, so that the first results come early.
 pub const SUITES: &[Suite] = &[
     Suite {
         name: "stress",
@@ -59,7 +59,8 @@ pub const SUITES: &[Suite] = &[
     },
 ];
 
-/// What SUITES names, in our order; all of them when it names none.
+/// Returns the suites that SUITES names, in our order; all of them if it names
+/// none.
 pub fn chosen(text: &str) -> Result<Vec<&'static Suite>> {
     let words: Vec<&str> = text
         .split([' ', ',', '\t', '\n'])

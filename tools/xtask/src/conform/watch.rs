@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what the guest says about the tests while they run: writes a log per
+//! Reads the guest's messages about the tests while they run: writes a log per
 //! test, line by line, and a record as soon as a test has ended.
-//!
-//! The other side, with the form of the lines, is
+//! || The other side, with the format of the lines, is
 //! `tools/testing/guest/src/conform`.
 
 use std::fs::File;
@@ -19,9 +18,10 @@ use crate::files;
 use crate::progress::Step;
 use crate::splat::Scanner;
 
-/// What the guest writes into the kernel's log before a test.
+/// Marker that the guest writes to the kernel log before a test.
 const MARK: &str = "rust-dax-conform: begin ";
-/// How many lines that belong to no test are kept, for when the guest fails.
+/// Number of lines outside any test that are kept, for the case that the guest
+/// fails.
 const STRAY: usize = 12;
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +45,7 @@ struct End {
     parse: Parse,
 }
 
-/// The test that runs.
+/// The running test.
 struct Open {
     name: String,
     log: File,
@@ -54,15 +54,15 @@ struct Open {
     scanner: Scanner,
 }
 
-/// What a boot told besides results.
-pub struct Told {
-    /// The tests of the suite; none if the guest did not come that far.
+/// Information of a boot other than results.
+pub struct BootReport {
+    /// The tests of the suite; none if the guest did not get that far.
     pub tests: Vec<String>,
-    /// The last lines that belong to no test.
+    /// The last lines outside any test.
     pub stray: Vec<String>,
 }
 
-/// Takes the guest's output.
+/// A consumer of the guest's output.
 pub struct Watch<'a> {
     store: &'a mut Store,
     attempt: u32,
@@ -70,7 +70,7 @@ pub struct Watch<'a> {
     label: String,
     /// The folder of the logs.
     logs: PathBuf,
-    /// All of the suite, as the guest knows it.
+    /// All tests of the suite, as the guest knows it.
     tests: Vec<String>,
     step: Option<Step>,
     ended: u64,
@@ -97,8 +97,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The next bytes. What goes wrong here is told at the end: the guest's
-    /// output must be read on.
+    /// Processes the next bytes. An error here is reported at the end: the
+    /// guest's output must still be read.
     pub fn take(&mut self, bytes: &[u8]) {
         self.partial.extend_from_slice(bytes);
         while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
@@ -111,7 +111,7 @@ impl<'a> Watch<'a> {
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
-        let told = |json: &str| format!("the guest said what this harness does not know: {json}");
+        let unknown = |json: &str| format!("the guest printed an unknown message: {json}");
         if let Some(said) = line.strip_prefix("| ") {
             if let Some(open) = &mut self.open {
                 open.lines.push(said.to_owned());
@@ -123,13 +123,13 @@ impl<'a> Watch<'a> {
                 return writeln!(open.log, "kernel: {message}").context("cannot write a log");
             }
         } else if let Some(json) = line.strip_prefix("begin: ") {
-            let begin: Begin = serde_json::from_str(json).with_context(|| told(json))?;
+            let begin: Begin = serde_json::from_str(json).with_context(|| unknown(json))?;
             return self.begin(begin.name);
         } else if let Some(json) = line.strip_prefix("end: ") {
-            let end: End = serde_json::from_str(json).with_context(|| told(json))?;
+            let end: End = serde_json::from_str(json).with_context(|| unknown(json))?;
             return self.end(end);
         } else if let Some(json) = line.strip_prefix("plan: ") {
-            let plan: Plan = serde_json::from_str(json).with_context(|| told(json))?;
+            let plan: Plan = serde_json::from_str(json).with_context(|| unknown(json))?;
             let all = plan.tests.len() as u64;
             self.tests = plan.tests;
             self.ended = all.saturating_sub(plan.left);
@@ -142,7 +142,7 @@ impl<'a> Watch<'a> {
             }
             self.stray.push(line.to_owned());
         }
-        // Also a sign of life: a long test must not look like a hang.
+        // This is also a sign of life: a long test must not look like a hang.
         self.show();
         Ok(())
     }
@@ -211,8 +211,8 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// The guest is gone. Whether a test had been begun: then it took the
-    /// guest with it, and that is its result.
+    /// Records a crash of the guest. Returns whether a test was running: then
+    /// the crash is that test's result.
     pub fn crashed(&mut self, how: &str, console: &[String]) -> Result<bool> {
         let Some(mut open) = self.open.take() else {
             return Ok(false);
@@ -222,7 +222,7 @@ impl<'a> Watch<'a> {
             .iter()
             .rposition(|l| l.trim_end().ends_with(&mark))
             .map_or(0, |at| at + 1);
-        // What the guest could still pass on is in the console as well.
+        // The lines that the guest passed on are in the console as well.
         open.scanner = Scanner::new();
         writeln!(open.log, "-- the console since the test began:").context("cannot write a log")?;
         for line in &console[from..] {
@@ -237,14 +237,14 @@ impl<'a> Watch<'a> {
         Ok(true)
     }
 
-    /// The boot is over.
-    pub fn finish(mut self) -> Result<Told> {
+    /// Ends the boot.
+    pub fn finish(mut self) -> Result<BootReport> {
         if let Some(step) = self.step.take() {
             step.done();
         }
         match self.problem {
             Some(e) => Err(e),
-            None => Ok(Told {
+            None => Ok(BootReport {
                 tests: self.tests,
                 stray: self.stray,
             }),
@@ -280,7 +280,7 @@ kernel: BUG: unable to handle page fault for address: 0000000000000008
         let dir = tempfile::tempdir().unwrap();
         let mut store = store(&dir);
         let mut watch = Watch::new(&mut store, 1, "mm".into(), dir.path().join("mm"));
-        // In pieces, as a port gives them.
+        // In pieces, as a port delivers them.
         SESSION.as_bytes().chunks(7).for_each(|b| watch.take(b));
         let console = [
             "[    9.0] rust-dax-conform: begin cow".to_owned(),
@@ -324,7 +324,7 @@ kernel: BUG: unable to handle page fault for address: 0000000000000008
     }
 
     #[test]
-    fn nonsense_is_told() {
+    fn nonsense_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = store(&dir);
         let mut watch = Watch::new(&mut store, 1, "mm".into(), dir.path().join("mm"));

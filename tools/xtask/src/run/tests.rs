@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The report, from what the guest writes to what a person reads.
+//! Tests of the report: from what the guest writes to what a person reads.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preparing a small tree: a tarball of three files, an overlay, patches.
+//! Tests that prepare a small tree: a tarball of three files, an overlay,
+//! patches.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -85,13 +86,13 @@ fn overlay_and_patches_come_and_go() {
     assert_eq!(lab.read("mm/a.c").unwrap(), "one\n2\nthree\n");
     assert_eq!(lab.read("mm/ours.rs").unwrap(), "ours\n");
 
-    // Nothing changed: nothing is written.
+    // Nothing changed, so nothing is written.
     let time = |name: &str| fs::metadata(lab.dir().join(name)).unwrap().mtime_nsec();
     let before = (time("mm/a.c"), time("mm/ours.rs"));
     assert_eq!(lab.prepare().unwrap().digest, first.digest);
     assert_eq!((time("mm/a.c"), time("mm/ours.rs")), before);
 
-    // A source file is no reason to configure again; a Kconfig is.
+    // A source file is no reason to configure again; a Kconfig file is.
     lab.change("mm/ours.rs", "ours 2\n");
     let second = lab.prepare().unwrap();
     assert_ne!(second.digest, first.digest);
@@ -99,12 +100,12 @@ fn overlay_and_patches_come_and_go() {
     lab.change("Kconfig", "menu x\n");
     assert_ne!(lab.prepare().unwrap().kconfig_digest, first.kconfig_digest);
 
-    // A hand-made change to a managed file does not stay.
+    // A manual change to a managed file is reverted.
     fs::write(lab.dir().join("mm/a.c"), "other\n").unwrap();
     lab.prepare().unwrap();
     assert_eq!(lab.read("mm/a.c").unwrap(), "one\n2\nthree\n");
 
-    // A removed file vanishes, its folder with it; a removed patch too.
+    // A removed file vanishes, with its folder; a removed patch too.
     fs::remove_dir_all(lab.paths.checkout.join("rust")).unwrap();
     fs::remove_file(lab.paths.checkout.join("Kconfig")).unwrap();
     fs::remove_file(lab.paths.checkout.join("patches/0001-a.patch")).unwrap();
@@ -157,7 +158,8 @@ fn an_interrupted_unpacking_starts_again() {
     assert!(lab.read("half").is_none());
     assert_eq!(lab.read("mm/b.c").unwrap(), "b\n");
 
-    // A lost note about a whole tree is written again, without unpacking.
+    // A lost origin file of a complete tree is written again, without
+    // unpacking.
     fs::remove_file(files::with_suffix(&lab.dir(), ".origin")).unwrap();
     put(&lab.dir(), "mark", "x");
     lab.prepare().unwrap();

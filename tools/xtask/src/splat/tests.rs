@@ -224,7 +224,8 @@ fn only_the_first_lines_count() {
 fn one_that_does_not_come_is_missed_at_its_end() {
     let s = scan("    # t: rust-dax-expect: never\n    # t: rust-dax-expect-end: never\n");
     assert_eq!(s.missing(), ["never"]);
-    // The end may stand right behind the report, before its window is full.
+    // The end marker may follow right after the report, before its window is
+    // full.
     let s = scan("rust-dax-expect: negative count\njump label: negative count!\nrust-dax-expect-end: negative count\n");
     assert_eq!(s.missing(), [""; 0]);
     assert_eq!(s.unannounced().count(), 0);

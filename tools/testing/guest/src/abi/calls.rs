@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of bad calls. Most are wrong in one way; a few are right, because
-//! they stand beside a wrong one and must not begin to fail.
-//!
-//! Nothing here says how a call should end: the two kernels say it, and they
-//! must agree. A row is a line, however long.
+//! The table of bad calls. Most are wrong in one way; a few are correct,
+//! because they resemble a wrong one and must not start to fail.
+//! || The table does not contain expected results: the two kernels produce the
+//! results, and they must agree. A row is a line, however long.
 
 use libc::{
     MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC, O_DIRECT, O_EXCL, O_RDONLY, O_RDWR,
@@ -52,7 +51,7 @@ pub enum Call {
 pub struct Shape {
     pub offset: i64,
     pub len: usize,
-    /// How far from an address that is a multiple of 2 MiB.
+    /// Distance from an address that is a multiple of 2 MiB.
     pub skew: usize,
     pub prot: i32,
     pub flags: i32,
@@ -77,10 +76,10 @@ const SYNC: Shape = Shape {
     ..SHARED
 };
 
-/// Texts that no attribute takes.
+/// Texts that no attribute accepts.
 const NO_NUMBER: &[&str] = &["x", "-1", "0", "1"];
 
-/// Files of sysfs, and what is written to them.
+/// Files of sysfs, and the texts written to them.
 #[rustfmt::skip]
 const STORES: &[(Node, &str, &[&str])] = &[
     // Alignments: none, no power of two, too small, too large.
@@ -96,7 +95,7 @@ const STORES: &[(Node, &str, &[&str])] = &[
     (Node::Seed("btt_seed"), "namespace", &["namespace9.9", "x"]),
     (Node::Seed("namespace_seed"), "size", &["1", "4096", "x", "-1", "1152921504606846976"]),
     (Node::Seed("namespace_seed"), "uuid", &["x"]),
-    // An active namespace, and one that is not.
+    // An active namespace, and one that is not active.
     (Node::RawNamespace, "size", &["268435456", "0", "x"]),
     (Node::RawNamespace, "uuid", &["x", "6f1c5d5c-7b1b-4e0f-9c55-0d7c5a3c8a01"]),
     (Node::RawNamespace, "alt_name", &["other"]),
@@ -143,7 +142,7 @@ const STORES: &[(Node, &str, &[&str])] = &[
     (Node::At("/sys/bus/dax/drivers/device_dax"), "remove_id", &["x", "dax9.9"]),
 ];
 
-/// Mappings: what, name, how, and what then.
+/// Mappings: target, name, shape, and the operations on it.
 #[rustfmt::skip]
 const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::Devdax, "map", SHARED, &[Then::Load(0)]),
@@ -156,8 +155,8 @@ const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::Devdax, "map at offset 4 KiB", Shape { offset: 4096, ..SHARED }, &[Then::Load(0)]),
     (Thing::Devdax, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
     (Thing::Devdax, "map at a bad address", Shape { skew: 4 * K, ..SHARED }, &[]),
-    (Thing::Devdax, "map behind the end", Shape { offset: 1 << 40, ..SHARED }, &[]),
-    (Thing::Devdax, "map and read behind the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Load(0)]),
+    (Thing::Devdax, "map beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[]),
+    (Thing::Devdax, "map and read beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Load(0)]),
     (Thing::Devdax, "map at a huge offset", Shape { offset: i64::MAX - 4095, ..SHARED }, &[]),
     (Thing::Devdax, "unmap a part", SHARED, &[Then::Store(0), Then::Unmap(4 * K, 4 * K)]),
     (Thing::Devdax, "protect a part", SHARED, &[Then::Protect(4 * K, 4 * K, PROT_READ)]),
@@ -175,8 +174,8 @@ const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
     (Thing::FsdaxFile, "map synchronously and privately", Shape { flags: MAP_PRIVATE | MAP_SYNC, ..SHARED }, &[Then::Store(0)]),
     (Thing::FsdaxFile, "map with an unknown flag", Shape { flags: MAP_SHARED_VALIDATE | (1 << 27), ..SHARED }, &[]),
     (Thing::FsdaxFile, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
-    (Thing::FsdaxFile, "map and read behind the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::Load(0)]),
-    (Thing::FsdaxFile, "map privately and read behind the end", Shape { offset: 8 << 20, ..PRIVATE }, &[Then::Load(0)]),
+    (Thing::FsdaxFile, "map and read beyond the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::Load(0)]),
+    (Thing::FsdaxFile, "map privately and read beyond the end", Shape { offset: 8 << 20, ..PRIVATE }, &[Then::Load(0)]),
     (Thing::FsdaxFile, "map for reading and write", Shape { prot: PROT_READ, ..SHARED }, &[Then::Store(0)]),
     (Thing::FsdaxFile, "unmap a part", SHARED, &[Then::Store(0), Then::Unmap(4 * K, 4 * K), Then::Load(8 * K)]),
     (Thing::FsdaxFile, "protect a part", SHARED, &[Then::Store(0), Then::Protect(4 * K, 4 * K, PROT_READ), Then::Store(4 * K)]),
@@ -193,38 +192,38 @@ const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
 /// Pins of all kinds.
 #[rustfmt::skip]
 const PINS: &[(Thing, &str, Shape, &[Then])] = &[
-    (Thing::Devdax, "pin for long", SHARED, &[Then::Pin(0, 2 * M, true, true)]),
-    (Thing::Devdax, "pin for long, slowly", SHARED, &[Then::Pin(0, 2 * M, true, false)]),
+    (Thing::Devdax, "pin long-term", SHARED, &[Then::Pin(0, 2 * M, true, true)]),
+    (Thing::Devdax, "pin long-term, slow path", SHARED, &[Then::Pin(0, 2 * M, true, false)]),
     (Thing::Devdax, "pin for writing what is read-only", Shape { prot: PROT_READ, ..SHARED }, &[Then::Pin(0, 4 * K, true, true)]),
     (Thing::Devdax, "pin without access", Shape { prot: PROT_NONE, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
-    (Thing::Devdax, "pin behind the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
-    (Thing::Devdax, "pin over the end of the mapping", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::Pin(M, 2 * M, true, true)]),
+    (Thing::Devdax, "pin beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
+    (Thing::Devdax, "pin across the end of the mapping", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::Pin(M, 2 * M, true, true)]),
     (Thing::Devdax, "register with io_uring", SHARED, &[Then::Register(0, 64 * K)]),
     (Thing::Devdax, "read directly into it", SHARED, &[Then::DirectRead(0, 64 * K)]),
-    (Thing::Devdax, "read directly over the end", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::DirectRead(2 * M - 4 * K, 8 * K)]),
+    (Thing::Devdax, "read directly across the end", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::DirectRead(2 * M - 4 * K, 8 * K)]),
     (Thing::Devdax, "splice", SHARED, &[Then::Splice(0, 4 * K)]),
-    (Thing::FsdaxFile, "pin for long", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
-    (Thing::FsdaxFile, "pin for long, slowly", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, false)]),
-    (Thing::FsdaxFile, "pin for long, untouched", SHARED, &[Then::Pin(4 * M, 4 * K, true, true)]),
-    (Thing::FsdaxFile, "pin for long, for reading", SHARED, &[Then::Load(0), Then::Pin(0, 2 * M, false, true)]),
-    (Thing::FsdaxFile, "pin for long, privately", PRIVATE, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
+    (Thing::FsdaxFile, "pin long-term", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
+    (Thing::FsdaxFile, "pin long-term, slow path", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, false)]),
+    (Thing::FsdaxFile, "pin long-term, untouched", SHARED, &[Then::Pin(4 * M, 4 * K, true, true)]),
+    (Thing::FsdaxFile, "pin long-term, for reading", SHARED, &[Then::Load(0), Then::Pin(0, 2 * M, false, true)]),
+    (Thing::FsdaxFile, "pin long-term, private", PRIVATE, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
     (Thing::FsdaxFile, "register with io_uring", SHARED, &[Then::Store(0), Then::Register(0, 64 * K)]),
     (Thing::FsdaxFile, "read directly into it", SHARED, &[Then::DirectRead(0, 64 * K)]),
-    (Thing::FsdaxFile, "read directly behind the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
+    (Thing::FsdaxFile, "read directly beyond the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
     (Thing::FsdaxFile, "read directly into what is read-only", Shape { prot: PROT_READ, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
     (Thing::FsdaxFile, "read directly into it, not aligned", SHARED, &[Then::DirectRead(1, 4 * K)]),
     (Thing::FsdaxFile, "splice", SHARED, &[Then::Store(0), Then::Splice(0, 4 * K)]),
-    (Thing::FsdaxDisk, "pin for long", SHARED, &[Then::Pin(0, 4 * K, false, true)]),
+    (Thing::FsdaxDisk, "pin long-term", SHARED, &[Then::Pin(0, 4 * K, false, true)]),
     (Thing::Memory, "pin what is not mapped", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Pin(0, 4 * K, false, true)]),
     (Thing::Memory, "pin nothing", PRIVATE, &[Then::Pin(0, 0, false, true)]),
-    (Thing::Memory, "pin over a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Pin(M - 4 * K, 12 * K, true, true)]),
+    (Thing::Memory, "pin across a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Pin(M - 4 * K, 12 * K, true, true)]),
     (Thing::Memory, "read directly into a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::DirectRead(0, 4 * K)]),
     (Thing::Memory, "process_vm_readv of a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Peek(M, 4 * K)]),
     (Thing::Memory, "splice a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Splice(0, 4 * K)]),
     (Thing::Memory, "register a hole with io_uring", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Register(0, 4 * K)]),
 ];
 
-/// What madvise(2) is asked of each.
+/// Advice for madvise(2).
 const ADVICE: &[(&str, i32)] = &[
     ("normal", libc::MADV_NORMAL),
     ("don't need", libc::MADV_DONTNEED),
@@ -265,14 +264,14 @@ const FILES: &[(Thing, &str, i32, Operation)] = &[
     (Thing::FsdaxFile, "write without permission", O_RDONLY, Operation::Write(4096, 0, 0)),
     (Thing::FsdaxFile, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
     (Thing::FsdaxFile, "write directly, not aligned", O_RDWR | O_DIRECT, Operation::Write(100, 1, 3)),
-    (Thing::FsdaxFile, "read behind the end", O_RDWR, Operation::Read(4096, 9 << 20, 0)),
+    (Thing::FsdaxFile, "read beyond the end", O_RDWR, Operation::Read(4096, 9 << 20, 0)),
     (Thing::FsdaxFile, "swapon", O_RDWR, Operation::Swap),
-    (Thing::FsdaxDisk, "open for oneself", O_RDWR | O_EXCL, Operation::Open),
+    (Thing::FsdaxDisk, "open exclusively", O_RDWR | O_EXCL, Operation::Open),
     (Thing::FsdaxDisk, "swapon", O_RDWR, Operation::Swap),
     (Thing::RawDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
     (Thing::RawDisk, "read directly, half a sector", O_RDWR | O_DIRECT, Operation::Read(256, 0, 0)),
-    (Thing::RawDisk, "read behind the end", O_RDWR | O_DIRECT, Operation::Read(4096, 1 << 40, 0)),
-    (Thing::RawDisk, "write behind the end", O_RDWR | O_DIRECT, Operation::Write(4096, 1 << 40, 0)),
+    (Thing::RawDisk, "read beyond the end", O_RDWR | O_DIRECT, Operation::Read(4096, 1 << 40, 0)),
+    (Thing::RawDisk, "write beyond the end", O_RDWR | O_DIRECT, Operation::Write(4096, 1 << 40, 0)),
     (Thing::RawDisk, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
     (Thing::RawDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
     (Thing::RawDisk, "zero, not aligned", O_RDWR, Operation::Allocate(0x11, 1, 100)),
@@ -287,7 +286,7 @@ const IOCTLS: &[(&str, u64, [u64; 3])] = &[
     ("BLKDISCARD, not aligned", 0x1277, [1, 100, 0]),
     ("BLKSECDISCARD", 0x127d, [0, 4096, 0]),
     ("BLKZEROOUT, not aligned", 0x127f, [1, 100, 0]),
-    ("BLKZEROOUT behind the end", 0x127f, [1 << 40, 4096, 0]),
+    ("BLKZEROOUT beyond the end", 0x127f, [1 << 40, 4096, 0]),
     ("BLKBSZSET of 3", 0x4008_1271, [3, 0, 0]),
     ("BLKALIGNOFF", 0x127a, [0; 3]),
     ("BLKSSZGET", 0x1268, [0; 3]),
@@ -331,8 +330,8 @@ fn node(node: Node) -> String {
     }
 }
 
-/// The whole table. What is bound or mounted stays so, but for what a call
-/// that should have been refused does; so the stores come last.
+/// Returns the whole table. Bindings and mounts do not change, except by a call
+/// that should have been refused; so the stores come last.
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     let mut add = |name: String, call| all.push(Case { name, call });
@@ -410,7 +409,7 @@ pub fn all() -> Vec<Case> {
     all
 }
 
-/// One step per advice, so that a case can refer to it.
+/// One operation per advice, so that a case can refer to it.
 static ADVISED: [[Then; 1]; ADVICE.len()] = {
     let mut steps = [[Then::Load(0)]; ADVICE.len()];
     let mut i = 0;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The words of the table of bad calls, and how each is done.
-//!
-//! Every call is made in a child of its own that ends right after it, so what
-//! it maps and opens is never cleaned up here, and a signal ends only the call.
+//! The operations of the table of bad calls, and their implementation.
+//! || Every call is made in a child of its own that ends right after it, so
+//! mappings and open files need no cleanup here, and a signal ends only the
+//! call.
 
 use std::fs::File;
 use std::io;
@@ -13,10 +13,10 @@ use std::path::Path;
 use crate::gup::Device;
 use crate::mapping::Mapping;
 
-/// Room for every mapping of the table.
+/// Address space for every mapping of the table.
 pub const ROOM: usize = 64 << 20;
 
-/// What is done to an open file.
+/// An operation on an open file.
 #[derive(Debug, Clone, Copy)]
 pub enum Operation {
     /// Nothing: opening it is the call.
@@ -28,7 +28,7 @@ pub enum Operation {
     Allocate(i32, i64, i64),
     Truncate(i64),
     Sync,
-    /// From where on, offset.
+    /// Whence, offset.
     Seek(i32, i64),
     /// Request and the words that its argument points to.
     Ioctl(u64, [u64; 3]),
@@ -38,18 +38,18 @@ pub enum Operation {
     Swap,
 }
 
-/// What is done to a mapping, in order, until something fails.
+/// An operation on a mapping; operations run in order until one fails.
 #[derive(Debug, Clone, Copy)]
 pub enum Then {
     Load(usize),
     Store(usize),
-    /// Start, length, and what the call takes.
+    /// Start, length, and the arguments of the call.
     Unmap(usize, usize),
     Protect(usize, usize, i32),
     Advise(usize, usize, i32),
     Sync(usize, usize, i32),
     Lock(usize, usize),
-    /// To another length, moving allowed.
+    /// Start, old length, new length; the mapping may move.
     Remap(usize, usize, usize),
     Resident(usize, usize),
     /// A long-term pin: start, length, write, fast.
@@ -60,7 +60,7 @@ pub enum Then {
     DirectRead(usize, usize),
     /// process_vm_readv() of this process itself.
     Peek(usize, usize),
-    /// Its pages into a pipe.
+    /// vmsplice() of its pages into a pipe.
     Splice(usize, usize),
     /// Catch faults with userfaultfd.
     Userfault(usize, usize),
@@ -76,7 +76,7 @@ fn done(result: i64) -> io::Result<i64> {
 impl Operation {
     pub fn run(self, file: &File) -> io::Result<i64> {
         let fd = file.as_raw_fd();
-        // SAFETY: the pointers that are passed belong to memory that lives
+        // SAFETY: The pointers that are passed belong to memory that lives
         // until the child ends and is large enough for each call: the buffer
         // has ROOM bytes, and no request of the table takes more than three
         // words.
@@ -126,12 +126,13 @@ fn buffer() -> io::Result<Mapping> {
 }
 
 impl Then {
-    /// `at` is the mapping's address; the table's numbers are relative to it.
+    /// Runs the operation. `at` is the mapping's address; the table's numbers
+    /// are relative to it.
     pub fn run(self, at: usize, scratch: &Path) -> io::Result<i64> {
         let place = |offset: usize| (at + offset) as *mut libc::c_void;
-        // SAFETY: the child's mapping at `at`, and the address space that is
-        // reserved around it, are used by nothing else; whatever a call does
-        // to them is what is being asked.
+        // SAFETY: The child's mapping at `at`, and the address space that is
+        // reserved around it, are used by nothing else; their change by a call
+        // is the purpose of the test.
         unsafe {
             match self {
                 Then::Load(o) => Ok(std::ptr::read_volatile(place(o) as *const u8).into()),
@@ -191,7 +192,7 @@ impl Then {
     }
 }
 
-/// `io_uring_register(IORING_REGISTER_BUFFERS)` on a fresh ring.
+/// Calls `io_uring_register(IORING_REGISTER_BUFFERS)` on a new ring.
 fn register(at: usize, len: usize) -> io::Result<i64> {
     const REGISTER_BUFFERS: u32 = 0;
     // struct io_uring_params has 120 bytes.
@@ -200,7 +201,7 @@ fn register(at: usize, len: usize) -> io::Result<i64> {
         iov_base: at as *mut libc::c_void,
         iov_len: len,
     };
-    // SAFETY: the parameters are as large as the kernel's structure, and the
+    // SAFETY: The parameters are as large as the kernel's structure, and the
     // vector lives until the call returns.
     unsafe {
         let ring = done(libc::syscall(
@@ -226,8 +227,8 @@ fn userfault(at: usize, len: usize) -> io::Result<i64> {
     const MISSING: u64 = 1;
     let mut api = [API, 0, 0];
     let mut range = [at as u64, len as u64, MISSING, 0];
-    // SAFETY: both arrays are as large as the structures of the requests
-    // (24 and 32 bytes, which the requests carry).
+    // SAFETY: Both arrays are as large as the structures of the requests (24
+    // and 32 bytes, which the request numbers encode).
     unsafe {
         let fd = done(libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC))?;
         done(libc::ioctl(fd as i32, UFFDIO_API, api.as_mut_ptr()).into())?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes the bad calls of the table and writes down how each ends: `0` or what
-//! the call returned, the name of an errno, or of a signal.
+//! Makes the bad calls of the table and records the result of each: `0` or the
+//! return value of the call, the name of an errno, or that of a signal.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -21,10 +21,11 @@ use crate::process::{pipe, spawn};
 
 /// A disk with ordinary memory behind it, for direct I/O into mappings.
 const SCRATCH: &str = "/dev/vdb";
-/// How long a call may take, in seconds.
+/// Time limit of a call, in seconds.
 const LIMIT: u64 = 20;
 
-/// All calls, by name; and notes on those that could not be made.
+/// Makes all calls; returns the results by name, and notes on calls that could
+/// not be made.
 pub fn all(setup: &Setup) -> (Facts, Vec<String>) {
     let mut facts = Facts::new();
     let mut notes = Vec::new();
@@ -43,9 +44,9 @@ pub fn all(setup: &Setup) -> (Facts, Vec<String>) {
     (facts, notes)
 }
 
-/// Makes one call in a child; its text comes through a pipe.
+/// Makes one call in a child; its result comes through a pipe.
 fn make(setup: &Setup, call: &Call) -> Result<String> {
-    // What is needed is found before: an error there is not the call's.
+    // Preconditions are looked up before: an error there is not the call's.
     let path = match call {
         Call::Store { node, file, .. } => Some(setup.node(*node)?.join(file)),
         Call::File { on, .. } | Call::Map { on, .. } | Call::Mount { on, .. } => setup.path(*on)?,
@@ -58,7 +59,7 @@ fn make(setup: &Setup, call: &Call) -> Result<String> {
         };
         (&writer)
             .write_all(text.as_bytes())
-            .context("cannot tell the parent")
+            .context("cannot report to the parent")
     })?;
     drop(writer);
     if let Some(signal) = child.wait_signal(LIMIT, "the call")? {
@@ -68,7 +69,7 @@ fn make(setup: &Setup, call: &Call) -> Result<String> {
     let mut text = String::new();
     reader
         .read_to_string(&mut text)
-        .context("cannot read what the child said")?;
+        .context("cannot read the child's report")?;
     Ok(text)
 }
 
@@ -104,7 +105,7 @@ fn run(call: &Call, path: Option<&Path>) -> io::Result<i64> {
                 last = step.run(at, Path::new(SCRATCH))?;
             }
             Ok(match then.last() {
-                // What is in the memory says nothing about the call.
+                // The content of the memory is no result of the call.
                 Some(Then::Load(_)) => 0,
                 _ => last,
             })
@@ -135,7 +136,7 @@ fn open(path: &Path, flags: i32) -> io::Result<std::fs::File> {
         .open(path)
 }
 
-/// Maps at a fixed place in the reserved room.
+/// Maps at a fixed address in the reserved address space.
 fn map(room: usize, shape: &Shape, file: Option<&std::fs::File>) -> io::Result<usize> {
     use std::os::fd::AsRawFd;
     let flags = shape.flags | libc::MAP_FIXED;
@@ -143,7 +144,8 @@ fn map(room: usize, shape: &Shape, file: Option<&std::fs::File>) -> io::Result<u
         Some(file) => (file.as_raw_fd(), flags),
         None => (-1, flags | libc::MAP_ANONYMOUS),
     };
-    // SAFETY: replaces a part of the room, which nothing else uses.
+    // SAFETY: The mapping replaces a part of the reserved address space, which
+    // nothing else uses.
     let at = unsafe {
         libc::mmap(
             (room + shape.skew) as *mut libc::c_void,
@@ -160,7 +162,8 @@ fn map(room: usize, shape: &Shape, file: Option<&std::fs::File>) -> io::Result<u
     }
 }
 
-/// `EINVAL` and the like; what has no number is written out.
+/// Formats an error: `EINVAL` and so on; an error without a number is written
+/// out.
 pub fn errno(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => match Errno::from_raw(number) {

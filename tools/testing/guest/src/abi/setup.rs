@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The same namespaces on every kernel: what is listed, and what the bad calls
-//! are made on.
+//! The namespaces that are the same on every kernel: they are listed, and the
+//! bad calls are made on them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::target::Target;
 const DEVICES: &str = "/sys/bus/nd/devices";
 const FILE_SIZE: u64 = 8 * MIB;
 
-/// Something to open.
+/// An object to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thing {
     /// A file on ext4 with DAX, of 8 MiB.
@@ -25,9 +25,9 @@ pub enum Thing {
     FsdaxDisk,
     /// A device-dax device with 2 MiB pages.
     Devdax,
-    /// A disk without DAX that keeps its sectors whole (BTT).
+    /// A disk without DAX with atomic sector updates (BTT).
     SectorDisk,
-    /// A disk that nobody uses, on a namespace without pages.
+    /// An unused disk, on a namespace without pages.
     RawDisk,
     /// A file on the guest's own filesystem, without DAX.
     PlainFile,
@@ -39,7 +39,7 @@ pub enum Thing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
     Region,
-    /// The region's unused devices, by their file.
+    /// The region's unused (seed) devices, by their file.
     Seed(&'static str),
     /// Namespaces: active ones, and one that is disabled.
     FsdaxNamespace,
@@ -52,11 +52,11 @@ pub enum Node {
     Dax,
     /// The disk of the fsdax namespace.
     Disk,
-    /// Any other.
+    /// Any other folder.
     At(&'static str),
 }
 
-/// The namespaces and what is on them.
+/// The namespaces and the objects on them.
 pub struct Setup {
     fsdax: Target,
     devdax: Target,
@@ -106,7 +106,7 @@ impl Setup {
         })
     }
 
-    /// Where to open it; ordinary memory is nowhere.
+    /// Returns the path to open, or `None` for ordinary memory.
     pub fn path(&self, thing: Thing) -> Result<Option<PathBuf>> {
         let mount = self.fsdax.mount.as_ref();
         Ok(Some(match thing {
@@ -120,7 +120,7 @@ impl Setup {
         }))
     }
 
-    /// The folder of a node.
+    /// Returns the folder of a node.
     pub fn node(&self, node: Node) -> Result<PathBuf> {
         let nd = |name: &str| Path::new(DEVICES).join(name);
         let last = |path: PathBuf| -> String {
@@ -145,7 +145,7 @@ impl Setup {
         })
     }
 
-    /// Closes and destroys all of it.
+    /// Closes and destroys everything.
     pub fn tear_down(self) -> Result<()> {
         let ended = [self.fsdax.finish(), self.devdax.finish()];
         for namespace in [&self.sector, &self.raw, &self.idle] {

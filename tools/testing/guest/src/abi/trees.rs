@@ -12,24 +12,27 @@ use anyhow::{Context, Result};
 
 use super::Facts;
 
-/// Not listed: other filesystems, and what no program is meant to use.
+/// Paths that are not listed: other filesystems, and files not meant for
+/// programs.
 const OTHERS: &[&str] = &[
     "/sys/kernel/debug",
     "/sys/kernel/tracing",
     "/sys/kernel/config",
     "/sys/fs/cgroup",
-    // A folder per cache, named after the address of one with which it merged.
+    // A folder per cache, named after the address of one with which it was
+    // merged.
     "/sys/kernel/slab",
     "/sys/kernel/debug/tracing",
 ];
 
-/// In `/sys/module/NAME`, what the compiler made and not the author.
+/// Entries of `/sys/module/NAME` that come from the compiler and not from the
+/// author.
 const OF_THE_COMPILER: &[&str] = &["sections", "notes"];
 
-/// Where devices of persistent memory and DAX have their files.
+/// Folders of persistent memory and DAX devices.
 const DEVICES: &[&str] = &["/sys/bus/nd/devices", "/sys/bus/dax/devices", "/sys/block"];
 
-/// Files whose text is another one at each boot, or that act when read.
+/// Files whose text differs at each boot, or whose reading has a side effect.
 const CHANGING: &[&str] = &[
     "uuid",
     "parent_uuid",
@@ -44,13 +47,12 @@ const CHANGING: &[&str] = &[
     "smart",
 ];
 
-/// Names of devices that say who came first, and what to call them instead.
-///
-/// A region has an unused device of each kind, its seed. While a namespace is
-/// probed, devices are made and given up again, so which number the seed ends
-/// up with is a race that both kernels win now and then. So is which of two
-/// disks that appear at once gets the lower device number, and which of keyboard
-/// and mouse is the first input device.
+/// Names of devices that depend on a race, and the names that replace them.
+/// || A region has an unused device of each kind, its seed. While a namespace is
+/// probed, devices are created and dropped again, so the number of the seed
+/// depends on a race that both kernels win sometimes. The same holds for the
+/// device numbers of two disks that appear at once, and for the input devices of
+/// keyboard and mouse.
 pub struct Roles(BTreeMap<String, String>);
 
 impl Roles {
@@ -85,7 +87,7 @@ impl Roles {
         Ok(Roles(roles))
     }
 
-    /// Every component of a path that is such a name, replaced.
+    /// Replaces every component of a path that is such a name.
     fn replace(&self, path: &str) -> String {
         let parts: Vec<&str> = path
             .split('/')
@@ -95,12 +97,13 @@ impl Roles {
     }
 }
 
-/// Everything below `root`, with `root` itself. A link is listed, not followed.
+/// Lists everything below `root`, with `root` itself. A link is listed, not
+/// followed.
 pub fn list(root: &Path, roles: &Roles) -> Result<Facts> {
     let mut facts = Facts::new();
     let mut waiting = vec![root.to_owned()];
     while let Some(path) = waiting.pop() {
-        // Something may go while it is listed.
+        // An entry may disappear while it is listed.
         let Ok(meta) = fs::symlink_metadata(&path) else {
             continue;
         };
@@ -134,8 +137,8 @@ fn is_listed(path: &Path) -> bool {
     !(of_module && OF_THE_COMPILER.contains(&&*name))
 }
 
-/// What the files of our devices, their queues and the parameters of all
-/// modules hold.
+/// Returns the content of the files of our devices, their queues and the
+/// parameters of all modules.
 pub fn values(roles: &Roles) -> Result<Facts> {
     let mut facts = Facts::new();
     for root in DEVICES {
@@ -160,7 +163,7 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries.flatten().map(|e| e.path()).collect())
 }
 
-/// The readable files of one folder, if there is such a folder.
+/// Reads the readable files of one folder, if it exists.
 fn read_files(dir: &Path, roles: &Roles, facts: &mut Facts) {
     for path in children(dir).unwrap_or_default() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -177,8 +180,8 @@ fn read_files(dir: &Path, roles: &Roles, facts: &mut Facts) {
     }
 }
 
-/// The trace events: their formats without the number, which is given out as
-/// events register.
+/// Returns the formats of the trace events without the number, which is assigned
+/// when an event registers.
 pub fn formats(events: &Path) -> Result<Facts> {
     let mut facts = Facts::new();
     for system in children(events)? {

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The clock of the rows, and the marks around what it measures.
-//!
-//! Under QEMU's `-icount shift=0` the guest's clock takes one nanosecond per
+//! || Under QEMU's `-icount shift=0` the guest's clock takes one nanosecond per
 //! instruction, and so does its TSC: a difference of two readings is a number
-//! of instructions. Where a row sleeps, the clock leaps to the next timer;
-//! then the time that the scheduler booked for this thread is taken instead.
-//!
-//! Around each reading stand two no-ops that a TCG plugin knows: the n-th
-//! start mark since boot opens window n. The count lives in a file on /run, so
+//! of instructions. If a row sleeps, the clock jumps to the next timer; then
+//! the time that the scheduler accounted to this thread is used instead.
+//! || Around each reading are two no-ops that a TCG plugin recognises: the n-th
+//! start mark since boot opens window n. The count is in a file on /run, so
 //! that all processes of one boot and the plugin agree.
 
 use std::arch::asm;
@@ -22,11 +20,11 @@ use crate::mapping::{Mapping, PAGE};
 
 const COUNTER: &str = "/run/guest-test-windows";
 
-/// What one repeat cost, and in which window of the plugin it lies.
+/// The cost of one repeat, and its window of the plugin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
     pub cost: u64,
-    /// None where the repeat is a part of a window.
+    /// `None` if the repeat is a part of a window.
     pub window: Option<u32>,
 }
 
@@ -53,27 +51,27 @@ impl Clock {
         Ok(Self { counter })
     }
 
-    /// The number of the next window; it counts as opened.
+    /// Returns the number of the next window, which counts as opened.
     fn next(&self) -> u32 {
         let next = self.opened();
         self.skip(1);
         next
     }
 
-    /// How many windows were opened since boot.
+    /// Returns the number of windows opened since boot.
     pub fn opened(&self) -> u32 {
         let mut bytes = [0; 4];
         self.counter.read(0, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
-    /// Counts windows that somebody else opens: the kernel.
+    /// Counts windows that the kernel opens.
     pub fn skip(&self, windows: u32) {
         let opened = self.opened().wrapping_add(windows);
         self.counter.write(0, &opened.to_le_bytes());
     }
 
-    /// Times by the TSC.
+    /// Times `work` by the TSC.
     pub fn time<T>(&self, work: impl FnOnce() -> T) -> (T, Span) {
         let window = Some(self.next());
         start_mark();
@@ -84,9 +82,9 @@ impl Clock {
         (result, Span { cost, window })
     }
 
-    /// Times what may sleep. If it did, by the nanoseconds that this thread
-    /// ran, as the scheduler has them; it is not as exact about them as the
-    /// TSC, which is taken if the thread did not sleep.
+    /// Times work that may sleep. If it did, the result is the nanoseconds that
+    /// this thread ran, as accounted by the scheduler; they are less exact than
+    /// the TSC, which is used if the thread did not sleep.
     pub fn time_running<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Span)> {
         let window = Some(self.next());
         let before = times_slept()?;
@@ -103,18 +101,20 @@ impl Clock {
     }
 }
 
-/// Whether the TSC counts instructions: a loop of known length is timed.
+/// Returns whether the TSC counts instructions, by timing a loop of known
+/// length.
 pub fn is_exact() -> bool {
     const ROUNDS: u64 = 100_000;
-    // Other runs of the loop may have met a timer's tick.
+    // Other runs of the loop may have included a timer tick.
     let best = (0..5).map(|_| spin(ROUNDS)).min().unwrap_or(0);
     (2 * ROUNDS..2 * ROUNDS + 100).contains(&best)
 }
 
-/// Two instructions a round.
+/// Runs a loop of two instructions per round.
 fn spin(rounds: u64) -> u64 {
     let begin = tsc();
-    // SAFETY: Counts a register down; touches neither memory nor the stack.
+    // SAFETY: The code only counts a register down; it accesses neither memory
+    // nor the stack.
     unsafe {
         asm!("2:", "dec {0}", "jnz 2b", inout(reg) rounds => _, options(nomem, nostack));
     }
@@ -122,15 +122,16 @@ fn spin(rounds: u64) -> u64 {
 }
 
 fn tsc() -> u64 {
-    // SAFETY: Every x86-64 processor has the instruction, and Linux lets user
-    // space use it.
+    // SAFETY: Every x86-64 processor has the instruction, and Linux permits it
+    // in user space.
     unsafe { _rdtsc() }
 }
 
-/// `nopl 0x01584144(%rax,%rax,8)`, in bytes: the plugin compares these.
+/// Executes `nopl 0x01584144(%rax,%rax,8)`, in bytes: the plugin compares
+/// these.
 fn start_mark() {
-    // SAFETY: A no-op. That the compiler must take it for an access to memory
-    // keeps the work behind it.
+    // SAFETY: The instruction is a no-op. The compiler must treat it as an
+    // access to memory, which keeps the work after it.
     unsafe {
         asm!(
             ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x01",
@@ -139,9 +140,9 @@ fn start_mark() {
     };
 }
 
-/// The same with 0x02.
+/// Executes the same no-op with 0x02.
 fn stop_mark() {
-    // SAFETY: As in `start_mark`.
+    // SAFETY: As in `start_mark`, the instruction is a no-op.
     unsafe {
         asm!(
             ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x02",
@@ -155,18 +156,18 @@ fn thread_ns() -> Result<u64> {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `now` outlives the call.
+    // SAFETY: `now` is valid for writes and outlives the call.
     match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) } {
         0 => Ok(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64),
         _ => Err(std::io::Error::last_os_error()).context("cannot read this thread's running time"),
     }
 }
 
-/// How often this thread has given up the CPU to wait for something.
+/// Returns how often this thread has yielded the CPU to wait.
 fn times_slept() -> Result<i64> {
-    // SAFETY: The structure is integers only, for which zeros are valid.
+    // SAFETY: The structure consists of integers, for which zeros are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` outlives the call.
+    // SAFETY: `usage` is valid for writes and outlives the call.
     match unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) } {
         0 => Ok(usage.ru_nvcsw),
         _ => Err(std::io::Error::last_os_error()).context("cannot read this thread's resources"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The block device of a namespace, as user space reaches it: O_DIRECT reads
-//! and writes, which become bios that the pmem driver serves at once, and
+//! The block device of a namespace, as user space accesses it: O_DIRECT reads
+//! and writes, which become bios that the pmem driver serves synchronously, and
 //! fsync(), which becomes a flush.
 
 use anyhow::{ensure, Context, Result};

@@ -2,11 +2,11 @@
 
 //! Page faults of DAX mappings, one kind each.
 //!
-//! A repeat takes a file that has never been mapped (so that fs/dax knows
-//! nothing of it yet), maps it, and touches it once per page. The first page is
-//! not timed: with it come the page tables. The first repeat, which does not
-//! count, runs under the tracepoints of fs/dax, and shows that the faults were
-//! of the kind and size that the row says.
+//! A repeat takes a file that has never been mapped (so that fs/dax has no entries of
+//! it yet), maps it, and touches it once per page. The first page is not timed, because
+//! its fault also allocates the page tables. The first repeat, which does not count,
+//! runs under the tracepoints of fs/dax, and verifies that the faults are of the kind
+//! and size that the row names.
 
 use std::fs::{self, File};
 
@@ -26,12 +26,12 @@ const UNIT: &str = "instructions/fault";
 const SHARED: i32 = libc::MAP_SHARED;
 const SYNC: i32 = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
 
-/// What the tracepoints show of a fault.
+/// The effect of a fault according to the tracepoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
-    /// In an entry of the size asked for.
+    /// An entry of the requested size.
     Mapped,
-    /// In a copy: fs/dax makes no entry.
+    /// A copy: fs/dax makes no entry.
     Copied,
 }
 
@@ -40,16 +40,16 @@ struct Case {
     note: &'static str,
     state: State,
     flags: i32,
-    /// The mapping was read before, and the fault upgrades its entry.
+    /// Whether the mapping was read before, and the fault upgrades its entry.
     read_before: bool,
     write: bool,
     huge: bool,
     ends: Ends,
-    /// The filesystem waits for its journal, so the clock would leap.
+    /// Whether the filesystem waits for its journal, so that the clock would jump.
     sleeps: bool,
 }
 
-/// The common one: a write to allocated blocks through a shared mapping.
+/// The common case: a write to allocated blocks through a shared mapping.
 const WRITE: Case = Case {
     name: "write/4k",
     note: "4 KiB write fault on allocated blocks",
@@ -154,8 +154,8 @@ impl Case {
         }
     }
 
-    /// How many faults a repeat has: so few that a repeat falls between two
-    /// ticks of the timer, mostly.
+    /// Returns the number of faults of a repeat: few, so that a repeat usually falls
+    /// between two timer ticks.
     fn faults(&self) -> usize {
         if self.huge || self.sleeps {
             16
@@ -199,7 +199,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-/// For comparison: memory that is not DAX.
+/// Returns the plan for memory that is not DAX, for comparison.
 fn anonymous() -> Plan {
     const CASES: [(&str, &str, bool); 2] = [
         ("fault/anon/write/4k", "4 KiB of anonymous memory", false),
@@ -227,7 +227,7 @@ fn anonymous() -> Plan {
     })
 }
 
-/// Write faults of a mapping that has no file on fs/dax.
+/// Measures write faults of a mapping that has no file on fs/dax.
 fn faults_of_memory(bench: &Bench, map: &Mapping, faults: usize, step: usize) -> Result<Span> {
     let len = (faults + 1) * step;
     memory::touch(map, step, step);
@@ -258,7 +258,7 @@ fn fsdax(bench: &Bench) -> Result<()> {
     target.finish()
 }
 
-/// Lets the journal of the last row finish, so that it does not run into the
+/// Lets the journal of the previous row finish, so that it does not extend into the
 /// unmount.
 fn sync_commit(mount: &DaxMount) -> Result<()> {
     File::open(mount.path("."))
@@ -266,8 +266,8 @@ fn sync_commit(mount: &DaxMount) -> Result<()> {
         .context("cannot sync the filesystem")
 }
 
-/// A mapping, and one access per page of it behind the first. `traced` shows of what kind the
-/// faults are, which costs.
+/// Maps, and accesses each page after the first once. `traced` verifies the kind of the
+/// faults, which costs time.
 fn once(bench: &Bench, case: &Case, file: &File, len: usize, traced: bool) -> Result<Span> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let map = Mapping::with(file, 0, len, HUGE, prot, case.flags)?;
@@ -300,7 +300,7 @@ fn once(bench: &Bench, case: &Case, file: &File, len: usize, traced: bool) -> Re
 fn require(case: &Case, faults: u64, seen: &FaultCounts) -> Result<()> {
     ensure!(
         *seen == expected(case.huge, case.ends, faults),
-        "the faults are not what the row says: {faults} of {} were to be seen, the tracepoints show {seen:?}",
+        "the faults do not match the row: {faults} of {} were expected, the tracepoints show {seen:?}",
         case.name
     );
     Ok(())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files on a DAX filesystem, and what system calls on them cost: read(),
-//! write(), fsync(), truncate().
+//! Files on a DAX filesystem, and the costs of system calls on them: read(), write(),
+//! fsync(), truncate().
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -16,10 +16,10 @@ use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping, PAGE
 use crate::ndctl::{GIB, MIB};
 use crate::target::Target;
 
-/// What a new file's blocks are.
+/// The state of a new file's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Not there.
+    /// Not allocated.
     Hole,
     /// Allocated, but read as zeros until they are written.
     Unwritten,
@@ -27,7 +27,7 @@ pub enum State {
     Written,
 }
 
-/// A new file that is on the device and that nobody has mapped.
+/// Creates a file that is on the device and has not been mapped.
 pub fn create(mount: &DaxMount, name: &str, len: u64, state: State) -> Result<File> {
     let file = match state {
         State::Hole => {
@@ -96,7 +96,7 @@ pub fn plans() -> Vec<Plan> {
     ]
 }
 
-/// The mount of a fresh target, of which the file does not matter.
+/// Returns the mount of a new target, whose file is not used.
 fn mount(target: &Target) -> Result<&DaxMount> {
     target.mount.as_ref().context("fsdax without a mount")
 }
@@ -158,8 +158,7 @@ fn read_and_write(bench: &Bench) -> Result<()> {
     target.finish()
 }
 
-/// Reads or writes the start of a file, `calls` times one piece. Also for
-/// block devices.
+/// Reads or writes the start of a file, `calls` times one piece. Also for block devices.
 fn transfer(
     bench: &Bench,
     call: &Call,
@@ -267,7 +266,7 @@ fn flush(bench: &Bench, file: &File, journal: bool) -> Result<Span> {
     let how = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    // SAFETY: Takes no pointers.
+    // SAFETY: The call takes no pointers, so no argument can be invalid memory.
     let (rc, span) = bench
         .clock
         .time(|| unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, how) });
@@ -318,7 +317,7 @@ impl Truncate {
 }
 
 fn truncate(bench: &Bench) -> Result<()> {
-    // A file of 1 GiB gets huge pages only where no group of blocks begins with a copy of the
+    // A file of 1 GiB gets huge pages only if no group of blocks begins with a copy of the
     // superblock: those are rare in the upper half of 4 GiB.
     let target = Target::sized(&FSDAX, 4 * GIB, MIB)?;
     let mount = mount(&target)?;

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking pages and giving them back: the kernel's GUP test device, on
-//! memory of every kind.
-//!
-//! The device times both halves itself, in microseconds: a thousand
-//! instructions, of millions. A third row has the whole call, which is what
-//! the plugin's window covers.
+//! Taking and releasing pages: the kernel's GUP test device, on memory of every kind.
+//! || The device times both halves itself, in microseconds: that is a resolution of a
+//! thousand instructions, in millions. A third row has the whole call, which the plugin's
+//! window covers.
 
 use anyhow::{ensure, Result};
 
@@ -18,7 +16,7 @@ use crate::ndctl::{Want, MIB};
 use crate::target::Target;
 
 const UNIT: &str = "instructions/page";
-/// By the device's own ways: the first two without the lock of the mm, the others with it.
+/// The device's functions: the first two without the mmap lock, the others with it.
 const HOWS: [How; 4] = [How::GupFast, How::PinFast, How::PinLongterm, How::Gup];
 
 /// Pages per call.
@@ -68,7 +66,7 @@ fn plan(mapping: &'static str, run: impl Fn(&Bench) -> Result<()> + 'static) -> 
     Plan::new(rows(mapping), LIMIT_SECS, run)
 }
 
-/// A namespace with room for the mapping and its struct pages.
+/// Creates a namespace with room for the mapping and its struct pages.
 fn target(len: usize, want: &Want) -> Result<Target> {
     let len = len as u64;
     Target::sized(
@@ -78,8 +76,9 @@ fn target(len: usize, want: &Want) -> Result<Target> {
     )
 }
 
-/// One file, first with 2 MiB entries, then, through a mapping that refuses
-/// them, with 4 KiB ones: the other way round they would be in the way.
+/// Measures one file, first with 2 MiB entries, then, through a mapping that cannot have
+/// them, with 4 KiB ones: in the reverse order the small entries would prevent the large
+/// ones.
 fn fsdax(bench: &Bench) -> Result<()> {
     let target = target(bench.size, &memory::FSDAX)?;
     for (name, huge) in [("fsdax-2m", true), ("fsdax-4k", false)] {
@@ -91,7 +90,7 @@ fn fsdax(bench: &Bench) -> Result<()> {
     target.finish()
 }
 
-/// How the cost of a page grows with the mapping.
+/// Sizes that show how the cost of a page grows with the mapping.
 const SIZES: [(&str, usize); 3] = [("16m", 16 << 20), ("128m", 128 << 20), ("512m", 512 << 20)];
 
 fn sizes_plan(mapping: &'static str, want: Want) -> Plan {
@@ -152,13 +151,14 @@ impl Case {
         format!("gup/{mapping}/{how}/{access}/n={batch}/{part}")
     }
 
-    /// Whether a quick run has it: writes of whole batches, and one single.
+    /// Returns whether a quick run includes it: writes of whole batches, and one of single
+    /// pages.
     fn quick(&self) -> bool {
         let single = self.batch == 1 && self.how == How::PinFast;
         self.write && (self.batch == 512 || single)
     }
 
-    /// The names of its rows: get, put, both.
+    /// Returns the names of its rows: get, put, both.
     fn parts(&self) -> [String; 3] {
         ["get", "put", "cycle"].map(|part| self.name(part))
     }
@@ -168,7 +168,7 @@ fn cases(mapping: &'static str) -> impl Iterator<Item = Case> {
     let hows = HOWS.into_iter().filter(move |how| match how {
         // Long-term pins of a filesystem's pages are refused.
         How::PinLongterm => !mapping.starts_with("fsdax"),
-        // Of other memory the slow path is what it was.
+        // The slow path of other memory is unchanged.
         How::Gup => mapping.contains("dax"),
         _ => true,
     });
@@ -187,7 +187,7 @@ fn cases(mapping: &'static str) -> impl Iterator<Item = Case> {
 fn rows(mapping: &'static str) -> Vec<Row> {
     const NOTES: [&str; 3] = [
         "taking the pages, by gup_test",
-        "giving them back",
+        "releasing them",
         "both, and the call of the test device around them",
     ];
     let mut rows = Vec::new();
@@ -224,7 +224,7 @@ fn rows_of(bench: &Bench, mapping: &'static str, map: &Mapping) -> Result<()> {
     Ok(())
 }
 
-/// The repeats of getting, of putting, and of the whole.
+/// Measures the repeats of getting, of putting, and of the whole.
 fn measure(
     bench: &Bench,
     device: &Device,

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What it costs to give device memory its struct pages and to take them away:
-//! the driver of a namespace is unbound and bound again through sysfs.
-//!
-//! Teardown waits for a grace period of RCU, and the clock leaps while it
-//! does, so the caller's own instructions are counted. Each repeat gives two
-//! rows: the whole, and the same per page. From two sizes a reader has the
-//! slope, which is what a page costs, and the rest, which is the driver.
+//! The cost of creating and removing the struct pages of device memory: the
+//! driver of a namespace is unbound and bound again through sysfs.
+//! || Teardown waits for an RCU grace period, during which the clock jumps, so
+//! the caller's own instructions are counted. Each repeat gives two rows: the
+//! whole, and the same per page. From two sizes a reader gets the slope, which
+//! is the cost of a page, and the rest, which is the driver.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,13 +21,13 @@ use crate::mapping::PAGE;
 use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, MIB};
 use crate::system;
 
-/// Sizes of namespaces; from the given index on left out of a quick run, and
-/// only in the large machine.
+/// Sizes of namespaces; from the given index on they are left out of a quick
+/// run and need the large machine.
 const SIZES: [u64; 5] = [256 * MIB, GIB, 4 * GIB, 16 * GIB, 64 * GIB];
 const SLOW: usize = 1;
 const LARGE: usize = 3;
 
-/// How many other pgmaps there are; the rows above have none.
+/// Numbers of other pgmaps; the rows above have none.
 const COUNTS: [usize; 2] = [64, 1024];
 
 const KINDS: [(&str, Mode, Map); 4] = [
@@ -61,7 +60,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-/// The same for a small namespace, while the kernel knows many pgmaps.
+/// Returns the plan for a small namespace, while many pgmaps are registered.
 fn crowded(count: usize) -> Plan {
     let size = SIZES[0];
     let want = Want {
@@ -133,7 +132,7 @@ impl Names {
     }
 }
 
-/// A device and the driver that makes its struct pages.
+/// A device and the driver that creates its struct pages.
 struct Bound {
     driver: PathBuf,
     device: String,
@@ -167,8 +166,8 @@ impl Bound {
     }
 }
 
-/// The device that claimed an fsdax namespace, and that the driver is bound
-/// to.
+/// Returns the device that claimed an fsdax namespace, to which the driver is
+/// bound.
 fn pfn_device(namespace: &str) -> Result<String> {
     let devices = Path::new("/sys/bus/nd/devices");
     let entries =
@@ -193,8 +192,7 @@ fn run(bench: &Bench, names: &Names, want: &Want, size: u64) -> Result<()> {
     namespace.destroy()
 }
 
-/// Unbinds and binds again, as often as it is repeated; the first time does
-/// not count.
+/// Unbinds and binds again in each repeat; the first time does not count.
 fn cycle(bench: &Bench, namespace: &Namespace, mode: Mode) -> Result<(Vec<Span>, Vec<Span>)> {
     let bound = Bound::of(namespace, mode)?;
     let (mut binds, mut unbinds) = (Vec::new(), Vec::new());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of each kind that GUP meets, present and shown to be of that kind.
+//! Memory of each kind that GUP handles, present and verified to be of that
+//! kind.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +20,8 @@ use crate::target::Target;
 pub const HUGE: usize = 2 << 20;
 const HUGETLB_POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
-/// A namespace of the usual kind: on an NVDIMM, its struct pages in itself.
+/// Returns the usual kind of namespace: on an NVDIMM, with its struct pages in
+/// itself.
 pub const fn want(mode: Mode, align: u64) -> Want {
     Want {
         mode,
@@ -33,10 +35,10 @@ pub const FSDAX: Want = want(Mode::Fsdax, 2 * MIB);
 pub const DEVDAX_2M: Want = want(Mode::Devdax, 2 * MIB);
 pub const DEVDAX_4K: Want = want(Mode::Devdax, 4 * KIB);
 
-/// madvise(2) on a whole mapping.
+/// Calls madvise(2) on a whole mapping.
 pub fn advise(map: &Mapping, advice: i32) -> Result<()> {
     // SAFETY: The range is the mapping's own, and advice about huge pages does
-    // not change what is in it.
+    // not change its content.
     match unsafe { libc::madvise(map.addr() as *mut libc::c_void, map.len(), advice) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error())
@@ -44,26 +46,26 @@ pub fn advise(map: &Mapping, advice: i32) -> Result<()> {
     }
 }
 
-/// Writes a byte into every `step`th place: one fault for writing each.
+/// Writes a byte at every multiple of `step`: one write fault each.
 pub fn touch(map: &Mapping, len: usize, step: usize) {
     touch_range(map, 0..len, step);
 }
 
-/// The same for a part.
+/// Writes to a part as [`touch`] does.
 pub fn touch_range(map: &Mapping, part: Range<usize>, step: usize) {
     for at in part.step_by(step) {
         map.poke(at, 1);
     }
 }
 
-/// Reads a byte from every `step`th place.
+/// Reads a byte at every multiple of `step`.
 pub fn read_range(map: &Mapping, part: Range<usize>, step: usize) {
     for at in part.step_by(step) {
         map.peek(at);
     }
 }
 
-/// Anonymous memory, with huge pages or without any.
+/// Creates anonymous memory, with huge pages or without any.
 pub fn anonymous(len: usize, huge: bool) -> Result<Mapping> {
     let map = Mapping::fresh(len, HUGE, libc::MAP_PRIVATE)?;
     if huge {
@@ -76,14 +78,14 @@ pub fn anonymous(len: usize, huge: bool) -> Result<Mapping> {
     Ok(map)
 }
 
-/// Pages of 4 KiB in a memfd.
+/// Creates pages of 4 KiB in a memfd.
 pub fn shmem(len: usize) -> Result<Mapping> {
-    // SAFETY: The name is a valid string.
+    // SAFETY: The name is a NUL-terminated string that outlives the call.
     let fd = unsafe { libc::memfd_create(c"guest-test".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error()).context("memfd_create failed");
     }
-    // SAFETY: A fresh descriptor, owned here.
+    // SAFETY: The descriptor is new and owned here, so nothing else closes it.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(len as u64).context("cannot size the memfd")?;
     let map = Mapping::shared(&file, 0, len, HUGE)?;
@@ -93,13 +95,13 @@ pub fn shmem(len: usize) -> Result<Mapping> {
     Ok(map)
 }
 
-/// A pool of huge pages that is large enough; dropped means as it was before.
+/// A sufficiently large pool of huge pages, which is restored when dropped.
 pub struct HugetlbPool {
     before: u64,
 }
 
 impl HugetlbPool {
-    /// A [`Skip`] if the kernel cannot find that many.
+    /// Fills the pool; returns a [`Skip`] if the kernel cannot find that many.
     pub fn fill(bytes: usize) -> Result<Self> {
         let pages = (bytes / HUGE) as u64;
         let pool = Self {
@@ -126,7 +128,7 @@ impl Drop for HugetlbPool {
     }
 }
 
-/// hugetlbfs pages of 2 MiB, from a filled pool.
+/// Creates hugetlbfs pages of 2 MiB, from a filled pool.
 pub fn hugetlb(len: usize) -> Result<Mapping> {
     let map = Mapping::fresh(len, HUGE, libc::MAP_PRIVATE | libc::MAP_HUGETLB)?;
     touch(&map, len, HUGE);
@@ -134,7 +136,7 @@ pub fn hugetlb(len: usize) -> Result<Mapping> {
     Ok(map)
 }
 
-/// A DAX target, mapped and written to, in pages of 2 MiB or of 4 KiB.
+/// Maps a DAX target and writes to it, in pages of 2 MiB or of 4 KiB.
 pub fn dax(target: &Target, len: usize, huge: bool) -> Result<Mapping> {
     let map = target.map(len)?;
     if target.is_fsdax() && !huge {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's side of `make bench`: rows of figures, which the host takes
-//! from the C and the Rust kernel and compares.
-//!
-//! A *row* is one figure, `GROUP/what/variation…`. A *plan* prepares something
-//! (a namespace, a mapping) and measures all rows that need it. Each plan runs
-//! in a process of its own, so that one that hangs or dies takes no other
-//! along. A plan shows that a mapping is what the row's name says before it is
-//! timed; a row for which that fails is skipped, with the reason.
+//! The guest's side of `make bench`: rows of figures, which the host collects from the
+//! C and the Rust kernel and compares.
+//! || A *row* is one figure, `GROUP/what/variation…`. A *plan* prepares an environment
+//! (a namespace, a mapping) and measures all rows that need it. Each plan runs in a
+//! process of its own, so that one that hangs or dies does not affect others. A plan
+//! verifies that a mapping matches the row's name before it is timed; a row for which
+//! that fails is skipped, with the reason.
 
 mod clock;
 mod device;
@@ -46,13 +45,13 @@ pub enum Verb {
         /// Only rows whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
-        /// Only those that a quick run has.
+        /// Print only those of a quick run.
         #[arg(long)]
         quick: bool,
     },
     /// Measure instructions; the guest must count them (icount).
     Run(Choice),
-    /// Measure throughput by the clock on the wall.
+    /// Measure throughput by wall-clock time.
     Wall(Choice),
 }
 
@@ -67,7 +66,7 @@ pub struct Choice {
     /// MiB of the GUP mappings (default: 256, with --quick 64).
     #[arg(long)]
     size: Option<usize>,
-    /// So many times the usual repeats: for rows that do not repeat well.
+    /// Factor for the usual number of repeats: for rows that do not repeat well.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     timeout_factor: u8,
 }
@@ -80,7 +79,7 @@ pub struct Row {
     pub note: &'static str,
     /// Needs more persistent memory than the usual machine has.
     pub large: bool,
-    /// A quick run has it too.
+    /// Whether a quick run includes it.
     pub quick: bool,
 }
 
@@ -95,21 +94,21 @@ impl Row {
         }
     }
 
-    /// Not in a quick run.
+    /// Excludes the row from a quick run.
     fn slow(mut self) -> Self {
         self.quick = false;
         self
     }
 }
 
-/// What measures the rows of a plan.
+/// The function that measures the rows of a plan.
 type Run = Box<dyn Fn(&Bench) -> Result<()>>;
 
 /// Rows that are measured together.
 pub struct Plan {
     pub rows: Vec<Row>,
     pub limit_secs: u64,
-    /// By the clock on the wall, not in instructions.
+    /// Whether it is measured by wall-clock time, not in instructions.
     pub wall: bool,
     pub run: Run,
 }
@@ -125,7 +124,7 @@ impl Plan {
     }
 }
 
-/// All of them, in the order in which they run.
+/// Returns all plans, in the order in which they run.
 fn plans() -> Vec<Plan> {
     let mut plans = gup::plans();
     plans.extend(fault::plans());
@@ -137,16 +136,16 @@ fn plans() -> Vec<Plan> {
     plans
 }
 
-/// What a plan measures with.
+/// The context of a plan's measurements.
 pub struct Bench<'a> {
     pub clock: Clock,
     pub quick: bool,
     timeout_factor: u8,
     /// Bytes of the GUP mappings.
     pub size: usize,
-    /// The chosen rows of the plan that runs.
+    /// The chosen rows of the running plan.
     rows: Vec<&'a Row>,
-    /// A byte per chosen row, shared with the parent: 1 when it was reported.
+    /// A byte per chosen row, shared with the parent: 1 once it was reported.
     reported: Mapping,
 }
 
@@ -155,14 +154,14 @@ impl Bench<'_> {
         self.rows.iter().any(|r| r.name == name)
     }
 
-    /// How often something is timed.
+    /// Returns the number of repeats.
     pub fn repeats(&self) -> usize {
         let usual = if self.quick { 4 } else { 7 };
         usual * usize::from(self.timeout_factor)
     }
 
-    /// Times what `once` does, after a first time that does not count, and
-    /// reports it. What goes wrong becomes the row's own failure.
+    /// Times `once`, after a first run that does not count, and reports it. A failure
+    /// becomes the row's own failure.
     pub fn measure(
         &self,
         name: &str,
@@ -195,14 +194,14 @@ impl Bench<'_> {
         }
     }
 
-    /// A chosen row, marked as reported.
+    /// Returns a chosen row, marked as reported.
     fn take(&self, name: &str) -> Option<&Row> {
         let at = self.rows.iter().position(|r| r.name == name)?;
         self.reported.poke(at, 1);
         Some(self.rows[at])
     }
 
-    /// An error that is not one row's belongs to all that are left.
+    /// Reports an error that does not belong to one row for all remaining rows.
     fn fail_rest(&self, error: &anyhow::Error) -> Result<()> {
         for (at, row) in self.rows.iter().enumerate() {
             if self.reported.peek(at) == 0 {
@@ -223,7 +222,7 @@ fn skipped(row: &str, error: &anyhow::Error) -> Result<()> {
     .print()
 }
 
-/// A row as `bench list` shows it.
+/// A row in the form of `bench list`.
 #[derive(Serialize)]
 struct Listed<'a> {
     row: &'a str,
@@ -301,7 +300,7 @@ fn run(choice: &Choice, wall: bool) -> Result<()> {
     Line::End.print()
 }
 
-/// Runs a plan in a child, and leaves nothing of it behind.
+/// Runs a plan in a child, and cleans up after it.
 fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Result<()> {
     let default = if choice.quick { 64 } else { 256 };
     let bench = Bench {
@@ -321,7 +320,7 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
         "a plan of rows",
     );
     let clean = unmount_devices(&["/dev/pmem"]).and_then(|()| ndctl::restore(before));
-    let left = clean.context("what the row left behind could not be cleaned up");
+    let left = clean.context("the state that the row left could not be cleaned up");
     match end.and(left) {
         Ok(done) if done.is_empty() => {
             bench.fail_rest(&anyhow::anyhow!("the plan ended without this row"))

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel times itself: the module rust_dax_bench, driven through debugfs.
-//!
-//! Lookups of pgmaps run with interrupts off, to the instruction. A command
-//! is one window of marks, which the module executes.
+//! Measurements that the kernel times itself: the module rust_dax_bench, driven
+//! through debugfs.
+//! || Lookups of pgmaps run with interrupts off, exact to the instruction. A
+//! command is one window of marks, which the module executes.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,19 +19,18 @@ use crate::ndctl::Namespace;
 use crate::skip::Skip;
 use crate::system;
 
-/// How many pgmaps are registered; from the given one on, left out of a
-/// quick run.
+/// Numbers of registered pgmaps; from the given index on left out of a quick run.
 const COUNTS: [usize; 3] = [1, 64, 1024];
 const SLOW_COUNT: usize = 1024;
 
 const LOOKUPS: [(&str, &str); 4] = [
     (
         "uncached",
-        "get_dev_pagemap() with nothing at hand, and the put",
+        "get_dev_pagemap() without a cached pgmap, and the put",
     ),
-    ("cached", "get_dev_pagemap() with the right pgmap at hand"),
-    ("second", "the same for a frame in its second range"),
-    ("miss", "get_dev_pagemap() of a frame between two pgmaps"),
+    ("cached", "get_dev_pagemap() with the right pgmap cached"),
+    ("second", "the same for a PFN in its second range"),
+    ("miss", "get_dev_pagemap() of a PFN between two pgmaps"),
 ];
 
 /// Operation, bytes.
@@ -82,7 +81,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A [`Skip`] if this kernel has no such module.
+    /// Opens a session; returns a [`Skip`] if this kernel has no such module.
     pub fn open() -> Result<Self> {
         if !Cmd::new("modprobe rust_dax_bench").run()?.status.success() {
             return Err(Skip("this kernel has no module rust_dax_bench".into()).into());
@@ -93,7 +92,7 @@ impl Reader {
         })
     }
 
-    /// Gives a command and returns the number that it answers with.
+    /// Sends a command and returns the number in its reply.
     pub fn command(&mut self, text: &str) -> Result<u64> {
         let file = &mut self.file;
         let mut answer = String::new();
@@ -101,15 +100,15 @@ impl Reader {
             .and_then(|()| file.read_to_string(&mut answer))
             .with_context(|| format!("dax_bench: `{text}` failed"))?;
         system::parse_u64(answer.trim())
-            .with_context(|| format!("dax_bench answered `{text}` with {answer:?}"))
+            .with_context(|| format!("dax_bench replied {answer:?} to `{text}`"))
     }
 
-    /// Registers this many pgmaps, in place of those that are.
+    /// Registers this many pgmaps, in place of the current ones.
     pub fn pagemaps(&mut self, count: usize) -> Result<()> {
         self.command(&format!("pagemaps {count}")).map(drop)
     }
 
-    /// A command that times something.
+    /// Sends a command that times something.
     fn time(&mut self, bench: &Bench, text: &str) -> Result<Span> {
         let window = Some(bench.clock.opened());
         let cost = self.command(text)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host reads: JSON, one object a line.
+//! The output for the host: JSON, one object a line.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -22,17 +22,17 @@ pub enum Line<'a> {
         row: &'a str,
         group: &'a str,
         unit: &'a str,
-        /// How many operations one repeat, and its window, has.
+        /// Number of operations of one repeat and its window.
         ops: u64,
         /// The cost of one operation, in the order of the repeats.
         samples: Vec<f64>,
-        /// The window of each sample; empty where there is none of its own.
+        /// The window of each sample; empty if a sample has none of its own.
         windows: Vec<u32>,
     },
     Skip {
         row: &'a str,
         why: &'a str,
-        /// Something went wrong, as opposed to: something is not there.
+        /// Whether something failed, as opposed to: something is missing.
         failed: bool,
     },
     End,
@@ -46,7 +46,7 @@ impl Line<'_> {
     }
 }
 
-/// A row from its repeats of `ops` operations each.
+/// Creates a row from its repeats of `ops` operations each.
 pub fn row<'a>(row: &'a str, unit: &'a str, ops: u64, spans: &[Span]) -> Line<'a> {
     let windows: Option<Vec<u32>> = spans.iter().map(|s| s.window).collect();
     Line::Row {
@@ -62,12 +62,12 @@ pub fn row<'a>(row: &'a str, unit: &'a str, ops: u64, spans: &[Span]) -> Line<'a
     }
 }
 
-/// The first part of a row's name.
+/// Returns the first part of a row's name.
 pub fn group(row: &str) -> &str {
     row.split('/').next().unwrap_or(row)
 }
 
-/// Thousandths are enough, and shorter.
+/// Rounds to thousandths, which suffice and are shorter.
 fn round(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a mapping is mapped: the PAGEMAP_SCAN ioctl of `/proc/self/pagemap`.
-//!
-//! It walks the page tables and says of every stretch whether it is present
-//! and whether huge entries map it, for anonymous memory, files, hugetlb and
+//! The page sizes of a mapping: the PAGEMAP_SCAN ioctl of `/proc/self/pagemap`.
+//! || It walks the page tables and reports for every range whether it is
+//! present and whether huge entries map it, for anonymous memory, files,
+//! hugetlb and DAX alike. So it verifies a row that claims 2M.
 //! DAX alike. So a row that says 2M can be held to it.
 
 use std::fs::File;
@@ -49,7 +49,7 @@ struct ScanArg {
 const PAGEMAP_SCAN: libc::c_ulong =
     ((3 << 30) | (size_of::<ScanArg>() << 16) | ((b'f' as usize) << 8) | 16) as libc::c_ulong;
 
-/// How many bytes of a mapping are present, and how many by huge entries.
+/// Bytes of a mapping that are present, and bytes mapped by huge entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mapped {
     pub present: u64,
@@ -57,7 +57,7 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// What is mapped of the first `len` bytes.
+    /// Scans the first `len` bytes of a mapping.
     pub fn of(map: &Mapping, len: usize) -> Result<Self> {
         let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
         let mut found = [Region::default(); 64];
@@ -74,8 +74,7 @@ impl Mapped {
         };
         let mut all = Self::default();
         while arg.start < end {
-            // SAFETY: `arg` and the regions that it points to outlive the
-            // call.
+            // SAFETY: `arg` and the regions that it points to outlive the call.
             let n = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut arg) };
             let n = usize::try_from(n)
                 .map_err(|_| io::Error::last_os_error())
@@ -100,8 +99,8 @@ impl Mapped {
     }
 }
 
-/// An error unless all of the first `len` bytes are present, with huge entries
-/// only or without any.
+/// Returns an error unless all of the first `len` bytes are present, with huge
+/// entries only or without any.
 pub fn require(map: &Mapping, len: usize, huge: bool) -> Result<()> {
     let got = Mapped::of(map, len)?;
     let want = Mapped {
@@ -110,7 +109,7 @@ pub fn require(map: &Mapping, len: usize, huge: bool) -> Result<()> {
     };
     ensure!(
         got == want,
-        "the mapping is not what the row says: of {} KiB, {} are present and {} have huge entries",
+        "the mapping does not match the row: of {} KiB, {} are present and {} have huge entries",
         len >> 10,
         got.present >> 10,
         got.huge >> 10

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Throughput by the clock on the wall, with fio: a sanity bound beside the
+//! Throughput by wall-clock time, with fio: a sanity bound beside the
 //! instruction counts, and as noisy as the host.
 
 use std::fs;
@@ -20,14 +20,14 @@ use crate::target::Target;
 const UNIT: &str = "MiB/s";
 const DISK: &str = "/dev/vdb";
 
-/// What fio is told. `{dir}` is the mount point of ext4 `-o dax`, `{node}` the
+/// A job of fio. `{dir}` is the mount point of ext4 `-o dax`, `{node}` the
 /// device-dax device, `{disk}` a virtio disk.
 struct Case {
     row: &'static str,
     note: &'static str,
     devdax: bool,
     arguments: &'static str,
-    /// The file that has to be there before, of the size of the job.
+    /// The file that has to exist before, of the size of the job.
     file: Option<&'static str>,
 }
 
@@ -176,12 +176,12 @@ struct Job {
 
 #[derive(Deserialize)]
 struct Side {
-    /// KiB/s.
+    /// In KiB/s.
     bw: u64,
 }
 
-/// KiB/s, of a job that only reads or only writes. Messages may stand in
-/// front of the JSON.
+/// Parses the rate in KiB/s of a job that only reads or only writes. Messages
+/// may precede the JSON.
 fn rate(text: &str) -> Result<u64> {
     let at = text.find('{').context("fio printed no report")?;
     let report: Report =

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a suite consists of: a program to run, where, for how long, and what
-//! its exit status and output mean.
+//! An item of a suite: a program to run, its environment, its time limit, and
+//! the meaning of its exit status and output.
 
 use anyhow::{ensure, Result};
 use serde::Serialize;
@@ -12,17 +12,17 @@ use crate::tests::external;
 
 use super::SAID;
 
-/// How many of the last lines tell why a test failed.
+/// Number of final lines that explain why a test failed.
 const TOLD: usize = 4;
 
-/// What has to be there when a test runs.
+/// The environment that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Nothing but memory.
+    /// Only memory.
     Memory,
-    /// So many huge pages of the default size.
+    /// This number of huge pages of the default size.
     HugePages(u64),
-    /// The machine's persistent memory, which the test carves up itself.
+    /// The machine's persistent memory, which the test divides itself.
     RealPmem,
     /// The mock bus of nfit_test.
     MockBus,
@@ -30,11 +30,11 @@ pub enum Place {
     DaxMount,
 }
 
-/// Whether the output holds results of its own, and in which form.
+/// Whether the output holds results of its own, and in which format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Parse {
-    /// The exit status is all there is.
+    /// Only the exit status.
     Status,
     /// TAP of kselftest.
     Tap,
@@ -84,7 +84,7 @@ impl Item {
         }
     }
 
-    /// The command, whose output goes to the host as it comes.
+    /// Returns the command, whose output goes to the host as it arrives.
     pub fn command(&self) -> Result<Cmd> {
         let cmd = match &self.program {
             Program::Ndctl(name) => external::program(name)?,
@@ -93,7 +93,7 @@ impl Item {
         Ok(cmd.limit_secs(self.limit_secs).echo(SAID))
     }
 
-    /// What became of it; a [`Skip`] error when it did not want to run.
+    /// Returns the result; a [`Skip`] error if the test was skipped.
     pub fn judge(&self, out: &Output) -> Result<String> {
         if let Program::Ndctl(name) = self.program {
             return external::judge(name, out);

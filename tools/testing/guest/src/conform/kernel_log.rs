@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel logs while a test runs, passed on as it comes.
+//! The kernel's log messages during a test, passed on as they arrive.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,11 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 const DEVICE: &str = "/dev/kmsg";
-/// Begins a mark in the kernel's log, by which the host finds a test's part of
+/// Prefix of a mark in the kernel log, by which the host finds a test's part of
 /// the console.
 const MARK: &str = "rust-dax-conform: ";
 
-/// Writes a mark. Without one the console only tells less.
+/// Writes a mark. Without it only the console's part of the test is not found.
 pub fn mark(text: &str) {
     // Each write() is a message of its own.
     let message = format!("<6>{MARK}{text}");
@@ -26,14 +26,14 @@ pub fn mark(text: &str) {
     }
 }
 
-/// Follows the log until it is finished.
+/// A thread that follows the log until it is finished.
 pub struct KernelLog {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl KernelLog {
-    /// Prints each message that comes from now on, with `prefix` before it.
+    /// Prints each message from now on, prefixed with `prefix`.
     pub fn follow(prefix: &'static str) -> Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -45,7 +45,7 @@ impl KernelLog {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || loop {
-            // Asked before the log is read: what came until then is in it.
+            // Read before the log is: messages up to then are in it.
             let last = stopped.load(Ordering::Acquire);
             drain(&mut file, prefix);
             if last {
@@ -56,14 +56,14 @@ impl KernelLog {
         Ok(Self { stop, thread })
     }
 
-    /// Prints what is left.
+    /// Prints the remaining messages.
     pub fn finish(self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.thread.join();
     }
 }
 
-/// Each read() gives one record.
+/// Prints the records; each read() returns one.
 fn drain(file: &mut File, prefix: &str) {
     let mut record = [0; 8192];
     loop {
@@ -84,7 +84,8 @@ fn drain(file: &mut File, prefix: &str) {
     }
 }
 
-/// "6,339,5140900,-;text\n KEY=value" -> "text"; our own marks are left out.
+/// Extracts the text: "6,339,5140900,-;text\n KEY=value" -> "text"; our own
+/// marks are left out.
 fn message(record: &str) -> Option<&str> {
     let text = record.split_once(';')?.1.lines().next()?;
     (!text.starts_with(MARK)).then_some(text)

@@ -2,8 +2,8 @@
 
 //! The guest's side of `make conform`: the public suites, test by test.
 //!
-//! The host boots a guest per suite, says which tests it has results of
-//! already, and reads what happens from this program's output, line by line:
+//! The host boots a guest per suite, passes the tests that already have results,
+//! and reads the progress from this program's output, line by line:
 //!
 //! ```text
 //! plan: {"left": 1, "tests": ["cow", "gup_test-dump"]}
@@ -14,10 +14,10 @@
 //! alive:
 //! ```
 //!
-//! So every line is on the host before anything worse can happen. A test that
-//! was begun and not ended took the guest with it, and the host goes on behind
-//! it in a new boot. This program asks for a new boot itself, by its exit
-//! status, when the kernel is no longer to be trusted.
+//! So every line is on the host before anything worse can happen. A test that was
+//! begun and not ended has crashed the guest, and the host continues after it in a
+//! new boot. This program requests a new boot itself, by its exit status, when the
+//! kernel can no longer be trusted.
 
 mod item;
 mod kernel_log;
@@ -47,11 +47,11 @@ use setup::Setup;
 
 /// Exit status: there is more to run, but not on this boot.
 const NEW_BOOT: u8 = 75;
-/// How often the host hears that the guest lives.
+/// Interval of the guest's sign of life.
 const PULSE: Duration = Duration::from_secs(10);
-/// Before each line that a test prints.
+/// Prefix of each line that a test prints.
 pub const SAID: &str = "| ";
-/// Before each line of the kernel's log.
+/// Prefix of each line of the kernel log.
 const KERNEL: &str = "kernel: ";
 /// The bit of /proc/sys/kernel/tainted that an oops sets.
 const OOPS: u64 = 1 << 7;
@@ -97,7 +97,7 @@ const SUITES: &[Suite] = &[
     ("stress", stress::items),
 ];
 
-/// The tests of a suite, in the order in which they run.
+/// Returns the tests of a suite, in the order in which they run.
 fn items(suite: &str) -> Result<Vec<Item>> {
     let Some((_, list)) = SUITES.iter().find(|(name, _)| *name == suite) else {
         let names: Vec<_> = SUITES.iter().map(|(name, _)| *name).collect();
@@ -106,8 +106,8 @@ fn items(suite: &str) -> Result<Vec<Item>> {
     list()
 }
 
-/// Runs what is left of a suite: of all of its tests, or of those in the file
-/// `only`, what is not in the file `done`.
+/// Runs the remaining tests of a suite: of all its tests, or of those in the file
+/// `only`, the ones that are not in the file `done`.
 pub fn run(suite: &str, done: Option<&Path>, only: Option<&Path>) -> Result<ExitCode> {
     system::load_modules()?;
     setup::mount_suites()?;
@@ -140,14 +140,14 @@ pub fn run(suite: &str, done: Option<&Path>, only: Option<&Path>) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines of a file.
+/// Reads the lines of a file.
 fn names(path: &Path) -> Result<HashSet<String>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Runs one test; false when no other should run on this boot.
+/// Runs one test; returns false if no other should run on this boot.
 fn one(setup: &mut Setup, item: &Item) -> Result<bool> {
     say(
         "begin",
@@ -178,13 +178,13 @@ fn one(setup: &mut Setup, item: &Item) -> Result<bool> {
     let seconds = start.elapsed().as_secs_f64();
     if let Err(e) = setup.tidy(item, verdict == Verdict::Ok) {
         trusted = false;
-        why = format!("{why}; could not be tidied up after: {e:#}");
+        why = format!("{why}; the cleanup failed: {e:#}");
     }
-    // What such a test leaves behind when it fails is nobody's business to
-    // know: the next one gets a fresh machine.
+    // The state that such a test leaves when it fails is unknown: the next one gets
+    // a new machine.
     let failed = matches!(verdict, Verdict::Fail | Verdict::Timeout);
     trusted &= !(failed && matches!(item.place, Place::RealPmem | Place::MockBus));
-    // The first oops already costs the boot, so the bit was clear before.
+    // The first oops already ends the boot, so the bit was clear before.
     trusted &= system::read_u64("/proc/sys/kernel/tainted")? & OOPS == 0;
     log.finish();
     kernel_log::mark(&format!("end {}", item.name));

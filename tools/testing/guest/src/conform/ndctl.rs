@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! ndctl's own tests: the suites "dax" and "ndctl" of its meson.build, the
-//! destructive ones included. Those of `make check` come from its tables; here
-//! are only the others.
+//! ndctl's own tests: the suites "dax" and "ndctl" of its meson.build,
+//! including the destructive ones. Those of `make check` come from its tables;
+//! this file has only the others.
 
 use anyhow::Result;
 
@@ -10,11 +10,11 @@ use crate::tests::{external, nfit};
 
 use super::item::{Item, Place};
 
-/// On real pages, beyond `make check`: name, limit in seconds. daxctl-create
-/// wants a region of the cxl_test mock and skips without.
+/// Tests on real memory, beyond `make check`: name, limit in seconds.
+/// daxctl-create needs a region of the cxl_test mock and skips without it.
 const MORE_ON_REAL_PMEM: &[(&str, u64)] = &[("daxctl-create.sh", 120)];
 
-/// On the mock bus, beyond `make check`.
+/// Tests on the mock bus, beyond `make check`.
 const MORE_ON_THE_MOCK: &[(&str, u64)] = &[
     ("dsm-fail", 180),
     ("btt-check.sh", 180),
@@ -31,7 +31,7 @@ const MORE_ON_THE_MOCK: &[(&str, u64)] = &[
     ("nfit-security.sh", 180),
 ];
 
-/// On e820 memory and on QEMU's NVDIMMs.
+/// Returns the tests on e820 memory and on QEMU's NVDIMMs.
 pub fn on_real_pmem() -> Result<Vec<Item>> {
     let mut items = vec![Item {
         dir: "/root",
@@ -47,7 +47,7 @@ pub fn on_real_pmem() -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// On nfit_test.
+/// Returns the tests on nfit_test.
 pub fn on_the_mock() -> Result<Vec<Item>> {
     let all = nfit::NDCTL_TESTS.iter().chain(MORE_ON_THE_MOCK);
     Ok(all

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PMDK's unit tests of libpmem and libpmem2. A test here is one of its
-//! folders; what it prints holds a result per case.
+//! PMDK's unit tests of libpmem and libpmem2. A test here is one of its folders;
+//! its output holds a result per case.
 
 use std::fs;
 use std::path::Path;
@@ -11,18 +11,18 @@ use anyhow::{ensure, Context, Result};
 use super::item::{Item, Parse, Place};
 use super::setup::SUITES;
 
-/// Where RUNTESTS is, below the suites.
+/// Folder of RUNTESTS, below the suites.
 const TESTS: &str = "/opt/suites/pmdk/src/test";
 
-/// Folders with nothing to compare: the first has no case for what is built here,
-/// and the other two are Python that does not run with that of Debian 13.
+/// Folders with nothing to compare: the first has no case for this build, and the
+/// other two are Python that does not run with the version of Debian 13.
 const EMPTY: [&str; 3] = [
     "pmem2_badblock",
     "pmem2_badblock_mocks",
     "pmem2_source_numa",
 ];
 
-/// The folders that were built, but for these.
+/// Returns the folders that were built, without those above.
 pub fn items() -> Result<Vec<Item>> {
     let mut names = Vec::new();
     let list = fs::read_dir(TESTS)
@@ -51,8 +51,7 @@ pub fn items() -> Result<Vec<Item>> {
         .collect())
 }
 
-/// The older tests are shell scripts, the newer ones Python; each kind has its
-/// runner.
+/// Returns the runner: the older tests are shell scripts, the newer ones Python.
 fn runner(dir: &Path) -> Option<&'static str> {
     let has = |name: &str| dir.join(name).is_file();
     match () {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's own selftests of memory management that come near GUP, device
+//! The kernel's own selftests of memory management that concern GUP, device
 //! memory, huge pages, copy on write, mremap, madvise and page flags; most as
-//! run_vmtests.sh calls them, and those that take a file or a folder once more
-//! on a DAX filesystem, where nobody runs them.
+//! run_vmtests.sh calls them, and those that take a file or a folder again on a
+//! DAX filesystem, which run_vmtests.sh does not do.
 
 use anyhow::Result;
 
@@ -137,13 +137,13 @@ const HMM_COHERENT: &str = "modprobe test_hmm spm_addr_dev0=0x200000000 \
     modprobe -r test_hmm || { echo 'test_hmm cannot be unloaded'; exit 1; }; exit $s";
 const HUGEPAGE_SHM: &str =
     "echo 268435456 >/proc/sys/kernel/shmmax; echo 4194304 >/proc/sys/kernel/shmall; ./hugepage-shm";
-/// A file system with large folios, as run_vmtests.sh makes one.
+/// Command that creates a filesystem with large folios, as run_vmtests.sh does.
 const SPLIT: &str =
     "modprobe -q xfs; truncate -s 300M /tmp/xfs.img && mkfs.xfs -q /tmp/xfs.img && \
     mkdir -p /mnt/xfs && mount -o loop /tmp/xfs.img /mnt/xfs && \
     { ./split_huge_page_test /mnt/xfs; s=$?; umount /mnt/xfs; rm /tmp/xfs.img; exit $s; }";
 
-/// gup_test's calls: GUP and pins, fast, plain and long-term.
+/// Calls of gup_test: GUP and pins, fast, plain and long-term.
 const CALLS: &[(&str, &str)] = &[
     ("gup-fast", "-u"),
     ("gup", "-U"),
@@ -151,7 +151,7 @@ const CALLS: &[(&str, &str)] = &[
     ("pin", "-b"),
     ("pin-longterm", "-L"),
 ];
-/// And what memory they take: name, place, arguments.
+/// Memory for these calls: name, place, arguments.
 const MEMORY: &[(&str, Place, &str)] = &[
     ("thp", Place::Memory, "-t -m 16"),
     ("4k", Place::Memory, "-T -m 16"),

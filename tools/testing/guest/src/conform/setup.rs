@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes the place in which a test runs, and brings the machine back to what
-//! it was.
+//! Sets up the environment of a test, and restores the machine afterwards.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +15,7 @@ use crate::tests::{external, nfit};
 
 use super::item::{Item, Place};
 
-/// Where the disk with the built suites is mounted.
+/// Mount point of the disk with the built suites.
 pub const SUITES: &str = "/opt/suites";
 /// The disk's label.
 const LABEL: &str = "rust-dax-suites";
@@ -34,7 +33,7 @@ pub fn mount_suites() -> Result<()> {
     Ok(())
 }
 
-/// What is set up at the moment.
+/// The current setup.
 pub struct Setup {
     before: Vec<Info>,
     /// Kept from one test to the next. The mount is dropped first.
@@ -51,7 +50,7 @@ impl Setup {
         })
     }
 
-    /// Runs a test in its place.
+    /// Runs a test in its environment.
     pub fn run(&mut self, item: &Item) -> Result<Output> {
         let cmd = item
             .command()?
@@ -61,7 +60,8 @@ impl Setup {
         match item.place {
             Place::Memory | Place::RealPmem => cmd.run(),
             Place::HugePages(n) => {
-                // A fragmented machine gives fewer; then the test says so.
+                // A fragmented machine provides fewer; then the test reports
+                // it.
                 set_huge_pages(n)?;
                 cmd.run()
             }
@@ -73,7 +73,8 @@ impl Setup {
         }
     }
 
-    /// After a test; `fine` says whether what it used can be used again.
+    /// Cleans up after a test; `fine` says whether its environment can be used
+    /// again.
     pub fn tidy(&mut self, item: &Item, fine: bool) -> Result<()> {
         match item.place {
             Place::Memory => Ok(()),

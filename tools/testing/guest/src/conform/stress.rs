@@ -8,10 +8,11 @@ use anyhow::Result;
 
 use super::item::{Item, Place};
 
-/// What it says when the machine lacks something: no resource, not implemented.
+/// Exit statuses if the machine lacks something: no resource, not implemented.
 const SKIPS: &[i32] = &[3, 4];
 
-/// Name and stressors. Two workers each, so that they meet each other.
+/// Name and stressors. Each has two workers, so that they interfere with each
+/// other.
 const STRESSORS: &[(&str, &str)] = &[
     ("mmap", "--mmap 2 --mmap-ops 16 --mmap-bytes 8m"),
     (

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The report of a made-up recording, which the tests of the table, the
-//! picture and the page use too.
+//! Tests of the report of an artificial recording, which the tests of the
+//! table, the chart and the page use too.
 
 use super::*;
 use crate::bench::protocol::parse_list;
@@ -17,7 +17,8 @@ const LIST: &str = r#"
 {"row":"fio/none","group":"fio","unit":"MiB/s","wall":true}
 "#;
 
-/// The lines of a boot; `scale` stretches every sample, `jump` one row.
+/// Returns the lines of a boot; `scale` multiplies every sample, `jump` one
+/// row.
 fn boot(pass: &str, side: &str, scale: f64, jump: f64) -> String {
     let mut text = format!(
         "{{\"pass\":\"{pass}\",\"side\":\"{side}\",\"machine\":\"standard\",\"round\":1}}\n"
@@ -57,7 +58,7 @@ fn wall(side: &str, samples: &str) -> String {
     )
 }
 
-/// The report that the other tests look at.
+/// Returns the report that the other tests examine.
 pub fn report() -> Report {
     let text = [
         boot("icount", "c", 1.0, 1.0),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Comparisons, with results as they were recorded.
+//! Tests of comparisons, with recorded results.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn record(test: &str, attempt: u32, verdict: Verdict) -> Record {
     }
 }
 
-/// The class of a name with these verdicts, one per attempt.
+/// Returns the class of a name with these verdicts, one per attempt.
 fn class(c: &[Verdict], rust: &[Verdict]) -> Class {
     let records = |list: &[Verdict]| -> Vec<Record> {
         (1..).zip(list).map(|(n, v)| record("t", n, *v)).collect()
