@@ -1,34 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! Filesystem DAX: files whose memory is the device's.
+//! Filesystem DAX: files whose pages are the memory of the device.
 //!
-//! These are the entry points of `fs/dax.c`, for filesystems that cannot tell the difference: same
-//! names, same licence class, same errnos, same tracepoints. Each turns raw arguments into types,
-//! calls safe code, and turns the answer back.
+//! This replaces `fs/dax.c`. A filesystem cannot tell the difference: names, licence classes, errnos and
+//! tracepoints of the entry points are the same. Each entry point converts raw arguments to types, calls safe
+//! code, and converts the result back.
+//!
+//! # One fault
+//!
+//! 1. The fault locks the *entry* of the page, or of the 2 MiB, in the mapping of the file. An entry takes the
+//!    place of a page in the page cache. Other faults of the same page, writeback and truncation wait for
+//!    it ([`entry`], [`entry_array`], [`entry_lock`]).
+//! 2. The filesystem finds, or allocates, the blocks of the file (iomap).
+//! 3. The device returns their memory, and is not killed while the fault uses it ([`direct_access`]).
+//! 4. The entry names the memory from now on, and its pages name the file ([`owner`]).
+//! 5. The page table entry is inserted ([`vm_fault`]), and the entry is unlocked.
+//!
+//! The way back is in the same order: truncation unmaps the page, waits until it is not pinned, and then
+//! removes the entry ([`invalidate`]). If the device is removed, its teardown does so for all files
+//! ([`revoke`]).
+//!
+//! # Files
 //!
 //! ```text
-//!   fault ---- pte.rs, pmd.rs ---- lock.rs        an entry is locked
-//!                 |                access.rs      memory, as long as the device is alive
-//!                 |                insert.rs      what the entry is now
-//!                 |                copy.rs        what is around a copy
-//!                 +- MAP_SYNC ---- sync_fault.rs
-//!   read, write -- rw.rs           zero, unshare, compare -- zero.rs, share.rs
-//!   fsync -------- writeback.rs    truncate ---------------- layout.rs, invalidate.rs
-//!   bad memory --- failure.rs      the device goes --------- revoke.rs
-//!   what happened  listing.rs
+//!   fault ------------------------ fault.rs   (vm_fault.rs, direct_access.rs)
+//!   read, write ------------------ rw.rs
+//!   zero, unshare, compare ------- zero.rs, share.rs
+//!   fsync ------------------------ writeback.rs
+//!   truncate, break layouts ------ invalidate.rs
+//!   memory failure --------------- memory_failure.rs
+//!   removal of the device -------- revoke.rs
+//!   entries ---------------------- entry.rs, entry_array.rs, entry_lock.rs, mapping.rs, owner.rs
+//!   counters and tracepoints ----- debugfs.rs, trace.rs, dax_glue.c
 //! ```
 //!
-//! An entry is what a mapping remembers of a page; the types are in `rust/kernel/dax/entry.rs`, the
-//! array they are in is in `tree.rs` there, waiting in `wait.rs`. The protocol is in [`lock`].
+//! Deliberate differences from `fs/dax.c` are listed in `Documentation/filesystems/dax-rust.rst`.
 //!
-//! Where this differs from `fs/dax.c` on purpose, see `Documentation/filesystems/dax-rust.rst`.
+//! This file encapsulates the raw arguments of the entry points.
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
 use crate::{
     direct_access::DaxDeviceRef,
     entry::{page_of, Size},
-    folio::Folio,
     mapping::DaxMapping,
     vm_fault::DaxFault,
 };
@@ -37,83 +53,61 @@ use kernel::{
     bindings,
     error::{code::EIO, Result},
     ffi::{c_int, c_uint, c_ulong},
-    fs::{inode::Inode, kiocb::Kiocb},
+    fs::{address_space::AddressSpace, inode::Inode, kiocb::Kiocb},
     iomap::IomapOps,
     iov_iter::IovIter,
     macros::export,
-    mm::{
-        fault::VmFaultResult,
-        memremap::{set_revoke_hook, ZoneDevicePage},
-        pfn_t::PfnT,
-    },
+    mm::{fault::VmFaultResult, memremap::set_revoke_hook, pfn_t::PfnT},
 };
 
-mod copy;
-mod counts;
 mod debugfs;
 mod direct_access;
 mod entry;
-mod folio;
-mod insert;
+mod entry_array;
+mod entry_lock;
+mod fault;
 mod invalidate;
-mod layout;
-mod lock;
 mod mapping;
 mod memory_failure;
-mod pages;
-mod pmd;
-mod pte;
+mod owner;
 mod revoke;
 mod rw;
 mod share;
-mod sync_fault;
 mod trace;
-mod tree;
 mod vm_fault;
-mod wait;
 mod writeback;
 mod zero;
 
 const __LOG_PREFIX: &[u8] = b"fs_dax\0";
 
+/// Initialises the wait queues of entries, and registers with the pgmap registry.
 fn init() {
-    // SAFETY: The boot code calls it once, before the first filesystem is mounted.
-    unsafe { wait::init() };
-    set_revoke_hook(revoke_pages);
+    // SAFETY: The initcall runs once, at boot, before the first filesystem with DAX is mounted.
+    unsafe { entry_lock::init() };
+    set_revoke_hook(revoke::revoke_pages);
 }
 
 kernel::fs_initcall!(fsdax_init, init);
 kernel::late_initcall!(dax_debugfs_init, debugfs::init);
 
-/// Revokes the pages of a pgmap, whose device is dead, from page tables and from the files of the
-/// filesystem that this page of it belongs to. Returns whether there were any. Sleeps.
-///
-/// This is the [`RevokeHook`](kernel::mm::memremap::RevokeHook). The caller must hold no lock of a
-/// filesystem.
-fn revoke_pages(page: ZoneDevicePage<'_>) -> bool {
-    let Some(folio) = NonNull::new(page.as_raw()) else {
-        return false;
-    };
-    // SAFETY: By its type's invariants the page is one of a pgmap and stays valid. A page of FS DAX is
-    // a folio of its own.
-    let folio = unsafe { Folio::from_raw(folio.cast()) };
-    revoke::from_files(page.pgmap(), folio.owners()) != 0
-}
-
-/// The size of an entry, if there are entries of that order.
+/// Returns the size of entries of this order, if there are any.
 fn size_of(order: c_uint) -> Option<Size> {
-    [Size::Page, Size::Huge]
+    [Size::Pte, Size::Pmd]
         .into_iter()
         .find(|size| size.order() == order)
 }
 
-/// Deals with a fault of a DAX file. Sleeps.
+/// Converts a result to 0 or an errno.
+fn errno(result: Result) -> c_int {
+    result.map_or_else(|error| error.to_errno(), |()| 0)
+}
+
+/// Handles a fault of a DAX file. Sleeps. Returns `VM_FAULT_*`.
 ///
 /// # Safety
 ///
-/// `vmf` is a fault that is being dealt with, of a file of a filesystem with DAX, which keeps
-/// truncate out and whose operations `ops` are. `pfnp` and `iomap_errp` are each null or valid for
-/// writes.
+/// `vmf` must be null or a fault that is being handled, of a file of a filesystem with DAX, which excludes
+/// truncation, and which has the operations `ops`. `pfnp` and `iomap_errp` must each be null or valid for writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_iomap_fault(
     vmf: *mut bindings::vm_fault,
@@ -125,7 +119,8 @@ pub unsafe extern "C" fn dax_iomap_fault(
     let (Some(vmf), Some(size)) = (NonNull::new(vmf), size_of(order)) else {
         return VmFaultResult::FALLBACK.as_raw();
     };
-    // SAFETY: The caller's promises. A `PfnT` is a `pfn_t`.
+    // SAFETY: The caller promises that the fault is one of a DAX file and that `pfnp` is null or valid for
+    // writes; a `PfnT` has the layout of a `pfn_t`. It promises that `ops` are those of the filesystem.
     let (mut fault, sync, ops) = unsafe {
         (
             DaxFault::from_raw(vmf),
@@ -133,27 +128,24 @@ pub unsafe extern "C" fn dax_iomap_fault(
             IomapOps::from_raw(ops),
         )
     };
-    if size == Size::Huge {
-        return pmd::handle(&mut fault, sync, ops).as_raw();
+    if size == Size::Pmd {
+        return fault::pmd_fault(&mut fault, sync, ops).as_raw();
     }
-    let mut result = None;
-    let answer = pte::handle(&mut fault, sync, &mut result, ops);
-    // SAFETY: The caller's promise.
-    if let (Some(result), Some(errp)) = (result, unsafe { iomap_errp.as_mut() }) {
-        *errp = errno(result);
+    let mut iomap_result = None;
+    let result = fault::pte_fault(&mut fault, sync, &mut iomap_result, ops);
+    // SAFETY: The caller promises that `iomap_errp` is null or valid for writes.
+    if let (Some(iomap_result), Some(errp)) = (iomap_result, unsafe { iomap_errp.as_mut() }) {
+        *errp = errno(iomap_result);
     }
-    answer.as_raw()
+    result.as_raw()
 }
 
-fn errno(result: Result) -> c_int {
-    result.map_or_else(|error| error.to_errno(), |()| 0)
-}
-
-/// Makes metadata durable, and maps what a synchronous fault has left to be mapped. Sleeps.
+/// Makes the metadata for a synchronous fault durable, and then maps `pfn`. Sleeps. Returns `VM_FAULT_*`.
 ///
 /// # Safety
 ///
-/// As for `dax_iomap_fault()`, which has given `pfn` for this fault.
+/// `vmf` must be null or a fault that is being handled, for which `dax_iomap_fault()` has returned
+/// `VM_FAULT_NEEDDSYNC` and `pfn`.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_finish_sync_fault(
     vmf: *mut bindings::vm_fault,
@@ -163,24 +155,26 @@ pub unsafe extern "C" fn dax_finish_sync_fault(
     let (Some(vmf), Some(size)) = (NonNull::new(vmf), size_of(order)) else {
         return VmFaultResult::FALLBACK.as_raw();
     };
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that `dax_iomap_fault()` has handled this fault, so it is one of a DAX file.
     let mut fault = unsafe { DaxFault::from_raw(vmf) };
-    sync_fault::finish(&mut fault, size, PfnT::from_raw(pfn)).as_raw()
+    fault::finish_sync(&mut fault, size, PfnT::from_raw(pfn)).as_raw()
 }
 
 /// Reads or writes a DAX file. Sleeps. Returns the number of bytes, or an errno.
 ///
 /// # Safety
 ///
-/// `iocb` is a request for a file of a filesystem with DAX, whose operations `ops` are, and `iter`
-/// is its data. Nobody else uses them. The inode is locked as the direction needs it.
+/// `iocb` must be a request for a file of a filesystem with DAX that has the operations `ops`, and `iter` the
+/// buffers of the request. No other code may use the two during the call. The inode must be locked as the
+/// direction requires.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_iomap_rw(
     iocb: *mut bindings::kiocb,
     iter: *mut bindings::iov_iter,
     ops: *const bindings::iomap_ops,
 ) -> isize {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller promises that the request and the buffers are valid and exclusively used here, and
+    // that `ops` are those of the filesystem.
     let (iocb, iter, ops) = unsafe {
         (
             Kiocb::from_raw(iocb),
@@ -188,16 +182,16 @@ pub unsafe extern "C" fn dax_iomap_rw(
             IomapOps::from_raw(ops),
         )
     };
-    // CAST: `usize` has 64 bits wherever there are DAX mappings.
+    // CAST: `isize` has 64 bits wherever there are DAX mappings.
     rw::transfer(iocb, iter, ops).map_or_else(|error| error.to_errno() as isize, |n| n as isize)
 }
 
-/// Zeroes a range of a file. Sleeps. Returns 0 or an errno.
+/// Fills a range of a file with zeroes. Sleeps. Returns 0 or an errno.
 ///
 /// # Safety
 ///
-/// `inode` is valid, of a filesystem with DAX, whose operations `ops` are. `did_zero` is null or
-/// valid for writes.
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero` must be
+/// null or valid for writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_zero_range(
     inode: *mut bindings::inode,
@@ -206,20 +200,21 @@ pub unsafe extern "C" fn dax_zero_range(
     did_zero: *mut bool,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller makes the promises that `zero` requires.
     unsafe {
-        zeroing(inode, did_zero, ops, |inode, zeroed, ops| {
-            // CAST: A negative length is none that a filesystem asks for.
+        zero(inode, did_zero, ops, |inode, zeroed, ops| {
+            // CAST: No filesystem passes a negative length.
             zero::range(inode, pos, len as u64, zeroed, ops)
         })
     }
 }
 
-/// Zeroes a file from `pos` to the end of the block. Sleeps. Returns 0 or an errno.
+/// Fills a file with zeroes from `pos` to the end of the block. Sleeps. Returns 0 or an errno.
 ///
 /// # Safety
 ///
-/// As for `dax_zero_range()`.
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero` must be
+/// null or valid for writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_truncate_page(
     inode: *mut bindings::inode,
@@ -227,39 +222,42 @@ pub unsafe extern "C" fn dax_truncate_page(
     did_zero: *mut bool,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller makes the promises that `zero` requires.
     unsafe {
-        zeroing(inode, did_zero, ops, |inode, zeroed, ops| {
-            zero::block_from(inode, pos, zeroed, ops)
+        zero(inode, did_zero, ops, |inode, zeroed, ops| {
+            zero::to_block_end(inode, pos, zeroed, ops)
         })
     }
 }
 
+/// Calls `work`, and stores to `did_zero` if it has zeroed anything.
+///
 /// # Safety
 ///
-/// As for `dax_zero_range()`.
-unsafe fn zeroing(
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero` must be
+/// null or valid for writes.
+unsafe fn zero(
     inode: *mut bindings::inode,
     did_zero: *mut bool,
     ops: *const bindings::iomap_ops,
     work: impl FnOnce(&Inode, &mut bool, &IomapOps) -> Result,
 ) -> c_int {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller promises that the inode is valid and that `ops` are those of its filesystem.
     let (inode, ops) = unsafe { (Inode::from_raw(inode), IomapOps::from_raw(ops)) };
     let mut zeroed = false;
     let result = work(inode, &mut zeroed, ops);
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that `did_zero` is null or valid for writes.
     if let (true, Some(did_zero)) = (zeroed, unsafe { did_zero.as_mut() }) {
         *did_zero = true;
     }
     errno(result)
 }
 
-/// Gives a file blocks of its own for a range. Sleeps. Returns 0 or an errno.
+/// Gives a file blocks of its own for a range in which it shares blocks. Sleeps. Returns 0 or an errno.
 ///
 /// # Safety
 ///
-/// `inode` is valid, of a filesystem with DAX, whose operations `ops` are.
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_file_unshare(
     inode: *mut bindings::inode,
@@ -267,16 +265,17 @@ pub unsafe extern "C" fn dax_file_unshare(
     len: bindings::loff_t,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller promises that the inode is valid and that `ops` are those of its filesystem.
     let (inode, ops) = unsafe { (Inode::from_raw(inode), IomapOps::from_raw(ops)) };
     errno(share::unshare(inode, pos, len, ops))
 }
 
-/// Checks and prepares files whose blocks are to be shared. Sleeps. Returns 0 or an errno.
+/// Checks and prepares two files that are to share blocks. Sleeps. Returns 0 or an errno.
 ///
 /// # Safety
 ///
-/// The files are open and of one filesystem with DAX, whose operations `ops` are; `len` is valid.
+/// The files must be open files of one filesystem with DAX that has the operations `ops`, and `len` must be
+/// valid for reads and writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_remap_file_range_prep(
     file_in: *mut bindings::file,
@@ -287,7 +286,8 @@ pub unsafe extern "C" fn dax_remap_file_range_prep(
     remap_flags: c_uint,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller makes the promises that this function requires: open files of one filesystem, valid
+    // `len`, and the operations of the filesystem.
     unsafe {
         bindings::__generic_remap_file_range_prep(
             file_in,
@@ -301,12 +301,13 @@ pub unsafe extern "C" fn dax_remap_file_range_prep(
     }
 }
 
-/// Compares ranges of two files. Sleeps. Returns 0, and the result in `same`; or an errno.
+/// Compares ranges of two files. Sleeps. Returns 0, and stores to `is_same` whether they are equal; or returns
+/// an errno.
 ///
 /// # Safety
 ///
-/// The inodes are valid and of a filesystem with DAX, whose operations `ops` are. `same` is valid
-/// for writes.
+/// The inodes must be valid inodes of a filesystem with DAX that has the operations `ops`. `is_same` must be
+/// valid for reads and writes.
 #[export]
 pub unsafe extern "C" fn dax_dedupe_file_range_compare(
     src: *mut bindings::inode,
@@ -317,7 +318,8 @@ pub unsafe extern "C" fn dax_dedupe_file_range_compare(
     is_same: *mut bool,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller promises that the inodes and `is_same` are valid, and that `ops` are those of the
+    // filesystem.
     let (src, dest, ops, same) = unsafe {
         (
             Inode::from_raw(src),
@@ -326,7 +328,7 @@ pub unsafe extern "C" fn dax_dedupe_file_range_compare(
             &mut *is_same,
         )
     };
-    // CAST: A negative length is none that a filesystem asks for.
+    // CAST: No filesystem passes a negative length.
     errno(share::compare(
         (src, srcoff),
         (dest, destoff),
@@ -336,56 +338,57 @@ pub unsafe extern "C" fn dax_dedupe_file_range_compare(
     ))
 }
 
-/// The first page from the byte `start` to the byte `end` that somebody has; null if there is none.
-/// Sleeps.
+/// Unmaps the pages that contain the bytes from `start` to `end`, and returns the first one that is pinned; null
+/// if there is none. Sleeps.
 ///
 /// # Safety
 ///
-/// `mapping` is valid; if it is one of a DAX file, the filesystem keeps new mappings out.
+/// `mapping` must be valid. If it is that of a DAX file, the filesystem must exclude faults.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_layout_busy_page_range(
     mapping: *mut bindings::address_space,
     start: bindings::loff_t,
     end: bindings::loff_t,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise.
-    let mapping = unsafe { DaxMapping::from_raw(mapping) };
+    // SAFETY: The caller promises that the mapping is valid.
+    let mapping = unsafe { AddressSpace::from_raw(mapping) };
     let last = match end {
         i64::MAX => usize::MAX,
         end => page_of(end),
     };
-    layout::busy_page(mapping, page_of(start), last).map_or(null_mut(), |page| page.as_raw())
+    invalidate::busy_page(mapping, page_of(start), last).map_or(null_mut(), |page| page.as_raw())
 }
 
-/// The same for the whole file. Sleeps.
+/// Unmaps all pages of the file, and returns the first one that is pinned; null if there is none. Sleeps.
 ///
 /// # Safety
 ///
-/// As for `dax_layout_busy_page_range()`.
+/// `mapping` must be valid. If it is that of a DAX file, the filesystem must exclude faults.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_layout_busy_page(
     mapping: *mut bindings::address_space,
 ) -> *mut bindings::page {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller makes the promises that the function requires.
     unsafe { dax_layout_busy_page_range(mapping, 0, i64::MAX) }
 }
 
-/// Waits until nobody has a page of the inode. Sleeps.
+/// Waits until no page of the inode is pinned. Sleeps.
 ///
 /// # Safety
 ///
-/// `inode` is being freed, and is still valid.
+/// `inode` must be a valid inode that is being evicted.
 #[export]
 pub unsafe extern "C" fn dax_break_layout_final(inode: *mut bindings::inode) {
-    // SAFETY: The caller's promise. Not `i_mapping`: that of a device's inode may be another's.
-    layout::wait_all_idle(unsafe { DaxMapping::from_raw(&raw mut (*inode).i_data) });
+    // SAFETY: The caller promises that the inode is valid, and so is the mapping inside it. That is not always
+    // `i_mapping`, which for the inode of a device may belong to another inode.
+    invalidate::wait_all_idle(unsafe { AddressSpace::from_raw(&raw mut (*inode).i_data) });
 }
 
-/// Writes back what was stored through mappings. Sleeps. Returns 0 or an errno.
+/// Writes stores that were made through mappings back. Sleeps. Returns 0 or an errno.
 ///
 /// # Safety
 ///
-/// `mapping` is one of a DAX file, `dax_dev` the device of its filesystem, and `wbc` valid.
+/// `mapping` must be that of a DAX file, `dax_dev` null or the device of its filesystem, and `wbc` valid.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_writeback_mapping_range(
     mapping: *mut bindings::address_space,
@@ -395,7 +398,8 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
     let Some(device) = NonNull::new(dax_dev) else {
         return EIO.to_errno();
     };
-    // SAFETY: The caller's promises.
+    // SAFETY: The caller promises that the mapping is that of a DAX file, that `dax_dev` is the device of its
+    // filesystem, which holds it, and that `wbc` is valid.
     let (mapping, device, wbc) = unsafe {
         (
             DaxMapping::from_raw(mapping),
@@ -413,53 +417,54 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
     ))
 }
 
-/// The pages from `first` to `end`, not included, are about to be truncated: splits the entries that
-/// are on both sides of a bound. Sleeps.
+/// Splits the entries that cross a bound of the pages from `start` to `end`, exclusive, which are about to be
+/// truncated. Sleeps.
 ///
 /// # Safety
 ///
-/// `mapping` is one of a DAX file, and nobody faults pages of this range in until they are truncated.
+/// `mapping` must be that of a DAX file, and faults of this range must be excluded until it is truncated.
 #[export]
 pub unsafe extern "C" fn dax_split_bounds(
     mapping: *mut bindings::address_space,
-    first: c_ulong,
+    start: c_ulong,
     end: c_ulong,
 ) {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that the mapping is that of a DAX file.
     let mapping = unsafe { DaxMapping::from_raw(mapping) };
-    invalidate::split_bounds(mapping, first, end);
+    invalidate::split_bounds(mapping, start, end);
 }
 
-/// Takes an entry out because the file is truncated. Sleeps. Returns 1.
+/// Removes an entry because the file is truncated. Sleeps. Returns 1.
 ///
 /// # Safety
 ///
-/// `mapping` is one of a DAX file.
+/// `mapping` must be that of a DAX file.
 #[export]
 pub unsafe extern "C" fn dax_delete_mapping_entry(
     mapping: *mut bindings::address_space,
     index: c_ulong,
 ) -> c_int {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that the mapping is that of a DAX file.
     let mapping = unsafe { DaxMapping::from_raw(mapping) };
-    let removed = invalidate::remove(mapping, index, invalidate::When::Truncated);
+    let removed = invalidate::remove(mapping, index, invalidate::Removal::Truncate);
     if !removed {
-        kernel::warn_once!("fs_dax: an entry is gone before it was truncated");
+        kernel::warn_once!("fs_dax: truncated page has no entry");
     }
     c_int::from(removed)
 }
 
-/// Takes an entry out, unless it is dirty. Sleeps. Returns whether it has.
+/// Removes an entry unless it is dirty. Sleeps. Returns 1 if it was removed, else 0.
 ///
 /// # Safety
 ///
-/// `mapping` is one of a DAX file.
+/// `mapping` must be that of a DAX file.
 #[export]
 pub unsafe extern "C" fn dax_invalidate_mapping_entry_sync(
     mapping: *mut bindings::address_space,
     index: c_ulong,
 ) -> c_int {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that the mapping is that of a DAX file.
     let mapping = unsafe { DaxMapping::from_raw(mapping) };
-    c_int::from(invalidate::remove(mapping, index, invalidate::When::Clean))
+    let removal = invalidate::Removal::InvalidateClean;
+    c_int::from(invalidate::remove(mapping, index, removal))
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What only a C macro can define for fs/dax/dax.rs: the tracepoints, and per-CPU
- * data. The Rust code looks at the key of a tracepoint itself, and calls one of
- * these only if somebody listens.
+ * What only C macros can define for fs/dax/ in Rust: tracepoints and per-CPU data.
+ *
+ * The Rust code checks the key of a tracepoint itself, and calls the function here
+ * only if the tracepoint is enabled.
  */
 
 #include <linux/cpumask.h>
@@ -40,76 +41,82 @@ void dax_fault_counts_clear(unsigned int first, unsigned int nr)
 		       nr * sizeof(unsigned long));
 }
 
-void dax_glue_pmd_fault(struct inode *inode, struct vm_fault *vmf,
-			pgoff_t max_pgoff)
+void rust_do_trace_dax_pmd_fault(struct inode *inode, struct vm_fault *vmf,
+				 pgoff_t max_pgoff)
 {
 	trace_dax_pmd_fault(inode, vmf, max_pgoff, 0);
 }
 
-void dax_glue_pmd_fault_done(struct inode *inode, struct vm_fault *vmf,
-			     pgoff_t max_pgoff, int result)
+void rust_do_trace_dax_pmd_fault_done(struct inode *inode, struct vm_fault *vmf,
+				      pgoff_t max_pgoff, int result)
 {
 	trace_dax_pmd_fault_done(inode, vmf, max_pgoff, result);
 }
 
-void dax_glue_pmd_load_hole(struct inode *inode, struct vm_fault *vmf,
-			    struct folio *zero_folio, void *entry)
+void rust_do_trace_dax_pmd_load_hole(struct inode *inode, struct vm_fault *vmf,
+				     struct folio *zero_folio, void *entry)
 {
 	trace_dax_pmd_load_hole(inode, vmf, zero_folio, entry);
 }
 
-void dax_glue_pmd_load_hole_fallback(struct inode *inode, struct vm_fault *vmf,
-				     struct folio *zero_folio, void *entry)
+void rust_do_trace_dax_pmd_load_hole_fallback(struct inode *inode,
+					      struct vm_fault *vmf,
+					      struct folio *zero_folio,
+					      void *entry)
 {
 	trace_dax_pmd_load_hole_fallback(inode, vmf, zero_folio, entry);
 }
 
-void dax_glue_pte_fault(struct inode *inode, struct vm_fault *vmf)
+void rust_do_trace_dax_pte_fault(struct inode *inode, struct vm_fault *vmf)
 {
 	trace_dax_pte_fault(inode, vmf, 0);
 }
 
-void dax_glue_pte_fault_done(struct inode *inode, struct vm_fault *vmf,
-			     int result)
+void rust_do_trace_dax_pte_fault_done(struct inode *inode, struct vm_fault *vmf,
+				      int result)
 {
 	trace_dax_pte_fault_done(inode, vmf, result);
 }
 
-void dax_glue_load_hole(struct inode *inode, struct vm_fault *vmf, int result)
+void rust_do_trace_dax_load_hole(struct inode *inode, struct vm_fault *vmf,
+				 int result)
 {
 	trace_dax_load_hole(inode, vmf, result);
 }
 
-void dax_glue_insert_pfn_mkwrite(struct inode *inode, struct vm_fault *vmf,
-				 int result)
+void rust_do_trace_dax_insert_pfn_mkwrite(struct inode *inode,
+					  struct vm_fault *vmf, int result)
 {
 	trace_dax_insert_pfn_mkwrite(inode, vmf, result);
 }
 
-void dax_glue_insert_pfn_mkwrite_no_entry(struct inode *inode,
-					  struct vm_fault *vmf, int result)
+void rust_do_trace_dax_insert_pfn_mkwrite_no_entry(struct inode *inode,
+						   struct vm_fault *vmf,
+						   int result)
 {
 	trace_dax_insert_pfn_mkwrite_no_entry(inode, vmf, result);
 }
 
-void dax_glue_writeback_range(struct inode *inode, pgoff_t start, pgoff_t end)
+void rust_do_trace_dax_writeback_range(struct inode *inode, pgoff_t start,
+				       pgoff_t end)
 {
 	trace_dax_writeback_range(inode, start, end);
 }
 
-void dax_glue_writeback_range_done(struct inode *inode, pgoff_t start,
-				   pgoff_t end)
+void rust_do_trace_dax_writeback_range_done(struct inode *inode, pgoff_t start,
+					    pgoff_t end)
 {
 	trace_dax_writeback_range_done(inode, start, end);
 }
 
-void dax_glue_writeback_one(struct inode *inode, pgoff_t start, pgoff_t len)
+void rust_do_trace_dax_writeback_one(struct inode *inode, pgoff_t start,
+				     pgoff_t len)
 {
 	trace_dax_writeback_one(inode, start, len);
 }
 
-void dax_glue_fault_fallback(struct inode *inode, struct vm_fault *vmf,
-			     unsigned int reason)
+void rust_do_trace_dax_fault_fallback(struct inode *inode, struct vm_fault *vmf,
+				      unsigned int reason)
 {
 	trace_dax_fault_fallback(inode, vmf, reason);
 }

@@ -22,7 +22,7 @@
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
-use crate::{counts::Reason, entry::Size};
+use crate::{debugfs::Reason, entry::Size};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
@@ -71,13 +71,13 @@ impl DaxReadGuard {
     #[inline]
     pub(crate) fn access<'r>(
         &'r self,
-        map: Iomap<'_>,
+        iomap: Iomap<'_>,
         position: i64,
         len: usize,
         mode: AccessMode,
     ) -> Result<DirectAccess<'r>> {
-        let at = map.dax_pgoff(position);
-        let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
+        let at = iomap.dax_pgoff(position);
+        let device = NonNull::new(iomap.dax_device()).ok_or(EOPNOTSUPP)?;
         // SAFETY: The filesystem of the extent holds the device, so it is valid. The SRCU section, open
         // for `'r`, keeps it from being killed, so the memory that it returns stays for as long.
         let access = unsafe {
@@ -109,12 +109,12 @@ impl DaxReadGuard {
     #[inline]
     pub(crate) fn entry_memory<'r>(
         &'r self,
-        map: Iomap<'_>,
+        iomap: Iomap<'_>,
         position: i64,
         size: Size,
     ) -> Result<EntryMemory<'r>, UnsuitableMemory> {
         let access = self
-            .access(map, position, size.bytes(), AccessMode::Normal)
+            .access(iomap, position, size.bytes(), AccessMode::Normal)
             .map_err(UnsuitableMemory::Inaccessible)?;
         EntryMemory::new(access, size)
     }
@@ -128,9 +128,9 @@ impl DaxReadGuard {
     /// DAX device; and other errors of the driver.
     #[doc(alias = "dax_zero_page_range")]
     #[inline]
-    pub(crate) fn zero_page(&self, map: Iomap<'_>, position: i64) -> Result {
-        let at = map.dax_pgoff(position).as_raw();
-        let device = NonNull::new(map.dax_device()).ok_or(EOPNOTSUPP)?;
+    pub(crate) fn zero_page(&self, iomap: Iomap<'_>, position: i64) -> Result {
+        let at = iomap.dax_pgoff(position).as_raw();
+        let device = NonNull::new(iomap.dax_device()).ok_or(EOPNOTSUPP)?;
         // SAFETY: The filesystem of the extent holds the device, so it is valid; the SRCU section is open.
         to_result(unsafe { bindings::dax_zero_page_range(device.as_ptr(), at, 1) })
     }
@@ -261,7 +261,8 @@ impl DirectAccess<'_> {
         let (to, from) = (self.range(offset, len)?, other.range(offset, len)?);
         // SAFETY: By the type invariants both ranges, which have just been checked, are mapped for the
         // kernel.
-        let left = unsafe { bindings::dax_copy_mc(to, from, len) };
+        // CAST: As in C, a length of 4 GiB or more is truncated.
+        let left = unsafe { bindings::copy_mc_to_kernel(to, from, len as _) };
         if left == 0 {
             Ok(())
         } else {

@@ -1,19 +1,21 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! What a mapping remembers of a page that it gave out.
+//! DAX entries: what the mapping of a file stores for pages that were faulted in.
 //!
-//! Files that are mapped directly have no page cache. In its place there is, for each page or each
-//! 2 MiB that somebody has faulted in, an entry:
+//! A DAX file has no page cache. In its place the mapping stores one entry for each page, or for each
+//! 2 MiB, that a fault has handled:
 //!
-//! | entry | means | frames |
+//! | entry | meaning | PFNs |
 //! |---|---|---|
-//! | empty | somebody is faulting it in; only ever seen locked, or by who locks it | none |
-//! | zero | a hole, read through the zero page | none of the device |
-//! | frames | memory of the device | 1 or 512 |
+//! | empty | a fault is in progress; only visible while the entry is locked | none |
+//! | zero | a hole, mapped read-only to the zero page or the huge zero folio | none of the device |
+//! | memory | device memory | 1 or 512 |
 //!
-//! An entry is a word, so that it fits into the XArray: a number there is shifted left by one, with
-//! the lowest bit set. From the second bit on: locked, huge, zero, empty, and the frame number.
-//! The word is what C has too: it is seen in tracepoints, and as a cookie.
+//! An entry is a value entry of the XArray: a number, shifted left by one, with the lowest bit set. From
+//! the second bit on it consists of the flags locked, PMD, zero and empty, and the PFN. This is the format
+//! of C, and it is visible in tracepoints and in the cookies of memory failure.
 
 use crate::direct_access::EntryMemory;
 use kernel::{
@@ -25,56 +27,56 @@ use kernel::{
 /// The size of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Size {
-    /// A page.
-    Page,
-    /// What an entry of a page middle directory maps: 2 MiB.
-    Huge,
+    /// One page, as a PTE maps it.
+    Pte,
+    /// 2 MiB, as a PMD maps it.
+    Pmd,
 }
 
 impl Size {
-    /// As a power of two of pages.
+    /// Returns the size as an order: the binary logarithm of the number of pages.
     #[inline]
     pub(crate) const fn order(self) -> u32 {
         match self {
-            Self::Page => 0,
-            Self::Huge => bindings::PMD_ORDER,
+            Self::Pte => 0,
+            Self::Pmd => bindings::PMD_ORDER,
         }
     }
 
-    /// In pages.
+    /// Returns the size in pages.
     #[inline]
     pub(crate) const fn pages(self) -> usize {
         1 << self.order()
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     #[inline]
     pub(crate) const fn bytes(self) -> usize {
         PAGE_SIZE << self.order()
     }
 
-    /// The first page, in the file, of the entry that has the page `index`.
+    /// Returns the index of the first page of the entry that contains the page `index`.
     #[inline]
     pub(crate) const fn align(self, index: usize) -> usize {
         index & !self.colour()
     }
 
-    /// The bits of a page's index that are its place in an entry. C: `PG_PMD_COLOUR`.
+    /// Returns the mask of the index bits that select a page within an entry. C: `PG_PMD_COLOUR`.
     #[doc(alias = "PG_PMD_COLOUR")]
     #[inline]
     pub(crate) const fn colour(self) -> usize {
-        // OVERFLOW: At least one page.
+        // OVERFLOW: An entry has at least one page.
         self.pages() - 1
     }
 }
 
-/// An entry, locked or not.
+/// A DAX entry, locked or not.
 ///
 /// # Invariants
 ///
-/// The lowest bit is set. Unless it is empty or zero, the frames are memory of a device with
-/// `struct page`s, which stay as long as the entry is in a mapping: the filesystem has the device,
-/// and truncates its mappings before it lets it go.
+/// The lowest bit is set. Unless the entry is empty or zero, its PFNs are device memory with
+/// `struct page`s, which stay valid as long as the entry is in a mapping: the filesystem holds the
+/// device and removes all entries before it releases the device.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Entry(usize);
@@ -82,128 +84,139 @@ pub(crate) struct Entry(usize);
 impl Entry {
     const VALUE: usize = 1;
     const LOCKED: usize = 1 << 1;
-    const HUGE: usize = 1 << 2;
+    const PMD: usize = 1 << 2;
     const ZERO: usize = 1 << 3;
     const EMPTY: usize = 1 << 4;
     const SHIFT: u32 = 5;
 
+    /// Creates an entry from its parts. C: `dax_make_entry()`.
+    #[doc(alias = "dax_make_entry")]
     #[inline]
     const fn new(pfn: Pfn, size: Size, flags: usize) -> Self {
-        let huge = match size {
-            Size::Page => 0,
-            Size::Huge => Self::HUGE,
+        let pmd = match size {
+            Size::Pte => 0,
+            Size::Pmd => Self::PMD,
         };
-        Self((pfn.nr() << Self::SHIFT) | huge | flags | Self::VALUE)
+        Self((pfn.nr() << Self::SHIFT) | pmd | flags | Self::VALUE)
     }
 
-    /// Nothing yet.
+    /// Creates an empty entry.
     #[inline]
     pub(crate) const fn empty(size: Size) -> Self {
-        // INVARIANT: Empty.
+        // INVARIANT: The entry is empty, so it has no PFNs.
         Self::new(Pfn::new(0), size, Self::EMPTY)
     }
 
-    /// A hole, read through the zero page at `pfn`.
+    /// Creates an entry for a hole, which is mapped to the zero page at `pfn`.
     #[inline]
     pub(crate) const fn zero(pfn: Pfn, size: Size) -> Self {
-        // INVARIANT: Zero.
+        // INVARIANT: The entry is zero, so its PFN is none of the device.
         Self::new(pfn, size, Self::ZERO)
     }
 
-    /// The memory that does for it.
+    /// Creates an entry for device memory.
     #[inline]
-    pub(crate) fn frames(fit: &EntryMemory<'_>) -> Self {
-        // INVARIANT: What there is access to, and is to be faulted in, has pages; and the
-        // filesystem has the device.
-        Self::new(fit.pfn().pfn(), fit.size(), 0)
+    pub(crate) fn for_memory(memory: &EntryMemory<'_>) -> Self {
+        // INVARIANT: By the invariants of `EntryMemory` the PFNs have a `struct page`, and are those of the
+        // device that the filesystem holds.
+        Self::new(memory.pfn().pfn(), memory.size(), 0)
     }
 
-    /// From what is in a mapping, unless that is no number.
+    /// Converts a word of the array, if it is a value entry.
     ///
     /// # Safety
     ///
-    /// A number there is an entry.
+    /// If `word` is a value entry, it must be a DAX entry that is in the mapping of a DAX file.
     #[inline]
     pub(crate) unsafe fn from_word(word: usize) -> Option<Self> {
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The lowest bit is checked, and the caller promises that the word is a DAX entry.
         (word & Self::VALUE != 0).then_some(Self(word))
     }
 
-    /// From what [`into_word`](Self::into_word) gave.
+    /// Converts a cookie that is the word of an entry.
     ///
     /// # Safety
     ///
-    /// It did, and the entry, locked, is in a mapping since.
+    /// [`into_word`](Self::into_word) must have returned `word` for an entry that has been locked in
+    /// a mapping since.
     #[inline]
     pub(crate) const unsafe fn from_cookie(word: usize) -> Self {
-        // INVARIANT: The caller's promise.
+        // INVARIANT: The caller promises that this is the word of an entry in a mapping.
         Self(word)
     }
 
-    /// The word.
+    /// Returns the word of the array.
     #[inline]
     pub(crate) const fn into_word(self) -> usize {
         self.0
     }
 
-    /// Its size.
+    /// Returns the size. C: `dax_is_pmd_entry()`, `dax_entry_order()`.
+    #[doc(alias = "dax_is_pmd_entry")]
+    #[doc(alias = "dax_is_pte_entry")]
+    #[doc(alias = "dax_entry_order")]
     #[inline]
     pub(crate) const fn size(self) -> Size {
-        if self.0 & Self::HUGE != 0 {
-            Size::Huge
+        if self.0 & Self::PMD != 0 {
+            Size::Pmd
         } else {
-            Size::Page
+            Size::Pte
         }
     }
 
-    /// The page `n` of it as an entry of its own, not locked, if it is memory of the device.
+    /// Returns page `n` of the entry as an unlocked PTE entry, if the entry is device memory.
     #[inline]
     pub(crate) const fn part(self, n: usize) -> Option<Self> {
         match self.pfn() {
-            // INVARIANT: One of its frames.
+            // INVARIANT: This is one of the PFNs of `self`.
             Some(pfn) if n < self.size().pages() => {
-                Some(Self::new(Pfn::new(pfn.nr().wrapping_add(n)), Size::Page, 0))
+                Some(Self::new(Pfn::new(pfn.nr().wrapping_add(n)), Size::Pte, 0))
             }
             _ => None,
         }
     }
 
-    /// Whether somebody has locked it.
+    /// Returns whether the entry is locked. C: `dax_is_locked()`.
+    #[doc(alias = "dax_is_locked")]
     #[inline]
     pub(crate) const fn is_locked(self) -> bool {
         self.0 & Self::LOCKED != 0
     }
 
-    /// The same, locked.
+    /// Returns the entry with the lock bit set.
     #[inline]
     #[must_use]
     pub(crate) const fn locked(self) -> Self {
         Self(self.0 | Self::LOCKED)
     }
 
-    /// The same, not locked.
+    /// Returns the entry with the lock bit clear.
     #[inline]
     #[must_use]
     pub(crate) const fn unlocked(self) -> Self {
         Self(self.0 & !Self::LOCKED)
     }
 
-    /// Whether it is a hole.
+    /// Returns whether the entry is a hole. C: `dax_is_zero_entry()`.
+    #[doc(alias = "dax_is_zero_entry")]
     #[inline]
     pub(crate) const fn is_zero(self) -> bool {
         self.0 & Self::ZERO != 0
     }
 
-    /// Whether it is memory of the device.
+    /// Returns whether the entry is device memory, and so neither zero nor empty. C:
+    /// `dax_is_zero_entry()`, `dax_is_empty_entry()`.
+    #[doc(alias = "dax_is_empty_entry")]
     #[inline]
-    pub(crate) const fn has_frames(self) -> bool {
+    pub(crate) const fn has_memory(self) -> bool {
         self.0 & (Self::ZERO | Self::EMPTY) == 0
     }
 
-    /// The first frame, if it is memory of the device.
+    /// Returns the first PFN, if the entry is device memory. C: `dax_to_pfn()`.
+    #[doc(alias = "dax_to_pfn")]
     #[inline]
     pub(crate) const fn pfn(self) -> Option<Pfn> {
-        if self.has_frames() {
+        if self.has_memory() {
             Some(Pfn::new(self.0 >> Self::SHIFT))
         } else {
             None
@@ -211,28 +224,28 @@ impl Entry {
     }
 }
 
-/// The first byte of the page `index` of a file.
+/// Returns the position of the first byte of the page `index` of a file.
 #[inline]
 pub(crate) const fn byte_of(index: usize) -> i64 {
-    // CAST: A file has no more bytes than `i64` can count.
+    // CAST: A file has at most `i64::MAX` bytes.
     (index << PAGE_SHIFT) as i64
 }
 
-/// The page of a file that has the byte at `position`.
+/// Returns the index of the page that contains the byte at `position` of a file.
 #[inline]
 pub(crate) const fn page_of(position: i64) -> usize {
     (position >> PAGE_SHIFT) as usize
 }
 
-// The bits of an entry are those of C: tracepoints and the cookies of memory failure show them.
+// The format is that of C: tracepoints and the cookies of memory failure show it.
 const _: () = {
-    let hole = Entry::zero(Pfn::new(0x1234), Size::Huge);
+    let hole = Entry::zero(Pfn::new(0x1234), Size::Pmd);
     assert!(hole.is_zero() && !hole.is_locked() && hole.locked().is_locked());
     assert!(hole.locked().unlocked().0 == hole.0);
-    assert!(matches!(hole.size(), Size::Huge));
+    assert!(matches!(hole.size(), Size::Pmd));
     // The zero page is not memory of the file.
     assert!(hole.pfn().is_none() && hole.part(0).is_none());
     assert!(hole.into_word() == (0x1234 << 5) | 0b01101);
-    assert!(Entry::empty(Size::Page).into_word() == 0b10001);
-    assert!(Size::Huge.align(0x3ff) == 0x200);
+    assert!(Entry::empty(Size::Pte).into_word() == 0b10001);
+    assert!(Size::Pmd.align(0x3ff) == 0x200);
 };

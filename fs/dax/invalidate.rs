@@ -1,50 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! Taking entries out.
+//! Removing entries, and waiting for pins before blocks are freed ("breaking layouts").
+//!
+//! A task that does I/O to a mapping holds references to its pages, possibly longer than the mapping
+//! exists. So a filesystem that takes blocks away from a file first asks for a busy page and waits for it.
+//!
+//! ```text
+//!   GUP                                       truncation
+//!   1. takes a reference to the page          1. unmaps the page from all page tables
+//!   2. checks that it is still mapped         2. reads the reference count
+//! ```
+//!
+//! So at least one of the two sees the other. The lock of the filesystem excludes new faults.
 
-use crate::lock::{self, LockedEntry, Unlocked};
 use crate::{
     entry::{page_of, Entry, Size},
+    entry_array::{Cursor, EntryArray, Gfp, Mark, Slot, CHECK_SCHED},
+    entry_lock::{self, LockedEntry, UnlockedSlot, WakeMode},
     mapping::DaxMapping,
-    tree::{Found, Mark, Patience, Tree, Walk, CHECK},
-    wait::Wake,
+    owner::FilePage,
 };
 use kernel::{error::Result, fs::address_space::AddressSpace};
 
-/// When an entry is to go.
+/// The condition for removing an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    /// The file is truncated: always.
-    Truncated,
-    /// The memory is to be read anew: unless somebody may have written to it.
-    Clean,
+pub(crate) enum Removal {
+    /// The file is truncated: the entry is always removed.
+    Truncate,
+    /// The memory is to be read again: the entry is removed if it is clean.
+    InvalidateClean,
 }
 
-/// Takes the entry out that has the page `index`, once it is not locked. Sleeps. Returns whether it
-/// has.
-pub(crate) fn remove(mapping: &DaxMapping, index: usize, when: When) -> bool {
-    let mut walk = Walk::new(mapping, index, Size::Page);
-    let mut tree = walk.lock();
-    let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
+/// Removes the entry that contains the page `index`, once it is unlocked. Returns whether it was removed.
+/// Sleeps. C: `__dax_invalidate_entry()`.
+#[doc(alias = "__dax_invalidate_entry")]
+pub(crate) fn remove(mapping: &DaxMapping, index: usize, removal: Removal) -> bool {
+    let mut cursor = Cursor::new(mapping, index, Size::Pte);
+    let mut array = cursor.lock();
+    let UnlockedSlot::Entry(entry) = entry_lock::get_unlocked(&mut array, Size::Pte) else {
         return false;
     };
-    let kept = when == When::Clean && (tree.has(Mark::Dirty) || tree.has(Mark::ToWrite));
+    let kept = removal == Removal::InvalidateClean
+        && (array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite));
     if !kept {
-        entry.disassociate(mapping, when == When::Truncated);
-        tree.remove();
-        tree.remove_pages(entry.size());
+        entry.disassociate(mapping, removal == Removal::Truncate);
+        array.remove();
+        array.remove_pages(entry.size());
     }
-    lock::put(&tree, entry, Wake::All);
+    entry_lock::put_unlocked(&array, entry, WakeMode::All);
     !kept
 }
 
-/// The bytes from `first` to `end`, not included, get blocks of their own, where they had some that
-/// are shared: their entries go. Entries that are dirty would not; but these have a copy from now on.
-/// Sleeps.
+/// Removes the entries of the bytes from `first` to `end`, exclusive, whose shared blocks are replaced by
+/// copies. Sleeps.
+///
+/// Dirty entries would not be invalidated, but from now on their data is in the copies; so they are marked
+/// clean first.
 ///
 /// # Errors
 ///
-/// `ENOMEM`.
+/// Returns `ENOMEM` if there is no memory for splitting an entry.
 pub(crate) fn shared(mapping: &AddressSpace, first: i64, end: i64) -> Result {
     let (first, last) = (page_of(first), page_of(end.wrapping_sub(1)));
     if let Some(mapping) = DaxMapping::new(mapping) {
@@ -54,84 +71,147 @@ pub(crate) fn shared(mapping: &AddressSpace, first: i64, end: i64) -> Result {
     Ok(())
 }
 
-/// The pages from `first` to `end`, not included, are about to be taken out: an entry of 2 MiB with
-/// memory on both sides of a bound is split. Sleeps.
+/// Splits PMD entries with memory on both sides of a bound of the pages from `first` to `end`, exclusive, which
+/// are about to be truncated. Sleeps.
 ///
-/// The pages that stay may be dirty, mapped and pinned. C takes the whole entry out and forgets
-/// that: a later fsync does not write them back. It has to be done before, because
-/// `truncate_inode_pages_range()` goes on behind a large entry that it found: if only the page that it
-/// asked for went, the rest of the range would keep entries of blocks that are not the file's.
+/// The pages that stay may be dirty, mapped and pinned. C removes the whole entry and loses that
+/// information: a later fsync does not write these pages back.
+///
+/// This has to happen before truncation, because `truncate_inode_pages_range()` continues behind a large
+/// entry that it has found: if only the page that it asked for were removed, the rest of the range
+/// would keep entries of blocks that the file does not have any more.
 pub(crate) fn split_bounds(mapping: &DaxMapping, first: usize, end: usize) {
     for bound in [first, end] {
-        // All ones is the end of every file.
-        if bound & Size::Huge.colour() != 0 && bound != usize::MAX {
+        // `usize::MAX` is the end of any file.
+        if bound & Size::Pmd.colour() != 0 && bound != usize::MAX {
             split_at(mapping, bound);
         }
     }
 }
 
+/// Splits the entry that contains the page `index` if it is a PMD entry with memory. Sleeps.
 fn split_at(mapping: &DaxMapping, index: usize) {
-    let mut walk = Walk::new(mapping, index, Size::Page);
-    let mut tree = walk.lock();
-    let Unlocked::Entry(entry) = lock::find_unlocked(&mut tree, Size::Page) else {
+    let mut cursor = Cursor::new(mapping, index, Size::Pte);
+    let mut array = cursor.lock();
+    let UnlockedSlot::Entry(entry) = entry_lock::get_unlocked(&mut array, Size::Pte) else {
         return;
     };
-    if entry.size() == Size::Page || !entry.has_frames() {
-        lock::put(&tree, entry, Wake::Next);
+    if entry.size() == Size::Pte || !entry.has_memory() {
+        entry_lock::put_unlocked(&array, entry, WakeMode::Next);
         return;
     }
-    tree.replace(entry.locked());
-    drop(tree);
-    // Who truncates cannot go back.
-    let split = LockedEntry::new(&mut walk, entry).split(Patience::Endless);
+    array.replace(entry.locked());
+    drop(array);
+    // Truncation cannot fail, so the allocation must not.
+    let split = LockedEntry::new(&mut cursor, entry).split(Gfp::NoFail);
     if split.is_err() {
-        kernel::warn_once!("fs_dax: an entry of 2 MiB cannot be split");
+        kernel::warn_once!("fs_dax: PMD entry at the bound of a truncation cannot be split");
     }
 }
 
-/// Says that nobody has written to any page from `first` to `last`, both included. What is around
-/// them keeps its marks: an entry of 2 MiB with memory on both sides of a bound is split. Sleeps.
+/// Marks the pages from `first` to `last`, inclusive, clean. The pages around them keep their marks: a PMD
+/// entry with memory on both sides of a bound is split. Sleeps.
 ///
 /// # Errors
 ///
-/// `ENOMEM`.
+/// Returns `ENOMEM` if there is no memory for splitting an entry.
 fn clear_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
-    let mut walk = Walk::new(mapping, first, Size::Page);
+    let mut cursor = Cursor::new(mapping, first, Size::Pte);
     loop {
-        let mut tree = walk.lock();
-        let Some(entry) = clear_until_bound(&mut tree, first, last) else {
+        let mut array = cursor.lock();
+        let Some(entry) = clear_until_bound(&mut array, first, last) else {
             return Ok(());
         };
-        tree.replace(entry.locked());
-        drop(tree);
-        LockedEntry::new(&mut walk, entry).split(Patience::Some)?;
+        array.replace(entry.locked());
+        drop(array);
+        LockedEntry::new(&mut cursor, entry).split(Gfp::Kernel)?;
     }
 }
 
-/// The same until an entry that has to be split, which is returned, and where the walk is then, not
-/// before `first`.
-fn clear_until_bound(tree: &mut Tree<'_, '_>, first: usize, last: usize) -> Option<Entry> {
+/// Marks pages clean as [`clear_dirty`] does, until it finds an entry that has to be split. Returns that entry,
+/// with the cursor at a page of it that is not before `first`.
+fn clear_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) -> Option<Entry> {
     let mut scanned = 0usize;
     loop {
-        let entry = match tree.find(last) {
-            Found::Nothing => return None,
-            Found::Foreign => None,
-            Found::Entry(entry) => lock::wait_unlocked(tree, entry),
+        let entry = match array.find(last) {
+            Slot::Empty => return None,
+            Slot::Foreign => None,
+            Slot::Entry(entry) => entry_lock::wait_unlocked(array, entry),
         };
         if let Some(entry) = entry {
-            let start = entry.size().align(tree.index());
+            let start = entry.size().align(array.index());
             let end = start | entry.size().colour();
-            if entry.has_frames() && (start < first || end > last) {
-                tree.set(tree.index().max(first));
+            if entry.has_memory() && (start < first || end > last) {
+                array.set(array.index().max(first));
                 return Some(entry);
             }
-            tree.unmark(Mark::Dirty);
-            tree.unmark(Mark::ToWrite);
-            lock::put(tree, entry, Wake::Next);
+            array.clear_mark(Mark::Dirty);
+            array.clear_mark(Mark::ToWrite);
+            entry_lock::put_unlocked(array, entry, WakeMode::Next);
         }
         scanned = scanned.wrapping_add(1);
-        if scanned % CHECK == 0 {
-            tree.pause();
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
+        }
+    }
+}
+
+/// Unmaps the pages from `first` to `last`, inclusive, and returns the first one that is pinned. Sleeps. C:
+/// `dax_layout_busy_page_range()`.
+///
+/// A page may be pinned although no process has it mapped any more, or while its entry is locked. C misses both.
+pub(crate) fn busy_page(mapping: &AddressSpace, first: usize, last: usize) -> Option<FilePage> {
+    let mapping = DaxMapping::new(mapping)?;
+    if mapping.is_empty() {
+        return None;
+    }
+    // For a whole file, which has no end, this is 0, which means "to the end".
+    let count = last.wrapping_sub(first).wrapping_add(1);
+    mapping.unmap(first, count);
+
+    let mut cursor = Cursor::new(mapping, first, Size::Pte);
+    let mut array = cursor.lock();
+    let mut scanned = 0usize;
+    loop {
+        match array.find(last) {
+            Slot::Empty => return None,
+            Slot::Foreign => {
+                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
+            }
+            Slot::Entry(entry) => {
+                if let Some(entry) = entry_lock::wait_unlocked(&mut array, entry) {
+                    let busy = entry.busy_page();
+                    entry_lock::put_unlocked(&array, entry, WakeMode::Next);
+                    if busy.is_some() {
+                        return busy;
+                    }
+                }
+            }
+        }
+        scanned = scanned.wrapping_add(1);
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
+        }
+    }
+}
+
+/// Waits until no page of the file, which is being evicted, is pinned. Sleeps uninterruptibly: the blocks will
+/// belong to another file. After 8 seconds, and then at doubling intervals, logs what it waits for.
+pub(crate) fn wait_all_idle(mapping: &AddressSpace) {
+    const LONG: u32 = 8;
+
+    let mut seconds = 0u32;
+    while let Some(page) = busy_page(mapping, 0, usize::MAX) {
+        page.wait_idle();
+        seconds = seconds.saturating_add(1);
+        if seconds >= LONG && seconds.is_power_of_two() {
+            let inode = mapping.inode();
+            let (major, minor) = inode.device_numbers();
+            kernel::pr_warn!(
+                "{} {major}:{minor}: inode {}: pages still pinned at eviction\n",
+                inode.filesystem_name(),
+                inode.number(),
+            );
         }
     }
 }

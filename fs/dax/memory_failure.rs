@@ -1,100 +1,180 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! Entries that are locked while memory failure looks at their pages.
+//! Entries that memory failure locks while it looks at their pages.
 //!
-//! A cookie stands for what was locked: 0 for nothing that could be, all ones for what needs no
-//! lock; the entry, or the address of where it is if a folio was all that was known.
+//! A cookie stands for the lock. It is 0 if there is nothing to lock, and all ones if no lock is needed.
+//! `dax_lock_mapping_entry()` returns the word of the entry, as C does, because its caller knows mapping and
+//! index. `dax_lock_folio()` returns the address of a [`FolioLock`], which records them. C looks both up in
+//! the folio again when it unlocks; but they may have changed: another file that shares the block may fault
+//! it in under the lock of *its* entry meanwhile, and then the folio names neither file.
+//!
+//! This file encapsulates the cookies, and the way from a folio to the mapping that owns it.
 
-use crate::lock::LockedEntry;
 use crate::{
     entry::{Entry, Size},
-    folio::{Folio, Locking, Place},
+    entry_array::{Cursor, Slot},
+    entry_lock::LockedEntry,
     mapping::DaxMapping,
-    pages::Page,
-    tree::{Found, Walk},
+    owner::{FilePage, Owner},
 };
 use core::ptr::NonNull;
 use kernel::{
     alloc::{flags::GFP_KERNEL, KBox},
     bindings,
     ffi::c_ulong,
+    fs::address_space::AddressSpace,
     macros::export,
+    mm::{folio::FolioRef, page::PageRef},
+    sync::rcu,
 };
 
-/// Nothing was locked.
+/// The cookie for a failure: nothing was locked.
 const FAILED: usize = 0;
-/// There is nothing to lock.
+/// The cookie for memory that needs no lock.
 const NOT_NEEDED: usize = usize::MAX;
 
-/// Locks the entry of a folio. Sleeps.
-fn lock_folio(folio: Folio<'_>) -> usize {
-    // Before, for there is no way back from a locked entry that nobody knows.
-    let Ok(room) = KBox::<Place>::new_uninit(GFP_KERNEL) else {
+/// An entry that was locked for a folio.
+///
+/// # Invariants
+///
+/// `mapping` has `entry` at `index`, locked for the owner of this value; so the mapping stays valid.
+#[must_use = "the entry stays locked"]
+struct FolioLock {
+    mapping: NonNull<DaxMapping>,
+    index: usize,
+    entry: Entry,
+}
+
+impl FolioLock {
+    /// Unlocks the entry.
+    fn unlock(self) {
+        // SAFETY: By the type invariants the mapping stays valid until the entry is unlocked, and it is not
+        // accessed after that.
+        let mapping = unsafe { self.mapping.as_ref() };
+        unlock(mapping, self.index, self.entry);
+    }
+}
+
+/// The result of trying to lock the entry of a folio.
+enum TryLock {
+    /// No file owns the folio, or several do.
+    Failed,
+    /// A device owns the folio, and stays.
+    NotNeeded,
+    /// The entry was locked.
+    Locked(FolioLock),
+    /// Another task had the entry locked, or the owner has changed.
+    Retry,
+}
+
+/// Locks the entry of a page unless another task holds it locked. In that case waits until it is unlocked, and
+/// the caller tries again, because the page may have another owner by then. Sleeps.
+fn try_lock(page: PageRef<'_>) -> TryLock {
+    let guard = rcu::read_lock();
+    // SAFETY: Inodes are freed a grace period after their last entry has been removed, and the section is open.
+    // After it the lock of the array keeps the mapping, once the page has been found to name it still.
+    let mapping = match unsafe { Owner::of(page) } {
+        Owner::None => return TryLock::Failed,
+        // The caller's reference to the pgmap keeps the inode of the device.
+        Owner::Device => return TryLock::NotNeeded,
+        Owner::File(mapping) => mapping,
+    };
+    let mut cursor = Cursor::new(mapping, 0, Size::Pte);
+    let mut array = cursor.lock();
+    if !Owner::is_file(page, mapping) {
+        return TryLock::Retry;
+    }
+    array.set(page.index());
+    let Some(entry) = array.load().entry() else {
+        return TryLock::Failed;
+    };
+    if entry.is_locked() {
+        // The lock of the array keeps the mapping until it is released in `unlock_and_wait`.
+        drop(guard);
+        array.unlock_and_wait(entry);
+        return TryLock::Retry;
+    }
+    array.replace(entry.locked());
+    // INVARIANT: The entry has just been locked.
+    TryLock::Locked(FolioLock {
+        mapping: NonNull::from(mapping),
+        index: array.index(),
+        entry,
+    })
+}
+
+/// Locks the entry of a page and returns the cookie. Sleeps.
+fn lock_page(page: PageRef<'_>) -> usize {
+    // The memory comes first: once the entry is locked, failure would have to unlock it again.
+    let Ok(memory) = KBox::<FolioLock>::new_uninit(GFP_KERNEL) else {
         return FAILED;
     };
     loop {
-        match folio.try_lock() {
-            Locking::Nothing => return FAILED,
-            Locking::NotNeeded => return NOT_NEEDED,
+        match try_lock(page) {
+            TryLock::Failed => return FAILED,
+            TryLock::NotNeeded => return NOT_NEEDED,
             // CAST: An address is neither 0 nor all ones.
-            Locking::Locked(place) => return KBox::into_raw(KBox::write(room, place)) as usize,
-            Locking::Again => (),
+            TryLock::Locked(lock) => return KBox::into_raw(KBox::write(memory, lock)) as usize,
+            TryLock::Retry => (),
         }
     }
 }
 
-/// Locks the entry that has the page `index`, and says which page of the device it begins with.
-/// Sleeps.
-fn lock_index(mapping: &DaxMapping, index: usize) -> (usize, Option<Page>) {
-    if !mapping.inode().is_dax() {
+/// Locks the entry that contains the page `index`. Returns the cookie and the first page of the entry. Sleeps.
+fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<FilePage>) {
+    let Some(mapping) = DaxMapping::new(mapping) else {
         return (FAILED, None);
-    }
+    };
     loop {
-        let mut walk = Walk::new(mapping, index, Size::Page);
-        let mut tree = walk.lock();
-        let Found::Entry(entry) = tree.load() else {
+        let mut cursor = Cursor::new(mapping, index, Size::Pte);
+        let mut array = cursor.lock();
+        let Slot::Entry(entry) = array.load() else {
             return (NOT_NEEDED, None);
         };
         if entry.is_locked() {
-            tree.wait_and_leave(entry);
+            array.unlock_and_wait(entry);
             continue;
         }
-        // Nothing was faulted in, or a hole.
+        // An empty entry or a hole has no page.
         let Some(page) = entry.first_page() else {
             return (NOT_NEEDED, None);
         };
-        tree.replace(entry.locked());
+        array.replace(entry.locked());
         return (entry.into_word(), Some(page));
     }
 }
 
-/// Unlocks the entry that has the page `index`.
+/// Unlocks the entry that contains the page `index`.
 fn unlock(mapping: &DaxMapping, index: usize, entry: Entry) {
     drop(LockedEntry::new(
-        &mut Walk::new(mapping, index, Size::Page),
+        &mut Cursor::new(mapping, index, Size::Pte),
         entry,
     ));
 }
 
-/// Locks the entry of a folio. Sleeps. Returns a cookie for `dax_unlock_folio()`, or 0.
+/// Locks the entry of a folio. Returns a cookie for `dax_unlock_folio()`, or 0. Sleeps.
 ///
 /// # Safety
 ///
-/// `folio` is of a pgmap that the caller has a reference to.
+/// `folio` must be null or a folio of a pgmap that the caller has a reference to.
 #[export]
 pub(crate) unsafe extern "C" fn dax_lock_folio(
     folio: *mut bindings::folio,
 ) -> bindings::dax_entry_t {
-    // SAFETY: The caller's promise.
-    let folio = NonNull::new(folio).map(|folio| unsafe { Folio::from_raw(folio) });
-    folio.map_or(0, lock_folio)
+    let Some(folio) = NonNull::new(folio) else {
+        return 0;
+    };
+    // SAFETY: The caller's reference to the pgmap keeps the folio valid.
+    lock_page(unsafe { FolioRef::from_raw(folio) }.first_page())
 }
 
 /// Unlocks the entry of a folio.
 ///
 /// # Safety
 ///
-/// `dax_lock_folio()` has given `cookie`, and it was not here before.
+/// `dax_lock_folio()` must have returned `cookie`, which must not have been passed to this function before.
 #[export]
 pub(crate) unsafe extern "C" fn dax_unlock_folio(
     _folio: *mut bindings::folio,
@@ -103,39 +183,39 @@ pub(crate) unsafe extern "C" fn dax_unlock_folio(
     if cookie == FAILED || cookie == NOT_NEEDED {
         return;
     }
-    // SAFETY: The caller's promise: `lock_folio()` made it of a box, and this is the only time that
-    // it comes back.
-    let place = unsafe { KBox::from_raw(cookie as *mut Place) };
-    KBox::into_inner(place).with(unlock);
+    // SAFETY: The caller promises that `lock_page()` has made the cookie, so it is the address of a box, and that
+    // it is passed here once, so the box is not freed yet.
+    let lock = unsafe { KBox::from_raw(cookie as *mut FolioLock) };
+    KBox::into_inner(lock).unlock();
 }
 
-/// Locks the entry of a file's page, and writes to `page` which page of the device that is. Sleeps.
-/// Returns a cookie for `dax_unlock_mapping_entry()`, or 0.
+/// Locks the entry that contains a page of a file, and stores the first page of the entry to `page`. Returns a
+/// cookie for `dax_unlock_mapping_entry()`, or 0. Sleeps.
 ///
 /// # Safety
 ///
-/// `mapping` is valid, and `page` is valid for writes.
+/// `mapping` must be valid, and `page` must be valid for writes.
 #[export]
 pub(crate) unsafe extern "C" fn dax_lock_mapping_entry(
     mapping: *mut bindings::address_space,
     index: c_ulong,
     page: *mut *mut bindings::page,
 ) -> bindings::dax_entry_t {
-    // SAFETY: The caller's promise.
-    let mapping = unsafe { DaxMapping::from_raw(mapping) };
+    // SAFETY: The caller promises that the mapping is valid.
+    let mapping = unsafe { AddressSpace::from_raw(mapping) };
     let (cookie, first) = lock_index(mapping, index);
     if let Some(first) = first {
-        // SAFETY: The caller's promise.
-        unsafe { page.write(Page::as_raw(first)) };
+        // SAFETY: The caller promises that `page` is valid for writes.
+        unsafe { page.write(first.as_raw()) };
     }
     cookie
 }
 
-/// Unlocks the entry of a file's page.
+/// Unlocks the entry that contains a page of a file.
 ///
 /// # Safety
 ///
-/// `dax_lock_mapping_entry()` has given `cookie`, which is not 0, for the same page.
+/// `dax_lock_mapping_entry()` must have returned `cookie`, which is not 0, for the same page.
 #[export]
 pub(crate) unsafe extern "C" fn dax_unlock_mapping_entry(
     mapping: *mut bindings::address_space,
@@ -145,7 +225,8 @@ pub(crate) unsafe extern "C" fn dax_unlock_mapping_entry(
     if cookie == NOT_NEEDED {
         return;
     }
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises that the cookie was made for this mapping, which is therefore that of a DAX
+    // file, and that it is the word of an entry that has been locked there since.
     let (mapping, entry) = unsafe { (DaxMapping::from_raw(mapping), Entry::from_cookie(cookie)) };
     unlock(mapping, index, entry);
 }

@@ -1,125 +1,144 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Taking the memory of a device away from all files, because the device goes.
+//! Revoking device memory from all files, because the device is removed.
 //!
-//! A filesystem may be mounted when the driver of its device is unbound, and stays so until it is
-//! unmounted. Its files have entries, whose pages are about to lose their `struct page`, and user
-//! space may have them mapped. So each is taken out here: who touches the page later faults, and
-//! gets no memory from a device that is dead.
+//! A filesystem may be mounted when the driver of its device is unbound, and it stays mounted until it is
+//! unmounted. Its files have entries whose pages are about to lose their `struct page`, and processes may have
+//! these pages mapped. So every such entry is removed here. Later accesses fault, and fail with SIGBUS because
+//! the device is dead.
 //!
-//! A page names its file, and so its filesystem, whose files this goes through. One that files share
-//! does not; then it goes through those of all filesystems.
+//! A page names its file, and so its filesystem, whose files are searched. A page that files share names
+//! none; then the files of all filesystems are searched.
 //!
-//! Lock order: `s_umount` of the filesystem, `invalidate_lock` of the file, then as for a truncate
-//! (see [`lock`]). `invalidate_lock` because who truncates has seen an entry and expects it to be
-//! there until he takes it out.
+//! # Lock order
+//!
+//! 1. `s_umount` of the filesystem.
+//! 2. `invalidate_lock` of the file: a truncation that has seen an entry expects to find it until it removes
+//!    the entry itself.
+//! 3. The locks of a truncation: see [`entry_lock`].
 
-use crate::lock;
 use crate::{
     entry::{Entry, Size},
-    folio::Owners,
+    entry_array::{Cursor, EntryArray, Mark, Slot, CHECK_SCHED},
+    entry_lock::{self, WakeMode},
     mapping::DaxMapping,
-    tree::{Found, Mark, Tree, Walk, CHECK},
-    wait::Wake,
+    owner::OwnerFilesystems,
 };
 use kernel::{
     fs::{inode::Inode, super_block},
-    mm::{memremap::DevPagemap, pfn::Pfn},
+    mm::{
+        memremap::{DevPagemap, ZoneDevicePage},
+        pfn::Pfn,
+    },
 };
 
-/// Takes the memory of this pgmap out of page tables and from the files of these filesystems.
-/// Returns how many entries it took. Sleeps.
+/// Revokes the pages of the pgmap that `page` belongs to from the files of the filesystem that owns `page`.
+/// Returns whether there were any. Sleeps.
 ///
-/// The device is dead: nobody gets new memory from it. An inode that is just being freed loses its
-/// entries without this, a moment later.
-pub(crate) fn from_files(pgmap: &DevPagemap, owners: Owners) -> usize {
+/// This is the [`RevokeHook`](kernel::mm::memremap::RevokeHook): the registry calls it before it waits for
+/// pages. The caller must hold no lock of a filesystem.
+pub(crate) fn revoke_pages(page: ZoneDevicePage<'_>) -> bool {
+    revoke_from_files(page.pgmap(), OwnerFilesystems::of(*page)) != 0
+}
+
+/// Revokes the pages of a pgmap from page tables and from the files of these filesystems. Returns how many
+/// entries were removed. Sleeps.
+///
+/// The device is dead, so no new memory of it is faulted in. An inode that is being freed is skipped: it
+/// removes its entries itself a moment later.
+fn revoke_from_files(pgmap: &DevPagemap, owners: OwnerFilesystems) -> usize {
     let is_lost = |pfn| pgmap.covers(pfn);
     let mut removed = 0usize;
     let visit = |inode: &Inode| {
         let Some(mapping) = DaxMapping::of(inode) else {
             return;
         };
-        // Who has nothing of it is not waited for, whatever he waits for.
-        if has_lost(mapping, is_lost) {
-            removed = removed.wrapping_add(from_file(mapping, is_lost));
+        // Mappings without pages of this pgmap are skipped, so an unrelated busy inode does not delay
+        // teardown.
+        if has_lost_entry(mapping, is_lost) {
+            removed = removed.wrapping_add(remove_lost_entries(mapping, is_lost));
         }
     };
     match owners {
-        Owners::None => {}
-        Owners::Filesystem(device) => super_block::for_each_inode_of(device, is_candidate, visit),
-        Owners::Several => super_block::for_each_inode(is_candidate, visit),
+        OwnerFilesystems::None => {}
+        OwnerFilesystems::One(device) => {
+            super_block::for_each_inode_of(device, is_candidate, visit);
+        }
+        OwnerFilesystems::Any => super_block::for_each_inode(is_candidate, visit),
     }
     removed
 }
 
-/// Whether a file may have memory of a device.
+/// Returns whether a file may have memory of a device.
 fn is_candidate(inode: &Inode) -> bool {
     inode.is_dax() && !inode.is_char_device() && !inode.mapping().is_empty()
 }
 
-/// Whether a file has an entry with such memory, locked or not.
-fn has_lost(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
-    let mut walk = Walk::new(mapping, 0, Size::Page);
-    let mut tree = walk.lock();
+/// Returns whether a file has an entry with such memory, locked or not. Sleeps.
+fn has_lost_entry(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
+    let mut cursor = Cursor::new(mapping, 0, Size::Pte);
+    let mut array = cursor.lock();
     let mut scanned = 0usize;
     loop {
-        match tree.find(usize::MAX) {
-            Found::Nothing => return false,
-            Found::Entry(entry) if entry.pfn().is_some_and(&is_lost) => return true,
-            Found::Entry(_) | Found::Foreign => {}
+        match array.find(usize::MAX) {
+            Slot::Empty => return false,
+            Slot::Entry(entry) if entry.pfn().is_some_and(&is_lost) => return true,
+            Slot::Entry(_) | Slot::Foreign => {}
         }
         scanned = scanned.wrapping_add(1);
-        if scanned % CHECK == 0 {
-            tree.pause();
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
         }
     }
 }
 
-fn from_file(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> usize {
-    let _kept_out = mapping.lock_invalidate();
-    let mut walk = Walk::new(mapping, 0, Size::Page);
-    let mut tree = walk.lock();
+/// Removes the entries of a file that have such memory. Returns how many there were. Sleeps.
+fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> usize {
+    let _invalidate_lock = mapping.lock_invalidate();
+    let mut cursor = Cursor::new(mapping, 0, Size::Pte);
+    let mut array = cursor.lock();
     let (mut scanned, mut removed) = (0usize, 0usize);
     loop {
-        match tree.find(usize::MAX) {
-            Found::Nothing => return removed,
-            Found::Foreign => {
-                kernel::warn_once!("fs_dax: a page in the mapping of a DAX file");
+        match array.find(usize::MAX) {
+            Slot::Empty => return removed,
+            Slot::Foreign => {
+                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
             }
-            // One that is locked and has no such memory gets none: nobody faults it in.
-            Found::Entry(entry) if entry.pfn().is_some_and(&is_lost) => {
-                if let Some(entry) = lock::wait_unlocked(&mut tree, entry) {
-                    remove(&mut tree, entry);
+            // A locked entry without such memory cannot get any: faults are excluded.
+            Slot::Entry(entry) if entry.pfn().is_some_and(&is_lost) => {
+                if let Some(entry) = entry_lock::wait_unlocked(&mut array, entry) {
+                    remove_entry(&mut array, entry);
                     removed = removed.wrapping_add(1);
                 }
             }
-            Found::Entry(_) => {}
+            Slot::Entry(_) => {}
         }
         scanned = scanned.wrapping_add(1);
-        if scanned % CHECK == 0 {
-            tree.pause();
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
         }
     }
 }
 
-/// Takes out the entry here, which is not locked, and goes behind it.
-fn remove(tree: &mut Tree<'_, '_>, entry: Entry) {
-    let (first, pages) = (entry.size().align(tree.index()), entry.size().pages());
-    let dirty = tree.has(Mark::Dirty) || tree.has(Mark::ToWrite);
-    // Locked, so that nobody maps it again between the two.
-    tree.replace(entry.locked());
-    tree.unlocked(|mapping| {
+/// Unmaps and removes the entry at the cursor, which is not locked, and moves the cursor behind it. Sleeps; the
+/// array is unlocked meanwhile.
+fn remove_entry(array: &mut EntryArray<'_, '_>, entry: Entry) {
+    let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
+    let dirty = array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite);
+    // The entry is locked so that it is not mapped again before it is removed.
+    array.replace(entry.locked());
+    array.while_unlocked(|mapping| {
         mapping.unmap(first, pages);
         if dirty {
-            // An fsync that comes later does not find it.
+            // A later fsync does not find the entry.
             entry.write_back();
         }
     });
-    tree.load();
-    entry.disassociate(tree.mapping(), false);
-    tree.remove();
-    tree.remove_pages(entry.size());
-    lock::put(tree, entry, Wake::All);
+    array.load();
+    entry.disassociate(array.mapping(), false);
+    array.remove();
+    array.remove_pages(entry.size());
+    entry_lock::put_unlocked(array, entry, WakeMode::All);
     // OVERFLOW: Entries end within the file.
-    tree.set(first.wrapping_add(pages));
+    array.set(first.wrapping_add(pages));
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! `read()` and `write()`: data is copied straight from and to the device.
+//! `read()` and `write()`: data is copied directly between the device and the process.
 
-use crate::{copy, invalidate};
 use crate::{
     direct_access::{as_block_error, offset_in_page, DaxReadGuard, DirectAccess, Direction},
     entry::page_of,
+    invalidate,
+    share::copy_around,
 };
 use kernel::{
     dax::AccessMode,
@@ -20,12 +23,14 @@ use kernel::{
     signal,
 };
 
-/// Copies as much as there is. Sleeps. Returns the number of bytes.
+/// Copies between a file and the buffers of a process, and advances the position of the request. Returns the
+/// number of bytes copied. Sleeps. C: `dax_iomap_rw()`.
 ///
 /// # Errors
 ///
-/// `EINTR` if the task is being killed, `EIO` for bad memory, `EFAULT` if the process has no memory
-/// there, `ENXIO` if the device is dead; what the filesystem says.
+/// Returns `EINTR` if a fatal signal is pending, `EIO` for bad memory, `EFAULT` if the process has no memory
+/// at its buffer, `ENXIO` if the device is dead, and the errors of the filesystem; but only if nothing was
+/// copied.
 pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapOps) -> Result<i64> {
     let write = data.is_source();
     let len = data.count();
@@ -39,16 +44,16 @@ pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapO
         let flags = IomapFlags::DAX
             .set_if(write, IomapFlags::WRITE)
             .set_if(iocb.is_nowait(), IomapFlags::NOWAIT);
-        let mut extents = IomapIter::new(inode, first, len as u64, flags, operations);
+        let mut iter = IomapIter::new(inode, first, len as u64, flags, operations);
         let ended = loop {
-            match extents.next() {
+            match iter.next() {
                 Ok(true) => (),
                 ended => break ended,
             }
-            let processed = transfer_extent(&extents, data);
-            extents.set_processed(processed);
+            let processed = transfer_extent(&iter, data);
+            iter.set_processed(processed);
         };
-        (extents.pos(), ended)
+        (iter.pos(), ended)
     };
     iocb.set_position(last);
     match last.wrapping_sub(first) {
@@ -57,62 +62,59 @@ pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapO
     }
 }
 
-/// Copies what is in an extent. An error counts only if nothing was copied before.
-fn transfer_extent(extents: &IomapIter<'_>, data: &mut IovIter) -> Result<u64> {
-    let (map, inode) = (extents.iomap(), extents.inode());
+/// Copies one extent. Returns an error only if nothing was copied. C: `dax_iomap_iter()`.
+#[doc(alias = "dax_iomap_iter")]
+fn transfer_extent(iter: &IomapIter<'_>, data: &mut IovIter) -> Result<u64> {
+    let (iomap, inode) = (iter.iomap(), iter.inode());
     let write = data.is_source();
-    let first = extents.pos();
-    // CAST: Files have no more bytes than `i64` can count, and extents end within.
-    let mut end = first.wrapping_add(extents.length() as i64);
+    let first = iter.pos();
+    // CAST: IomapIter end within the file, which has at most `i64::MAX` bytes.
+    let mut end = first.wrapping_add(iter.length() as i64);
     if !write {
         end = end.min(inode.size());
         if first >= end {
             return Ok(0);
         }
-        if map.iomap_type().reads_as_zeroes() {
+        if iomap.iomap_type().reads_as_zeroes() {
             return Ok(data.zero(bytes(first, end)) as u64);
         }
     }
-    // What is written to has data already, or is a copy of what has.
-    if map.iomap_type() != IomapType::Mapped && !map.is_shared() {
-        kernel::warn_once!("fs_dax: an extent without memory");
+    // The filesystem writes to blocks with data, or to new blocks for shared ones.
+    if iomap.iomap_type() != IomapType::Mapped && !iomap.is_shared() {
+        kernel::warn_once!("fs_dax: extent without blocks for read or write");
         return Err(EIO);
     }
     let mapping = inode.mapping();
-    // Who has what was shared, or the hole, mapped would not see the data.
-    if write && map.is_shared() {
+    // Processes that have the shared block, or the hole, mapped would not see the data, so their entries
+    // are removed.
+    if write && iomap.is_shared() {
         invalidate::shared(mapping, first, end)?;
-        return transfer_shared(extents, data, first, end);
+        return transfer_shared(iter, data, first, end);
     }
-    if map.is_new() {
+    if iomap.is_new() {
         mapping.invalidate(page_of(first), page_of(end.wrapping_sub(1)));
     }
-    transfer_range::<false>(extents, data, first, end, write)
+    transfer_range::<false>(iter, data, first, end, write)
 }
 
-/// Writes to the copy of shared blocks.
+/// Writes `first..end` of an extent that is a copy of shared blocks.
 #[cold]
 #[inline(never)]
-fn transfer_shared(
-    extents: &IomapIter<'_>,
-    data: &mut IovIter,
-    first: i64,
-    end: i64,
-) -> Result<u64> {
-    transfer_range::<true>(extents, data, first, end, true)
+fn transfer_shared(iter: &IomapIter<'_>, data: &mut IovIter, first: i64, end: i64) -> Result<u64> {
+    transfer_range::<true>(iter, data, first, end, true)
 }
 
-/// Copies what is in `first..end` of an extent; what is written to a copy of shared blocks (`COW`)
-/// with what is around it.
+/// Copies `first..end` of an extent. If the extent is a copy of shared blocks (`COW`), also copies the old
+/// data around what is written.
 #[inline]
 fn transfer_range<const COW: bool>(
-    extents: &IomapIter<'_>,
+    iter: &IomapIter<'_>,
     data: &mut IovIter,
     first: i64,
     end: i64,
     write: bool,
 ) -> Result<u64> {
-    let reader = DaxReadGuard::new();
+    let guard = DaxReadGuard::new();
     let mut position = first;
     let mut result = Ok(());
     while position < end {
@@ -121,7 +123,7 @@ fn transfer_range<const COW: bool>(
             break;
         }
         let wanted = bytes(position, end);
-        let (direct, way) = match access(&reader, extents, position, wanted, write) {
+        let (access, direction) = match access(&guard, iter, position, wanted, write) {
             Ok(access) => access,
             Err(error) => {
                 result = Err(as_block_error(error));
@@ -129,14 +131,14 @@ fn transfer_range<const COW: bool>(
             }
         };
         let offset = offset_in_page(position);
-        let len = wanted.min(direct.bytes().saturating_sub(offset));
+        let len = wanted.min(access.bytes().saturating_sub(offset));
         if COW {
-            result = copy::around(&reader, position, len, PAGE_SIZE, extents.srcmap(), direct);
+            result = copy_around(&guard, position, len, PAGE_SIZE, iter.srcmap(), access);
             if result.is_err() {
                 break;
             }
         }
-        let copied = match direct.transfer(way, offset, len, data) {
+        let copied = match access.transfer(direction, offset, len, data) {
             Ok(copied) => copied,
             Err(error) => {
                 result = Err(error);
@@ -144,14 +146,14 @@ fn transfer_range<const COW: bool>(
             }
         };
         if COW && copied > 0 && copied < len {
-            // The program has no more memory there. The last block becomes the file's as a whole,
-            // so it needs the rest of what the file had; or it has what was on the device before.
-            result = rest_of_page(&reader, extents, position, copied, direct);
+            // The buffer of the process has ended early. The file gets the last block as a whole, so the rest
+            // of the block needs the old data of the file instead of what was on the device before.
+            result = copy_rest_of_page(&guard, iter, position, copied, access);
             if result.is_err() {
                 break;
             }
         }
-        // OVERFLOW: Not beyond `end`.
+        // OVERFLOW: The new position is not beyond `end`.
         position = position.wrapping_add(copied as i64);
         if copied < len || len == 0 {
             if copied == 0 {
@@ -166,56 +168,50 @@ fn transfer_range<const COW: bool>(
     }
 }
 
-/// Fills the page in which `copied` bytes from `position` on end, from where the data was.
-fn rest_of_page(
-    reader: &DaxReadGuard,
-    extents: &IomapIter<'_>,
+/// Fills the rest of the page in which the `copied` bytes from `position` on end with the old data.
+fn copy_rest_of_page(
+    guard: &DaxReadGuard,
+    iter: &IomapIter<'_>,
     position: i64,
     copied: usize,
-    direct: DirectAccess<'_>,
+    access: DirectAccess<'_>,
 ) -> Result {
     let end = position.wrapping_add(copied as i64);
     match offset_in_page(end) {
-        // That is all of it.
+        // The bytes end with the page.
         0 => Ok(()),
-        _ => copy::around(
-            reader,
-            position,
-            copied,
-            PAGE_SIZE,
-            extents.srcmap(),
-            direct,
-        ),
+        _ => copy_around(guard, position, copied, PAGE_SIZE, iter.srcmap(), access),
     }
 }
 
-/// How many bytes there are from one position to another that is not before it.
+/// Returns the number of bytes from one position to another that is not before it.
 fn bytes(from: i64, to: i64) -> usize {
-    // CAST: Not negative.
+    // CAST: The difference is not negative.
     to.wrapping_sub(from) as usize
 }
 
-/// Access to `len` bytes from `position` on, or fewer; for a write to bad memory, to write over it.
+/// Returns access to up to `len` bytes from `position` on, and the direction in which to copy. A write to bad
+/// memory becomes a recovery write.
 #[inline(always)]
 fn access<'r>(
-    reader: &'r DaxReadGuard,
-    extents: &IomapIter<'_>,
+    guard: &'r DaxReadGuard,
+    iter: &IomapIter<'_>,
     position: i64,
     len: usize,
     write: bool,
 ) -> Result<(DirectAccess<'r>, Direction)> {
-    let map = extents.iomap();
-    // In whole pages, from the beginning of the first. OVERFLOW: A file ends before 2^63.
+    let iomap = iter.iomap();
+    // The access is in whole pages, from the start of the first one. OVERFLOW: A file ends before 2^63.
     let len = offset_in_page(position)
         .wrapping_add(len)
         .wrapping_add(PAGE_SIZE - 1)
         & PAGE_MASK;
-    match reader.access(map, position, len, AccessMode::Normal) {
-        Ok(direct) if write => Ok((direct, Direction::Write)),
-        Ok(direct) => Ok((direct, Direction::Read)),
+    match guard.access(iomap, position, len, AccessMode::Normal) {
+        Ok(access) if write => Ok((access, Direction::Write)),
+        Ok(access) => Ok((access, Direction::Read)),
         Err(error) if write && error == EHWPOISON => {
-            let direct = reader.access(map, position, len, AccessMode::Recovery)?;
-            Ok((direct, Direction::RecoveryWrite))
+            let access = guard.access(iomap, position, len, AccessMode::Recovery)?;
+            Ok((access, Direction::RecoveryWrite))
         }
         Err(error) => Err(error),
     }

@@ -1,22 +1,81 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! Blocks that files share: copies of them, and whether two ranges could share theirs.
+//! Blocks that files share: copying them, and comparing ranges that could share blocks.
 
-use crate::direct_access::{as_block_error, offset_in_page, DaxReadGuard, DirectAccess};
-use crate::invalidate;
+use crate::{
+    direct_access::{as_block_error, offset_in_page, DaxReadGuard, DirectAccess},
+    invalidate,
+};
 use kernel::{
     dax::AccessMode,
-    error::{code::EIO, Result},
+    error::{
+        code::{EINVAL, EIO},
+        Result,
+    },
     fs::inode::Inode,
-    iomap::{Iomap, IomapFlags, IomapIter, IomapOps},
+    iomap::{Iomap, IomapFlags, IomapIter, IomapOps, IomapType},
     page::{PAGE_MASK, PAGE_SIZE},
 };
 
-/// Gives the file copies of what it shares with others, in `len` bytes from `position` on. Sleeps.
+/// Fills the blocks of `size` bytes that contain the `length` bytes from `position` on with their old data
+/// from `source`, except for these bytes. If these bytes are whole blocks, fills all of them. `to` starts
+/// with the first block. C: `dax_iomap_copy_around()`.
+///
+/// A hole and an unwritten extent are copied as zeroes.
+///
+/// The copied data is flushed, unless it is all of it: then the caller overwrites it, or has it flushed when
+/// the file is synced. C flushes only zeroes.
 ///
 /// # Errors
 ///
-/// `EIO` for bad memory; those of the device and the filesystem.
+/// Returns `EIO` for bad memory, `EINVAL` if `to` has fewer bytes, and the errors of the device.
+#[doc(alias = "dax_iomap_copy_around")]
+pub(crate) fn copy_around(
+    guard: &DaxReadGuard,
+    position: i64,
+    length: usize,
+    size: usize,
+    source: Iomap<'_>,
+    to: DirectAccess<'_>,
+) -> Result {
+    // OVERFLOW: `size` is a power of two.
+    let head = position as usize & size.wrapping_sub(1);
+    let end = head.checked_add(length).ok_or(EINVAL)?;
+    let whole = end.checked_next_multiple_of(size).ok_or(EINVAL)?;
+    let all = head == 0 && end == whole;
+    let tail = whole.wrapping_sub(end);
+
+    // A shared source is the new extent itself: there was no data before, so there is no source extent.
+    if source.is_shared() || source.iomap_type() == IomapType::Unwritten {
+        if all {
+            to.zero(0, whole)?;
+        } else {
+            to.zero(0, head)?;
+            to.zero(end, tail)?;
+        }
+        return to.flush(0, whole);
+    }
+
+    let from = guard
+        .access(source, position, whole, AccessMode::Normal)
+        .map_err(as_block_error)?;
+    if all {
+        return to.copy_from(&from, 0, length).map_err(|_| EIO);
+    }
+    to.copy_from(&from, 0, head).map_err(|_| EIO)?;
+    to.copy_from(&from, end, tail).map_err(|_| EIO)?;
+    to.flush(0, head)?;
+    to.flush(end, tail)
+}
+
+/// Copies the blocks that the file shares with others in `len` bytes from `position` on, so that it has
+/// blocks of its own. Sleeps. C: `dax_file_unshare()`.
+///
+/// # Errors
+///
+/// Returns `EIO` for bad memory, and the errors of the device and the filesystem.
 pub(crate) fn unshare(inode: &Inode, position: i64, len: i64, operations: &IomapOps) -> Result {
     let size = inode.size();
     if position < 0 || position >= size {
@@ -24,50 +83,52 @@ pub(crate) fn unshare(inode: &Inode, position: i64, len: i64, operations: &Iomap
     }
     let len = len.min(size.wrapping_sub(position));
     let flags = IomapFlags::DAX | IomapFlags::WRITE | IomapFlags::UNSHARE;
-    // CAST: A negative length is none that a filesystem asks for; C takes it for a large one too.
-    let mut extents = IomapIter::new(inode, position, len as u64, flags, operations);
-    while extents.next()? {
-        let processed = copy_extent(&extents);
-        extents.set_processed(processed);
+    // CAST: No filesystem passes a negative length; C takes one for a large length, too.
+    let mut iter = IomapIter::new(inode, position, len as u64, flags, operations);
+    while iter.next()? {
+        let processed = unshare_extent(&iter);
+        iter.set_processed(processed);
     }
     Ok(())
 }
 
-/// Copies the pages that an extent is in, and flushes them, which C does not.
-fn copy_extent(extents: &IomapIter<'_>) -> Result<u64> {
-    let length = extents.length();
-    if !extents.want_unshare() {
+/// Copies the pages that contain an extent, and flushes them, which C does not. C: `dax_unshare_iter()`.
+#[doc(alias = "dax_unshare_iter")]
+fn unshare_extent(iter: &IomapIter<'_>) -> Result<u64> {
+    let length = iter.length();
+    if !iter.want_unshare() {
         return Ok(length);
     }
-    // Whole pages: there is nothing else in new blocks yet.
-    let head = offset_in_page(extents.pos());
-    let first = extents.pos().wrapping_sub(head as i64);
+    // Whole pages may be copied: new blocks have no other data yet.
+    let head = offset_in_page(iter.pos());
+    let first = iter.pos().wrapping_sub(head as i64);
     let whole = usize::try_from(length)?
         .checked_add(head)
         .and_then(|len| len.checked_next_multiple_of(PAGE_SIZE))
         .ok_or(EIO)?;
     let end = first.wrapping_add(whole as i64);
-    invalidate::shared(extents.inode().mapping(), first, end)?;
+    invalidate::shared(iter.inode().mapping(), first, end)?;
 
-    let reader = DaxReadGuard::new();
-    let access = |map: Iomap<'_>| {
-        reader
-            .access(map, first, whole, AccessMode::Normal)
+    let guard = DaxReadGuard::new();
+    let access = |iomap: Iomap<'_>| {
+        guard
+            .access(iomap, first, whole, AccessMode::Normal)
             .map_err(as_block_error)
     };
-    let (to, from) = (access(extents.iomap())?, access(extents.srcmap())?);
-    // A device may have less in one piece.
+    let (to, from) = (access(iter.iomap())?, access(iter.srcmap())?);
+    // A device may return fewer contiguous bytes.
     let len = whole.min(to.bytes()).min(from.bytes());
     to.copy_from(&from, 0, len)?;
     to.flush(0, len)?;
     Ok(length.min(len.saturating_sub(head) as u64))
 }
 
-/// Whether `len` bytes of two files are the same. Sleeps.
+/// Compares `len` bytes of two files, each given by inode and position, and stores to `same` whether they
+/// are equal. Sleeps. C: `dax_dedupe_file_range_compare()`.
 ///
 /// # Errors
 ///
-/// `EIO` if they cannot be read; those of the filesystem.
+/// Returns `EIO` if they cannot be read, and the errors of the filesystem.
 pub(crate) fn compare(
     one: (&Inode, i64),
     two: (&Inode, i64),
@@ -86,10 +147,13 @@ pub(crate) fn compare(
     Ok(())
 }
 
-/// How many bytes of the extents were found to be the same; `None` if they are not.
+/// Returns how many bytes of two extents were compared and are equal; `None` if they differ. C:
+/// `dax_range_compare_iter()`.
+#[doc(alias = "dax_range_compare_iter")]
 fn compare_extents(one: &IomapIter<'_>, two: &IomapIter<'_>) -> Result<Option<u64>> {
     let len = one.length().min(two.length());
-    // What has no data reads as zeroes, whatever is in its blocks. It is no reason to share blocks.
+    // An extent without data reads as zeroes, whatever its blocks contain. A hole and a block of zeroes
+    // are not reported as equal: there would be no block to share.
     match (
         one.iomap().iomap_type().reads_as_zeroes(),
         two.iomap().iomap_type().reads_as_zeroes(),
@@ -98,23 +162,23 @@ fn compare_extents(one: &IomapIter<'_>, two: &IomapIter<'_>) -> Result<Option<u6
         (false, false) => (),
         _ => return Ok(None),
     }
-    let reader = DaxReadGuard::new();
-    let access = |extents: &IomapIter<'_>| -> Result<(DirectAccess<'_>, usize)> {
-        let offset = offset_in_page(extents.pos());
+    let guard = DaxReadGuard::new();
+    let access = |iter: &IomapIter<'_>| -> Result<(DirectAccess<'_>, usize)> {
+        let offset = offset_in_page(iter.pos());
         let whole = usize::try_from(len)?
             .checked_add(offset)
             .and_then(|len| len.checked_next_multiple_of(PAGE_SIZE))
             .ok_or(EIO)?;
-        let direct = reader.access(
-            extents.iomap(),
-            extents.pos() & PAGE_MASK as i64,
+        let access = guard.access(
+            iter.iomap(),
+            iter.pos() & PAGE_MASK as i64,
             whole,
             AccessMode::Normal,
         )?;
-        Ok((direct, offset))
+        Ok((access, offset))
     };
     let ((first, first_offset), (second, second_offset)) = (access(one)?, access(two)?);
-    // A device may have less in one piece.
+    // A device may return fewer contiguous bytes.
     let len = usize::try_from(len)?
         .min(first.bytes().saturating_sub(first_offset))
         .min(second.bytes().saturating_sub(second_offset));

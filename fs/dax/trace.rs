@@ -1,83 +1,81 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! The tracepoints of filesystem DAX, `fs_dax:*`. C fires them, in `fs/dax/dax_glue.c`.
+//! The tracepoints of filesystem DAX, `fs_dax:*`.
+//!
+//! A function here checks whether its tracepoint is enabled, by one load and a branch. Only then it calls the
+//! function in `dax_glue.c` that fires the tracepoint, because only a C macro can do that.
+//!
+//! This file encapsulates the calls of these functions, which read fields of valid objects.
 //!
 //! C headers: [`include/trace/events/fs_dax.h`](srctree/include/trace/events/fs_dax.h),
 //! [`include/trace/events/fs_dax_fallback.h`](srctree/include/trace/events/fs_dax_fallback.h)
 
-use crate::{counts::Reason, entry::Entry};
+use crate::{debugfs::Reason, entry::Entry};
 use kernel::{
     bindings,
     fs::inode::Inode,
+    macros::paste,
     mm::fault::{HugeZeroFolio, VmFault, VmFaultResult},
     tracepoint_enabled,
 };
 
-/// Defines a function per tracepoint: name, tracepoint, function of the glue, arguments.
+/// Defines a function for each tracepoint `dax_<name>`. Its arguments are the inode and those given, each
+/// with its type and the expression to pass to C.
 macro_rules! tracepoints {
     ($(
         $(#[$doc:meta])*
-        $name:ident = $point:ident, $glue:ident($($arg:ident: $type:ty => $raw:expr),*);
-    )*) => { $(
+        $name:ident($($arg:ident: $type:ty => $raw:expr),*);
+    )*) => { paste! { $(
         $(#[$doc])*
         #[inline]
         pub(crate) fn $name(inode: &Inode, $($arg: $type),*) {
             #[cold]
             #[inline(never)]
             fn fire(inode: &Inode, $($arg: $type),*) {
-                // SAFETY: Valid objects, of which C only reads fields.
-                unsafe { bindings::$glue(inode.as_raw(), $($raw),*) };
+                // SAFETY: The references guarantee that the objects are valid; C only reads fields of them.
+                unsafe { bindings::[<rust_do_trace_dax_ $name>](inode.as_raw(), $($raw),*) };
             }
-            if tracepoint_enabled!($point) {
+            if tracepoint_enabled!([<__tracepoint_dax_ $name>]) {
                 fire(inode, $($arg),*);
             }
         }
-    )* };
+    )* } };
 }
 
 tracepoints! {
-    /// A huge fault begins.
-    pmd_fault = __tracepoint_dax_pmd_fault, dax_glue_pmd_fault(
-        fault: &VmFault<'_>  => fault.as_raw(), pages: usize => pages as _);
-    /// A huge fault ends.
-    pmd_fault_done = __tracepoint_dax_pmd_fault_done, dax_glue_pmd_fault_done(
-        fault: &VmFault<'_> => fault.as_raw(), pages: usize => pages as _,
-        answer: VmFaultResult => answer.as_raw() as _);
-    /// A huge hole was mapped.
-    pmd_load_hole = __tracepoint_dax_pmd_load_hole, dax_glue_pmd_load_hole(
-        fault: &VmFault<'_> => fault.as_raw(), zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
+    /// Traces the start of a PMD fault. `pages` is the size of the file.
+    pmd_fault(fault: &VmFault<'_> => fault.as_raw(), pages: usize => pages as _);
+    /// Traces the end of a PMD fault. `pages` is the size of the file.
+    pmd_fault_done(fault: &VmFault<'_> => fault.as_raw(), pages: usize => pages as _,
+        result: VmFaultResult => result.as_raw() as _);
+    /// Traces the mapping of a hole of 2 MiB.
+    pmd_load_hole(fault: &VmFault<'_> => fault.as_raw(),
+        zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
         entry: Entry => entry.into_word() as _);
-    /// A huge hole was not mapped.
-    pmd_load_hole_fallback = __tracepoint_dax_pmd_load_hole_fallback,
-        dax_glue_pmd_load_hole_fallback(
-        fault: &VmFault<'_> => fault.as_raw(), zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
+    /// Traces a hole of 2 MiB that could not be mapped.
+    pmd_load_hole_fallback(fault: &VmFault<'_> => fault.as_raw(),
+        zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
         entry: Entry => entry.into_word() as _);
-    /// A fault of a page begins.
-    pte_fault = __tracepoint_dax_pte_fault, dax_glue_pte_fault(
-        fault: &VmFault<'_> => fault.as_raw());
-    /// A fault of a page ends.
-    pte_fault_done = __tracepoint_dax_pte_fault_done, dax_glue_pte_fault_done(
-        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
-    /// A hole was mapped.
-    load_hole = __tracepoint_dax_load_hole, dax_glue_load_hole(
-        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
-    /// A synchronous fault was finished.
-    insert_pfn_mkwrite = __tracepoint_dax_insert_pfn_mkwrite, dax_glue_insert_pfn_mkwrite(
-        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
-    /// A synchronous fault could not be finished: the entry is gone, or smaller.
-    insert_pfn_mkwrite_no_entry = __tracepoint_dax_insert_pfn_mkwrite_no_entry,
-        dax_glue_insert_pfn_mkwrite_no_entry(
-        fault: &VmFault<'_> => fault.as_raw(), answer: VmFaultResult => answer.as_raw() as _);
-    /// Writeback of a range of pages begins.
-    writeback_range = __tracepoint_dax_writeback_range, dax_glue_writeback_range(
-        first: usize => first as _, last: usize => last as _);
-    /// Writeback of a range of pages ends.
-    writeback_range_done = __tracepoint_dax_writeback_range_done, dax_glue_writeback_range_done(
-        first: usize => first as _, last: usize => last as _);
-    /// An entry was written back.
-    writeback_one = __tracepoint_dax_writeback_one, dax_glue_writeback_one(
-        first: usize => first as _, pages: usize => pages as _);
-    /// A fault that might have been huge is not.
-    fault_fallback = __tracepoint_dax_fault_fallback, dax_glue_fault_fallback(
-        fault: &VmFault<'_> => fault.as_raw(), reason: Reason => reason.as_raw());
+    /// Traces the start of a PTE fault.
+    pte_fault(fault: &VmFault<'_> => fault.as_raw());
+    /// Traces the end of a PTE fault.
+    pte_fault_done(fault: &VmFault<'_> => fault.as_raw(),
+        result: VmFaultResult => result.as_raw() as _);
+    /// Traces the mapping of a hole of a page.
+    load_hole(fault: &VmFault<'_> => fault.as_raw(),
+        result: VmFaultResult => result.as_raw() as _);
+    /// Traces the end of a synchronous fault.
+    insert_pfn_mkwrite(fault: &VmFault<'_> => fault.as_raw(),
+        result: VmFaultResult => result.as_raw() as _);
+    /// Traces a synchronous fault that could not be finished: the entry has been removed or split.
+    insert_pfn_mkwrite_no_entry(fault: &VmFault<'_> => fault.as_raw(),
+        result: VmFaultResult => result.as_raw() as _);
+    /// Traces the start of the writeback of the pages from `first` to `last`, inclusive.
+    writeback_range(first: usize => first as _, last: usize => last as _);
+    /// Traces the end of the writeback of the pages from `first` to `last`, inclusive.
+    writeback_range_done(first: usize => first as _, last: usize => last as _);
+    /// Traces the writeback of an entry of `pages` pages.
+    writeback_one(first: usize => first as _, pages: usize => pages as _);
+    /// Traces a PMD fault that falls back.
+    fault_fallback(fault: &VmFault<'_> => fault.as_raw(), reason: Reason => reason.as_raw());
 }

@@ -68,8 +68,8 @@ impl<'a> DaxFault<'a> {
         // promises that teardown of the device finds the mapping.
         unsafe {
             match size {
-                Size::Page => self.0.insert_mixed(pfn, write),
-                Size::Huge => self.0.insert_pfn_pmd(pfn, write),
+                Size::Pte => self.0.insert_mixed(pfn, write),
+                Size::Pmd => self.0.insert_pfn_pmd(pfn, write),
             }
         }
     }

@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! `fsync()` of what was stored through mappings.
+//! Writeback: `fsync()` of stores that were made through mappings.
 //!
-//! A store is not seen; the write fault before it is, and marks the entry dirty. To write an entry
-//! back is to make the page table entries clean and read-only, and then to flush the CPU's caches:
-//! the next store is a fault again, which waits until this is done, because the entry is locked.
+//! The kernel does not see a store, but it sees the write fault before it, which marks the entry dirty. To
+//! write an entry back, this makes its page table entries clean and read-only and then flushes the CPU
+//! caches. The next store faults again, and that fault waits until the flush is done, because the entry is
+//! locked.
 
-use crate::lock;
 use crate::{
     direct_access::DaxDeviceRef,
     entry::{page_of, Entry, Size},
+    entry_array::{Cursor, EntryArray, Mark, Slot, CHECK_SCHED},
+    entry_lock::{self, WakeMode},
     mapping::DaxMapping,
     trace,
-    tree::{Found, Mark, Tree, Walk, CHECK},
-    wait::Wake,
 };
 use kernel::{
     error::{code::EIO, Result},
     page::PAGE_SHIFT,
 };
 
-/// Writes back what has bytes from `first` to `last`, both included; nothing unless somebody waits
-/// for `all` of it. Sleeps.
+/// Writes the entries of the bytes from `first` to `last`, inclusive, back. Does nothing unless `all` of it
+/// is to be durable on return (`WB_SYNC_ALL`). Sleeps. C: `dax_writeback_mapping_range()`.
 ///
 /// # Errors
 ///
-/// `EIO` for what cannot be: the mapping is damaged then, or the filesystem has small blocks.
+/// Returns `EIO` if the mapping is corrupted or the block size is not the page size.
 pub(crate) fn range(
     mapping: &DaxMapping,
     device: DaxDeviceRef<'_>,
@@ -35,7 +37,7 @@ pub(crate) fn range(
 ) -> Result {
     let inode = mapping.inode();
     if inode.block_bits() as usize != PAGE_SHIFT {
-        kernel::warn_once!("fs_dax: a filesystem whose blocks are no pages");
+        kernel::warn_once!("fs_dax: writeback: block size is not the page size");
         return Err(EIO);
     }
     if mapping.is_empty() || !all {
@@ -43,69 +45,74 @@ pub(crate) fn range(
     }
     let (first, last) = (page_of(first), page_of(last));
     trace::writeback_range(inode, first, last);
-    // What becomes dirty from now on is the matter of the next fsync, or this would never end.
+    // Entries that become dirty from now on are left to the next fsync; otherwise this might never end.
     mapping.tag_for_writeback(first, last);
 
-    let mut walk = Walk::new(mapping, first, Size::Page);
-    let result = marked(&mut walk.lock(), device, last);
+    let mut cursor = Cursor::new(mapping, first, Size::Pte);
+    let result = write_tagged(&mut cursor.lock(), device, last);
     if let Err(error) = result {
         mapping.set_error(error);
     }
-    trace::writeback_range_done(inode, walk.index(), last);
+    trace::writeback_range_done(inode, cursor.index(), last);
     result
 }
 
-fn marked(tree: &mut Tree<'_, '_>, device: DaxDeviceRef<'_>, last: usize) -> Result {
+/// Writes the entries from the cursor to the page `last`, inclusive, back that are tagged for writeback.
+fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: usize) -> Result {
     let mut scanned = 0usize;
     loop {
-        match tree.find_marked(last, Mark::ToWrite) {
-            Found::Nothing => return Ok(()),
-            Found::Foreign => {
-                kernel::warn_once!("fs_dax: a dirty page in the mapping of a DAX file");
+        match array.find_marked(last, Mark::ToWrite) {
+            Slot::Empty => return Ok(()),
+            Slot::Foreign => {
+                kernel::warn_once!(
+                    "fs_dax: writeback: page cache page in the mapping of a DAX file"
+                );
                 return Err(EIO);
             }
-            Found::Entry(entry) => one(tree, device, entry)?,
+            Slot::Entry(entry) => write_entry(array, device, entry)?,
         }
         scanned = scanned.wrapping_add(1);
-        if scanned % CHECK == 0 {
-            tree.pause();
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
         }
     }
 }
 
-/// Writes an entry back. The entries of the mapping are unlocked meanwhile; the walk stays here.
-fn one(tree: &mut Tree<'_, '_>, device: DaxDeviceRef<'_>, found: Entry) -> Result {
+/// Writes the entry at the cursor back. Sleeps; the array is unlocked meanwhile, and the cursor does not
+/// move. C: `dax_writeback_one()`.
+#[doc(alias = "dax_writeback_one")]
+fn write_entry(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, found: Entry) -> Result {
     let mut entry = found;
     if found.is_locked() {
-        match lock::wait_unlocked(tree, found) {
-            // Somebody has taken it out.
+        match entry_lock::wait_unlocked(array, found) {
+            // The entry has been removed.
             None => return Ok(()),
             Some(now) => entry = now,
         }
-        // Another fsync was faster. What is there now need not be what was found: a fault may have
-        // split it, and then this page of it is still to be written.
-        if !tree.has(Mark::ToWrite) {
-            lock::put(tree, entry, Wake::Next);
+        // Another fsync may have been faster. The entry that is here now need not be the one that was
+        // found: if a fault has split it, this page of it still has to be written.
+        if !array.has_mark(Mark::ToWrite) {
+            entry_lock::put_unlocked(array, entry, WakeMode::Next);
             return Ok(());
         }
     }
     let Some(pfn) = entry.pfn() else {
-        kernel::warn_once!("fs_dax: a hole that is dirty");
-        lock::put(tree, entry, Wake::Next);
+        kernel::warn_once!("fs_dax: writeback: dirty hole");
+        entry_lock::put_unlocked(array, entry, WakeMode::Next);
         return Err(EIO);
     };
 
-    // Another fsync looks at the entry under the lock that we have now, so it sees that it is not
-    // marked, or that it is locked, and waits. It does not return before the flush.
-    tree.replace(entry.locked());
-    tree.unmark(Mark::ToWrite);
-    let (first, pages) = (entry.size().align(tree.index()), entry.size().pages());
-    tree.unlocked(|mapping| mapping.clean(device, pfn, first, pages));
+    // Another fsync looks at the entry under the lock that is held here. So it finds either that the entry is
+    // not tagged any more, or that it is locked, and waits. It does not return before the flush.
+    array.replace(entry.locked());
+    array.clear_mark(Mark::ToWrite);
+    let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
+    array.while_unlocked(|mapping| mapping.clean(device, pfn, first, pages));
 
-    // Nobody has stored anything since: a fault waits for the entry.
-    tree.replace(entry);
-    tree.unmark(Mark::Dirty);
-    tree.wake(entry, Wake::Next);
-    trace::writeback_one(tree.mapping().inode(), first, pages);
+    // There has been no store since: a write fault waits for the entry.
+    array.replace(entry);
+    array.clear_mark(Mark::Dirty);
+    array.wake(entry, WakeMode::Next);
+    trace::writeback_one(array.mapping().inode(), first, pages);
     Ok(())
 }

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
 //! Zeroing a range of a file.
 
-use crate::direct_access::{as_block_error, offset_in_page, DaxReadGuard};
-use crate::{copy, invalidate};
+use crate::{
+    direct_access::{as_block_error, offset_in_page, DaxReadGuard},
+    invalidate,
+    share::copy_around,
+};
 use kernel::{
     dax::AccessMode,
     error::Result,
@@ -12,12 +17,12 @@ use kernel::{
     page::PAGE_SIZE,
 };
 
-/// Fills `len` bytes from `position` on with zeroes, where there are blocks with data. Sleeps.
-/// `zeroed` becomes `true` if there were.
+/// Fills `len` bytes from `position` on with zeroes, as far as there are blocks with data. Sets `zeroed` to
+/// `true` if there were any. Sleeps. C: `dax_zero_range()`.
 ///
 /// # Errors
 ///
-/// `EIO` for bad memory; those of the device and the filesystem.
+/// Returns `EIO` for bad memory, and the errors of the device and the filesystem.
 pub(crate) fn range(
     inode: &Inode,
     position: i64,
@@ -26,23 +31,28 @@ pub(crate) fn range(
     operations: &IomapOps,
 ) -> Result {
     let flags = IomapFlags::DAX | IomapFlags::ZERO;
-    let mut extents = IomapIter::new(inode, position, len, flags, operations);
-    while extents.next()? {
-        let processed = extent(&extents, zeroed);
-        extents.set_processed(processed);
+    let mut iter = IomapIter::new(inode, position, len, flags, operations);
+    while iter.next()? {
+        let processed = zero_extent(&iter, zeroed);
+        iter.set_processed(processed);
     }
     Ok(())
 }
 
-/// The same from `position` to the end of its block.
-pub(crate) fn block_from(
+/// Fills the block that contains `position` with zeroes from there to its end, as [`range`] does. Sleeps. C:
+/// `dax_truncate_page()`.
+///
+/// # Errors
+///
+/// Returns the errors of [`range`].
+pub(crate) fn to_block_end(
     inode: &Inode,
     position: i64,
     zeroed: &mut bool,
     operations: &IomapOps,
 ) -> Result {
     let block = 1u64.checked_shl(inode.block_bits()).unwrap_or(0);
-    // OVERFLOW: A power of two, or 0, which has no blocks.
+    // OVERFLOW: The size of a block is a power of two, or 0 if the filesystem has no blocks.
     let offset = position as u64 & block.wrapping_sub(1);
     if offset == 0 || block == 0 {
         return Ok(());
@@ -56,18 +66,20 @@ pub(crate) fn block_from(
     )
 }
 
-fn extent(extents: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
-    let (map, source) = (extents.iomap(), extents.srcmap());
-    let length = extents.length();
+/// Fills an extent with zeroes. C: `dax_zero_iter()`.
+#[doc(alias = "dax_zero_iter")]
+fn zero_extent(iter: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
+    let (iomap, source) = (iter.iomap(), iter.srcmap());
+    let length = iter.length();
     if source.iomap_type().reads_as_zeroes() {
         return Ok(length);
     }
-    let first = extents.pos();
-    // CAST: Files have no more bytes than `i64` can count, and extents end within.
+    let first = iter.pos();
+    // CAST: IomapIter end within the file, which has at most `i64::MAX` bytes.
     let end = first.wrapping_add(length as i64);
-    if map.is_shared() {
-        // The blocks will be others.
-        invalidate::shared(extents.inode().mapping(), first, end)?;
+    if iomap.is_shared() {
+        // The file gets other blocks.
+        invalidate::shared(iter.inode().mapping(), first, end)?;
     }
     let mut position = first;
     while position < end {
@@ -75,18 +87,18 @@ fn extent(extents: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
         // OVERFLOW: An offset is less than a page, and `position` is less than `end`.
         let left = end.wrapping_sub(position) as u64;
         let len = left.min((PAGE_SIZE - offset) as u64) as usize;
-        let reader = DaxReadGuard::new();
+        let guard = DaxReadGuard::new();
         if len == PAGE_SIZE {
-            reader.zero_page(map, position)?;
+            guard.zero_page(iomap, position)?;
         } else {
-            let direct = reader
-                .access(map, position, PAGE_SIZE, AccessMode::Normal)
+            let access = guard
+                .access(iomap, position, PAGE_SIZE, AccessMode::Normal)
                 .map_err(as_block_error)?;
-            direct.zero(offset, len)?;
-            if map.is_shared() {
-                copy::around(&reader, position, len, PAGE_SIZE, source, direct)?;
+            access.zero(offset, len)?;
+            if iomap.is_shared() {
+                copy_around(&guard, position, len, PAGE_SIZE, source, access)?;
             }
-            direct.flush(offset, len)?;
+            access.flush(offset, len)?;
         }
         position = position.wrapping_add(len as i64);
     }

@@ -3,8 +3,9 @@
 #define _LINUX_FS_DAX_GLUE_H
 
 /*
- * What fs/dax/dax_glue.c does for fs/dax/dax.rs: tracepoints, which only a C macro can
- * define and fire. And the prototype of what only the Rust code has.
+ * Interface between fs/dax/dax_glue.c and fs/dax/ in Rust: tracepoints and per-CPU
+ * data, which only C macros can define, and the functions that fs/ and mm/ call
+ * only if fs/dax/ is in Rust.
  */
 
 #include <linux/mm_types.h>
@@ -17,7 +18,7 @@ struct inode;
 struct vm_fault;
 
 /*
- * Why a fault did not get a huge page. The order is that of the columns in
+ * Why a PMD fault fell back. The order is that of the columns in
  * /sys/kernel/debug/fs_dax/faults.
  */
 enum dax_fallback_reason {
@@ -36,7 +37,7 @@ enum dax_fallback_reason {
 	DAX_FALLBACK_REASONS
 };
 
-/* Faults of each size, then fallbacks by reason: for each filesystem. */
+/* For each filesystem: faults of each size, then fallbacks by reason. */
 enum {
 	DAX_FAULT_COUNTS = 2 + DAX_FALLBACK_REASONS,
 	DAX_FAULT_FILESYSTEMS = 32,
@@ -47,33 +48,46 @@ DECLARE_PER_CPU(unsigned long,
 unsigned long dax_fault_counts_sum(unsigned int index);
 void dax_fault_counts_clear(unsigned int first, unsigned int nr);
 
-void dax_glue_pmd_fault(struct inode *inode, struct vm_fault *vmf,
-			pgoff_t max_pgoff);
-void dax_glue_pmd_fault_done(struct inode *inode, struct vm_fault *vmf,
-			     pgoff_t max_pgoff, int result);
-void dax_glue_pmd_load_hole(struct inode *inode, struct vm_fault *vmf,
-			    struct folio *zero_folio, void *entry);
-void dax_glue_pmd_load_hole_fallback(struct inode *inode, struct vm_fault *vmf,
+/*
+ * Each fires one tracepoint of fs/dax, as DEFINE_RUST_DO_TRACE() of later kernels
+ * would define it.
+ */
+void rust_do_trace_dax_pmd_fault(struct inode *inode, struct vm_fault *vmf,
+				 pgoff_t max_pgoff);
+void rust_do_trace_dax_pmd_fault_done(struct inode *inode, struct vm_fault *vmf,
+				      pgoff_t max_pgoff, int result);
+void rust_do_trace_dax_pmd_load_hole(struct inode *inode, struct vm_fault *vmf,
 				     struct folio *zero_folio, void *entry);
-void dax_glue_pte_fault(struct inode *inode, struct vm_fault *vmf);
-void dax_glue_pte_fault_done(struct inode *inode, struct vm_fault *vmf,
-			     int result);
-void dax_glue_load_hole(struct inode *inode, struct vm_fault *vmf, int result);
-void dax_glue_insert_pfn_mkwrite(struct inode *inode, struct vm_fault *vmf,
+void rust_do_trace_dax_pmd_load_hole_fallback(struct inode *inode,
+					      struct vm_fault *vmf,
+					      struct folio *zero_folio,
+					      void *entry);
+void rust_do_trace_dax_pte_fault(struct inode *inode, struct vm_fault *vmf);
+void rust_do_trace_dax_pte_fault_done(struct inode *inode, struct vm_fault *vmf,
+				      int result);
+void rust_do_trace_dax_load_hole(struct inode *inode, struct vm_fault *vmf,
 				 int result);
-void dax_glue_insert_pfn_mkwrite_no_entry(struct inode *inode,
+void rust_do_trace_dax_insert_pfn_mkwrite(struct inode *inode,
 					  struct vm_fault *vmf, int result);
-void dax_glue_writeback_range(struct inode *inode, pgoff_t start, pgoff_t end);
-void dax_glue_writeback_range_done(struct inode *inode, pgoff_t start,
-				   pgoff_t end);
-void dax_glue_writeback_one(struct inode *inode, pgoff_t start, pgoff_t len);
-void dax_glue_fault_fallback(struct inode *inode, struct vm_fault *vmf,
-			     unsigned int reason);
+void rust_do_trace_dax_insert_pfn_mkwrite_no_entry(struct inode *inode,
+						   struct vm_fault *vmf,
+						   int result);
+void rust_do_trace_dax_writeback_range(struct inode *inode, pgoff_t start,
+				       pgoff_t end);
+void rust_do_trace_dax_writeback_range_done(struct inode *inode, pgoff_t start,
+					    pgoff_t end);
+void rust_do_trace_dax_writeback_one(struct inode *inode, pgoff_t start,
+				     pgoff_t len);
+void rust_do_trace_dax_fault_fallback(struct inode *inode, struct vm_fault *vmf,
+				      unsigned int reason);
 
-/* fs/dax/dax.rs: waits until nobody but the mapping has a page of an inode. */
+/* Implemented in fs/dax/dax.rs: waits until no page of the inode is pinned. */
 void dax_break_layout_final(struct inode *inode);
 
-/* The same: splits entries that are not as a whole in pages start to end - 1. */
+/*
+ * Implemented in fs/dax/dax.rs: splits the entries that cross a bound of the
+ * pages from start to end - 1.
+ */
 void dax_split_bounds(struct address_space *mapping, pgoff_t start, pgoff_t end);
 
 #endif

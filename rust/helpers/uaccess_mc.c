@@ -7,8 +7,3 @@ unsigned long rust_helper_copy_mc_to_kernel(void *to, const void *from,
 {
 	return copy_mc_to_kernel(to, from, len);
 }
-
-unsigned long rust_helper_dax_copy_mc(void *to, const void *from, size_t len)
-{
-	return copy_mc_to_kernel(to, from, len);
-}

@@ -6,8 +6,3 @@ void rust_helper_init_waitqueue_head(struct wait_queue_head *wq_head)
 {
 	init_waitqueue_head(wq_head);
 }
-
-void rust_helper_dax_wait_queue_init(struct wait_queue_head *wq)
-{
-	init_waitqueue_head(wq);
-}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
+// Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
+
+//! Faults: PTE faults, PMD faults, and the second half of synchronous faults.
+//!
+//! A PTE fault and a PMD fault take the same steps. A PMD fault has reasons to fall back at each of them.
+//!
+//! ```text
+//!                  PTE fault                    PMD fault                      falls back because of
+//!   check          inside the file              + inside the VMA, aligned      cow .. eof
+//!   lock           entry_lock::grab()           the same                       conflict, no-memory
+//!   ask            iomap: 4 KiB                 iomap: 2 MiB                   short, other
+//!   hole           zero page                    huge zero folio                no-zero-page, conflict
+//!   memory         entry_memory()               + contiguous, aligned          short, device, no-memmap
+//!   shared block   copy_around()                the same
+//!   entry          insert_entry()               the same
+//!   page table     DaxFault::insert()           the same                       other
+//! ```
+//!
+//! [`EntryMemory`] borrows from the guard that keeps the device from being killed, and both the entry and the
+//! page table entry are made while it lives. C releases that guard before it inserts them.
+//!
+//! A write fault of a `MAP_SYNC` mapping that needs metadata written does not map the page. It returns
+//! `VM_FAULT_NEEDDSYNC` and the PFN to the filesystem, which calls [`finish_sync`] after that.
+
+use crate::{
+    debugfs::{count, Event, Reason},
+    direct_access::{DaxReadGuard, EntryMemory, UnsuitableMemory},
+    entry::{byte_of, Entry, Size},
+    entry_array::{Cursor, Gfp, Mark},
+    entry_lock::{self, GrabError, LockedEntry, UnlockedSlot, WakeMode},
+    share::copy_around,
+    trace,
+    vm_fault::DaxFault,
+};
+use kernel::{
+    dax::AccessMode,
+    error::{code::EIO, Result},
+    iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
+    mm::{
+        fault::{PmdEntry, VmFaultResult},
+        pfn::Pfn,
+        pfn_t::PfnT,
+    },
+    page::PAGE_SIZE,
+};
+
+/// Handles a PTE fault. Sleeps. C: `dax_iomap_pte_fault()`.
+///
+/// `sync` receives the PFN if the filesystem has to write metadata first. `iomap_result` receives the
+/// result of the filesystem, if it was called.
+#[doc(alias = "dax_iomap_pte_fault")]
+pub(crate) fn pte_fault(
+    fault: &mut DaxFault<'_>,
+    sync: Option<&mut PfnT>,
+    iomap_result: &mut Option<Result>,
+    operations: &IomapOps,
+) -> VmFaultResult {
+    let inode = fault.mapping().inode();
+    trace::pte_fault(inode, fault);
+    let result = handle_pte_fault(fault, sync, iomap_result, operations);
+    if result != VmFaultResult::NONE && !result.is_error() {
+        count(inode, Event::Pte);
+    }
+    trace::pte_fault_done(inode, fault, result);
+    result
+}
+
+/// Locks the entry and maps the page.
+fn handle_pte_fault(
+    fault: &mut DaxFault<'_>,
+    mut sync: Option<&mut PfnT>,
+    iomap_result: &mut Option<Result>,
+    operations: &IomapOps,
+) -> VmFaultResult {
+    let mapping = fault.mapping();
+    let inode = mapping.inode();
+    let position = byte_of(fault.index());
+    // The lock of the filesystem excludes truncation, so the result stays true.
+    if position >= inode.size() {
+        return VmFaultResult::SIGBUS;
+    }
+    let write = fault.is_write() && !fault.has_cow_page();
+    let flags = (IomapFlags::DAX | IomapFlags::FAULT).set_if(write, IomapFlags::WRITE);
+
+    let mut cursor = Cursor::new(mapping, fault.index(), Size::Pte);
+    let mut locked = match entry_lock::grab(&mut cursor, Size::Pte) {
+        Ok(locked) => locked,
+        Err(error) => return error.fault_result(),
+    };
+    // A PMD fault of another task may have mapped the page meanwhile.
+    if matches!(fault.pmd(), PmdEntry::Huge | PmdEntry::Device) {
+        return VmFaultResult::NOPAGE;
+    }
+
+    let mut iter = IomapIter::new(inode, position, PAGE_SIZE as u64, flags, operations);
+    let mut result = VmFaultResult::NONE;
+    let ended = loop {
+        match iter.next() {
+            Ok(true) => (),
+            ended => break ended.map(drop),
+        }
+        if iter.length() < PAGE_SIZE as u64 {
+            kernel::warn_once!("fs_dax: extent shorter than a page for a fault");
+            iter.set_processed(Err(EIO));
+            continue;
+        }
+        result = map_pte(fault, &iter, &mut locked, sync.as_deref_mut());
+        if result != VmFaultResult::SIGBUS && iter.iomap().is_new() {
+            fault.count_major();
+            result = result | VmFaultResult::MAJOR;
+        }
+        if !result.is_error() {
+            iter.set_processed(Ok(PAGE_SIZE as u64));
+        }
+    };
+    *iomap_result = Some(ended);
+    match ended {
+        Err(error) if result == VmFaultResult::NONE => VmFaultResult::from_error(error),
+        _ => result,
+    }
+}
+
+/// Maps the page of the extent. C: `dax_fault_iter()`.
+#[doc(alias = "dax_fault_iter")]
+fn map_pte(
+    fault: &mut DaxFault<'_>,
+    iter: &IomapIter<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+    sync: Option<&mut PfnT>,
+) -> VmFaultResult {
+    if fault.has_cow_page() {
+        return fill_cow_page(fault, iter);
+    }
+    let (iomap, write) = (iter.iomap(), iter.is_write());
+    if !write && iomap.iomap_type().reads_as_zeroes() {
+        return map_pte_hole(fault, iter, locked);
+    }
+    if iomap.iomap_type() != IomapType::Mapped && !iomap.is_shared() {
+        kernel::warn_once!("fs_dax: extent without blocks for a fault");
+        return VmFaultResult::SIGBUS;
+    }
+
+    let position = byte_of(locked.index());
+    let guard = DaxReadGuard::new();
+    let memory = match guard.entry_memory(iomap, position, Size::Pte) {
+        Ok(memory) => memory,
+        Err(unsuitable) => return VmFaultResult::from_error(unsuitable.error()),
+    };
+    if iomap.is_shared() && locked.split(Gfp::Kernel).is_err() {
+        return VmFaultResult::OOM;
+    }
+    if write && iomap.is_shared() {
+        if let Err(error) = copy_shared(locked, &guard, iter, &memory) {
+            return VmFaultResult::from_error(error);
+        }
+    }
+    insert_entry(locked, fault, iter, Entry::for_memory(&memory));
+    if is_synchronous(fault, iter) {
+        return request_sync(sync, memory.pfn());
+    }
+    fault.insert(&memory, write)
+}
+
+/// Maps the zero page, read-only: reading a hole does not allocate blocks. C: `dax_load_hole()`.
+#[doc(alias = "dax_load_hole")]
+fn map_pte_hole(
+    fault: &mut DaxFault<'_>,
+    iter: &IomapIter<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+) -> VmFaultResult {
+    let zero = fault.zero_page();
+    insert_entry(locked, fault, iter, Entry::zero(zero.pfn(), Size::Pte));
+    let result = fault.insert_zero_page(zero);
+    trace::load_hole(iter.inode(), fault, result);
+    result
+}
+
+/// Fills and maps the private page for a store to a private mapping. C: `dax_fault_cow_page()`.
+#[doc(alias = "dax_fault_cow_page")]
+fn fill_cow_page(fault: &mut DaxFault<'_>, iter: &IomapIter<'_>) -> VmFaultResult {
+    let filled = match iter.iomap().iomap_type() {
+        kind if kind.reads_as_zeroes() => {
+            fault.clear_cow_page();
+            Ok(())
+        }
+        IomapType::Mapped => {
+            let guard = DaxReadGuard::new();
+            guard
+                .access(iter.iomap(), iter.pos(), PAGE_SIZE, AccessMode::Normal)
+                .and_then(|access| fault.copy_to_cow_page(&access))
+        }
+        _ => {
+            kernel::warn_once!("fs_dax: extent without blocks for a private page");
+            Err(EIO)
+        }
+    };
+    if let Err(error) = filled {
+        return VmFaultResult::from_error(error);
+    }
+    match fault.finish_cow_page() {
+        VmFaultResult::NONE => VmFaultResult::DONE_COW,
+        result => result,
+    }
+}
+
+/// Handles a PMD fault. Sleeps. C: `dax_iomap_pmd_fault()`.
+///
+/// `sync` receives the PFN if the filesystem has to write metadata first.
+#[doc(alias = "dax_iomap_pmd_fault")]
+pub(crate) fn pmd_fault(
+    fault: &mut DaxFault<'_>,
+    sync: Option<&mut PfnT>,
+    operations: &IomapOps,
+) -> VmFaultResult {
+    let inode = fault.mapping().inode();
+    // CAST: The size is not negative. OVERFLOW: It is at most `i64::MAX`.
+    let pages = (inode.size() as usize).wrapping_add(PAGE_SIZE - 1) / PAGE_SIZE;
+    trace::pmd_fault(inode, fault, pages);
+    let result = match handle_pmd_fault(fault, sync, operations, pages) {
+        Ok(result) => {
+            if result != VmFaultResult::NONE && !result.is_error() {
+                count(inode, Event::Pmd);
+            } else if result == VmFaultResult::OOM {
+                report_fallback(fault, Reason::NoMemory);
+            }
+            result
+        }
+        Err(reason) => {
+            report_fallback(fault, reason);
+            fault.split();
+            VmFaultResult::FALLBACK
+        }
+    };
+    trace::pmd_fault_done(inode, fault, pages, result);
+    result
+}
+
+/// Counts and traces the reason why a fault is not a PMD fault.
+#[cold]
+fn report_fallback(fault: &DaxFault<'_>, reason: Reason) {
+    let inode = fault.mapping().inode();
+    count(inode, Event::Fallback(reason));
+    trace::fault_fallback(inode, fault, reason);
+}
+
+/// Checks whether the VMA and the file allow a PMD mapping, which costs little. C:
+/// `dax_fault_check_fallback()`.
+#[doc(alias = "dax_fault_check_fallback")]
+fn check_pmd_fault(fault: &DaxFault<'_>, pages: usize) -> Result<(), Reason> {
+    let (address, index) = (fault.address(), fault.index());
+    let first = address & !(Size::Pmd.bytes() - 1);
+    let (start, end) = fault.vma().range();
+    if fault.is_write() && !fault.is_shared() {
+        return Err(Reason::Cow);
+    }
+    if first < start {
+        return Err(Reason::VmaStart);
+    }
+    // OVERFLOW: User addresses end before those of the kernel begin.
+    if first.wrapping_add(Size::Pmd.bytes()) > end {
+        return Err(Reason::VmaEnd);
+    }
+    // A PMD maps aligned 2 MiB of the file.
+    if index & Size::Pmd.colour() != (address / PAGE_SIZE) & Size::Pmd.colour() {
+        return Err(Reason::Offset);
+    }
+    if index | Size::Pmd.colour() >= pages {
+        return Err(Reason::Eof);
+    }
+    Ok(())
+}
+
+/// Locks the entry and maps the 2 MiB, or returns why it falls back.
+fn handle_pmd_fault(
+    fault: &mut DaxFault<'_>,
+    mut sync: Option<&mut PfnT>,
+    operations: &IomapOps,
+    pages: usize,
+) -> Result<VmFaultResult, Reason> {
+    let mapping = fault.mapping();
+    let index = Size::Pmd.align(fault.index());
+    // The lock of the filesystem excludes truncation, so the result stays true.
+    if index >= pages {
+        return Ok(VmFaultResult::SIGBUS);
+    }
+    check_pmd_fault(fault, pages)?;
+    let flags = (IomapFlags::DAX | IomapFlags::FAULT).set_if(fault.is_write(), IomapFlags::WRITE);
+
+    let mut cursor = Cursor::new(mapping, index, Size::Pmd);
+    let mut locked = match entry_lock::grab(&mut cursor, Size::Pmd) {
+        Ok(locked) => locked,
+        Err(GrabError::Conflict) => return Err(Reason::Conflict),
+        Err(error) => return Ok(error.fault_result()),
+    };
+    // A PTE fault of another task may have been faster.
+    if fault.pmd() == PmdEntry::Table {
+        return Ok(VmFaultResult::NONE);
+    }
+
+    let length = Size::Pmd.bytes() as u64;
+    let mut iter = IomapIter::new(mapping.inode(), byte_of(index), length, flags, operations);
+    let mut result = Err(Reason::Other);
+    while let Ok(true) = iter.next() {
+        result = if iter.length() < length {
+            Err(Reason::Short)
+        } else {
+            map_pmd(fault, &iter, &mut locked, sync.as_deref_mut())
+        };
+        // The filesystem must not add blocks to the file that have not been filled.
+        if result.is_ok_and(|result| !result.is_error()) {
+            iter.set_processed(Ok(length));
+        }
+    }
+    result
+}
+
+/// Maps the 2 MiB of the extent. C: `dax_fault_iter()`.
+fn map_pmd(
+    fault: &mut DaxFault<'_>,
+    iter: &IomapIter<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+    sync: Option<&mut PfnT>,
+) -> Result<VmFaultResult, Reason> {
+    let (iomap, write) = (iter.iomap(), iter.is_write());
+    if !write && iomap.iomap_type().reads_as_zeroes() {
+        return map_pmd_hole(fault, iter, locked);
+    }
+    if iomap.iomap_type() != IomapType::Mapped && !iomap.is_shared() {
+        kernel::warn_once!("fs_dax: extent without blocks for a fault");
+        return Err(Reason::Other);
+    }
+
+    let position = byte_of(locked.index());
+    let guard = DaxReadGuard::new();
+    let memory = guard
+        .entry_memory(iomap, position, Size::Pmd)
+        .map_err(UnsuitableMemory::reason)?;
+    if write && iomap.is_shared() {
+        if let Err(error) = copy_shared(locked, &guard, iter, &memory) {
+            return Ok(VmFaultResult::from_error(error));
+        }
+    }
+    insert_entry(locked, fault, iter, Entry::for_memory(&memory));
+    if is_synchronous(fault, iter) {
+        return Ok(request_sync(sync, memory.pfn()));
+    }
+    match fault.insert(&memory, write) {
+        VmFaultResult::FALLBACK => Err(Reason::Other),
+        result => Ok(result),
+    }
+}
+
+/// Maps the huge zero folio, read-only. C: `dax_pmd_load_hole()`.
+#[doc(alias = "dax_pmd_load_hole")]
+fn map_pmd_hole(
+    fault: &mut DaxFault<'_>,
+    iter: &IomapIter<'_>,
+    locked: &mut LockedEntry<'_, '_>,
+) -> Result<VmFaultResult, Reason> {
+    let inode = locked.mapping().inode();
+    let Some(zero) = fault.huge_zero() else {
+        trace::pmd_load_hole_fallback(inode, fault, None, locked.entry());
+        return Err(Reason::NoZeroPage);
+    };
+    insert_entry(locked, fault, iter, Entry::zero(zero.pfn(), Size::Pmd));
+    if !fault.insert_huge_zero(zero) {
+        trace::pmd_load_hole_fallback(inode, fault, Some(zero), locked.entry());
+        return Err(Reason::Conflict);
+    }
+    trace::pmd_load_hole(inode, fault, Some(zero), locked.entry());
+    Ok(VmFaultResult::NOPAGE)
+}
+
+/// Returns whether the page table entry has to wait until metadata is durable: for a write fault of a
+/// `MAP_SYNC` mapping to blocks that have just been allocated. C: `dax_fault_is_synchronous()`.
+#[doc(alias = "dax_fault_is_synchronous")]
+fn is_synchronous(fault: &DaxFault<'_>, iter: &IomapIter<'_>) -> bool {
+    iter.is_write() && fault.is_sync() && iter.iomap().is_dirty()
+}
+
+/// Asks the filesystem to write metadata and to come back with the PFN. C: `dax_fault_synchronous_pfnp()`.
+#[doc(alias = "dax_fault_synchronous_pfnp")]
+fn request_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
+    let Some(sync) = sync else {
+        kernel::warn_once!("fs_dax: synchronous fault, but the filesystem passed no pfn");
+        return VmFaultResult::SIGBUS;
+    };
+    *sync = pfn;
+    VmFaultResult::NEEDDSYNC
+}
+
+/// Fills `memory`, a copy of shared blocks, with the data that the file has there now. Sleeps.
+///
+/// The entry does not name `memory` yet: if the data cannot be read, the file keeps its old entry.
+///
+/// # Errors
+///
+/// Returns `EIO` for bad memory, and the errors of the device.
+fn copy_shared(
+    locked: &LockedEntry<'_, '_>,
+    guard: &DaxReadGuard,
+    iter: &IomapIter<'_>,
+    memory: &EntryMemory<'_>,
+) -> Result {
+    let (old, index) = (locked.entry(), locked.index());
+    // Stores from now on would be missing from the copy, so the old memory is unmapped first. The entry is
+    // locked, so it cannot be faulted in again before it names the copy.
+    let mapping = locked.mapping();
+    mapping.unmap(old.size().align(index), old.size().pages());
+    let (position, len) = (byte_of(memory.size().align(index)), memory.size().bytes());
+    copy_around(guard, position, len, len, iter.srcmap(), memory.access())
+}
+
+/// Stores what the fault has found, device memory or a hole, to the locked entry, and marks it for
+/// writeback. C: `dax_insert_entry()`.
+#[doc(alias = "dax_insert_entry")]
+#[inline]
+fn insert_entry(
+    locked: &mut LockedEntry<'_, '_>,
+    fault: &DaxFault<'_>,
+    iter: &IomapIter<'_>,
+    new: Entry,
+) {
+    let (mapping, old, index) = (locked.mapping(), locked.entry(), locked.index());
+    let write = iter.is_write();
+    let dirty = write && !is_synchronous(fault, iter);
+    let shared = iter.iomap().is_shared();
+
+    if dirty {
+        mapping.inode().mark_pages_dirty();
+    }
+    // A task that has the hole or the shared block mapped must not go on reading it.
+    if shared || (old.is_zero() && !new.is_zero()) {
+        mapping.unmap(old.size().align(index), old.size().pages());
+    }
+
+    // An entry with memory is kept, even a PMD entry for a PTE fault. It names the same blocks.
+    let replace = shared || !old.has_memory();
+    let mut array = locked.array();
+    if replace {
+        old.disassociate(mapping, false);
+        new.associate(&array, new.size().align(index), shared);
+        let replaced = array.replace(new.locked());
+        if replaced.entry() != Some(old.locked()) {
+            kernel::warn_once!("fs_dax: locked entry was changed by other code");
+        }
+    } else {
+        array.load();
+    }
+    if dirty {
+        array.set_mark(Mark::Dirty);
+    }
+    if write && shared {
+        array.set_mark(Mark::ToWrite);
+    }
+    drop(array);
+    if replace {
+        locked.replaced_by(new);
+    }
+}
+
+/// Handles the second half of a synchronous fault: makes the metadata of the file durable, and then maps
+/// `pfn` for writing. Sleeps. C: `dax_finish_sync_fault()`, `dax_insert_pfn_mkwrite()`.
+#[doc(alias = "dax_insert_pfn_mkwrite")]
+pub(crate) fn finish_sync(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> VmFaultResult {
+    if fault.fsync(size).is_err() {
+        return VmFaultResult::SIGBUS;
+    }
+    let mapping = fault.mapping();
+    let mut cursor = Cursor::new(mapping, fault.index(), size);
+    let mut array = cursor.lock();
+    let is_ours = |entry: Entry, pfn: Pfn| entry.size() == size && entry.pfn() == Some(pfn);
+    let entry = match entry_lock::get_unlocked(&mut array, size) {
+        UnlockedSlot::Entry(entry) if is_ours(entry, pfn.pfn()) => entry,
+        // The entry has been split, removed, or given another PFN meanwhile. The process faults again.
+        other => {
+            if let UnlockedSlot::Entry(entry) = other {
+                entry_lock::put_unlocked(&array, entry, WakeMode::Next);
+            }
+            drop(array);
+            trace::insert_pfn_mkwrite_no_entry(mapping.inode(), fault, VmFaultResult::NOPAGE);
+            return VmFaultResult::NOPAGE;
+        }
+    };
+    array.set_mark(Mark::Dirty);
+    array.replace(entry.locked());
+    drop(array);
+
+    let locked = LockedEntry::new(&mut cursor, entry);
+    // The device may have been unbound since the first half, which held a `DaxReadGuard`.
+    let result = fault.insert_entry(entry, true);
+    drop(locked);
+    trace::insert_pfn_mkwrite(mapping.inode(), fault, result);
+    result
+}
