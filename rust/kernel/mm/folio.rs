@@ -16,7 +16,7 @@
 //! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
 
 use super::page::PageRef;
-use crate::{bindings, irq::LocalInterruptDisabled, page::PAGE_SIZE};
+use crate::{bindings, interrupt::LocalInterruptDisabled, page::PAGE_SIZE};
 use core::{
     marker::PhantomData,
     ptr::{addr_of, addr_of_mut, NonNull},

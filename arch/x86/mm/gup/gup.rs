@@ -52,7 +52,7 @@ use kernel::{
     arch::x86::pgtable,
     bindings,
     ffi::{c_int, c_uint, c_ulong},
-    irq::LocalInterruptDisabled,
+    interrupt::LocalInterruptDisabled,
     macros::export,
     mm::pfn::Pfn,
 };

@@ -39,7 +39,7 @@ use kernel::{
         Result,
     },
     ffi::{c_uint, c_ulong},
-    irq,
+    interrupt,
     macros::export,
     mm::pfn::Pfn,
 };
@@ -221,7 +221,7 @@ unsafe fn take<const PIN: bool>(
     pages: usize,
     flags: GupFlags,
 ) -> Result<(*mut bindings::page, usize)> {
-    irq::with_disabled(|irq| {
+    interrupt::with_disabled(|irq| {
         let pgmap = WalkedPgmap::lookup(pfn, None, irq).ok_or(EFAULT)?;
         // SAFETY: By the caller's promise an entry maps the PFN, and the pgmap was looked up for it.
         let run = unsafe { DeviceRun::<PIN>::try_grab_some(&pgmap, pfn, pages, flags, irq)? };

@@ -18,7 +18,7 @@ use core::marker::PhantomData;
 use kernel::{
     arch::x86::pgprot,
     bindings,
-    irq::LocalInterruptDisabled,
+    interrupt::LocalInterruptDisabled,
     mm::{page::PageRef, pfn::Pfn},
 };
 

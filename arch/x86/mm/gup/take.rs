@@ -40,7 +40,7 @@ use kernel::{
         code::{EFAULT, ENOMEM, EOPNOTSUPP},
         Error,
     },
-    irq::LocalInterruptDisabled,
+    interrupt::LocalInterruptDisabled,
     mm::{
         folio::FolioRef,
         memremap::{DevPagemap, MemoryType},

@@ -10,7 +10,7 @@
 //!
 //! C header: [`include/linux/vmstat.h`](srctree/include/linux/vmstat.h)
 
-use kernel::{bindings, irq::LocalInterruptDisabled, mm::page::PageRef};
+use kernel::{bindings, interrupt::LocalInterruptDisabled, mm::page::PageRef};
 
 /// Pages on one node that were pinned or unpinned, and are not yet in the vmstat counter. Drop adds
 /// them.

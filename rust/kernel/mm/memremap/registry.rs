@@ -23,7 +23,7 @@
 use super::{DevPagemap, LiveRef};
 use crate::{
     bindings,
-    irq::LocalInterruptDisabled,
+    interrupt::LocalInterruptDisabled,
     mm::pfn::{Pfn, PfnRange, PhysRange},
     sync::rcu,
     xarray::XArray,
