@@ -44,10 +44,12 @@
 //!
 //! # Examples
 //!
-//! A driver that reserves and maps a namespace, so that nothing else uses its memory. (A module
-//! registers it in its `init()`; `samples/rust/rust_nd_rom.rs` is a whole one.)
+//! A driver that reserves and maps namespaces, and makes a `T` of the memory. (A module registers
+//! it in its `init()`; `samples/rust/rust_nd_rom.rs` is a whole one. Examples are linked into the
+//! kernel image for KUnit, where libnvdimm may not be: code that calls it must stay generic there.)
 //!
 //! ```
+//! use core::marker::PhantomData;
 //! use kernel::{
 //!     c_str,
 //!     mm::device_memory::DeviceMemory,
@@ -55,30 +57,30 @@
 //!     prelude::*,
 //! };
 //!
-//! struct ReserveDriver;
+//! struct MapDriver<T>(PhantomData<T>);
 //!
-//! impl Driver for ReserveDriver {
-//!     const NAME: &'static CStr = c_str!("nd_reserve");
+//! impl<T: From<DeviceMemory<()>> + Send + Sync + 'static> Driver for MapDriver<T> {
+//!     const NAME: &'static CStr = c_str!("nd_map");
 //!     const FLAGS: DriverFlags = DriverFlags::NAMESPACE_IO.or(DriverFlags::NAMESPACE_PMEM);
 //!
-//!     type Data = DeviceMemory<()>;
+//!     type Data = T;
 //!
-//!     fn probe(context: &Context<'_>) -> Result<Self::Data> {
+//!     fn probe(context: &Context<'_>) -> Result<T> {
 //!         let Claim::None = context.claim() else {
 //!             // A device that claims a namespace is for another driver.
 //!             return Err(ENODEV);
 //!         };
 //!         let namespace = context.namespace()?;
-//!         DeviceMemory::map(namespace.reserve()?)
+//!         Ok(DeviceMemory::map(namespace.reserve()?)?.into())
 //!     }
 //!
-//!     fn remove(_context: &Context<'_>, memory: Self::Data) {
-//!         drop(memory);
+//!     fn remove(_context: &Context<'_>, data: T) {
+//!         drop(data);
 //!     }
 //!
-//!     fn shutdown(_context: &Context<'_>, _memory: &Self::Data) {}
+//!     fn shutdown(_context: &Context<'_>, _data: &T) {}
 //!
-//!     fn notify(_context: &Context<'_>, _memory: &Self::Data, _event: Event) {}
+//!     fn notify(_context: &Context<'_>, _data: &T, _event: Event) {}
 //! }
 //! ```
 
