@@ -19,6 +19,7 @@ use super::page::PageRef;
 use crate::{bindings, interrupt::LocalInterruptDisabled, page::PAGE_SIZE};
 use core::{
     marker::PhantomData,
+    mem::size_of,
     ptr::{addr_of, addr_of_mut, NonNull},
     sync::atomic::{AtomicI32, Ordering},
 };
@@ -155,7 +156,8 @@ impl<'a> FolioRef<'a> {
     #[doc(alias = "folio_page_idx")]
     #[inline]
     pub fn page_idx(self, page: PageRef<'a>) -> usize {
-        page.pfn().nr().wrapping_sub(self.0.pfn().nr())
+        let bytes = (page.as_raw() as usize).wrapping_sub(self.0.as_raw() as usize);
+        bytes / size_of::<bindings::page>()
     }
 
     /// Returns the byte that says what an unmapped page is used for. C: `page->page_type >> 24`.

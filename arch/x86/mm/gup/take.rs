@@ -793,11 +793,11 @@ impl<const PIN: bool> Drop for DeviceRun<'_, PIN> {
 
 /// Returns the folio of `page`, and how many of the `pages` pages from there on are in it, at least
 /// 1.
-#[inline]
+#[inline(always)]
 fn part_in_folio(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
     let folio = page.folio();
     let behind = folio.nr_pages().saturating_sub(folio.page_idx(page));
-    (folio, behind.clamp(1, pages))
+    (folio, behind.min(pages).max(1))
 }
 
 /// Adds to the reference count of a folio in a mapped pgmap, unless it would overflow. Returns

@@ -50,8 +50,8 @@ impl<'irq> FollPinStat<'irq> {
     pub(crate) fn add(&mut self, page: PageRef<'_>, pages: usize) {
         let nid = page.nid();
         if nid != self.nid {
-            self.flush();
-            self.nid = nid;
+            update_cold(self.item, self.nid, self.pages, self.irq);
+            (self.nid, self.pages) = (nid, 0);
         }
         self.pages = self.pages.wrapping_add(pages);
     }
@@ -61,30 +61,49 @@ impl<'irq> FollPinStat<'irq> {
     pub(crate) fn add_same_node(&mut self, pages: usize) {
         self.pages = self.pages.wrapping_add(pages);
     }
-
-    /// Adds the pages counted so far to the vmstat counter of their node.
-    #[inline(always)]
-    fn flush(&mut self) {
-        if self.pages == 0 {
-            return;
-        }
-        let (pgdat, pages) = (node_data(self.nid), self.pages as isize);
-        match self.irq {
-            // SAFETY: `pgdat` is the data of a node that has pages, which is never freed, and `item`
-            // is a node counter. Interrupts are off, as `__mod_node_page_state()` requires.
-            Some(_) => unsafe { bindings::__mod_node_page_state(pgdat, self.item, pages) },
-            // SAFETY: As for the call above, except that this function can be called in any context.
-            None => unsafe { bindings::mod_node_page_state(pgdat, self.item, pages) },
-        }
-        self.pages = 0;
-    }
 }
 
 impl Drop for FollPinStat<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.flush();
+        update(self.item, self.nid, self.pages, self.irq);
     }
+}
+
+/// Adds `pages` to a vmstat counter of a node. C: `mod_node_page_state()`, and with interrupts off
+/// `__mod_node_page_state()`.
+#[doc(alias = "mod_node_page_state")]
+#[inline(always)]
+fn update(
+    item: bindings::node_stat_item,
+    nid: usize,
+    pages: usize,
+    irq: Option<LocalInterruptDisabled<'_>>,
+) {
+    if pages == 0 {
+        return;
+    }
+    let (pgdat, pages) = (node_data(nid), pages as isize);
+    match irq {
+        // SAFETY: `pgdat` is the data of a node that has pages, which is never freed, and `item`
+        // is a node counter. Interrupts are off, as `__mod_node_page_state()` requires.
+        Some(_) => unsafe { bindings::__mod_node_page_state(pgdat, item, pages) },
+        // SAFETY: As for the call above, except that this function can be called in any context.
+        None => unsafe { bindings::mod_node_page_state(pgdat, item, pages) },
+    }
+}
+
+/// Calls [`update`] from where it is rarely needed.
+// By value: the counts can stay in registers.
+#[cold]
+#[inline(never)]
+fn update_cold(
+    item: bindings::node_stat_item,
+    nid: usize,
+    pages: usize,
+    irq: Option<LocalInterruptDisabled<'_>>,
+) {
+    update(item, nid, pages, irq);
 }
 
 /// Returns the data of a node that has pages. C: `NODE_DATA()`.

@@ -29,7 +29,10 @@ impl Visitor<Memory> for Touch<'_> {
     fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
         let Question { levels, rights, .. } = self.question;
         let Some(page) = model::page(self.memory, self.root, levels, self.address, rights) else {
-            panic!("the walk showed a leaf at {:#x}, the model has none", self.address);
+            panic!(
+                "the walk showed a leaf at {:#x}, the model has none",
+                self.address
+            );
         };
         self.address += 4096 * leaf.pages() as u64;
         // Any entry of a run.

@@ -99,7 +99,12 @@ fn a_store_changes_marks_alone() {
 /// Some processors set the accessed and the dirty bit in an empty entry by mistake.
 #[test]
 fn an_entry_with_marks_alone_is_none() {
-    for bits in [0, Entry::ACCESSED, Entry::DIRTY, Entry::ACCESSED | Entry::DIRTY] {
+    for bits in [
+        0,
+        Entry::ACCESSED,
+        Entry::DIRTY,
+        Entry::ACCESSED | Entry::DIRTY,
+    ] {
         assert!(Entry::new(bits).is_none());
     }
     for bits in [Entry::PRESENT, Entry::PROTNONE, Entry::SOFT_DIRTY, 1 << 40] {

@@ -25,8 +25,6 @@
 
 mod pgtable;
 mod pte;
-// The kernel's oldest compiler has no `is_none_or()`.
-#[allow(clippy::unnecessary_map_or)]
 mod walk;
 
 mod invent;
