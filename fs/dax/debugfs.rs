@@ -16,11 +16,12 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::{
     bindings, c_str,
-    debugfs::{Dir, Show},
+    debugfs::Dir,
     fs::inode::{device_numbers, Inode},
     percpu,
     seq_file::SeqFile,
     seq_print,
+    sync::SetOnce,
 };
 
 /// The number of rows of the table. Faults of further filesystems are not counted.
@@ -277,40 +278,30 @@ fn all_counts() -> impl Iterator<Item = FilesystemCounts> {
     })
 }
 
+/// The directory, which is never removed.
+static DIR: SetOnce<Dir> = SetOnce::new();
+
 /// Creates the files. Sleeps.
 pub(crate) fn init() {
-    // SAFETY: This code is built into the kernel, so it stays as long as the files do.
-    let dir = unsafe { Dir::new(c_str!("fs_dax")) };
-    dir.file::<Implementation>(c_str!("implementation"));
-    dir.file::<Faults>(c_str!("faults"));
+    let dir = Dir::new(c_str!("fs_dax"));
+    dir.read_callback_file(c_str!("implementation"), |file| seq_print!(file, "rust\n"));
+    dir.read_callback_file(c_str!("faults"), show_faults);
+    DIR.populate(dir);
 }
 
-/// The content of `fs_dax/implementation`.
-struct Implementation;
-
-impl Show for Implementation {
-    fn show(file: &SeqFile) {
-        seq_print!(file, "rust\n");
+/// Prints the content of `fs_dax/faults`.
+fn show_faults(file: &SeqFile) {
+    seq_print!(file, "# device fstype");
+    for column in COLUMNS {
+        seq_print!(file, " {column}");
     }
-}
-
-/// The content of `fs_dax/faults`.
-struct Faults;
-
-impl Show for Faults {
-    fn show(file: &SeqFile) {
-        seq_print!(file, "# device fstype");
-        for column in COLUMNS {
-            seq_print!(file, " {column}");
+    seq_print!(file, "\n");
+    for filesystem in all_counts() {
+        let (major, minor) = device_numbers(filesystem.device);
+        seq_print!(file, "{major}:{minor} {}", filesystem.name());
+        for count in filesystem.counts {
+            seq_print!(file, " {count}");
         }
         seq_print!(file, "\n");
-        for filesystem in all_counts() {
-            let (major, minor) = device_numbers(filesystem.device);
-            seq_print!(file, "{major}:{minor} {}", filesystem.name());
-            for count in filesystem.counts {
-                seq_print!(file, " {count}");
-            }
-            seq_print!(file, "\n");
-        }
     }
 }

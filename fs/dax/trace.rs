@@ -8,15 +8,16 @@
 //! This file encapsulates the calls of these functions, which read fields of valid objects.
 //!
 //! C headers: [`include/trace/events/fs_dax.h`](srctree/include/trace/events/fs_dax.h),
-//! [`include/trace/events/fs_dax_fallback.h`](srctree/include/trace/events/fs_dax_fallback.h)
+//! [`include/trace/events/fs_dax_fallback.h`](srctree/include/trace/events/fs_dax_fallback.h),
+//! [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
 use crate::{debugfs::Reason, entry::Entry};
+use core::ptr::addr_of;
 use kernel::{
     bindings,
     fs::inode::Inode,
     macros::paste,
     mm::fault::{HugeZeroFolio, VmFault, VmFaultResult},
-    tracepoint_enabled,
 };
 
 /// Defines a function for each tracepoint `dax_<name>`. Its arguments are the inode and those given, each
@@ -35,7 +36,13 @@ macro_rules! tracepoints {
                 // SAFETY: The references guarantee that the objects are valid; C only reads fields of them.
                 unsafe { bindings::[<rust_do_trace_dax_ $name>](inode.as_raw(), $($raw),*) };
             }
-            if tracepoint_enabled!([<__tracepoint_dax_ $name>]) {
+            // C patches a jump for this test; here the count behind the jump is read.
+            // SAFETY: The tracepoint is a static of C. Its count is a word that other CPUs change as a
+            // whole, so one volatile read gets one of its values.
+            let enabled = unsafe {
+                addr_of!(bindings::[<__tracepoint_dax_ $name>].key.enabled.counter).read_volatile()
+            };
+            if enabled > 0 {
                 fire(inode, $($arg),*);
             }
         }

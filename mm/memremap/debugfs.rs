@@ -16,48 +16,38 @@
 use crate::wait_idle;
 use kernel::{
     c_str,
-    debugfs::{Dir, Show},
+    debugfs::Dir,
     mm::{
         memremap::registry::{find_from, Found},
         pfn::{Pfn, PhysRange},
     },
     seq_file::SeqFile,
     seq_print,
-    sync::rcu,
+    sync::{rcu, SetOnce},
 };
+
+/// The directory, which is never removed.
+static DIR: SetOnce<Dir> = SetOnce::new();
 
 /// Creates the files. Called once, at boot.
 pub(crate) fn init() {
-    // SAFETY: This code is built into the kernel, so it is not unloaded while the files exist.
-    let dir = unsafe { Dir::new(c_str!("dev_pagemap")) };
-    dir.file::<Implementation>(c_str!("implementation"));
-    dir.file::<Ranges>(c_str!("ranges"));
+    let dir = Dir::new(c_str!("dev_pagemap"));
+    dir.read_callback_file(c_str!("implementation"), |file| seq_print!(file, "rust\n"));
+    dir.read_callback_file(c_str!("ranges"), show_ranges);
+    DIR.populate(dir);
 }
 
-/// The file `implementation`.
-struct Implementation;
-
-impl Show for Implementation {
-    fn show(file: &SeqFile) {
-        seq_print!(file, "rust\n");
-    }
-}
-
-/// The file `ranges`.
-struct Ranges;
-
-impl Show for Ranges {
-    fn show(file: &SeqFile) {
-        let mut next = Some(Pfn::new(0));
-        while let Some(from) = next {
-            // One RCU section per range, because the list may be long; so it is no snapshot.
-            let guard = rcu::read_lock();
-            let Some((range, found)) = find_from(from, &guard) else {
-                break;
-            };
-            show_range(file, range, found);
-            next = range.pfns().last().checked_add(1);
-        }
+/// Prints `dev_pagemap/ranges`.
+fn show_ranges(file: &SeqFile) {
+    let mut next = Some(Pfn::new(0));
+    while let Some(from) = next {
+        // One RCU section per range, because the list may be long; so it is no snapshot.
+        let guard = rcu::read_lock();
+        let Some((range, found)) = find_from(from, &guard) else {
+            break;
+        };
+        show_range(file, range, found);
+        next = range.pfns().last().checked_add(1);
     }
 }
 

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Strings that C code has.
+//! Strings of C code.
+//!
+//! It is a module of its own because `rust/kernel/str.rs` is upstream's file.
 
 use crate::{bindings, ffi::c_char, str::CStr};
 
-/// The string at `ptr`, as [`CStr::from_char_ptr`] has it, but without a sum that could panic.
+/// Creates a reference to the string at `ptr`. C: none; see [`CStr::from_char_ptr`].
+///
+/// Unlike that function, it contains no addition that could panic.
 ///
 /// # Safety
 ///
-/// `ptr` points to a string that ends with a zero byte, and that stays and does not change for `'a`.
-pub(crate) unsafe fn from_ptr<'a>(ptr: *const c_char) -> &'a CStr {
-    // SAFETY: The caller's promise.
+/// `ptr` must point to a string that ends with a NUL, and that stays valid and does not change for `'a`.
+pub(crate) unsafe fn from_char_ptr<'a>(ptr: *const c_char) -> &'a CStr {
+    // SAFETY: The caller promises that the string ends with a NUL.
     let len = unsafe { bindings::strlen(ptr) };
-    // OVERFLOW: A string does not fill the memory.
-    // SAFETY: That many bytes are there, of which the last alone is zero.
+    // OVERFLOW: A string does not fill the address space.
+    // SAFETY: The caller promises that the bytes are valid and do not change for `'a`. There are `len`
+    // bytes that are not NUL, and then the NUL.
     unsafe {
         let bytes = core::slice::from_raw_parts(ptr.cast(), len.wrapping_add(1));
         CStr::from_bytes_with_nul_unchecked(bytes)

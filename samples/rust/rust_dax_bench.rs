@@ -19,7 +19,7 @@ use kernel::{
     arch::x86::tsc,
     block::bio::{BlockDevice, Buffer, Direction},
     c_str,
-    debugfs::{Session, SessionFile},
+    debugfs::{CommandFile, Dir},
     fmt,
     mm::{
         memremap::{
@@ -41,26 +41,26 @@ module! {
 }
 
 struct DaxBench {
-    _file: SessionFile<Commands>,
+    _dir: Dir,
 }
 
 impl kernel::Module for DaxBench {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self {
-            _file: SessionFile::new(c_str!("dax_bench"), c_str!("command")),
-        })
+        let dir = Dir::new(c_str!("dax_bench"));
+        dir.command_file::<Commands>(c_str!("command"));
+        Ok(Self { _dir: dir })
     }
 }
 
-/// A session: the pgmaps that were asked for.
+/// An open command file, with the pgmaps that were registered through it.
 struct Commands {
     maps: Maps,
 }
 
-impl Session for Commands {
-    const MODULE: &'static ThisModule = &THIS_MODULE;
+impl CommandFile for Commands {
+    const MODULE: Option<&'static ThisModule> = Some(&THIS_MODULE);
 
-    fn begin() -> Result<Self> {
+    fn open() -> Result<Self> {
         Ok(Self { maps: Maps::none() })
     }
 

@@ -102,7 +102,7 @@ struct Rom {
 impl disk::Operations for Rom {
     const MODULE: &'static ThisModule = &THIS_MODULE;
 
-    type Attributes = RomGroup;
+    type Attribute = Reads;
 
     fn submit(&self, bio: Bio) {
         let result = match bio.data() {
@@ -119,26 +119,15 @@ impl disk::Operations for Rom {
     }
 }
 
-/// The folder `rom` of the disk in sysfs.
-struct RomGroup;
-
-impl sysfs::Group<Rom> for RomGroup {
-    const NAME: &'static CStr = c_str!("rom");
-    type File = Reads;
-}
-
 /// `rom/reads`: how many bios were read.
 struct Reads;
 
 impl sysfs::Attribute<Rom> for Reads {
+    const GROUP: &'static CStr = c_str!("rom");
     const NAME: &'static CStr = c_str!("reads");
     const MODE: u16 = 0o444;
 
-    fn show(rom: &Rom, page: &mut sysfs::Page) -> Result {
+    fn show(rom: &Rom, page: &mut sysfs::Buffer) -> Result {
         writeln!(page, "{}", rom.reads.load(Ordering::Relaxed)).map_err(Error::from)
-    }
-
-    fn store(_rom: &Rom, _text: &CStr) -> Result {
-        Err(EPERM)
     }
 }

@@ -22,7 +22,7 @@ use kernel::{
 impl disk::Operations for Media {
     const MODULE: &'static ThisModule = &THIS_MODULE;
 
-    type Attributes = DaxGroup;
+    type Attribute = WriteCache;
 
     /// Carries out a bio. C: `pmem_submit_bio()`.
     #[inline]
@@ -63,28 +63,21 @@ impl Media {
     }
 }
 
-/// The attribute group `dax` of the disk. C: `dax_attribute_group`.
-pub(crate) struct DaxGroup;
-
-impl sysfs::Group<Media> for DaxGroup {
-    const NAME: &'static CStr = c_str!("dax");
-    type File = WriteCache;
-
-    /// Returns whether the group exists. C: `dax_visible()`.
-    fn is_visible(media: &Media) -> bool {
-        // Without instructions to write CPU caches back there is nothing to choose.
-        cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.owner.device().is_some()
-    }
-}
-
 /// The attribute `dax/write_cache`: whether filesystems must write the CPU caches back.
 pub(crate) struct WriteCache;
 
 impl sysfs::Attribute<Media> for WriteCache {
+    const GROUP: &'static CStr = c_str!("dax");
     const NAME: &'static CStr = c_str!("write_cache");
 
+    /// Returns whether the file exists. C: `dax_visible()`.
+    fn is_visible(media: &Media) -> bool {
+        // Without instructions to write CPU caches back there is nothing to choose.
+        cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.owner.device().is_some()
+    }
+
     /// C: `write_cache_show()`.
-    fn show(media: &Media, page: &mut sysfs::Page) -> Result {
+    fn show(media: &Media, page: &mut sysfs::Buffer) -> Result {
         let device = media.owner.device().ok_or(ENXIO)?;
         writeln!(page, "{}", u8::from(device.has_write_cache())).map_err(Error::from)
     }
@@ -92,7 +85,7 @@ impl sysfs::Attribute<Media> for WriteCache {
     /// C: `write_cache_store()`.
     fn store(media: &Media, text: &CStr) -> Result {
         let device = media.owner.device().ok_or(ENXIO)?;
-        device.set_write_cache(sysfs::parse_bool(text)?);
+        device.set_write_cache(sysfs::kstrtobool(text)?);
         Ok(())
     }
 }

@@ -58,7 +58,7 @@
 //! impl Operations for Sink {
 //!     const MODULE: &'static ThisModule = &THIS_MODULE;
 //!
-//!     type Attributes = SinkGroup;
+//!     type Attribute = Level;
 //!
 //!     fn submit(&self, bio: Bio) {
 //!         let result = if bio.is_write() { Ok(()) } else { Err(EIO) };
@@ -66,27 +66,16 @@
 //!     }
 //! }
 //!
-//! /// The directory `sink` of the disk in sysfs.
-//! struct SinkGroup;
-//!
-//! impl sysfs::Group<Sink> for SinkGroup {
-//!     const NAME: &'static CStr = c_str!("sink");
-//!     type File = Level;
-//! }
-//!
 //! /// The file `sink/level`.
 //! struct Level;
 //!
 //! impl sysfs::Attribute<Sink> for Level {
+//!     const GROUP: &'static CStr = c_str!("sink");
 //!     const NAME: &'static CStr = c_str!("level");
 //!     const MODE: u16 = 0o444;
 //!
-//!     fn show(_sink: &Sink, page: &mut sysfs::Page) -> Result {
-//!         core::fmt::Write::write_str(page, "empty\n").map_err(Error::from)
-//!     }
-//!
-//!     fn store(_sink: &Sink, _text: &CStr) -> Result {
-//!         Err(EPERM)
+//!     fn show(_sink: &Sink, buffer: &mut sysfs::Buffer) -> Result {
+//!         core::fmt::Write::write_str(buffer, "empty\n").map_err(Error::from)
 //!     }
 //! }
 //!
@@ -212,8 +201,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// The module of the driver, `&THIS_MODULE`. It cannot be unloaded while the disk is open.
     const MODULE: &'static ThisModule;
 
-    /// The attributes of the disk in sysfs.
-    type Attributes: sysfs::Group<Self>;
+    /// The attribute of the disk in sysfs.
+    type Attribute: sysfs::Attribute<Self>;
 
     /// Carries out a bio and ends it. May sleep, except if the disk has [`Features::NOWAIT`] and the
     /// bio [`Bio::is_nowait`]. C: `->submit_bio()`.
@@ -345,7 +334,7 @@ impl<T: Operations> GenDiskBuilder<T> {
             bindings::device_add_disk(
                 parent.as_raw(),
                 raw,
-                const { sysfs::groups::<Self, T, T::Attributes>() },
+                const { sysfs::groups::<Self, T, T::Attribute>() },
             )
         });
         if let Err(error) = added {
@@ -472,7 +461,7 @@ impl<T: Operations> GenDisk<T> {
         // until `self` is dropped.
         unsafe {
             let device = addr_of!((*(*self.as_raw()).part0).bd_device);
-            Dirent::find((*device).kobj.sd, name)
+            Dirent::get((*device).kobj.sd, name)
         }
     }
 }

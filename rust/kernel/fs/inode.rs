@@ -116,7 +116,7 @@ impl Inode {
     /// The name of the filesystem's type.
     pub fn filesystem_name(&self) -> &CStr {
         // SAFETY: By the invariant the filesystem stays, and its type has a name, which never changes.
-        unsafe { cstr::from_ptr((*(*(*self.as_raw()).i_sb).s_type).name) }
+        unsafe { cstr::from_char_ptr((*(*(*self.as_raw()).i_sb).s_type).name) }
     }
 
     /// Reports if the inode is not locked as it has to be for reading or writing its data. C:
