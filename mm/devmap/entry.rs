@@ -4,10 +4,10 @@
 //!
 //! Three levels have entries that map memory. An [`Entry`] was read from a table and can be anything.
 //! A [`Leaf`] was made here and maps PFNs. Both have the level in their type, so a leaf of one level
-//! cannot be installed in a table of another level, whose bits mean something else.
+//! cannot be installed in a table of another level, where its bits mean something else.
 //!
-//! The bits are those of [`kernel::arch::x86::pgtable`]. `unsafe` is here only in
-//! [`MappablePfn::new`], whose caller promises that the process may access the memory.
+//! The bits are those of [`kernel::arch::x86::pgtable`]. This file encapsulates that a [`Leaf`] maps
+//! only memory that the process may access: [`MappablePfn::new`] is `unsafe`.
 
 use crate::vma;
 use core::{fmt, marker::PhantomData};
@@ -26,7 +26,7 @@ const SOFT_DIRTY: u64 = if cfg!(CONFIG_MEM_SOFT_DIRTY) {
     0
 };
 
-/// A level of the page tables whose entries may map memory: [`Pte`], [`Pmd`] or [`Pud`].
+/// A level of the page tables with entries that may map memory: [`Pte`], [`Pmd`] or [`Pud`].
 pub(crate) trait Level: Sized {
     /// The number of bytes that an entry maps, as a power of two.
     const SHIFT: u32;

@@ -100,7 +100,7 @@ impl Table for Pud {
     }
 }
 
-/// A level above the lowest, whose table exists before the fault handler is called.
+/// A level above the lowest. Its table exists before the fault handler is called.
 pub(crate) trait UpperTable: Table {
     /// Locks the table that contains an entry. Spins. C: `pmd_lock()`, `pud_lock()`.
     ///
@@ -281,7 +281,7 @@ impl<L: Table> Drop for Locked<'_, L> {
     }
 }
 
-/// A slot whose table is locked, by what it contains.
+/// A slot in a locked table: empty, or with an entry.
 pub(crate) enum LockedSlot<'a, L: Table> {
     /// The slot is empty.
     Vacant(Vacant<'a, L>),

@@ -5,8 +5,8 @@
 //! Which PFNs a VMA may map.
 //!
 //! Code that walks page tables later (`vm_normal_page()`, GUP) decides by the flags of the VMA and
-//! the marks of the entry whether a PFN is a page whose references are counted. What it would get
-//! wrong is refused here.
+//! the marks of the entry whether a PFN is a page with counted references. A PFN for which it would
+//! decide wrongly is refused here.
 //!
 //! This file encapsulates the reads of the two variables that say which PFNs are zero pages.
 //!

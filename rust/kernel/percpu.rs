@@ -9,8 +9,8 @@
 //! Each function is atomic with respect to interrupts and migration, but two calls in a row are on the
 //! same CPU only while the task cannot migrate.
 //!
-//! This file encapsulates nothing: the caller promises that an offset is that of a variable of the
-//! right type.
+//! This file encapsulates the choice of the architecture's code. That an offset is the address of a
+//! variable of the right type remains the caller's promise.
 //!
 //! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
 
@@ -23,18 +23,29 @@ use crate::bindings;
 mod arch {
     use crate::bindings;
 
+    /// Adds one to a counter of this CPU.
+    ///
+    /// # Safety
+    ///
+    /// `offset` must be the address of a per-CPU counter of 64 bits.
     #[inline]
     pub(super) unsafe fn increment(offset: usize) {
         // SAFETY: The caller promises that there is a counter of 64 bits at the offset.
         unsafe { bindings::this_cpu_inc_u64(offset as *mut u64) };
     }
 
+    /// Subtracts one from a counter of this CPU.
+    ///
+    /// # Safety
+    ///
+    /// `offset` must be the address of a per-CPU counter of 64 bits.
     #[inline]
     pub(super) unsafe fn decrement(offset: usize) {
         // SAFETY: The caller promises that there is a counter of 64 bits at the offset.
         unsafe { bindings::this_cpu_dec_u64(offset as *mut u64) };
     }
 
+    /// Returns the running task.
     #[inline]
     pub(super) fn current_task() -> *const bindings::task_struct {
         // SAFETY: The function may be called in any context.

@@ -170,7 +170,7 @@ pub enum PmdEntry {
 ///     pfn_t::{PfnFlags, PfnT},
 /// };
 ///
-/// /// Handles a fault in the mapping of a device whose memory has `pages` pages from `first` on.
+/// /// Handles a fault in the mapping of a device with `pages` pages of memory from `first` on.
 /// fn handle(fault: &mut VmFault<'_>, first: Pfn, pages: usize) -> VmFaultResult {
 ///     let index = fault.index();
 ///     if index >= pages || fault.has_cow_page() {

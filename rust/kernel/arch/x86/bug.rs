@@ -15,7 +15,7 @@ use crate::bindings;
 /// The taint of a kernel that has warned. C: `TAINT_WARN`.
 const TAINT_WARN: u32 = 9;
 
-/// The flags of the entry: a warning whose message has been printed already.
+/// The flags of the entry: a warning, with its message already printed.
 #[doc(hidden)]
 pub const WARN_FLAGS: u32 =
     bindings::BUGFLAG_WARNING | bindings::BUGFLAG_NO_CUT_HERE | (TAINT_WARN << 8);

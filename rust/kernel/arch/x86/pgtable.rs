@@ -12,7 +12,8 @@
 //! ```
 //!
 //! An entry is one word of 64 bits at every level, and most bits mean the same at every level: so
-//! there is one type, [`Entry`], and the methods that depend on the level take its shift.
+//! there is one type, [`Entry`], and the methods that depend on the level take its `shift`. An entry
+//! of that level maps `1 << shift` bytes.
 //!
 //! A leaf that is not present for the processor but still maps memory (`PROT_NONE`, NUMA hints) has
 //! its address bits inverted. A processor that speculates past the missing present bit then reads
@@ -43,7 +44,7 @@ pub const PGD_SHIFT: u32 = 48;
 /// What the memory that a leaf maps has, as the marks of the leaf say it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeafKind {
-    /// A `struct page` whose count being mapped raises: no mark.
+    /// A `struct page` with a map count: no mark.
     Normal,
     /// A `struct page` and a pgmap: [`Entry::DEVMAP`], in a pte [`Entry::SPECIAL`] as well.
     Devmap,
@@ -136,8 +137,7 @@ impl Entry {
     /// `pfn_t_pte()`, `pte_mkdevmap()`, `pte_mkspecial()`; `pfn_pmd()`, `pmd_mkhuge()`,
     /// `pmd_mkdevmap()`; and the same for a pud.
     ///
-    /// The level is the one whose entries map `1 << shift` bytes; lower address bits of `phys` are
-    /// dropped. `prot` are the bits that are no address.
+    /// Bits of `phys` below `shift` are dropped. `prot` are the bits that are no address.
     #[doc(alias = "pfn_pte")]
     #[doc(alias = "pfn_pmd")]
     #[doc(alias = "pfn_pud")]
@@ -205,8 +205,18 @@ impl Entry {
         self.has(Self::DEVMAP)
     }
 
-    /// Returns whether an entry that is not none is a leaf, at the level whose entries map
-    /// `1 << shift` bytes. C: `pmd_leaf()`, `pud_leaf()`; a pte always is one.
+    /// Returns whether an entry that is not none is a leaf. C: `pmd_leaf()`, `pud_leaf()`; a pte
+    /// always is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::arch::x86::pgtable::{Entry, PMD_SHIFT, PTE_SHIFT};
+    ///
+    /// let entry = Entry::new(0x4000_0000 | Entry::PRESENT);
+    /// // As a pmd it points to a table; as a pte it maps a page.
+    /// assert!(!entry.is_leaf(PMD_SHIFT) && entry.is_leaf(PTE_SHIFT));
+    /// ```
     #[doc(alias = "pmd_leaf")]
     #[doc(alias = "pud_leaf")]
     #[inline]
@@ -214,9 +224,8 @@ impl Entry {
         shift <= PTE_SHIFT || self.has(Self::PSE)
     }
 
-    /// Returns the PFN in an entry that is not none, at the level whose entries map `1 << shift`
-    /// bytes: of a leaf the first PFN that it maps, of a table the PFN of the table. C: `pte_pfn()`,
-    /// `pmd_pfn()`, `pud_pfn()`.
+    /// Returns the PFN in an entry that is not none: of a leaf the first PFN that it maps, otherwise
+    /// the PFN of the table. C: `pte_pfn()`, `pmd_pfn()`, `pud_pfn()`.
     #[doc(alias = "pte_pfn")]
     #[doc(alias = "pmd_pfn")]
     #[doc(alias = "pud_pfn")]
@@ -229,8 +238,18 @@ impl Entry {
         ((self.0 ^ self.protnone_mask()) & mask) >> PTE_SHIFT
     }
 
-    /// Returns the PFN to which a leaf maps `address`, at the level whose entries map `1 << shift`
-    /// bytes. C: `pmd_pfn()`, plus the offset.
+    /// Returns the PFN to which a leaf maps `address`. C: `pmd_pfn()`, plus the offset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::arch::x86::pgtable::{Entry, LeafKind, PMD_SHIFT};
+    ///
+    /// let mask = (1 << 52) - 4096;
+    /// let leaf = Entry::leaf(0x4000_0000, Entry::PRESENT, LeafKind::Normal, PMD_SHIFT, mask);
+    /// // The fourth page of the 2 MiB.
+    /// assert_eq!(leaf.pfn_at(0x7f00_0020_3abc, PMD_SHIFT, mask), 0x4_0003);
+    /// ```
     #[inline]
     pub const fn pfn_at(self, address: u64, shift: u32, mask: u64) -> u64 {
         match self.is_present() {
@@ -239,8 +258,8 @@ impl Entry {
         }
     }
 
-    /// Returns the PFN to which a leaf maps `address`, as [`Self::pfn_at`], but of a present leaf
-    /// only, whose address bits are never inverted.
+    /// Returns the PFN to which a present leaf maps `address`, as [`Self::pfn_at`] does for any leaf.
+    /// The address bits of a present leaf are never inverted.
     #[inline]
     pub const fn present_pfn_at(self, address: u64, shift: u32, mask: u64) -> u64 {
         let inside = 1_u64.wrapping_shl(shift).wrapping_sub(1);
@@ -250,6 +269,15 @@ impl Entry {
 
     /// Returns the pte that maps the `n`-th page behind the page of this present pte, and is the
     /// same in all other bits. C: `pte_advance_pfn()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::arch::x86::pgtable::Entry;
+    ///
+    /// let first = Entry::new(0x4000_0000 | Entry::PRESENT | Entry::DIRTY);
+    /// assert_eq!(first.nth_page(3).bits(), 0x4000_3000 | Entry::PRESENT | Entry::DIRTY);
+    /// ```
     #[doc(alias = "pte_advance_pfn")]
     #[inline]
     pub const fn nth_page(self, n: usize) -> Self {
@@ -291,8 +319,7 @@ impl Entry {
     }
 }
 
-/// Returns the bits of a leaf that are a physical address, at the level whose entries map
-/// `1 << shift` bytes.
+/// Returns the bits of a leaf that are a physical address.
 #[inline]
 const fn leaf_mask(shift: u32, mask: u64) -> u64 {
     mask & !1_u64.wrapping_shl(shift).wrapping_sub(1)
