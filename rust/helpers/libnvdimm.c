@@ -6,8 +6,3 @@ void rust_helper_arch_invalidate_pmem(void *addr, size_t size)
 {
 	arch_invalidate_pmem(addr, size);
 }
-
-void rust_helper_pmem_invalidate_cache(void *addr, size_t size)
-{
-	arch_invalidate_pmem(addr, size);
-}

@@ -13,7 +13,7 @@ use crate::{access::PgmapOwner, media::Media};
 use kernel::{
     block::disk::{Features, GenDisk, GenDiskBuilder, Limits},
     c_str, dax, dev_warn,
-    mm::device_memory::{Blueprint, DeviceMemory},
+    mm::device_memory::{DeviceMemory, PgmapParams},
     nvdimm::{Context, Flushing, Namespace, NdPfn},
     page::PAGE_SIZE,
     prelude::*,
@@ -23,7 +23,7 @@ use kernel::{
 /// The layout of a namespace: which part of it gets pages, and where the data begins.
 pub(crate) struct Layout {
     /// The parameters of the pages; `None` to map the memory without pages.
-    pages: Option<Blueprint>,
+    pages: Option<PgmapParams>,
     /// The offset of the data from the start of the mapped range, in bytes.
     data_offset: u64,
 }
@@ -44,7 +44,7 @@ impl Layout {
     /// Returns the layout of a namespace without an info block: all of it is data.
     pub(crate) fn raw(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Self> {
         let pages = if context.should_map_pages() {
-            Some(Blueprint::for_range(namespace.range()?)?)
+            Some(PgmapParams::for_range(namespace.range()?)?)
         } else {
             None
         };
@@ -79,7 +79,7 @@ impl Pmem {
         let reservation = namespace.reserve()?;
         let mut disk = GenDiskBuilder::alloc(&limits, context.node())?;
 
-        let mapped = layout.pages.as_ref().and_then(Blueprint::range);
+        let mapped = layout.pages.as_ref().and_then(PgmapParams::range);
         let start = mapped.unwrap_or(range).start();
         let start = start.checked_add(layout.data_offset).ok_or(ENXIO)?;
         let owner = Arc::new(PgmapOwner::new(start), GFP_KERNEL)?;

@@ -358,11 +358,11 @@ impl DevPagemap {
     /// Returns the number of PFNs from `pfn` on to the end of the mapped range that contains it, or 0
     /// if no range does.
     #[inline]
-    pub fn frames_from(&self, pfn: Pfn) -> usize {
+    pub fn pfns_from(&self, pfn: Pfn) -> usize {
         let first = self.first_range_raw();
         let last = Pfn::containing(first.end);
         if pfn < Pfn::containing(first.start) || pfn > last {
-            return self.frames_from_beyond_first(pfn);
+            return self.pfns_from_beyond_first(pfn);
         }
         // OVERFLOW: A range has fewer than 2^64 PFNs.
         last.nr().wrapping_sub(pfn.nr()).wrapping_add(1)
@@ -370,7 +370,7 @@ impl DevPagemap {
 
     #[cold]
     #[inline(never)]
-    fn frames_from_beyond_first(&self, pfn: Pfn) -> usize {
+    fn pfns_from_beyond_first(&self, pfn: Pfn) -> usize {
         let pfns = (1..self.nr_ranges())
             .filter_map(|index| self.range(index))
             .find(|range| range.pfns().contains(pfn))
@@ -409,7 +409,7 @@ impl DevPagemap {
     #[cold]
     #[inline(never)]
     fn covers_beyond_first(&self, pfn: Pfn) -> bool {
-        self.frames_from_beyond_first(pfn) != 0
+        self.pfns_from_beyond_first(pfn) != 0
     }
 
     /// Returns the first PFN of a range whose page is a data page: behind the driver's reserve and the

@@ -27,7 +27,7 @@ use crate::{
         from_err_ptr, to_result, Result,
     },
     mm::{
-        device_memory::{Blueprint, Reservation},
+        device_memory::{PgmapParams, Reservation},
         memremap,
         pfn::PhysRange,
     },
@@ -444,9 +444,9 @@ impl NdPfn<'_> {
     /// ```
     #[doc(alias = "nvdimm_setup_pfn")]
     #[inline]
-    pub fn set_up(&self, enabled: EnabledNamespace<'_>) -> Result<(Blueprint, InfoBlock)> {
+    pub fn set_up(&self, enabled: EnabledNamespace<'_>) -> Result<(PgmapParams, InfoBlock)> {
         // New, and so zeroed: C does not write the altmap if the device has none.
-        let params = Blueprint::new()?;
+        let params = PgmapParams::new()?;
         #[cfg(CONFIG_ND_CLAIM)]
         {
             // SAFETY: By the type invariants the device is valid and bound, and its namespace is

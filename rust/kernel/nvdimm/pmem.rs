@@ -126,7 +126,7 @@ impl PmemDevice {
                 raw.write_bytes(0, 1);
                 (*raw).phys_addr = memory.range().start();
                 (*raw).data_offset = data_offset;
-                (*raw).pfn_flags = memory.frame_flags().bits();
+                (*raw).pfn_flags = memory.pfn_flags().bits();
                 (*raw).virt_addr = memory.address();
                 (*raw).size = usize::try_from(all)?;
                 (*raw).pfn_pad = u32::try_from(all.checked_sub(mapped).ok_or(EINVAL)?)?;

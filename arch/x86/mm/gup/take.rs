@@ -639,7 +639,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         // By the caller's promise a single page is in the range.
         let pages = match pages {
             1 => 1,
-            _ => pages.min(pgmap.frames_from(pfn)),
+            _ => pages.min(pgmap.pfns_from(pfn)),
         };
         Self::check_type(pgmap, flags)?;
         // INVARIANT: The pages are in the pgmap, which stays mapped for `'a`; none was taken yet.
