@@ -60,13 +60,14 @@ impl DaxReadGuard {
 
     /// Returns access to up to `len` bytes of a file from `position` on, as far as they are contiguous
     /// on the device. The access starts at the beginning of the page of `position`. May sleep. C:
-    /// `dax_direct_access()`.
+    /// `dax_iomap_direct_access()`, `dax_direct_access()`.
     ///
     /// # Errors
     ///
     /// Returns `EHWPOISON` for bad memory, unless `mode` is recovery; `ENXIO` if the device is dead;
     /// `EOPNOTSUPP` if the extent has no DAX device; `EFAULT` for memory that the kernel has not
     /// mapped; and other errors of the driver.
+    #[doc(alias = "dax_iomap_direct_access")]
     #[doc(alias = "dax_direct_access")]
     #[inline]
     pub(crate) fn access<'r>(

@@ -49,7 +49,8 @@ impl Size {
         1 << self.order()
     }
 
-    /// Returns the size in bytes.
+    /// Returns the size in bytes. C: `dax_entry_size()`.
+    #[doc(alias = "dax_entry_size")]
     #[inline]
     pub(crate) const fn bytes(self) -> usize {
         PAGE_SIZE << self.order()

@@ -167,7 +167,7 @@ pub(crate) enum UnlockedSlot {
     Empty,
     /// An entry that is not locked, and may be larger than requested.
     Entry(Entry),
-    /// An entry that is smaller than requested.
+    /// An entry that is smaller than requested. C: `dax_is_conflict()`.
     Conflict,
     /// A pointer, which is no DAX entry: the mapping is corrupted.
     Foreign,

@@ -67,7 +67,7 @@ pub(crate) fn pte_fault(
     result
 }
 
-/// Locks the entry and maps the page.
+/// Locks the entry and maps the page. C: `dax_fault_return()` is `VmFaultResult::from_error()` here.
 fn handle_pte_fault(
     fault: &mut DaxFault<'_>,
     mut sync: Option<&mut PfnT>,

@@ -110,11 +110,12 @@ fn split_at(mapping: &DaxMapping, index: usize) {
 }
 
 /// Marks the pages from `first` to `last`, inclusive, clean. The pages around them keep their marks: a PMD
-/// entry with memory on both sides of a bound is split. Sleeps.
+/// entry with memory on both sides of a bound is split. Sleeps. C: `__dax_clear_dirty_range()`.
 ///
 /// # Errors
 ///
 /// Returns `ENOMEM` if there is no memory for splitting an entry.
+#[doc(alias = "__dax_clear_dirty_range")]
 fn clear_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
     let mut cursor = Cursor::new(mapping, first, Size::Pte);
     loop {

@@ -38,7 +38,8 @@ use kernel::{
     sync::rcu,
 };
 
-/// The value of `page->mapping` for a page that several files share. C: `PAGE_MAPPING_DAX_SHARED`.
+/// The value of `page->mapping` for a page that several files share. C: `PAGE_MAPPING_DAX_SHARED`,
+/// `dax_page_is_shared()`.
 const SHARED: *mut bindings::address_space =
     bindings::PAGE_MAPPING_ANON as usize as *mut bindings::address_space;
 
@@ -163,7 +164,9 @@ impl FilePage {
 }
 
 impl Entry {
-    /// Returns the pages of the entry in order; none unless it is device memory.
+    /// Returns the pages of the entry in order; none unless it is device memory. C:
+    /// `for_each_mapped_pfn()`, `dax_end_pfn()`.
+    #[doc(alias = "dax_end_pfn")]
     #[inline(always)]
     fn pages(self) -> impl Iterator<Item = FilePage> {
         let (first, count) = match self.pfn() {

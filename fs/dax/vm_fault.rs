@@ -129,7 +129,7 @@ impl<'a> DaxFault<'a> {
         self.0.clear_cow_page();
     }
 
-    /// Copies a page of device memory to the private page. C: `copy_user_page()`.
+    /// Copies a page of device memory to the private page. C: `copy_cow_page_dax()`.
     ///
     /// # Errors
     ///

@@ -66,7 +66,7 @@ pub(crate) fn to_block_end(
     )
 }
 
-/// Fills an extent with zeroes. C: `dax_zero_iter()`.
+/// Fills an extent with zeroes. C: `dax_zero_iter()`, `dax_memzero()`.
 #[doc(alias = "dax_zero_iter")]
 fn zero_extent(iter: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
     let (iomap, source) = (iter.iomap(), iter.srcmap());

@@ -2,7 +2,7 @@
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM fs_dax
 
-/* A second header of a system needs names of its own for both of these. */
+/* A second header of a trace system needs its own names for both of these. */
 #undef TRACE_SYSTEM_VAR
 #define TRACE_SYSTEM_VAR fs_dax_fallback
 #undef TRACE_INCLUDE_FILE
@@ -14,7 +14,7 @@
 #include <linux/fs_dax_glue.h>
 #include <linux/tracepoint.h>
 
-/* Tools that read the event in binary have to know the values. */
+/* Exported for tools that read the binary event. */
 TRACE_DEFINE_ENUM(DAX_FALLBACK_COW);
 TRACE_DEFINE_ENUM(DAX_FALLBACK_VMA_START);
 TRACE_DEFINE_ENUM(DAX_FALLBACK_VMA_END);
