@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each reason means and what helps.
+//! The meaning of each reason, and the remedy.
 
-/// One line for a reason that the kernel counts.
+/// Returns one line of advice on a reason that the kernel counts.
 pub fn of(reason: &str) -> &'static str {
     match reason {
         "cow" => "a store to a MAP_PRIVATE mapping copies 4 KiB: map MAP_SHARED if it is meant for the file",
@@ -18,16 +18,16 @@ pub fn of(reason: &str) -> &'static str {
             "the range has holes or several extents: fallocate() the file before use; see daxstat --file"
         }
         "device" => {
-            "the blocks lie beside a multiple of 2 MiB: align by mkfs, partition, ndctl -a 2M; daxstat --file tells which"
+            "the blocks are not aligned to 2 MiB: align by mkfs, partition, ndctl -a 2M; daxstat --file shows which"
         }
         "no-memmap" => {
             "the device has no struct pages: ndctl create-namespace -m fsdax, with -M dev or -M mem"
         }
         "conflict" => {
-            "4 KiB pages of the range are in use already: touch it by a huge mapping first; to begin anew, unmap it and drop the caches"
+            "4 KiB pages of the range are in use already: touch it through a huge mapping first; to start again, unmap it and drop the caches"
         }
         "no-zero-page" => {
-            "the huge zero page could not be had: free memory, or fill the hole by fallocate()"
+            "the huge zero page could not be allocated: free memory, or fill the hole by fallocate()"
         }
         "no-memory" => "no memory for page tables: free some, or raise the limit of the cgroup",
         "other" => "none of the other reasons: the tracepoint fs_dax:dax_fault_fallback has file and address",

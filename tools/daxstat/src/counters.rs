@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's counters, as in `/sys/kernel/debug/fs_dax/faults`:
+//! The kernel's counters, read from `/sys/kernel/debug/fs_dax/faults`:
 //!
 //! ```text
 //! # device fstype 4K 2M cow vma-start
 //! 259:0 ext4 120 3 0 7
 //! ```
 //!
-//! Columns go by the names in the first line, so a kernel may have other ones:
-//! a name that is a size counts faults, any other one fallbacks for that reason.
-//! One of the reasons is called `device`, like the column that says which one it
-//! is: the first of a name is the one that identifies.
+//! Columns are identified by the names in the first line, so a kernel may have
+//! others: a name that is a size counts faults, any other one fallbacks for that
+//! reason. One of the reasons is called `device`, like the column that
+//! identifies the device: the first of two equal names is the identifying one.
 
 use anyhow::{bail, Context, Result};
 use serde::{Serialize, Serializer};
@@ -18,10 +18,10 @@ use serde::{Serialize, Serializer};
 const DEVICE: &str = "device";
 const FSTYPE: &str = "fstype";
 
-/// All of it.
+/// All counters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Of the columns that count, in the kernel's order.
+    /// The counting columns, in the kernel's order.
     #[serde(skip)]
     pub columns: Vec<Column>,
     pub filesystems: Vec<Filesystem>,
@@ -41,7 +41,7 @@ pub enum Kind {
     Fallbacks,
 }
 
-/// One filesystem.
+/// The counters of one filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Filesystem {
     /// `major:minor`.
@@ -79,7 +79,7 @@ impl Filesystem {
     }
 }
 
-/// `4K`, `2M`, `1G`.
+/// Returns whether a name is a size: `4K`, `2M`, `1G`.
 fn is_size(name: &str) -> bool {
     let digits = name.trim_end_matches(['K', 'M', 'G']);
     digits.len() + 1 == name.len() && digits.parse::<u32>().is_ok()
@@ -94,8 +94,9 @@ impl Counters {
             .with_context(|| format!("the counters begin with {header:?} instead of names"))?
             .split_whitespace()
             .collect();
-        let identity = Identity::find(&names)
-            .with_context(|| format!("the counters do not say whose they are: {header:?}"))?;
+        let identity = Identity::find(&names).with_context(|| {
+            format!("the counters have no device and fstype columns: {header:?}")
+        })?;
         let columns = names
             .iter()
             .enumerate()
@@ -121,13 +122,13 @@ impl Counters {
         })
     }
 
-    /// The same filesystem in this reading.
+    /// Returns the same filesystem in this reading.
     pub fn find(&self, device: &str) -> Option<&Filesystem> {
         self.filesystems.iter().find(|f| f.device == device)
     }
 }
 
-/// Which columns say whose the counts are.
+/// The columns that identify a filesystem.
 struct Identity {
     device: usize,
     fstype: usize,
@@ -142,7 +143,7 @@ impl Identity {
         })
     }
 
-    /// Whether the column at this place is a count.
+    /// Returns whether the column at this index is a count.
     fn counts(&self, at: usize) -> bool {
         at != self.device && at != self.fstype
     }
@@ -248,7 +249,7 @@ mod tests {
         };
         assert!(wrong("").contains("empty"));
         assert!(wrong("device fstype\n").contains("instead of names"));
-        assert!(wrong("# fstype 4K\n").contains("whose they are"));
+        assert!(wrong("# fstype 4K\n").contains("no device and fstype"));
         assert!(wrong("# device fstype 4K\n8:1 xfs\n").contains("3 columns were expected, not 2"));
         assert!(wrong("# device fstype 4K\n8:1 xfs many\n").contains("no count of 4K"));
     }

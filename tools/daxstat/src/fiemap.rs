@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the blocks of a file lie: FS_IOC_FIEMAP.
+//! The location of a file's blocks: FS_IOC_FIEMAP.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use crate::ranges::Extent;
 
 /// _IOWR('f', 11, struct fiemap).
 const FS_IOC_FIEMAP: u64 = 0xc020_660b;
-/// Write back first, so that what is told is so.
+/// Write back first, so that the extents are up to date.
 const FLAG_SYNC: u32 = 1;
 const LAST: u32 = 0x1;
 const UNKNOWN: u32 = 0x2;
@@ -20,7 +20,7 @@ const DELALLOC: u32 = 0x4;
 const NOT_ALIGNED: u32 = 0x100;
 const DATA_INLINE: u32 = 0x200;
 const SHARED: u32 = 0x2000;
-/// How many extents are asked for at once.
+/// Number of extents per request.
 const BATCH: usize = 512;
 
 /// struct fiemap_extent.
@@ -35,7 +35,7 @@ struct Raw {
     reserved: [u32; 3],
 }
 
-/// struct fiemap, with room.
+/// struct fiemap, with room for extents.
 #[repr(C)]
 struct Request {
     start: u64,
@@ -59,7 +59,7 @@ impl From<&Raw> for Extent {
     }
 }
 
-/// All extents, in the file's order.
+/// Returns all extents, in the file's order.
 pub fn extents(file: &File) -> Result<Vec<Extent>> {
     let mut all: Vec<Extent> = Vec::new();
     let mut start = 0;
@@ -73,14 +73,14 @@ pub fn extents(file: &File) -> Result<Vec<Extent>> {
             reserved: 0,
             extents: [Raw::default(); BATCH],
         });
-        // SAFETY: the request is laid out as the kernel wants it, has room for
-        // as many extents as it says, and outlives the call.
+        // SAFETY: The request has the layout that the kernel expects, has room
+        // for as many extents as it says, and outlives the call.
         let rc = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &mut *request) };
         if rc != 0 {
             let e = io::Error::last_os_error();
             return match e.raw_os_error() {
                 Some(libc::EOPNOTSUPP | libc::ENOTTY) => {
-                    bail!("the filesystem does not tell where its blocks are (FIEMAP)")
+                    bail!("the filesystem does not report the location of its blocks (FIEMAP)")
                 }
                 _ => Err(e).context("FS_IOC_FIEMAP"),
             };
@@ -92,7 +92,7 @@ pub fn extents(file: &File) -> Result<Vec<Extent>> {
         };
         let next = last.logical.saturating_add(last.length);
         if next <= start {
-            bail!("the filesystem tells the same extents again and again");
+            bail!("the filesystem reports the same extents repeatedly");
         }
         start = next;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can be said of one file.
+//! The report on one file.
 
 use std::fmt;
 use std::fs::File;
@@ -14,24 +14,24 @@ use crate::fiemap;
 use crate::place::{data_device, fstype, is_dax, number, Device};
 use crate::ranges::{analyse, Layout, Range, Verdict, HUGE};
 
-/// As in the JSON.
+/// The report in the form of the JSON.
 #[derive(Serialize)]
 pub struct Report {
     file: String,
     size: u64,
     fstype: String,
     device: String,
-    /// Where the device begins in memory.
+    /// Physical address of the device's start.
     physical_start: Option<u64>,
     extents: usize,
-    /// How many ranges can be huge pages, of how many.
+    /// Number of ranges that can be huge pages, and of all ranges.
     huge: u64,
     total: u64,
     ranges: Vec<RangeReport>,
     advice: Vec<String>,
 }
 
-/// One line.
+/// One line of the report.
 #[derive(Serialize)]
 struct RangeReport {
     offset: u64,
@@ -117,10 +117,10 @@ fn why(range: &Range) -> String {
         Verdict::Huge => "one extent, at a multiple of 2 MiB".into(),
         Verdict::Shared => "one extent of several files: huge for loads, a store copies it".into(),
         Verdict::Hole => "a hole: the huge zero page for loads, a store allocates".into(),
-        Verdict::Eof => "the file ends inside of it".into(),
-        Verdict::Short => format!("its first piece ends at {:#x}", range.end),
+        Verdict::Eof => "the file ends inside it".into(),
+        Verdict::Short => format!("its first extent ends at {:#x}", range.end),
         Verdict::Misaligned => format!(
-            "its blocks begin {:#x} behind a multiple of 2 MiB",
+            "its blocks begin {:#x} after a multiple of 2 MiB",
             range.beside
         ),
         Verdict::Unplaced => "its bytes have no blocks of their own".into(),
@@ -128,18 +128,18 @@ fn why(range: &Range) -> String {
     }
 }
 
-/// A line for each thing that could be done.
+/// Returns a line for each possible improvement.
 fn advice(fstype: &str, device: &Device, ranges: &[Range]) -> Vec<String> {
     let has = |verdict: Verdict| ranges.iter().any(|r| r.verdict == verdict);
     let mut all: Vec<String> = Vec::new();
     if has(Verdict::Misaligned) {
         match device.start {
             Some(start) if (start - device.partition) % HUGE != 0 => all.push(format!(
-                "{} begins beside a multiple of 2 MiB: ndctl create-namespace -f -e … -m fsdax -a 2M",
+                "{} is not aligned to 2 MiB: ndctl create-namespace -f -e … -m fsdax -a 2M",
                 device.name
             )),
             Some(_) if device.partition % HUGE != 0 => all.push(format!(
-                "the partition {} begins beside a multiple of 2 MiB: parted -a optimal, from 2 MiB on",
+                "the partition {} is not aligned to 2 MiB: parted -a optimal, from 2 MiB on",
                 device.name
             )),
             _ => all.push(match fstype {
@@ -171,7 +171,7 @@ fn advice(fstype: &str, device: &Device, ranges: &[Range]) -> Vec<String> {
     }
     if device.start.is_none() {
         all.push(format!(
-            "{} has no address of its own: its start was taken for a multiple of 2 MiB; look at what it is made of",
+            "{} has no address of its own: its start was assumed to be a multiple of 2 MiB; check the devices below it",
             device.name
         ));
     }
@@ -208,14 +208,14 @@ impl fmt::Display for Report {
             "\n{:>14} {:>8}  {:<11} {}",
             header.0, header.1, header.2, header.3
         )?;
-        for told in &self.ranges {
+        for range in &self.ranges {
             writeln!(
                 f,
                 "{:>14} {:>8}  {:<11} {}",
-                format!("{:#x}", told.offset),
-                told.length / HUGE,
-                told.verdict.name(),
-                told.why
+                format!("{:#x}", range.offset),
+                range.length / HUGE,
+                range.verdict.name(),
+                range.why
             )?;
         }
         if !self.advice.is_empty() {

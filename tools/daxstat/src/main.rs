@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `daxstat`: how large the pages are that faults on DAX files map, why they are
-//! not larger, and what to do about it.
+//! `daxstat`: the size of the pages that faults on DAX files map, the reasons why
+//! they are not larger, and advice.
 //!
-//! Two questions, two halves. How it went until now is in the kernel's counters
-//! (counters, source), shown as a table (table) with an advice for each reason
-//! (advice). How it will go for one file follows from where its blocks lie:
-//! where the file is (place), which extents it has (fiemap), and what that means
-//! for each of its 2 MiB ranges (ranges), told in a report (file).
+//! It has two halves. Past faults are in the kernel's counters (counters,
+//! source), shown as a table (table) with advice for each reason (advice). Future
+//! faults of one file depend on the location of its blocks: the file's device
+//! (place), its extents (fiemap), and the result for each of its 2 MiB ranges
+//! (ranges), in a report (file).
 
 mod advice;
 mod counters;
@@ -29,23 +29,24 @@ use clap::Parser;
 
 use counters::Counters;
 
-/// Sizes of the faults on DAX files, and why they were not of 2 MiB.
+/// Show the sizes of the faults on DAX files, and why they were not of 2 MiB.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     /// Show the counters once and end.
     #[arg(long)]
     once: bool,
-    /// Seconds between two looks at the counters.
+    /// Seconds between two readings of the counters.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
-    /// One JSON object per look, or one for the file.
+    /// Print one JSON object per reading, or one for the file.
     #[arg(long)]
     json: bool,
-    /// Which 2 MiB ranges of this file can be huge pages, and why others cannot.
+    /// Show which 2 MiB ranges of this file can be huge pages, and why others
+    /// cannot.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["once", "counters"])]
     file: Option<PathBuf>,
-    /// Read the counters from here, such as a copy from another machine.
+    /// Read the counters from this file, such as a copy from another machine.
     #[arg(long, value_name = "PATH")]
     counters: Option<PathBuf>,
 }
@@ -60,7 +61,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     match work(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the output has read enough.
+        // The reader has closed the output.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("daxstat: {e:#}");
@@ -93,9 +94,9 @@ fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Shows the counters again and again.
+/// Shows the counters repeatedly.
 fn watch(arguments: &Arguments) -> Result<()> {
-    /// To the upper left corner, and away with what was there.
+    /// Moves to the upper left corner and clears the screen.
     const CLEAR: &str = "\x1b[H\x1b[2J";
     let mut before: Option<Counters> = None;
     loop {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a file is: its filesystem, the device, and where that begins in memory.
+//! The place of a file: its filesystem, the device, and the device's physical
+//! address.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,22 +12,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
-/// The device that a filesystem is on.
+/// The device of a filesystem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Device {
     /// `pmem0`, `pmem0p1`.
     pub name: String,
-    /// The physical address of its first byte; None where several devices are
-    /// put together.
+    /// The physical address of its first byte; `None` if it combines several
+    /// devices.
     pub start: Option<u64>,
-    /// Of that, what the partition table adds.
+    /// The part of `start` that the partition table adds.
     pub partition: u64,
 }
 
-/// Whether statx(2) says that the file is DAX.
+/// Returns whether statx(2) reports the file as DAX.
 pub fn is_dax(file: &File) -> Result<bool> {
     let mut about = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the empty path means the descriptor; `about` outlives the call.
+    // SAFETY: The empty path selects the descriptor; `about` is valid for writes
+    // and outlives the call.
     let rc = unsafe {
         libc::statx(
             file.as_raw_fd(),
@@ -39,12 +41,14 @@ pub fn is_dax(file: &File) -> Result<bool> {
     if rc != 0 {
         return Err(io::Error::last_os_error()).context("statx");
     }
-    // SAFETY: all zeroes is a value of it, and statx succeeded.
+    // SAFETY: All zero bytes are a valid value of the structure, and statx
+    // succeeded.
     let about = unsafe { about.assume_init() };
     Ok(about.stx_attributes & libc::STATX_ATTR_DAX as u64 != 0)
 }
 
-/// The filesystem's type, from /proc/self/mountinfo, by the device's number.
+/// Returns the filesystem's type, from /proc/self/mountinfo, by the device's
+/// number.
 pub fn fstype(device: &str) -> Result<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
     type_in(&text, device).with_context(|| format!("nothing is mounted from {device}"))
@@ -58,25 +62,25 @@ fn type_in(mountinfo: &str, device: &str) -> Option<String> {
     })
 }
 
-/// The number of the device that has the file's data: that of its filesystem, or
-/// the realtime device of XFS, on which a file is by a flag.
+/// Returns the number of the device that holds the file's data: that of its
+/// filesystem, or the realtime device of XFS, which a flag of the file selects.
 pub fn data_device(file: &File, filesystem: &str) -> Result<String> {
     if fstype(filesystem)? != "xfs" || !is_realtime(file)? {
         return Ok(filesystem.to_string());
     }
     let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
     let path = realtime_in(&text, filesystem).context("no rtdev= among the mount options")?;
-    let about = fs::metadata(path).with_context(|| format!("cannot look at {path}"))?;
+    let about = fs::metadata(path).with_context(|| format!("cannot stat {path}"))?;
     Ok(number(about.rdev()))
 }
 
-/// As in sysfs and mountinfo.
+/// Formats a device number as in sysfs and mountinfo.
 pub fn number(device: u64) -> String {
     format!("{}:{}", libc::major(device), libc::minor(device))
 }
 
 fn is_realtime(file: &File) -> Result<bool> {
-    /// Of linux/fs.h.
+    /// Value from linux/fs.h.
     const FSGETXATTR: u64 = 0x801c_581f;
     const FS_XFLAG_REALTIME: u32 = 1;
     /// struct fsxattr; the flags come first.
@@ -84,7 +88,8 @@ fn is_realtime(file: &File) -> Result<bool> {
     struct Attributes([u32; 7]);
 
     let mut attributes = Attributes([0; 7]);
-    // SAFETY: the structure is the one that the request fills.
+    // SAFETY: The structure is the one that the request fills, and outlives the
+    // call.
     match unsafe { libc::ioctl(file.as_raw_fd(), FSGETXATTR, &mut attributes) } {
         0 => Ok(attributes.0[0] & FS_XFLAG_REALTIME != 0),
         _ => Err(io::Error::last_os_error()).context("FS_IOC_FSGETXATTR"),
@@ -101,12 +106,12 @@ fn realtime_in<'a>(mountinfo: &'a str, device: &str) -> Option<&'a str> {
 }
 
 impl Device {
-    /// By its number, `259:0`.
+    /// Finds a device by its number, `259:0`.
     pub fn find(number: &str) -> Result<Self> {
         Self::below(Path::new("/sys"), number)
     }
 
-    /// The same in another place than /sys, for the tests.
+    /// Finds a device below `sys`, which differs from /sys in tests.
     fn below(sys: &Path, number: &str) -> Result<Self> {
         let link = sys.join("dev/block").join(number);
         let dir = fs::canonicalize(&link)
@@ -124,7 +129,7 @@ impl Device {
             }
             false => (dir, 0),
         };
-        // A namespace of persistent memory, or what claims it.
+        // A namespace of persistent memory, or its claim.
         let below = disk.join("device");
         if !below.exists() {
             return Ok(Self {
@@ -147,7 +152,7 @@ impl Device {
     }
 }
 
-/// Decimal or hexadecimal, as sysfs has them.
+/// Reads a decimal or hexadecimal number of sysfs.
 fn number_in(path: &Path) -> Result<u64> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,

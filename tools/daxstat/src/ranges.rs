@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which 2 MiB ranges of a file can be one page.
+//! The 2 MiB ranges of a file that can be one page.
 //!
-//! A fault maps 2 MiB when one extent has all of the range and the range lies at
-//! a multiple of 2 MiB in memory. Two extents do not do even if one follows the
-//! other on the device, because fs/dax asks the filesystem for one piece.
+//! A fault maps 2 MiB if one extent covers the whole range and the range is at a
+//! multiple of 2 MiB in memory. Two extents do not suffice even if they are
+//! adjacent on the device, because fs/dax asks the filesystem for one piece.
 
 use serde::Serialize;
 
 pub const HUGE: u64 = 2 << 20;
 const PAGE: u64 = 4096;
 
-/// A piece of a file as FIEMAP tells it, in bytes.
+/// An extent of a file as FIEMAP reports it, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where in the file.
+    /// Offset in the file.
     pub logical: u64,
-    /// Where on the filesystem's device.
+    /// Offset on the filesystem's device.
     pub physical: u64,
     pub length: u64,
-    /// Other files have the same blocks.
+    /// Whether other files share the blocks.
     pub shared: bool,
-    /// It has no blocks of its own, or none yet.
+    /// Whether it has no blocks of its own, or none yet.
     pub unplaced: bool,
 }
 
@@ -31,42 +31,42 @@ impl Extent {
     }
 }
 
-/// What is known of a file.
+/// The properties of a file.
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub size: u64,
-    /// Where the filesystem's device begins in memory.
+    /// Physical address of the start of the filesystem's device.
     pub base: u64,
     /// In the file's order.
     pub extents: Vec<Extent>,
-    /// The filesystem can map 2 MiB at all.
+    /// Whether the filesystem can map 2 MiB at all.
     pub huge_faults: bool,
 }
 
-/// What can become of a range.
+/// The possible mapping of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// One page.
     Huge,
-    /// One page until it is stored to; then the blocks are copied to others.
+    /// One page until a store; then the blocks are copied to others.
     Shared,
-    /// The huge zero page; stored to, it depends on the blocks that it gets.
+    /// The huge zero page; after a store, it depends on the allocated blocks.
     Hole,
-    /// The file ends inside of it.
+    /// The file ends inside it.
     Eof,
-    /// The first extent ends inside of it.
+    /// The first extent ends inside it.
     Short,
-    /// The blocks lie beside a multiple of 2 MiB.
+    /// The blocks are not aligned to 2 MiB.
     Misaligned,
-    /// Its bytes are kept elsewhere, or have no place yet.
+    /// Its bytes are stored elsewhere, or not yet anywhere.
     Unplaced,
     /// The filesystem has faults of 4 KiB only.
     Filesystem,
 }
 
 impl Verdict {
-    /// As in the JSON.
+    /// Returns the name in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Huge => "huge",
@@ -85,15 +85,15 @@ impl Verdict {
     }
 }
 
-/// Neighbours of one kind.
+/// Consecutive ranges of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     pub offset: u64,
     pub length: u64,
     pub verdict: Verdict,
-    /// For `Misaligned`: by how much too far.
+    /// For `Misaligned`: distance from the alignment, in bytes.
     pub beside: u64,
-    /// For `Short`: where the first piece ends, in the file.
+    /// For `Short`: offset of the first extent's end in the file.
     pub end: u64,
 }
 
@@ -102,31 +102,31 @@ impl Range {
         self.length / HUGE
     }
 
-    /// Whether `next` can be told together with this one.
-    fn goes_on(&self, next: &Range) -> bool {
+    /// Returns whether `next` can be reported together with this one.
+    fn continues_in(&self, next: &Range) -> bool {
         self.verdict == next.verdict && self.beside == next.beside && self.end == next.end
     }
 }
 
-/// Every 2 MiB of the file, neighbours of one kind together.
+/// Returns every 2 MiB of the file, with neighbours of one kind merged.
 pub fn analyse(layout: &Layout) -> Vec<Range> {
     let mut all: Vec<Range> = Vec::new();
     let mut first = 0;
     for offset in (0..layout.size).step_by(HUGE as usize) {
-        // Extents that lie before do not matter any more.
+        // Extents that end before are no longer relevant.
         while layout.extents.get(first).is_some_and(|e| e.end() <= offset) {
             first += 1;
         }
         let next = judge(layout, offset, &layout.extents[first..]);
         match all.last_mut() {
-            Some(last) if last.goes_on(&next) => last.length += HUGE,
+            Some(last) if last.continues_in(&next) => last.length += HUGE,
             _ => all.push(next),
         }
     }
     all
 }
 
-/// One range; `extents` are those that end behind its start.
+/// Judges one range; `extents` are those that end after its start.
 fn judge(layout: &Layout, offset: u64, extents: &[Extent]) -> Range {
     let range = |verdict| Range {
         offset,
@@ -210,7 +210,7 @@ mod tests {
     fn an_extent_longer_than_the_file() {
         let all = verdicts(HUGE + PAGE, BASE, &[extent(0, HUGE, 9 * HUGE)]);
         assert_eq!(all, [(1, Verdict::Huge), (1, Verdict::Eof)]);
-        // All but a part of the last page.
+        // All except a part of the last page.
         let all = verdicts(2 * HUGE - 100, BASE, &[extent(0, HUGE, 2 * HUGE)]);
         assert_eq!(all, [(2, Verdict::Huge)]);
         let all = verdicts(2 * HUGE - PAGE, BASE, &[extent(0, HUGE, 2 * HUGE)]);
@@ -228,7 +228,8 @@ mod tests {
         let all = analyse(&layout);
         assert_eq!((all.len(), all[0].verdict), (1, Verdict::Misaligned));
         assert_eq!(all[0].beside, PAGE);
-        // The start of the device counts, too: it can make good for it.
+        // The start of the device matters too: it can compensate for the
+        // misalignment.
         let all = verdicts(HUGE, BASE - PAGE, &[extent(0, HUGE + PAGE, HUGE)]);
         assert_eq!(all, [(1, Verdict::Huge)]);
         let all = verdicts(HUGE, BASE + 63 * 512, &[extent(0, HUGE, HUGE)]);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the counters come from; and when they do not come, why, and what to
-//! do about it.
+//! The source of the counters; if it is missing, the reason and the remedy.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +12,7 @@ use anyhow::{bail, Context, Result};
 const DEBUGFS: &str = "/sys/kernel/debug";
 const FAULTS: &str = "/sys/kernel/debug/fs_dax/faults";
 
-/// The text of the counters, or of a copy of them.
+/// Returns the text of the counters, or of a copy of them.
 pub fn read(copy: Option<&Path>) -> Result<String> {
     if let Some(path) = copy {
         return fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
@@ -27,7 +26,7 @@ pub fn read(copy: Option<&Path>) -> Result<String> {
             bail!("only root may read {FAULTS}: run daxstat by sudo")
         }
         ErrorKind::NotFound => {
-            // SAFETY: has no arguments and always succeeds.
+            // SAFETY: geteuid() has no arguments and always succeeds.
             let root = unsafe { libc::geteuid() } == 0;
             let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
             bail!("{}", missing(&mounts, root))
@@ -36,10 +35,10 @@ pub fn read(copy: Option<&Path>) -> Result<String> {
     }
 }
 
-/// What to do when the file is not there.
+/// Returns advice for the case that the file does not exist.
 fn missing(mounts: &str, root: bool) -> String {
     if !root {
-        return format!("{FAULTS} is not there, or hidden: run daxstat by sudo");
+        return format!("{FAULTS} does not exist, or is hidden: run daxstat by sudo");
     }
     let mounted = mounts.lines().any(|line| {
         let mut words = line.split(' ').skip(1);
@@ -49,13 +48,14 @@ fn missing(mounts: &str, root: bool) -> String {
         return format!("debugfs is not mounted: mount -t debugfs debugfs {DEBUGFS}");
     }
     format!(
-        "{FAULTS} is not there: this kernel's fs/dax is in C, which does not count. \
+        "{FAULTS} does not exist: this kernel's fs/dax is in C, which does not count. \
          Boot one with CONFIG_RUST_FS_DAX=y, or look at single faults by \
          `trace-cmd record -e fs_dax`; daxstat --file works on any kernel"
     )
 }
 
-/// The names of block devices by their numbers; empty for what is gone.
+/// Returns the names of block devices by their numbers; removed ones are left
+/// out.
 pub fn names() -> HashMap<String, String> {
     let entries = fs::read_dir("/sys/dev/block");
     entries

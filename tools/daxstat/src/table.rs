@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::advice;
 use crate::counters::{Column, Counters, Filesystem, Kind};
 
-/// The table. With an older reading, each number is followed by how much came
-/// since, a second.
+/// Formats the table. With an older reading, each number is followed by its
+/// growth per second.
 pub fn text(
     now: &Counters,
     since: Option<(&Counters, Duration)>,
@@ -20,7 +20,7 @@ pub fn text(
     if now.filesystems.is_empty() {
         return "No DAX filesystem is mounted, or none has seen a fault.\n".into();
     }
-    // Sizes always, reasons when they occur.
+    // Sizes are always shown, reasons when they occur.
     let columns: Vec<&Column> = now
         .columns
         .iter()
@@ -69,7 +69,7 @@ fn row(
         let count = filesystem.count(column);
         let rate = old.and_then(|(old, time)| {
             let before = old.map_or(0, |f| f.count(column));
-            // A filesystem of another type, on the same device, counts from zero.
+            // A new filesystem on the same device counts from zero.
             let came = count.checked_sub(before).filter(|n| *n > 0)?;
             Some(format!(" +{:.0}/s", came as f64 / time.as_secs_f64()))
         });
@@ -78,7 +78,7 @@ fn row(
     row
 }
 
-/// The first two columns to the left, the numbers to the right.
+/// Aligns the first two columns to the left, the numbers to the right.
 fn align(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
@@ -130,7 +130,7 @@ mod tests {
             text.contains(" 3 "),
             "what did not change has no rate: {text}"
         );
-        // What is mounted anew has counted less than before.
+        // A filesystem that was mounted again has counted less than before.
         let since = Some((&new, Duration::from_secs(1)));
         assert!(!super::text(&old, since, &HashMap::new()).contains('+'));
         Ok(())

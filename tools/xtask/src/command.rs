@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Running other programs, with their output in a log.
-//! || A child stays in our process group, so Ctrl-C on the terminal reaches it
+//!
+//! A child stays in our process group, so Ctrl-C on the terminal reaches it
 //! directly and it cleans up as usual.
 
 use std::collections::VecDeque;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Power failures: data that a program knows to be durable survives one.
-//! || Workers in the guest write to DAX files on its NVDIMMs; each worker makes
+//!
+//! Workers in the guest write to DAX files on its NVDIMMs; each worker makes
 //! its records durable in another way. When every worker has made some records
 //! durable, the guest is killed, at a random moment within a few seconds. The
 //! files of the NVDIMMs hold what the CPUs had stored by then, as after a power
 //! failure, and the next boot gets them: it checks the filesystems and the
 //! records, then writes, and is killed. The last boot only checks.
-//! || The guest knows what was durable from a log in the same NVDIMMs; see
+//!
+//! The guest knows what was durable from a log in the same NVDIMMs; see
 //! `tools/testing/guest/src/tests/fsdax/crash.rs`. The host passes on the counts
 //! that the workers have reported, and the log must not be behind them.
 

@@ -2,7 +2,8 @@
 
 //! Parses the output of rustc, clippy and rustdoc, and selects diagnostics
 //! about our files.
-//! || The stock kernel crate has warnings of its own with a newer compiler;
+//!
+//! The stock kernel crate has warnings of its own with a newer compiler;
 //! only those in files of the overlay are ours to judge.
 
 /// One warning or error.

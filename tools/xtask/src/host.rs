@@ -16,7 +16,7 @@ pub enum Debian {
 
 /// Fails with one sentence on any host but Debian 12 or 13 on amd64.
 pub fn require_host() -> Result<Debian> {
-    let machine = nix::sys::utsname::uname().context("cannot tell what machine this is")?;
+    let machine = nix::sys::utsname::uname().context("cannot determine the machine")?;
     if machine.machine() != "x86_64" {
         bail!(
             "rust-dax needs an amd64 (x86_64) machine; this one is {}",
@@ -63,7 +63,7 @@ fn free_gib(path: &Path) -> Result<u64> {
         .find(|p| p.exists())
         .unwrap_or(Path::new("/"));
     let stat = nix::sys::statvfs::statvfs(dir)
-        .with_context(|| format!("cannot tell the free space of {}", dir.display()))?;
+        .with_context(|| format!("cannot determine the free space of {}", dir.display()))?;
     Ok((stat.blocks_available() * stat.fragment_size()) >> 30)
 }
 

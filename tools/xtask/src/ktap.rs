@@ -5,7 +5,8 @@
 //!
 //! Only leaves are results. The line that closes a suite counts only when it says "not ok" although
 //! no test in it failed: then something else went wrong.
-//! || Some selftests announce a case by `# [RUN] what`, and the result line only says what was
+//!
+//! Some selftests announce a case by `# [RUN] what`, and the result line only says what was
 //! found; then the case is the name, because it does not depend on what was found.
 
 use std::sync::LazyLock;

@@ -3,16 +3,17 @@
 //! The choice between KVM and TCG. KVM is used only where it is known to work:
 //! a host that is itself a guest often has a /dev/kvm that cannot run this
 //! kernel.
-//! || The CPU must have vmx or svm, /dev/kvm must open, and the kernel must
+//!
+//! The CPU must have vmx or svm, /dev/kvm must open, and the kernel must
 //! have reached its init under KVM once. The result of that probe is remembered
 //! per kernel and boot of the host.
-//! || TCG runs each CPU in a thread of its own only from QEMU 8.1 on. In
+//!
+//! TCG runs each CPU in a thread of its own only from QEMU 8.1 on. In
 //! earlier releases the translation of a page could start while another CPU
 //! wrote to that page, and remain valid after the write. A kernel that patches
 //! its code through a breakpoint, as for each jump label, then dies of a
 //! breakpoint that it has already removed ("Oops: int3"), about once in fifty
 //! boots. With all CPUs on one thread this cannot happen.
-//! about once in fifty boots. With CPUs that take turns it cannot happen.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The empty label storage area of a new NVDIMM.
-//! || Without labels the kernel creates a single namespace on each region. With
+//!
+//! Without labels the kernel creates a single namespace on each region. With
 //! labels, a region starts empty and can be divided, which the tests of ndctl
 //! expect. The content is what `ndctl init-labels` writes: two index blocks,
 //! each with a bitmap of free slots, and then the slots. See

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Evaluates the kmemleak report after the tests of a debug kernel.
-//! || The kernel's own test modules leak a little when they are unloaded, with
+//!
+//! The kernel's own test modules leak a little when they are unloaded, with
 //! the C code as well as with ours. These leaks are recognised by their
 //! reports; each is printed when it occurs, and does not fail a run. Any other
 //! leak does.

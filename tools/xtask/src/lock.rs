@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Locks for one writer at a time: of the cache, of a guest's NVDIMMs, of results.
-//! || Every command that unpacks, builds or creates an image takes the lock while it
+//!
+//! Every command that unpacks, builds or creates an image takes the lock while it
 //! writes. Guests run without it. The lock file names the holder; the kernel drops
 //! the lock when the holder dies, however it dies.
 

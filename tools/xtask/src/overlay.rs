@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The files of the checkout that are laid over the kernel's source.
-//! || The path of a file in the checkout is its path in the kernel, so the
+//!
+//! The path of a file in the checkout is its path in the kernel, so the
 //! overlay is a plain copy of a few folders. The rest of the checkout (the
 //! harness, the guest's programs, fragments, patches) never reaches the
 //! kernel's tree.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Checks the objects of our kernel code for panics.
-//! || rustc turns an index, an addition or a shift that it cannot prove correct
+//!
+//! rustc turns an index, an addition or a shift that it cannot prove correct
 //! into a call of a function of `core` that never returns: in a kernel, the
 //! machine stops. A proven operation leaves no call. So an object that refers
 //! to none of these functions cannot panic, whatever media, page tables or user

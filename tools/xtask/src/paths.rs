@@ -106,7 +106,7 @@ fn find_checkout() -> Result<PathBuf> {
             return Ok(root);
         }
     }
-    let cwd = env::current_dir().context("cannot tell the current directory")?;
+    let cwd = env::current_dir().context("cannot determine the current directory")?;
     cwd.ancestors()
         .find(|d| is_checkout(d))
         .map(Path::to_path_buf)

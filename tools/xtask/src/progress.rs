@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The display of a step that takes a while.
-//! || On a terminal it is a bar with the current activity and the path of the
+//!
+//! On a terminal it is a bar with the current activity and the path of the
 //! log; otherwise a line at the start, one every half minute, and one at the
 //! end.
 

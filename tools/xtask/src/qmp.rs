@@ -41,11 +41,11 @@ impl Monitor {
         writeln!(self.writer, "{request}").context("cannot write to QEMU's monitor")?;
         loop {
             // Events may stand between the request and its reply.
-            let mut answer = self.read()?;
-            if let Some(value) = answer.get_mut("return") {
+            let mut reply = self.read()?;
+            if let Some(value) = reply.get_mut("return") {
                 return Ok(value.take());
             }
-            if let Some(error) = answer.get("error") {
+            if let Some(error) = reply.get("error") {
                 bail!("QEMU refused {command}: {error}");
             }
         }
@@ -70,7 +70,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn events_are_not_answers() {
+    fn events_are_not_replies() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("qmp.sock");
         let listener = UnixListener::bind(&path).unwrap();

@@ -2,7 +2,8 @@
 
 //! The main job: direct I/O from a disk into a huge DAX mapping, on a kernel
 //! that was built and booted for it, with a report of a dozen lines.
-//! || The guest's side is `guest-test main-job`, which writes its results as
+//!
+//! The guest's side is `guest-test main-job`, which writes its results as
 //! JSON. This side generates the data on the disk, so only this side knows the
 //! expected content.
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Finds reports that a kernel should never print in the lines of its console.
-//! || A *splat* is an oops, a BUG, a WARN, a report of KASAN, lockdep, kmemleak
+//!
+//! A *splat* is an oops, a BUG, a WARN, a report of KASAN, lockdep, kmemleak
 //! or a watchdog: a title line and a block of lines around it. A test that
 //! provokes one on purpose announces it first, through `/dev/kmsg` or from the
-//! kernel:
 //! kernel:
 //!
 //! ```text

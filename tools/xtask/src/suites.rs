@@ -2,7 +2,8 @@
 
 //! The contents of the guest image beside Debian's packages: the guest's init
 //! and the sources of the test suites.
-//! || The kernel's selftests are compiled inside the image from the prepared
+//!
+//! The kernel's selftests are compiled inside the image from the prepared
 //! source tree; ndctl's source is fetched there, by `build-suites`.
 
 use std::fs;

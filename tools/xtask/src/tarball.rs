@@ -2,7 +2,8 @@
 
 //! The kernel's source as Debian packages it: the release in a tarball, the
 //! list of its files, and unpacking.
-//! || Properties of a tarball are remembered beside the unpacked trees, keyed
+//!
+//! Properties of a tarball are remembered beside the unpacked trees, keyed
 //! by its size and time, because reading a whole tarball takes many seconds.
 
 use std::collections::BTreeMap;

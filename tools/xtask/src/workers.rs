@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Several boots at a time.
-//! || A guest whose tests run one after another keeps one of the host's CPUs busy
+//!
+//! A guest whose tests run one after another keeps one of the host's CPUs busy
 //! and leaves the others idle. So the boots of a check wait in a queue, and each
 //! worker takes the next one when its last boot has ended. There are as many
 //! workers as the host has CPUs and memory for, and no more than the number of

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! External commands, each with a time limit.
-//! || A test that waits forever reports nothing, so a command that exceeds its
+//!
+//! A test that waits forever reports nothing, so a command that exceeds its
 //! limit is killed with its whole process group. A command stuck inside the
 //! kernel cannot be killed; then the error carries the state of the process and
 //! its kernel stack, which is what a reader needs.
@@ -230,10 +231,10 @@ fn wait(child: &mut Child, limit: Duration, text: &str) -> Result<ExitStatus> {
     if let Some(status) = poll(child, limit)? {
         return Ok(status);
     }
-    let (told, stuck) = kill_group(child);
+    let (report, stuck) = kill_group(child);
     Err(anyhow::Error::new(TimedOut {
         text: format!(
-            "`{text}` did not finish within {} s and was killed{told}",
+            "`{text}` did not finish within {} s and was killed{report}",
             limit.as_secs()
         ),
         stuck,
@@ -269,8 +270,8 @@ fn kill_group(child: &mut Child) -> (String, bool) {
         Ok(Some(_)) => (format!(" ({was})"), false),
         _ => {
             let now = whereabouts(pid);
-            let told = format!("; it survives SIGKILL, so it is stuck in the kernel ({now})");
-            (told, true)
+            let report = format!("; it survives SIGKILL, so it is stuck in the kernel ({now})");
+            (report, true)
         }
     }
 }

@@ -2,7 +2,8 @@
 
 //! The running implementation of each of the four pieces: the C original or the
 //! Rust one.
-//! || A test of the wrong kernel proves nothing, so this is checked before every
+//!
+//! A test of the wrong kernel proves nothing, so this is checked before every
 //! run, from several sources of evidence: the kernel's configuration, the files
 //! of the registry and of fs/dax in debugfs, and the symbols of the kernel and
 //! its modules. Contradicting evidence is an error; there is no majority vote.
@@ -113,14 +114,14 @@ fn piece(name: &'static str, evidence: Vec<Evidence>) -> Result<Piece> {
         .with_context(|| format!("there is no evidence whether {name} is C or Rust"))?
         .says;
     if evidence.iter().any(|e| e.says != first) {
-        let told: Vec<String> = evidence
+        let statements: Vec<String> = evidence
             .iter()
             .map(|e| format!("{} says {} ({})", e.source, e.says, e.saw))
             .collect();
         bail!(
             "the evidence on the {name} is contradictory: {}; the modules or the configuration do not \
              belong to the running kernel",
-            told.join("; ")
+            statements.join("; ")
         );
     }
     Ok(Piece {

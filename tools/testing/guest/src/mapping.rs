@@ -250,7 +250,7 @@ impl Mapping {
         self.check(at, len);
         // SAFETY: The part is inside this object's own range, to which no reference exists, so a
         // change of access is sound.
-        answer(unsafe { libc::mprotect((self.addr + at) as *mut libc::c_void, len, prot) })
+        errno_result(unsafe { libc::mprotect((self.addr + at) as *mut libc::c_void, len, prot) })
     }
 
     /// Calls madvise(2) on a part, whose bytes may be lost.
@@ -258,7 +258,7 @@ impl Mapping {
         self.check(at, len);
         // SAFETY: As in `protect`, the part is inside this object's own range, to which no
         // reference exists.
-        answer(unsafe { libc::madvise((self.addr + at) as *mut libc::c_void, len, advice) })
+        errno_result(unsafe { libc::madvise((self.addr + at) as *mut libc::c_void, len, advice) })
     }
 
     /// Unmaps a part and returns the kernel's result. The part remains reserved for this
@@ -266,7 +266,7 @@ impl Mapping {
     pub fn punch(&self, at: usize, len: usize) -> io::Result<()> {
         self.check(at, len);
         // SAFETY: The part is inside this object's own range, to which no reference exists.
-        answer(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
+        errno_result(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
     }
 
     /// Calls msync(2) with MS_SYNC.
@@ -275,7 +275,7 @@ impl Mapping {
         let from = (self.addr + at) as *mut libc::c_void;
         // SAFETY: The part is inside this object's own range, whose bytes the call does not
         // change.
-        answer(unsafe { libc::msync(from, len, libc::MS_SYNC) })
+        errno_result(unsafe { libc::msync(from, len, libc::MS_SYNC) })
     }
 
     /// Unmaps a part and immediately maps it again, from `file` at the same offset.
@@ -337,7 +337,7 @@ impl Mapping {
 }
 
 /// Converts the return value 0 or -1 of a system call.
-fn answer(rc: i32) -> io::Result<()> {
+fn errno_result(rc: i32) -> io::Result<()> {
     match rc {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

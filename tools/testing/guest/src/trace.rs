@@ -2,7 +2,8 @@
 
 //! The DAX mappings that the kernel made, from the `*_fault_done` events of
 //! fs/dax.
-//! || A private tracefs instance holds them, so that other users of tracing are
+//!
+//! A private tracefs instance holds them, so that other users of tracing are
 //! not disturbed. The result of a fault is the last word of a line: NOPAGE
 //! means that a mapping was made, FALLBACK that a 2 MiB fault had to be
 //! repeated in 4 KiB pieces.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The kernel's vmstat counters: pins and memmap pages in `/proc/vmstat`.
-//! || The counters are kept per CPU and folded from time to time, so a
+//!
+//! The counters are kept per CPU and folded from time to time, so a
 //! difference is exact only after a fold; [`settled`] requests one.
 
 use std::collections::HashMap;

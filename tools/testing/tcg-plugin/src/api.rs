@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! QEMU's plugin interface, as much of it as is used here.
+//! The part of QEMU's plugin interface that is used here.
 //!
-//! The functions are in the QEMU that loads us, and two of them changed:
+//! The functions are in the QEMU that loads the plugin, and two of them
+//! changed:
 //!
 //! ```text
 //!            QEMU 7.2 (Debian 12): version 1    10.0 (Debian 13): version 4
@@ -12,12 +13,12 @@
 //! an insn
 //! ```
 //!
-//! Debian ships no header for either, and one library is to serve both, so the
-//! functions are looked up by name when we are loaded; which counters there
-//! are tells the versions apart.
+//! Debian ships no header for either, and one library must support both, so the
+//! functions are looked up by name when the plugin is loaded; the available
+//! counters determine the version.
 //!
-//! Accesses to memory call back instead of counting by themselves: QEMU 7.2
-//! mixes up loads and stores when it decides which counters to advance.
+//! Memory accesses use callbacks instead of counters: QEMU 7.2 confuses
+//! loads and stores when it decides which counters to advance.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
 use std::marker::PhantomData;
@@ -31,13 +32,13 @@ use crate::NOTHING;
 pub const OLD: c_int = 1;
 /// The version with scoreboards.
 const NEW: c_int = 4;
-/// The version from which on `insn_data` copies.
+/// The first version whose `insn_data` copies.
 const COPIES: c_int = 3;
 
-/// An instruction has at most this many bytes.
+/// Maximum number of bytes of an instruction.
 const LONGEST: usize = 15;
 
-/// A callback that does not look at registers.
+/// The flag of a callback that does not access registers.
 const NO_REGS: c_int = 0;
 /// Loads and stores.
 const READS_AND_WRITES: c_int = 3;
@@ -59,7 +60,7 @@ struct RawInsn {
 #[derive(Clone, Copy)]
 pub struct Insn<'tb>(*mut RawInsn, PhantomData<&'tb Tb>);
 
-/// What QEMU says about itself and the machine.
+/// QEMU's description of itself and the machine.
 #[repr(C)]
 pub struct Info {
     target_name: *const c_char,
@@ -71,13 +72,14 @@ pub struct Info {
 }
 
 impl Info {
-    /// How many virtual CPUs there can be; nothing if there is no machine.
+    /// Returns the maximum number of virtual CPUs, or `None` if there is no
+    /// machine.
     pub fn vcpus(&self) -> Option<c_int> {
         self.system_emulation.then_some(self.max_vcpus)
     }
 }
 
-/// What is counted without a call to us.
+/// A counter that needs no callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
@@ -118,14 +120,14 @@ type AddField = unsafe extern "C" fn(*mut RawInsn, c_int, Field, u64);
 type NewScoreboard = unsafe extern "C" fn(usize) -> *mut c_void;
 type ReadField = unsafe extern "C" fn(Field, u32) -> u64;
 
-/// How the bytes of an instruction are had.
+/// The function that returns the bytes of an instruction.
 #[derive(Clone, Copy)]
 enum Bytes {
     Pointer(InsnPointer),
     Copy(InsnCopy),
 }
 
-/// How is counted.
+/// The functions that count.
 #[derive(Clone, Copy)]
 enum Counting {
     Direct(AddDirect),
@@ -150,14 +152,16 @@ pub struct Qemu {
     counting: Counting,
 }
 
-// SAFETY: Everything in it is a function's address but the scoreboard, which
-// QEMU keeps until its end and which only QEMU's own functions look into; those
-// may be called by any thread.
+// SAFETY: All fields are function addresses except the scoreboard, which QEMU
+// keeps until its end and only QEMU's own functions access; those may be called
+// by any thread.
 unsafe impl Send for Qemu {}
-// SAFETY: As above.
+// SAFETY: As for `Send`, QEMU's functions may be called by any thread, also
+// concurrently.
 unsafe impl Sync for Qemu {}
 
-/// The version of the interface that the QEMU around us has, by its functions.
+/// Returns the interface version of the QEMU around us, determined by its
+/// functions.
 pub fn spoken_here() -> c_int {
     match address(c"qemu_plugin_scoreboard_new") {
         Some(_) => NEW,
@@ -168,10 +172,10 @@ pub fn spoken_here() -> c_int {
 impl Qemu {
     /// Looks up all functions.
     pub fn find(info: &Info) -> Result<Qemu, String> {
-        // SAFETY: The types are those that the functions have in QEMU's
-        // qemu-plugin.h, of the version that has scoreboards or has none, and
-        // of the version that `info` tells for `insn_data`. A scoreboard is
-        // made of a size, and stays, since nobody frees it.
+        // SAFETY: The types are those of the functions in QEMU's qemu-plugin.h,
+        // of the version with or without scoreboards, and of the version in
+        // `info` for `insn_data`. A scoreboard is created from a size, and is
+        // never freed.
         unsafe {
             let counting = if spoken_here() == OLD {
                 Counting::Direct(function(c"qemu_plugin_register_vcpu_insn_exec_inline")?)
@@ -203,29 +207,32 @@ impl Qemu {
         }
     }
 
-    /// Has `callback` called for each block that QEMU translates.
+    /// Registers `callback` for each block that QEMU translates.
     pub fn on_translation(&self, id: u64, callback: OnTranslation) {
-        // SAFETY: `id` is ours, and the callback stays as long as QEMU does,
-        // since nothing unloads a plugin.
+        // SAFETY: `id` is ours, and the callback exists as long as QEMU does,
+        // because plugins are never unloaded.
         unsafe { (self.register_translation)(id, callback) }
     }
 
-    /// Has `callback` called when QEMU ends.
+    /// Registers `callback` for the end of QEMU.
     pub fn on_exit(&self, id: u64, callback: OnExit) {
-        // SAFETY: As above.
+        // SAFETY: As in `on_translation`, `id` is ours and the callback exists
+        // as long as QEMU does.
         unsafe { (self.register_exit)(id, callback, NOTHING) }
     }
 
-    /// Shows every instruction of a block, with its bytes. `tb` is the block of
-    /// a running callback about a translation.
+    /// Passes every instruction of a block, with its bytes, to `show`. `tb` is
+    /// the block of the running translation callback.
     pub fn each_instruction(&self, tb: *mut Tb, mut show: impl FnMut(Insn<'_>, &[u8])) {
         let mut copy = [0; LONGEST];
-        // SAFETY: QEMU passed `tb`, and it is valid during its callback.
+        // SAFETY: QEMU passed `tb`, which is valid during its callback.
         let n = unsafe { (self.instructions)(tb) };
         for i in 0..n {
-            // SAFETY: As above; `i` is below the number of instructions.
+            // SAFETY: `tb` is valid during the callback, and `i` is below the
+            // number of instructions.
             let insn = unsafe { (self.get_insn)(tb, i) };
-            // SAFETY: The instruction lives as long as its block.
+            // SAFETY: The instruction lives as long as its block, so it is
+            // valid here.
             let size = unsafe { (self.insn_size)(insn) }.min(LONGEST);
             let bytes = match self.bytes {
                 Bytes::Pointer(data) => {
@@ -234,7 +241,7 @@ impl Qemu {
                     unsafe { slice::from_raw_parts(data(insn), size) }
                 }
                 Bytes::Copy(data) => {
-                    // SAFETY: There is room for `size` bytes.
+                    // SAFETY: `copy` has room for `size` bytes.
                     let n = unsafe { data(insn, copy.as_mut_ptr(), size) };
                     &copy[..n.min(size)]
                 }
@@ -243,21 +250,24 @@ impl Qemu {
         }
     }
 
-    /// Has `callback` called before each execution of the instruction.
+    /// Registers `callback` for each execution of the instruction.
     pub fn call_on_execution(&self, insn: Insn<'_>, callback: OnExecution) {
-        // SAFETY: An `Insn` exists only while its block is translated.
+        // SAFETY: An `Insn` exists only while its block is translated, so it is
+        // valid here.
         unsafe { (self.register_execution)(insn.0, callback, NO_REGS, NOTHING) }
     }
 
-    /// Has `callback` called for each access of the instruction to memory.
+    /// Registers `callback` for each memory access of the instruction.
     pub fn call_on_access(&self, insn: Insn<'_>, callback: OnAccess) {
-        // SAFETY: An `Insn` exists only while its block is translated.
+        // SAFETY: An `Insn` exists only while its block is translated, so it is
+        // valid here.
         unsafe { (self.register_access)(insn.0, callback, NO_REGS, READS_AND_WRITES, NOTHING) }
     }
 
-    /// Whether an access is a store; `info` came with the callback about it.
+    /// Returns whether an access is a store; `info` comes from the access
+    /// callback.
     pub fn is_store(&self, info: u32) -> bool {
-        // SAFETY: It looks at the number and at nothing else.
+        // SAFETY: The function only evaluates the number.
         unsafe { (self.is_store)(info) }
     }
 
@@ -270,7 +280,8 @@ impl Qemu {
             Counting::Fields {
                 scoreboard, add, ..
             } => {
-                // SAFETY: As above; the scoreboard has all counters.
+                // SAFETY: The `Insn` is valid as in the other case, and the
+                // scoreboard has all counters.
                 unsafe { add(insn.0, ADD, field(scoreboard, counter), 1) }
             }
         }
@@ -303,16 +314,17 @@ fn field(scoreboard: *mut c_void, counter: Counter) -> Field {
 }
 
 fn address(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: The name ends with a zero.
+    // SAFETY: The name is a NUL-terminated string.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!found.is_null()).then_some(found)
 }
 
-/// The function of QEMU with this name.
+/// Returns the function of QEMU with this name.
 ///
 /// # Safety
 ///
-/// `F` is a pointer to a function of the type that this QEMU gives it.
+/// `F` must be a pointer to a function of the type that this QEMU gives the
+/// function.
 unsafe fn function<F: Copy>(name: &CStr) -> Result<F, String> {
     const { assert!(mem::size_of::<F>() == mem::size_of::<*mut c_void>()) };
     let found = address(name).ok_or_else(|| {
@@ -321,6 +333,7 @@ unsafe fn function<F: Copy>(name: &CStr) -> Result<F, String> {
             name.to_string_lossy()
         )
     })?;
-    // SAFETY: Both have the size of a pointer, and the caller vouches for F.
+    // SAFETY: Both types have the size of a pointer, and the caller guarantees
+    // that `F` is the function's type.
     Ok(unsafe { mem::transmute_copy(&found) })
 }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As much of x86-64's encoding as is needed to tell a mark and a locked
-//! instruction: the prefixes, the opcode and the mode field of ModRM.
+//! The part of x86-64's encoding that is needed to recognise a mark and a
+//! locked instruction: the prefixes, the opcode and the mode field of ModRM.
 
 /// `nopl 0x…584144(%rax,%rax,8)`: a no-op with "DAX" in its displacement. Its
-/// last byte tells the two marks apart. `tools/testing/guest` executes them.
+/// last byte distinguishes the two marks. `tools/testing/guest` executes them.
 const MARK: [u8; 7] = [0x0f, 0x1f, 0x84, 0xc0, 0x44, 0x41, 0x58];
 
-/// What a mark means.
+/// The meaning of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// The timed operation begins.
     Start,
-    /// It is over.
+    /// The timed operation has ended.
     Stop,
 }
 
-/// The mark that these bytes of one instruction are.
+/// Returns the mark that these bytes of one instruction are, if any.
 pub fn mark(bytes: &[u8]) -> Option<Mark> {
     match bytes.strip_prefix(&MARK)? {
         [1] => Some(Mark::Start),
@@ -25,8 +25,8 @@ pub fn mark(bytes: &[u8]) -> Option<Mark> {
     }
 }
 
-/// Whether the instruction holds the bus: it has a LOCK prefix, or it is an
-/// `xchg` with memory, which does so without one.
+/// Returns whether the instruction locks the bus: it has a LOCK prefix, or it
+/// is an `xchg` with memory, which is locked without one.
 pub fn is_locked(bytes: &[u8]) -> bool {
     const LOCK: u8 = 0xf0;
     let mut lock = false;

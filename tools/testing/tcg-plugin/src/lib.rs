@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A plugin for QEMU's TCG: what a guest program executes between two marks.
+//! A plugin for QEMU's TCG that counts what a guest program executes between
+//! two marks.
 //!
 //! Under `-icount` a guest reads instructions off its clock, but a locked
 //! instruction costs as much there as a move. So `make bench` boots once more
-//! with this plugin, which counts what the clock hides:
+//! with this plugin, which counts what the clock does not show:
 //!
 //! ```text
 //!   guest:   ... start  timed operation  stop ...  start  ...
@@ -12,22 +13,22 @@
 //!   plugin:     window 0 opens          closes        window 1 opens
 //! ```
 //!
-//! The marks are two no-ops that no compiler emits (`decode`). QEMU hands over
-//! every block of guest code once, when it translates it, and there each
-//! instruction gets its counters (`api`). The marks call back: a window is the
-//! difference of two readings (`windows`). The counters run through the whole
-//! boot, because a block is translated once and executed inside windows and
-//! outside.
+//! The marks are two no-ops that no compiler emits (`decode`). QEMU passes
+//! every block of guest code once, when it translates it, and each instruction
+//! gets its counters then (`api`). The marks use callbacks: a window is the
+//! difference of two readings (`windows`). The counters run during the whole
+//! boot, because a block is translated once and executed inside and outside
+//! windows.
 //!
-//! At its end QEMU has us write one line of JSON per window to the file that
-//! `-plugin …,out=FILE` names:
+//! At the end of QEMU the plugin writes one line of JSON per window to the file
+//! that `-plugin …,out=FILE` names:
 //!
 //! ```text
 //! {"window":17,"instructions":8123,"locked":512,"loads":2077,"stores":1040}
 //! ```
 //!
-//! The guest must have one virtual CPU, else nobody could say whose
-//! instructions are counted.
+//! The guest must have one virtual CPU, because otherwise the counts could not
+//! be attributed to the timed program.
 
 mod api;
 mod decode;
@@ -44,8 +45,8 @@ use api::{Counter, Info, Insn, Qemu, Tb};
 use decode::Mark;
 use windows::{Counts, Windows};
 
-/// The version of QEMU's plugin interface that we speak. QEMU reads it before
-/// it calls anything in here, so it is set when the library is loaded.
+/// The version of QEMU's plugin interface that the plugin uses. QEMU reads it
+/// before it calls any function, so it is set when the library is loaded.
 #[export_name = "qemu_plugin_version"]
 pub static VERSION: AtomicI32 = AtomicI32::new(api::OLD);
 
@@ -57,7 +58,7 @@ extern "C" fn set_version() {
     VERSION.store(api::spoken_here(), Ordering::Relaxed);
 }
 
-/// Everything the callbacks need.
+/// The state that the callbacks need.
 struct Plugin {
     qemu: Qemu,
     windows: Mutex<Windows>,
@@ -66,11 +67,13 @@ struct Plugin {
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
-/// What QEMU calls after it loaded us. Anything but 0 makes it stop.
+/// Initialises the plugin after QEMU has loaded it. QEMU stops if the result is
+/// not 0.
 ///
 /// # Safety
 ///
-/// Only for QEMU: `info` and the `argc` strings of `argv` are valid.
+/// Only QEMU may call this: `info` and the `argc` strings of `argv` must be
+/// valid.
 #[no_mangle]
 pub unsafe extern "C" fn qemu_plugin_install(
     id: u64,
@@ -79,7 +82,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     argv: *const *const c_char,
 ) -> c_int {
     let words = (0..usize::try_from(argc).unwrap_or(0)).map(|i| {
-        // SAFETY: QEMU passes `argc` pointers to strings with a final zero.
+        // SAFETY: QEMU passes `argc` pointers to NUL-terminated strings.
         unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy()
     });
     // SAFETY: QEMU passes a description that is valid during this call.
@@ -116,7 +119,7 @@ fn install(id: u64, info: &Info, words: Vec<String>) -> Result<(), String> {
     Ok(())
 }
 
-/// Called for each block of guest code before it runs the first time.
+/// Adds counters to a block of guest code before it runs for the first time.
 extern "C" fn translated(_id: u64, tb: *mut Tb) {
     let Some(plugin) = PLUGIN.get() else { return };
     let qemu = &plugin.qemu;
@@ -134,7 +137,7 @@ extern "C" fn translated(_id: u64, tb: *mut Tb) {
     });
 }
 
-/// Accesses to memory since the guest began.
+/// Memory accesses since the guest started.
 static LOADS: AtomicU64 = AtomicU64::new(0);
 static STORES: AtomicU64 = AtomicU64::new(0);
 
@@ -144,7 +147,7 @@ extern "C" fn accesses(_vcpu: u32, info: u32, _address: u64, _data: *mut c_void)
         true => &STORES,
         false => &LOADS,
     };
-    // One virtual CPU, so one writer.
+    // There is one virtual CPU, so there is one writer.
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
@@ -169,7 +172,7 @@ fn mark(what: fn(&mut Windows, Counts)) {
     }
 }
 
-/// Called when QEMU ends.
+/// Writes the windows when QEMU ends.
 extern "C" fn exits(_id: u64, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let windows = plugin.windows.lock();
@@ -182,5 +185,5 @@ extern "C" fn exits(_id: u64, _data: *mut c_void) {
     }
 }
 
-/// What callbacks get that need nothing.
+/// The data of callbacks that need none.
 const NOTHING: *mut c_void = ptr::null_mut();

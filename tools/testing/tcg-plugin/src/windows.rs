@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From readings of the counters at the marks to windows.
+//! Computes windows from readings of the counters at the marks.
 //!
-//! The number of a window is the number of starts before it, complete or not:
-//! the guest program counts in the same way and never sees what we saw.
+//! The number of a window is the number of starts before it, complete or
+//! not: the guest program counts in the same way and does not know the plugin's
+//! state.
 
 use std::fmt::Write;
 use std::ops::Sub;
@@ -11,9 +12,9 @@ use std::ops::Sub;
 /// A reading of the counters, or the difference of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them.
+    /// All instructions.
     pub instructions: u64,
-    /// Those with a LOCK prefix, and `xchg` with memory.
+    /// Instructions with a LOCK prefix, and `xchg` with memory.
     pub locked: u64,
     /// Reads of memory; a locked instruction is one load and one store.
     pub loads: u64,
@@ -38,20 +39,20 @@ impl Sub for Counts {
 #[derive(Debug, Default)]
 pub struct Windows {
     open: Option<Counts>,
-    /// One entry per start; nothing for one that no stop followed.
+    /// One entry per start; `None` for one without a stop.
     all: Vec<Option<Counts>>,
     /// Stops without a start.
     stray: u64,
 }
 
 impl Windows {
-    /// A start mark. One inside a window gives that window up.
+    /// Processes a start mark. One inside a window discards that window.
     pub fn start(&mut self, now: Counts) {
         self.open = Some(now);
         self.all.push(None);
     }
 
-    /// A stop mark.
+    /// Processes a stop mark.
     pub fn stop(&mut self, now: Counts) {
         match (self.open.take(), self.all.last_mut()) {
             (Some(start), Some(last)) => *last = Some(now - start),
@@ -59,7 +60,7 @@ impl Windows {
         }
     }
 
-    /// What was wrong with the marks.
+    /// Returns a description of errors in the marks, if any.
     pub fn complaint(&self) -> Option<String> {
         let lost = self.all.iter().filter(|w| w.is_none()).count();
         (lost > 0 || self.stray > 0).then(|| {
@@ -70,7 +71,7 @@ impl Windows {
         })
     }
 
-    /// The complete windows, a line of JSON each.
+    /// Formats the complete windows, a line of JSON each.
     pub fn lines(&self) -> String {
         let mut text = String::new();
         for (window, counts) in self.all.iter().enumerate() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The plugin in the QEMU that is installed here, with a guest of a dozen
+//! A test of the plugin in the installed QEMU, with a guest of a dozen
 //! instructions whose counts are known.
 
 use std::env;
@@ -8,13 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Where QEMU loads the guest, and where its code begins.
+/// Load address of the guest, and start of its code.
 const LOADED: u32 = 0x10_0000;
 const ENTRY: u32 = LOADED + 32;
 
 const ROUNDS: u32 = 10;
 
-/// 32-bit code: a loop between the marks, and another one outside of them.
+/// 32-bit code: a loop between the marks, and another one outside them.
 const CODE: &[&[u8]] = &[
     &[0xb9, ROUNDS as u8, 0, 0, 0],                    // mov $10,%ecx
     &[0xf0, 0xff, 0x05, 0, 0, 0x20, 0],                // lock incl 0x200000
@@ -32,7 +32,8 @@ const CODE: &[&[u8]] = &[
     &[0xf4, 0xeb, 0xfd],                               // hlt, for ever
 ];
 
-/// A flat image for QEMU's multiboot loader, which enters it in 32-bit mode.
+/// Returns a flat image for QEMU's multiboot loader, which enters it in 32-bit
+/// mode.
 fn image() -> Vec<u8> {
     const MAGIC: u32 = 0x1bad_b002;
     const ADDRESSES: u32 = 1 << 16;
@@ -63,7 +64,7 @@ fn counts_of_a_known_loop() {
     let windows = fs::read_to_string(Path::new(&dir).join("windows"));
     fs::remove_dir_all(&dir).expect("the folder goes");
     let errors = String::from_utf8_lossy(&out.stderr);
-    // What isa-debug-exit makes of 0.
+    // The status that isa-debug-exit makes of 0.
     assert_eq!(out.status.code(), Some(1), "{errors}");
     assert_eq!(
         windows.expect("the plugin wrote its windows"),

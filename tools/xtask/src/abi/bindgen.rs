@@ -2,7 +2,8 @@
 
 //! The structs that bindgen generated from the C headers, parsed from its
 //! output.
-//! || Members of anonymous structs and unions belong to the enclosing struct in
+//!
+//! Members of anonymous structs and unions belong to the enclosing struct in
 //! C; bindgen gives the inner one a field `__bindgen_anon_1` and a type of its
 //! own. Here they are joined again.
 

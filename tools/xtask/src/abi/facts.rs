@@ -2,7 +2,8 @@
 
 //! The facts that are compared. A fact is a name with a text, in an area: the
 //! exported symbol `get_dev_pagemap` is `EXPORT_SYMBOL_GPL, vmlinux`.
-//! || Each area has a module of its own that reads the facts of one variant; the
+//!
+//! Each area has a module of its own that reads the facts of one variant; the
 //! comparison is common to all areas.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Prototypes of functions that Rust defines and C calls.
-//! || rustc does the comparison itself: `#[export]` (rust/macros/export.rs)
+//!
+//! rustc does the comparison itself: `#[export]` (rust/macros/export.rs)
 //! lets a function compile only if its type is the one that bindgen found in
 //! the C header. This module checks that no code bypasses it:
-//! || * a symbol of a Rust object that a C header declares is a function with
+//!
+//! * a symbol of a Rust object that a C header declares is a function with
 //! `#[export]`, and its header is among the bindings;
 //! * no Rust source declares a C function by hand (`extern "C" { … }`), because
 //!   such a declaration would not be compared with anything.

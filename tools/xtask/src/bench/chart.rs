@@ -223,14 +223,14 @@ fn without(rows: &[&Row]) -> String {
         (State::Unsteady, "unsteady"),
         (State::Missing, "not measured"),
     ];
-    let told = kinds
+    let texts = kinds
         .iter()
         .filter_map(|(state, what)| match count(*state) {
             0 => None,
             1 if rows.len() == 1 => Some((*what).to_owned()),
             n => Some(format!("{n} {what}")),
         });
-    told.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the axis, from below the smallest ratio to above the largest, with

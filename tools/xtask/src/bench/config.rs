@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Checks that two kernels differ only in our pieces.
-//! || A comparison of C and Rust is only meaningful if nothing else differs, so
+//!
+//! A comparison of C and Rust is only meaningful if nothing else differs, so
 //! the configurations of the kernels are compared line by line. Only symbols that
 //! the checkout's `Kconfig` and its patches define may differ.
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The output of all boots, and its file format.
-//! || For each boot `boots.jsonl` holds a line of ours, then the guest's lines as they
+//!
+//! For each boot `boots.jsonl` holds a line of ours, then the guest's lines as they
 //! came, then the plugin's. The report is made from this file alone, so it can be made
 //! again, and tested, without a guest.
 

@@ -236,8 +236,9 @@ fn wall_row(listed: &Listed, recording: &Recording) -> WallRow {
     };
     let (c, rust) = (samples(Side::C), samples(Side::Rust));
     let why = (c.is_empty() || rust.is_empty()).then(|| {
-        let mut told = recording.of(Pass::Wall);
-        told.find_map(|b| b.missing.get(&listed.row).cloned())
+        let mut boots = recording.of(Pass::Wall);
+        boots
+            .find_map(|b| b.missing.get(&listed.row).cloned())
             .unwrap_or_else(|| "a guest ended before it measured this".into())
     });
     WallRow {

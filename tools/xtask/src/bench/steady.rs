@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The computation of one figure from the samples of many boots.
-//! || Within a boot the minimum counts: a timer tick or a first touch adds to a
+//!
+//! Within a boot the minimum counts: a timer tick or a first touch adds to a
 //! sample, and nothing subtracts from one. The minima of the boots of one kernel
 //! must then agree; their distance is the spread. A round consists of a few
 //! boots of both kernels. The first round in which the boots of each kernel

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The comparison of C and Rust, name by name.
-//! || A test whose results differ is run once more on both kernels. Rust does
+//!
+//! A test whose results differ is run once more on both kernels. Rust does
 //! worse on a name if its best result is worse than the worst of C; a single
 //! worse result is reported too, but does not fail the comparison.
-//! happened once is told too, but fails nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

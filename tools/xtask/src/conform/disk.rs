@@ -2,7 +2,8 @@
 
 //! The disk with programs that only `make conform` runs: more of the kernel's
 //! selftests and PMDK's tests.
-//! || It is built as the guest image is, in a separate, temporary Debian 13, by
+//!
+//! It is built as the guest image is, in a separate, temporary Debian 13, by
 //! `build-conform`. Only the finished programs are kept, so the disk is small
 //! and the guest image does not grow for users that do not need them.
 

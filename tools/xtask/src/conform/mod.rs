@@ -82,11 +82,11 @@ pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
     }
     println!("results and logs of C:    {}", c.dir.display());
     println!("results and logs of Rust: {}", rust.dir.display());
-    let mut told = Vec::new();
+    let mut compared = Vec::new();
     for suite in suites {
-        told.push(both(&c, &rust, suite)?);
+        compared.push(both(&c, &rust, suite)?);
     }
-    finish(paths, &c, &rust, told)
+    finish(paths, &c, &rust, compared)
 }
 
 /// Runs one suite on both kernels, and once more the tests that differ.

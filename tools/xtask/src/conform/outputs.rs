@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Extracts results by name from the output of a test.
-//! || The name of a result is that of the test, or the test and the test's own
+//!
+//! The name of a result is that of the test, or the test and the test's own
 //! name of the case: `cow: Basic COW after fork() ... with base page`. A name
 //! must be the same on both kernels whatever the result, so measured values are
 //! no part of it.

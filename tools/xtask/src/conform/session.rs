@@ -172,9 +172,9 @@ impl Session<'_> {
             };
             watch.crashed(&how, &outcome.lines)?;
         }
-        let told = watch.finish()?;
+        let report = watch.finish()?;
         match outcome.end {
-            End::Exited(0) => Ok(Some(told.tests)),
+            End::Exited(0) => Ok(Some(report.tests)),
             End::Exited(NEW_BOOT) | End::Died | End::PowerFailed | End::TimedOut => Ok(None),
             End::Interrupted => {
                 bail!("interrupted; the same command continues where it stopped")
@@ -183,7 +183,7 @@ impl Session<'_> {
                 "the suite {} could not be run on the {} kernel (status {status}):\n{}",
                 suite.name,
                 self.variant(),
-                indent(&told.stray)
+                indent(&report.stray)
             ),
         }
     }

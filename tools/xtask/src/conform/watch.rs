@@ -2,7 +2,8 @@
 
 //! Reads the guest's messages about the tests while they run: writes a log per
 //! test, line by line, and a record as soon as a test has ended.
-//! || The other side, with the format of the lines, is
+//!
+//! The other side, with the format of the lines, is
 //! `tools/testing/guest/src/conform`.
 
 use std::fs::File;

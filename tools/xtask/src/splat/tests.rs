@@ -233,7 +233,7 @@ fn one_that_does_not_come_is_missed_at_its_end() {
 
 #[test]
 fn an_end_without_beginning_is_an_error() {
-    let s = scan("rust-dax-expect-end: who\n");
+    let s = scan("rust-dax-expect-end: x\n");
     assert_eq!(s.missing().len(), 1);
 }
 

@@ -2,7 +2,8 @@
 
 //! The table of bad calls. Most are wrong in one way; a few are correct,
 //! because they resemble a wrong one and must not start to fail.
-//! || The table does not contain expected results: the two kernels produce the
+//!
+//! The table does not contain expected results: the two kernels produce the
 //! results, and they must agree. A row is a line, however long.
 
 use libc::{

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The operations of the table of bad calls, and their implementation.
-//! || Every call is made in a child of its own that ends right after it, so
+//!
+//! Every call is made in a child of its own that ends right after it, so
 //! mappings and open files need no cleanup here, and a signal ends only the
 //! call.
 

@@ -48,7 +48,8 @@ const CHANGING: &[&str] = &[
 ];
 
 /// Names of devices that depend on a race, and the names that replace them.
-/// || A region has an unused device of each kind, its seed. While a namespace is
+///
+/// A region has an unused device of each kind, its seed. While a namespace is
 /// probed, devices are created and dropped again, so the number of the seed
 /// depends on a race that both kernels win sometimes. The same holds for the
 /// device numbers of two disks that appear at once, and for the input devices of

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The clock of the rows, and the marks around what it measures.
-//! || Under QEMU's `-icount shift=0` the guest's clock takes one nanosecond per
+//!
+//! Under QEMU's `-icount shift=0` the guest's clock takes one nanosecond per
 //! instruction, and so does its TSC: a difference of two readings is a number
 //! of instructions. If a row sleeps, the clock jumps to the next timer; then
 //! the time that the scheduler accounted to this thread is used instead.
-//! || Around each reading are two no-ops that a TCG plugin recognises: the n-th
+//!
+//! Around each reading are two no-ops that a TCG plugin recognises: the n-th
 //! start mark since boot opens window n. The count is in a file on /run, so
 //! that all processes of one boot and the plugin agree.
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Taking and releasing pages: the kernel's GUP test device, on memory of every kind.
-//! || The device times both halves itself, in microseconds: that is a resolution of a
+//!
+//! The device times both halves itself, in microseconds: that is a resolution of a
 //! thousand instructions, in millions. A third row has the whole call, which the plugin's
 //! window covers.
 

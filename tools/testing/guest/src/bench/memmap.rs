@@ -2,7 +2,8 @@
 
 //! The cost of creating and removing the struct pages of device memory: the
 //! driver of a namespace is unbound and bound again through sysfs.
-//! || Teardown waits for an RCU grace period, during which the clock jumps, so
+//!
+//! Teardown waits for an RCU grace period, during which the clock jumps, so
 //! the caller's own instructions are counted. Each repeat gives two rows: the
 //! whole, and the same per page. From two sizes a reader gets the slope, which
 //! is the cost of a page, and the rest, which is the driver.
@@ -156,7 +157,7 @@ impl Bound {
         }
     }
 
-    fn tell(&self, bench: &Bench, file: &str) -> Result<Span> {
+    fn write_name(&self, bench: &Bench, file: &str) -> Result<Span> {
         let path = self.driver.join(file);
         let (written, span) = bench
             .clock
@@ -197,8 +198,8 @@ fn cycle(bench: &Bench, namespace: &Namespace, mode: Mode) -> Result<(Vec<Span>,
     let bound = Bound::of(namespace, mode)?;
     let (mut binds, mut unbinds) = (Vec::new(), Vec::new());
     for repeat in 0..=bench.repeats() {
-        let unbind = bound.tell(bench, "unbind")?;
-        let bind = bound.tell(bench, "bind")?;
+        let unbind = bound.write_name(bench, "unbind")?;
+        let bind = bound.write_name(bench, "bind")?;
         if repeat > 0 {
             unbinds.push(unbind);
             binds.push(bind);

@@ -2,7 +2,8 @@
 
 //! The guest's side of `make bench`: rows of figures, which the host collects from the
 //! C and the Rust kernel and compares.
-//! || A *row* is one figure, `GROUP/what/variation…`. A *plan* prepares an environment
+//!
+//! A *row* is one figure, `GROUP/what/variation…`. A *plan* prepares an environment
 //! (a namespace, a mapping) and measures all rows that need it. Each plan runs in a
 //! process of its own, so that one that hangs or dies does not affect others. A plan
 //! verifies that a mapping matches the row's name before it is timed; a row for which

@@ -2,7 +2,8 @@
 
 //! Measurements that the kernel times itself: the module rust_dax_bench, driven
 //! through debugfs.
-//! || Lookups of pgmaps run with interrupts off, exact to the instruction. A
+//!
+//! Lookups of pgmaps run with interrupts off, exact to the instruction. A
 //! command is one window of marks, which the module executes.
 
 use std::fs::File;
@@ -95,12 +96,12 @@ impl Reader {
     /// Sends a command and returns the number in its reply.
     pub fn command(&mut self, text: &str) -> Result<u64> {
         let file = &mut self.file;
-        let mut answer = String::new();
+        let mut reply = String::new();
         file.write_all(text.as_bytes())
-            .and_then(|()| file.read_to_string(&mut answer))
+            .and_then(|()| file.read_to_string(&mut reply))
             .with_context(|| format!("dax_bench: `{text}` failed"))?;
-        system::parse_u64(answer.trim())
-            .with_context(|| format!("dax_bench replied {answer:?} to `{text}`"))
+        system::parse_u64(reply.trim())
+            .with_context(|| format!("dax_bench replied {reply:?} to `{text}`"))
     }
 
     /// Registers this many pgmaps, in place of the current ones.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The page sizes of a mapping: the PAGEMAP_SCAN ioctl of `/proc/self/pagemap`.
-//! || It walks the page tables and reports for every range whether it is
+//!
+//! It walks the page tables and reports for every range whether it is
 //! present and whether huge entries map it, for anonymous memory, files,
 //! hugetlb and DAX alike. So it verifies a row that claims 2M.
 //! DAX alike. So a row that says 2M can be held to it.

@@ -13,7 +13,7 @@ use crate::tests::external;
 use super::SAID;
 
 /// Number of final lines that explain why a test failed.
-const TOLD: usize = 4;
+const SHOWN: usize = 4;
 
 /// The environment that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Item {
         }
         let text = out.all();
         let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-        let tail = lines[lines.len().saturating_sub(TOLD)..].join(" | ");
+        let tail = lines[lines.len().saturating_sub(SHOWN)..].join(" | ");
         if self.skips.contains(&out.code()) {
             return Err(Skip(tail).into());
         }

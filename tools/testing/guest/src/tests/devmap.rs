@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entries of device memory in page tables: how large, whether stores need a
-//! fault, how they are cached, and what they leave behind.
+//! Page table entries of device memory: their size, whether stores need a fault,
+//! their cache mode, and the state that they leave.
 //!
-//! device-dax asks for an entry that is writable at once where the mapping is;
-//! a filesystem wants to know of the first store, so that a load gets an entry
-//! that the store opens.
+//! device-dax requests an entry that is writable at once if the mapping is; a
+//! filesystem has to be notified of the first store, so a load gets an entry
+//! that the store makes writable.
 
 mod cache_mode;
 
@@ -24,7 +24,7 @@ use crate::process::spawn;
 use crate::target::Target;
 use crate::vmstat::require_unpinned;
 
-/// Units of each mapping that are touched, if it has so many.
+/// Number of units of each mapping that are touched, if it has as many.
 const UNITS: usize = 4;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
@@ -40,7 +40,7 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "devmap::load-store",
         60,
-        "a load or store gets an entry of another size or other rights, faults once too often, or the process is \
+        "a load or store gets an entry of another size or with other rights, faults once too often, or the process is \
          charged for it",
         load_store,
     );
@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "devmap::protect",
         60,
-        "an entry keeps a right that mprotect() took, does not get one back, or is lost when it moves",
+        "an entry keeps a right that mprotect() removed, does not regain one, or is lost when it moves",
         protect,
     ));
     tests.extend(per_kind(
@@ -63,18 +63,18 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// What is mapped, and the entries that it should get.
+/// A mapped target, and the entries that it should get.
 struct Ground {
     target: Target,
     level: Level,
-    /// What an entry maps, in bytes.
+    /// The bytes that an entry maps.
     unit: usize,
     len: usize,
 }
 
 impl Ground {
     fn create(want: &Want) -> Result<Self> {
-        // Of 1 GiB the device has only two.
+        // The device has room for only two pages of 1 GiB.
         let (level, len) = match want.align {
             GIB => (Level::Pud, GIB as usize),
             align if align == 2 * MIB => (Level::Pmd, UNITS * HUGE),
@@ -88,7 +88,7 @@ impl Ground {
         })
     }
 
-    /// Maps it, so that no entry is larger than asked for.
+    /// Maps the target such that no entry is larger than requested.
     fn map(&self, prot: i32) -> Result<Mapping> {
         let map = self.target.map_with(self.len, prot, libc::MAP_SHARED)?;
         if self.level == Level::Pte && self.target.is_fsdax() {
@@ -98,13 +98,13 @@ impl Ground {
         Ok(map)
     }
 
-    /// The first byte of each entry.
+    /// Returns the offset of the first byte of each entry.
     fn units(&self) -> impl Iterator<Item = usize> {
         (0..self.len).step_by(self.unit)
     }
 
-    /// Requires such entries. Where they cannot be read, the numbers of faults, the
-    /// data and what the debug kernel says of the page tables have to do.
+    /// Requires such entries. If they cannot be read, the numbers of faults, the
+    /// data and the page table checks of the debug kernel have to suffice.
     fn require(&self, map: &Mapping, writable: bool, what: &str) -> Result<()> {
         if !page_tables::are_readable()? {
             return Ok(());
@@ -126,7 +126,7 @@ impl Ground {
     }
 }
 
-/// What the kernel has counted for this process, in KiB.
+/// The kernel's counters for this process, in KiB.
 #[derive(Debug, Clone, Copy)]
 struct Charged {
     resident: u64,
@@ -148,9 +148,10 @@ impl Charged {
     }
 }
 
-/// Faults of this thread that read nothing from a disk.
+/// Returns the number of faults of this thread that read nothing from a disk.
 fn faults() -> Result<i64> {
-    // SAFETY: all zeroes is a value of this structure, and it outlives the call.
+    // SAFETY: The structure consists of integers, for which all zero bytes are a
+    // valid value, and it outlives the call.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         let rc = libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
@@ -160,12 +161,12 @@ fn faults() -> Result<i64> {
     Ok(usage.ru_minflt + usage.ru_majflt)
 }
 
-/// Only a fault matters, not the byte.
+/// Loads a byte for the fault; its value does not matter.
 fn load(map: &Mapping, at: usize) {
     map.peek(at);
 }
 
-/// How many faults there are while `work` is done.
+/// Returns the number of faults during `work`.
 fn faults_of(work: impl FnOnce()) -> Result<i64> {
     let before = faults()?;
     work();
@@ -176,7 +177,7 @@ fn load_store(want: &Want) -> Result<String> {
     let ground = Ground::create(want)?;
     let fsdax = ground.target.is_fsdax();
     let units = ground.units().count() as i64;
-    // The first faults of a kind need tables, and memory of the program.
+    // The first faults of a kind also allocate tables and memory of the program.
     ground.map(READ_WRITE)?.prefault_write(ground.unit);
     let before = Charged::read()?;
 
@@ -197,7 +198,7 @@ fn load_store(want: &Want) -> Result<String> {
         "the process is charged for device memory: {before:?}, then {during:?}"
     );
 
-    // A store first.
+    // The first access is a store.
     let other = ground.map(READ_WRITE)?;
     let stores = faults_of(|| ground.units().for_each(|at| other.poke(at + 1, 2)))?;
     ground.require(&other, true, "after stores alone")?;
@@ -206,7 +207,7 @@ fn load_store(want: &Want) -> Result<String> {
         map.require(at, &[1, 2], "stores through two mappings")?;
     }
 
-    // Entries that nobody has unmapped when the process ends.
+    // The process ends without unmapping the entries.
     let child = spawn(|| {
         ground.units().for_each(|at| map.poke(at + 2, 3));
         ground.require(&map, true, "in a child")
@@ -216,7 +217,7 @@ fn load_store(want: &Want) -> Result<String> {
     let after = Charged::read()?;
     ensure!(
         after.tables <= before.tables + 8 && after.resident.abs_diff(before.resident) < 1024,
-        "something stays charged: {before:?}, then {after:?}"
+        "memory remains charged: {before:?}, then {after:?}"
     );
     require_unpinned("loads and stores")?;
     ground.target.finish()?;
@@ -240,7 +241,7 @@ fn protect(want: &Want) -> Result<String> {
     let stores = faults_of(|| ground.units().for_each(|at| map.poke(at, 8)))?;
     ensure!(
         fsdax || stores == 0,
-        "device memory is told of {stores} stores"
+        "device memory is notified of {stores} stores"
     );
     ground.require(&map, true, "after mprotect() to nothing and back")?;
 
@@ -255,7 +256,8 @@ fn protect(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
-/// Half of the threads load, half store, each a byte of its own, in the same order.
+/// Half of the threads load and half store, each a byte of its own, in the same
+/// order.
 fn together(want: &Want) -> Result<String> {
     const THREADS: usize = 4;
     const ROUNDS: usize = 60;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! O_DIRECT between the scratch disk and DAX mappings, and process_vm_readv()
-//! and _writev(), which reach the same pages from another process.
+//! and process_vm_writev(), which access the same pages from another process.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ use crate::target::Target;
 use crate::vmstat::{require_unpinned, settled};
 
 const LEN: usize = 8 << 20;
-/// Where on the scratch disk these tests write.
+/// Offset on the scratch disk at which these tests write.
 const DISK_AT: u64 = 1 << 30;
 
 pub fn tests() -> Vec<Test> {
@@ -42,7 +42,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// The node of the scratch disk.
+/// Returns the node of the scratch disk.
 pub fn scratch_node() -> Result<&'static Path> {
     let path = Path::new("/dev/vdb");
     if !path.exists() {
@@ -51,14 +51,14 @@ pub fn scratch_node() -> Result<&'static Path> {
     Ok(path)
 }
 
-/// The scratch disk, for direct I/O.
+/// Opens the scratch disk for direct I/O.
 pub fn scratch() -> Result<File> {
     open_rw(scratch_node()?, true)
 }
 
-/// As much of `map` as `plain` has is read from the disk and written to it,
-/// `chunk` bytes at a time, with other bytes each way. Gives what is on both at
-/// the end.
+/// Reads the first bytes of `map`, as many as `plain` has, from the disk and
+/// writes them to it, `chunk` bytes at a time, with other bytes in each
+/// direction. Returns the final bytes of both.
 pub fn both_ways(
     disk: &File,
     disk_at: u64,
@@ -72,12 +72,12 @@ pub fn both_ways(
     plain.write(0, &bytes);
     pwrite_all(disk, plain, 0, len, disk_at, len).context("preparing the disk")?;
     pread_all(disk, map, 0, len, disk_at, chunk).context("disk to mapping")?;
-    map.require(0, &bytes, "what the disk put into the mapping")?;
+    map.require(0, &bytes, "bytes from the disk in the mapping")?;
     let bytes = data::bytes(seed + 1000, len);
     map.write(0, &bytes);
     pwrite_all(disk, map, 0, len, disk_at, chunk).context("mapping to disk")?;
     pread_all(disk, plain, 0, len, disk_at, len).context("reading the disk back")?;
-    plain.require(0, &bytes, "what the disk took from the mapping")?;
+    plain.require(0, &bytes, "bytes from the mapping on the disk")?;
     Ok(bytes)
 }
 
@@ -86,16 +86,16 @@ fn disk_and_mapping(want: &Want) -> Result<String> {
     let disk = scratch()?;
     let plain = Mapping::anonymous(LEN)?;
     let before = settled()?;
-    // Chunks from one page to more than a huge page, and one that is no
+    // Chunks from one page to more than a huge page, and one that is not a
     // power of two.
     for (i, chunk) in [PAGE, 13 * PAGE, 256 << 10, LEN].into_iter().enumerate() {
         // Nothing has touched this mapping yet.
         let map = target.map(LEN)?;
         let bytes = both_ways(&disk, DISK_AT, &map, &plain, chunk, 100 + i as u64)?;
-        // Not at the start of a page of the file, over a 2 MiB boundary.
+        // Not at the start of a page of the file, and across a 2 MiB boundary.
         let (at, len) = ((2 << 20) - 3 * PAGE, 7 * PAGE);
-        pread_all(&disk, &map, at, len, DISK_AT, chunk).context("disk over a boundary")?;
-        map.require(at, &bytes[..len], "direct read over a 2 MiB boundary")?;
+        pread_all(&disk, &map, at, len, DISK_AT, chunk).context("disk across a boundary")?;
+        map.require(at, &bytes[..len], "direct read across a 2 MiB boundary")?;
         if let Some(mount) = &target.mount {
             drop(map);
             let mut want = bytes.clone();
@@ -110,11 +110,11 @@ fn disk_and_mapping(want: &Want) -> Result<String> {
     let pinned = require_unpinned("direct I/O")?.acquired - before.acquired;
     ensure!(pinned > 0, "direct I/O pinned no page at all");
     target.finish()?;
-    Ok(format!("{pinned} pins, all given back"))
+    Ok(format!("{pinned} pins, all released"))
 }
 
-/// A direct read writes to memory, which a read-only mapping must refuse,
-/// whether or not its pages are there already.
+/// Checks that a read-only mapping refuses a direct read, which writes to
+/// memory, whether or not its pages are present.
 fn read_only(target: &Target, disk: &File) -> Result<()> {
     let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
     for touched in [false, true] {
@@ -132,7 +132,7 @@ fn read_only(target: &Target, disk: &File) -> Result<()> {
     Ok(())
 }
 
-/// Copies between this process and `pid`; `write` says in which direction.
+/// Copies between this process and `pid`; `write` selects the direction.
 pub fn cross_copy(
     pid: i32,
     local: &Mapping,
@@ -148,8 +148,8 @@ pub fn cross_copy(
         iov_base: remote as *mut libc::c_void,
         iov_len: len,
     };
-    // SAFETY: the local vector lies inside `local`; the remote one is
-    // checked by the kernel against the other process.
+    // SAFETY: The local vector lies inside `local`; the kernel checks the
+    // remote one against the other process.
     let n = unsafe {
         if write {
             libc::process_vm_writev(pid, &here, 1, &there, 1, 0)
@@ -162,8 +162,9 @@ pub fn cross_copy(
 
 fn process_vm(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
-    // Mapped before the fork, so that the address is known here; a shared DAX
-    // mapping's page tables are not copied, the child faults its own.
+    // Mapped before the fork, so that the address is known here; the page
+    // tables of a shared DAX mapping are not copied, so the child faults in its
+    // own.
     let map = target.map(LEN)?;
     let addr = map.addr();
     let (ready, written) = (Gate::new()?, Gate::new()?);

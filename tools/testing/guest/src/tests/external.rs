@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Suites of others on real pages: ndctl's tests that need no nfit_test, and
+//! External suites on real memory: ndctl's tests that need no nfit_test, and
 //! the kernel's hmm-tests.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::system;
 use crate::target::Target;
 use crate::trace::FaultTrace;
 
-/// ndctl's own: name, limit in seconds.
+/// ndctl's own tests: name, limit in seconds.
 pub const NDCTL_TESTS: &[(&str, u64)] = &[
     ("dax-dev", 60),
     ("device-dax", 240),
@@ -67,8 +67,8 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// Runs one of ndctl's tests and puts away what it leaves: some do not tidy up
-/// after a failure, and dm.sh looks for a link that udev would have made.
+/// Runs one of ndctl's tests and removes what it leaves: some do not clean up
+/// after a failure, and dm.sh expects a link that udev would have created.
 fn on_real_pmem(name: &str, limit_secs: u64) -> Result<String> {
     let before = ndctl::namespaces("")?;
     let out = program(name)?.limit_secs(limit_secs).run();
@@ -77,7 +77,7 @@ fn on_real_pmem(name: &str, limit_secs: u64) -> Result<String> {
     let left = tidied?;
     Ok(match left.is_empty() {
         true => detail,
-        false => format!("{detail}it left work: {}", left.join(", ")),
+        false => format!("{detail}the test did not clean up: {}", left.join(", ")),
     })
 }
 
@@ -91,7 +91,7 @@ pub fn put_away(before: &[ndctl::Info]) -> Result<Vec<String>> {
     ndctl::restore(before)
 }
 
-/// One of ndctl's programs, or the reason why not.
+/// Returns one of ndctl's programs, or the reason for its absence.
 pub fn program(name: &str) -> Result<Cmd> {
     Ndctl::find()
         .ok_or_else(|| Skip("the guest has no built ndctl".into()))?
@@ -99,11 +99,11 @@ pub fn program(name: &str) -> Result<Cmd> {
         .ok_or_else(|| Skip(format!("ndctl's {name} was not built")).into())
 }
 
-/// What the exit status of one of ndctl's tests means.
+/// Evaluates the exit status of one of ndctl's tests.
 pub fn judge(name: &str, out: &Output) -> Result<String> {
     let text = out.all();
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-    // A script says where it fails, and cleans up after that.
+    // A script reports where it fails, and cleans up after that.
     let end = lines
         .iter()
         .position(|l| l.contains(": failed at line "))
@@ -113,13 +113,10 @@ pub fn judge(name: &str, out: &Output) -> Result<String> {
         return Err(Skip(format!("{name} skips itself: {tail}")).into());
     }
     if let Some(missing) = lacking(&text) {
-        return Err(Skip(format!(
-            "{name} needs {missing}, which the guest has not got"
-        ))
-        .into());
+        return Err(Skip(format!("{name} needs {missing}, which the guest lacks")).into());
     }
-    // device-dax measures how fast uncached memory would be; an emulated CPU
-    // is slower than that.
+    // device-dax measures the speed of uncached memory; an emulated CPU is
+    // slower than that.
     if text.contains("verify loop took too long") {
         return Err(Skip(format!(
             "{name} takes the emulated CPU for uncached memory: {tail}"
@@ -134,7 +131,7 @@ pub fn judge(name: &str, out: &Output) -> Result<String> {
     Ok(String::new())
 }
 
-/// The first command that the shell did not find.
+/// Returns the first command that the shell did not find.
 fn lacking(text: &str) -> Option<&str> {
     text.lines()
         .find_map(|l| l.strip_suffix(": command not found"))
@@ -152,8 +149,8 @@ fn pmd() -> Result<String> {
         ensure!(result.passed, "dax-pmd failed: {}", result.output);
     }
     let faults = trace.take()?;
-    // The last case touches a page that it has poisoned: with the lock of the
-    // area, and once more with that of the address space.
+    // The last case touches a page that it has poisoned: under the VMA lock,
+    // and again under the mmap lock.
     ensure!(
         faults.pmd >= 10 && faults.pmd_fallback <= 2,
         "ten faults of 2 MiB at least were expected, and none that falls back but at the poison: {faults:?}"

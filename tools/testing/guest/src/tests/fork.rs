@@ -54,8 +54,8 @@ pub fn tests() -> Vec<Test> {
         &mapped_kinds(),
         "mremap",
         60,
-        "a DAX mapping that was moved shows other bytes or a page of its old place, or device-dax lets itself \
-         be cut inside one of its pages",
+        "a DAX mapping that was moved shows other bytes or a page of its old place, or device-dax can \
+         be unmapped inside one of its pages",
         moved,
     ));
     tests
@@ -77,7 +77,7 @@ fn shared(want: &Want) -> Result<String> {
         if touched {
             map.write(0, &first);
         } else {
-            // The bytes get there by another mapping; this one stays
+            // The bytes are stored through another mapping; this one remains
             // untouched until after the fork.
             target.map(LEN)?.write(0, &first);
         }
@@ -159,7 +159,7 @@ fn private(want: &Want) -> Result<String> {
         &file[2 * PAGE..],
         "the file after the child's store",
     )?;
-    // A direct read breaks the sharing like a store does.
+    // A direct read breaks the sharing as a store does.
     let plain = Mapping::anonymous(PAGE)?;
     plain.write(0, &theirs);
     pwrite_all(&disk, &plain, 0, PAGE, DISK_AT, PAGE).context("preparing the disk")?;
@@ -205,11 +205,12 @@ fn moved(want: &Want) -> Result<String> {
         }
     }
     if want.align < GIB {
-        // A hole at its own alignment is fine, and leaves the rest alone.
+        // A hole with the device's alignment is permitted, and does not affect
+        // the rest.
         map.punch(2 << 20, 2 << 20)
             .context("munmap of an aligned part")?;
-        map.require(0, &first[..2 << 20], "what lies before the hole")?;
-        map.require(HALF, &second, "what lies after the hole")?;
+        map.require(0, &first[..2 << 20], "the bytes before the hole")?;
+        map.require(HALF, &second, "the bytes after the hole")?;
     }
     drop(map);
     require_unpinned("mremap")?;

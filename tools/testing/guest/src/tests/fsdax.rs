@@ -2,10 +2,11 @@
 
 //! fs/dax: files whose pages are the device's own.
 //!
-//! What is asked here of fs/dax is what any program may ask of it, so the tests
-//! are the same on C and on Rust. Where C is known to be wrong, the name of the
-//! test begins with `differs_`, and it must fail there. What only the Rust code
-//! has, the reasons why a fault was not of 2 MiB, is skipped on C.
+//! The tests check what any program may expect of fs/dax, so they are the
+//! same on C and on Rust. Where C is known to be wrong, the name of the test
+//! begins with `differs_`, and the test must fail there. A feature that only
+//! the Rust code has, the reasons why a fault was not of 2 MiB, is skipped on
+//! C.
 
 mod clone;
 pub mod crash;
@@ -68,7 +69,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A filesystem and what is below it.
+/// A filesystem and the namespace below it.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     kind: Kind,
@@ -88,12 +89,12 @@ const XFS: Place = place(Kind::Xfs, Map::Mem, Bus::Acpi);
 const EXT4_E820: Place = place(Kind::Ext4, Map::Mem, Bus::E820);
 const REFLINK: Place = place(Kind::XfsReflink, Map::Dev, Bus::E820);
 
-/// Each filesystem, each bus and each place of the struct pages. A test takes
-/// the ones in which it may go another way; together they have all.
+/// Each filesystem, each bus and each location of the struct pages. A test uses
+/// the places in which it may take another path; together they cover all.
 const EVERY: [Place; 5] = [EXT2, EXT4, XFS, EXT4_E820, REFLINK];
 
 impl Place {
-    /// As used in test names: `ext4-dev-acpi`.
+    /// Returns the name for test names: `ext4-dev-acpi`.
     fn name(&self) -> String {
         let bus = match self.want.bus {
             Bus::Acpi => "acpi",
@@ -103,7 +104,7 @@ impl Place {
     }
 }
 
-/// A test per place.
+/// Returns a test per place.
 fn per_place(
     places: &[Place],
     name: &str,
@@ -118,8 +119,8 @@ fn per_place(
     places.iter().map(test).collect()
 }
 
-/// A fresh filesystem on a namespace of its own, mounted. Fields are dropped
-/// in this order.
+/// A new, mounted filesystem on a namespace of its own. Fields are dropped in
+/// this order.
 struct Ground {
     mount: DaxMount,
     namespace: Namespace,
@@ -145,7 +146,7 @@ impl Ground {
         open_rw(&self.path(name), false)
     }
 
-    /// A new file, all of it a hole.
+    /// Creates a file that is one hole.
     fn sparse(&self, name: &str, len: u64) -> Result<File> {
         let path = self.path(name);
         File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -154,8 +155,9 @@ impl Ground {
         Ok(file)
     }
 
-    /// A new file with these bytes. If it is large, it lies where huge pages
-    /// can be: allocators align what is a multiple of their stripe.
+    /// Creates a file with these bytes. A large one is placed such that huge
+    /// pages are possible: allocators align a size that is a multiple of their
+    /// stripe.
     fn written(&self, name: &str, bytes: &[u8]) -> Result<File> {
         let len = bytes.len() as u64;
         let room = match bytes.len() >= HUGE {
@@ -174,18 +176,19 @@ impl Ground {
         Ok(file)
     }
 
-    /// syncfs(2).
+    /// Calls syncfs(2).
     fn sync(&self) -> Result<()> {
         let dir = File::open(self.mount.dir()).context("cannot open the mount point")?;
-        // SAFETY: takes no pointers.
+        // SAFETY: syncfs() takes no pointers, so no argument can be invalid
+        // memory.
         match unsafe { libc::syncfs(dir.as_raw_fd()) } {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()).context("syncfs"),
         }
     }
 
-    /// Unmounts and mounts again, which leaves nothing of a file but what is
-    /// on the device.
+    /// Unmounts and mounts again; only the content of the device remains of a
+    /// file.
     fn remount(self, options: &str) -> Result<Self> {
         let Self {
             mount,
@@ -210,12 +213,12 @@ impl Ground {
     }
 }
 
-/// A shared mapping of the file's start that 2 MiB pages fit into.
+/// Maps the file's start shared, aligned such that 2 MiB pages are possible.
 fn large(file: &File, len: usize) -> Result<Mapping> {
     Mapping::shared(file, 0, len, HUGE)
 }
 
-/// The same that gets 4 KiB pages only.
+/// Maps the file's start shared, with 4 KiB pages only.
 fn small(file: &File, len: usize) -> Result<Mapping> {
     let map = large(file, len)?;
     map.advise(0, len, libc::MADV_NOHUGEPAGE)
@@ -223,7 +226,7 @@ fn small(file: &File, len: usize) -> Result<Mapping> {
     Ok(map)
 }
 
-/// The signal that a child dies of by this, if it does.
+/// Returns the signal that kills a child that runs `work`, if one does.
 fn signal_of(work: impl FnOnce()) -> Result<Option<i32>> {
     let mut child = spawn(|| {
         work();
@@ -232,7 +235,7 @@ fn signal_of(work: impl FnOnce()) -> Result<Option<i32>> {
     child.wait_signal(20, "the child that touches memory")
 }
 
-/// An error unless a load at `at` raises SIGBUS.
+/// Returns an error unless a load at `at` raises SIGBUS.
 fn require_sigbus(map: &Mapping, at: usize, what: &str) -> Result<()> {
     let got = signal_of(|| {
         map.peek(at);
@@ -244,7 +247,7 @@ fn require_sigbus(map: &Mapping, at: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Skips a test on the fs/dax in C, and tells why.
+/// Skips a test on the fs/dax in C, with the reason.
 fn require_rust(why: &str) -> Result<()> {
     match live::ask()?.fs_dax.implementation {
         Language::C => Err(Skip(format!("fs/dax is in C, {why}")).into()),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! GUP on what is not DAX: the walk without locks has to take the same pages as the slow path, for
-//! every kind of memory, and while everything changes.
+//! GUP on memory that is not DAX: the lockless walk has to take the same pages as the slow path,
+//! for every kind of memory, and during concurrent changes.
 
 mod cycle;
 mod fork;
@@ -18,7 +18,7 @@ use anyhow::Result;
 use super::Test;
 use crate::memory::Kind;
 
-/// All of them.
+/// Returns all of them.
 pub fn tests() -> Vec<Test> {
     let mut tests = levels::tests();
     tests.extend(cycle::tests());
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A test per kind of memory.
+/// Returns a test per kind of memory.
 fn per_memory(
     kinds: &[Kind],
     name: &str,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A namespace's whole life, in every personality: made, used, disabled,
+//! The life cycle of a namespace, with every claim: created, used, disabled,
 //! enabled, destroyed; and nothing of it left.
 
 use anyhow::{ensure, Context, Result};
@@ -38,7 +38,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// What must be as before when a namespace is gone.
+/// The state that must be the same before and after a namespace.
 struct Traces {
     iomem: String,
     memmap: u64,
@@ -54,7 +54,7 @@ impl Traces {
 
     fn require_same(&self, now: &Self) -> Result<()> {
         if let Some(diff) = line_diff(&self.iomem, &now.iomem) {
-            anyhow::bail!("/proc/iomem is not what it was before: {diff}");
+            anyhow::bail!("/proc/iomem differs from before: {diff}");
         }
         ensure!(
             self.memmap == now.memmap,
@@ -108,7 +108,10 @@ impl Use<'_> {
                 let file = open_rw(&mount.path("data"), false)?;
                 let read =
                     std::fs::read(mount.path("data")).context("cannot read the file back")?;
-                ensure!(read == bytes, "read(2) gives other bytes than were written");
+                ensure!(
+                    read == bytes,
+                    "read(2) returns other bytes than were written"
+                );
                 self.map(&file)?.require(0, bytes, "the file's mapping")?;
                 drop(file);
                 mount.unmount()
@@ -173,7 +176,7 @@ fn rebind(want: &Want) -> Result<String> {
     }
     namespace.destroy()?;
     before.require_same(&Traces::now()?)?;
-    // The same range serves a new owner right away.
+    // The same range can be used by a new namespace at once.
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
     map.write(0, &bytes);

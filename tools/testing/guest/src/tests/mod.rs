@@ -25,12 +25,12 @@ use anyhow::Result;
 
 use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
 
-/// One test. `run` returns a detail worth printing.
+/// One test. `run` returns a detail for the output.
 pub struct Test {
     pub name: String,
     pub doc: &'static str,
     pub limit_secs: u64,
-    /// What a warning says that the test may bring about and that is no fault.
+    /// Text of a warning that the test may cause and that is no fault.
     pub may_warn: Option<&'static str>,
     pub run: Box<dyn Fn() -> Result<String>>,
 }
@@ -55,16 +55,16 @@ impl Test {
         }
     }
 
-    /// Lets the kernel warn once, in words that hold these.
+    /// Permits one kernel warning that contains these words.
     fn may_warn(mut self, words: &'static str) -> Self {
         self.may_warn = Some(words);
         self
     }
 }
 
-/// What a debug kernel runs unless told to run all: every kind of test, with
-/// the namespaces that take different paths. Under TCG all of them would take
-/// it hours.
+/// Tests that a debug kernel runs unless all are requested: every kind of test,
+/// with the namespaces that take different paths. Under TCG all of them would
+/// take hours.
 const ESSENTIAL: &[&str] = &[
     "lifecycle::fsdax-2M-dev-acpi",
     "lifecycle::devdax-4K-dev-e820",
@@ -180,8 +180,8 @@ const ESSENTIAL: &[&str] = &[
     "nfit::smoke",
 ];
 
-/// All of them, in the order in which they run. What loads other modules
-/// comes last.
+/// Returns all tests, in the order in which they run. Tests that load other
+/// modules are last.
 pub fn all() -> Vec<Test> {
     let mut tests = lifecycle::tests();
     tests.extend(ranges::tests());
@@ -211,7 +211,7 @@ const fn want(mode: Mode, align: u64, map: Map, bus: Bus) -> Want {
     }
 }
 
-/// Every personality that is worth a full life.
+/// Returns every kind of namespace that is worth a full life cycle.
 fn every_kind() -> Vec<Want> {
     use {Bus::*, Map::*, Mode::*};
     vec![
@@ -234,7 +234,7 @@ fn every_kind() -> Vec<Want> {
     ]
 }
 
-/// The personalities in which GUP behaves differently.
+/// Returns the kinds of namespaces in which GUP behaves differently.
 fn mapped_kinds() -> Vec<Want> {
     use {Bus::*, Map::*, Mode::*};
     vec![
@@ -249,7 +249,7 @@ fn mapped_kinds() -> Vec<Want> {
     ]
 }
 
-/// Each size of page table entries, of files and of devices.
+/// Returns each size of page table entries, of files and of devices.
 fn each_size() -> [Want; 5] {
     use {Bus::*, Map::*, Mode::*};
     [
@@ -261,7 +261,7 @@ fn each_size() -> [Want; 5] {
     ]
 }
 
-/// One of each mode, 2 MiB aligned.
+/// Returns one of each mode, 2 MiB aligned.
 fn one_of_each() -> [Want; 2] {
     use {Bus::*, Map::*, Mode::*};
     [
@@ -270,7 +270,7 @@ fn one_of_each() -> [Want; 2] {
     ]
 }
 
-/// A test per namespace.
+/// Returns a test per namespace.
 fn per_kind(
     kinds: &[Want],
     name: &str,

@@ -2,8 +2,8 @@
 
 //! nfit_test: the nvdimm and dax modules linked against a mock platform.
 //!
-//! It replaces modules that are loaded, so the real ones go first and come
-//! back afterwards. The mock's memory is vmalloc'd: these tests prove that the
+//! It replaces loaded modules, so the real ones are unloaded first and loaded
+//! again afterwards. The mock's memory is vmalloc'd: these tests prove that the
 //! modules link and probe, not that pages work.
 
 use std::fs;
@@ -20,9 +20,9 @@ use crate::system;
 
 const BUS: &str = "nfit_test.0";
 const MODULES: &str = "/lib/modules";
-/// Names the folder with the replaced modules.
+/// Name of the folder with the replaced modules.
 const TREE: &str = "/host/job/nfit-modules";
-/// In the order in which they can be unloaded.
+/// The modules, in the order in which they can be unloaded.
 const STACK: [&str; 12] = [
     "nfit_test",
     "dax_pmem",
@@ -70,10 +70,11 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A folder like /lib/modules in which the replaced modules are in `updates`:
-/// there modprobe prefers them, and ndctl's tests look for them.
+/// Returns a folder like /lib/modules in which the replaced modules are in
+/// `updates`: modprobe prefers them there, and ndctl's tests look for them
+/// there.
 fn tree() -> Result<PathBuf> {
-    let none = || Skip("this boot has not got the modules of nfit_test".into());
+    let none = || Skip("this boot lacks the modules of nfit_test".into());
     let dir = PathBuf::from(system::read(TREE).map_err(|_| none())?);
     let updates = dir.join(system::kernel_release()?).join("updates");
     if !fs::read_dir(&updates).is_ok_and(|mut d| d.next().is_some()) {
@@ -82,7 +83,7 @@ fn tree() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Swaps the modules, runs `work`, and swaps them back whatever came of it.
+/// Swaps the modules, runs `work`, and swaps them back whatever the result.
 pub fn with_mock<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let tree = tree()?;
     unload()?;
@@ -108,13 +109,14 @@ fn loaded() -> Result<Vec<String>> {
 
 /// Unloads the whole stack, real or mock.
 fn unload() -> Result<()> {
-    // An active region or DIMM holds the module of its bus. With nothing
-    // loaded these fail; whether all is gone is seen below.
+    // An active region or DIMM holds the module of its bus. Without loaded
+    // modules these commands fail; whether all modules are unloaded is checked
+    // below.
     for what in ["disable-region", "disable-dimm"] {
         let _ = Cmd::new("ndctl").arg(what).arg("all").run();
     }
     let mut why = String::new();
-    // A module may need another round, after its user has gone.
+    // A module may need another round, after its user has been unloaded.
     for _ in 0..4 {
         for module in STACK {
             if loaded()?.iter().any(|m| m == module) {
@@ -161,7 +163,7 @@ fn smoke() -> Result<String> {
             .context("ndctl said nothing about the mock namespace")?;
         ensure!(
             info.mode == mode,
-            "a {mode} namespace was wanted, {info:?} came"
+            "a {mode} namespace was expected, ndctl made {info:?}"
         );
         system::wait_for_node(&info.node()?)?;
         made.push(info.dev);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages of DAX mappings taken and given back in every way the kernel's test
-//! device knows.
+//! Pages of DAX mappings taken and released by every command of the kernel's
+//! test device.
 
 use std::io;
 
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "pins::cycle",
         180,
-        "GUP takes fewer pages than it was asked for, a long-term pin of fsdax is not refused with \
+        "GUP takes fewer pages than requested, a long-term pin of fsdax is not refused with \
          EOPNOTSUPP, a read-only mapping lets itself be pinned for writing, or a reference is lost: \
          nr_foll_pin_acquired and nr_foll_pin_released differ at the end",
         cycle,
@@ -59,8 +59,8 @@ fn cycle(want: &Want) -> Result<String> {
     let mut cycles = 0;
     for how in How::ALL {
         let refused = target.is_fsdax() && how == How::PinLongterm;
-        // From one byte-range inside a huge page to several pages with odd
-        // ends; few per call and more than a 2 MiB page has.
+        // From one byte range inside a huge page to several pages with odd
+        // ends; few pages per call, and more than a 2 MiB page has.
         for (range, per_call) in [
             ((0, LEN), 512),
             ((0, LEN), 1024),
@@ -68,7 +68,7 @@ fn cycle(want: &Want) -> Result<String> {
             ((3 * PAGE, 64 * PAGE), 16),
             (((2 << 20) - 5 * PAGE, (2 << 20) + 9 * PAGE), 512),
         ] {
-            // A mapping that nothing has touched, then a touched one.
+            // An untouched mapping, then a touched one.
             let map = target.map(LEN)?;
             for write in [false, true] {
                 let got = take(&device, how, &map, range, per_call, write)?;
@@ -103,7 +103,7 @@ fn cycle(want: &Want) -> Result<String> {
     Ok(format!("{cycles} cycles"))
 }
 
-/// The refusal of a long-term pin, with its errno, by both paths.
+/// Requires that both paths refuse a long-term pin, and checks the errno.
 fn longterm_refused(device: &Device, target: &Target) -> Result<()> {
     let map = target.map(LEN)?;
     for touched in [false, true] {
@@ -123,10 +123,10 @@ fn longterm_refused(device: &Device, target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// A read-only mapping gives pages for reading only.
+/// Checks that a read-only mapping provides pages for reading only.
 fn read_only(device: &Device, target: &Target) -> Result<()> {
     let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
-    // Fault it in for reading, so that the fast path meets the entry.
+    // Fault it in for reading, so that the fast path finds the entry.
     map.peek(0);
     for how in [How::GupFast, How::PinFast, How::Gup, How::Pin] {
         let read = take(device, how, &map, (0, 4 * PAGE), 4, false)?;
@@ -165,7 +165,7 @@ fn held(want: &Want) -> Result<String> {
         copy.require(0, &bytes, "the pinned pages")?;
         device.unpin().context("unpin")?;
         require_unpinned("the unpin")?;
-        // A pin that no user's mapping or descriptor backs any more.
+        // A pin that is no longer backed by a user's mapping or descriptor.
         let map = target.map(LEN)?;
         let file = target.file.try_clone().context("dup")?;
         device
@@ -186,7 +186,8 @@ fn held(want: &Want) -> Result<String> {
     Ok(format!("{} pages, both paths", LEN / PAGE))
 }
 
-/// The test device itself holds one pin at a time; a close drops it.
+/// Checks that the test device holds one pin at a time, and that a close drops
+/// it.
 fn refuse_second(device: &Device, target: &Target) -> Result<()> {
     let map = target.map(LEN)?;
     let other = Device::open()?;
@@ -208,7 +209,7 @@ fn program(want: &Want) -> Result<String> {
         Some(mount) => mount.path("data"),
         None => target.namespace.node()?,
     };
-    // It maps what -m says, which device-dax wants in whole units.
+    // It maps the size of -m, which device-dax requires in whole units.
     let mib = (target.map(LEN)?.len() >> 20).to_string();
     let mut said = Vec::new();
     for (mode, name) in [
@@ -227,7 +228,7 @@ fn program(want: &Want) -> Result<String> {
             .ok()?;
         ensure!(
             !out.stdout.contains("truncated"),
-            "gup_test {mode} took fewer pages than asked: {}",
+            "gup_test {mode} took fewer pages than requested: {}",
             out.stdout.trim()
         );
         said.push(name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver for persistent memory: the disks that it makes, what they do with
-//! I/O, and that nothing of them stays.
+//! The driver for persistent memory: the disks that it creates, their I/O, and
+//! that nothing of them is left.
 
 mod failure;
 mod fio;
@@ -22,7 +22,7 @@ use crate::command::Cmd;
 use crate::ndctl::{self, namespace, region_with, Bus, Info, MIB};
 use crate::system;
 
-/// Where the driver is in sysfs.
+/// Path of the driver in sysfs.
 pub const DRIVER: &str = "/sys/bus/nd/drivers/nd_pmem";
 const SIZE: u64 = 256 * MIB;
 
@@ -46,8 +46,8 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "pmem::personalities",
             300,
-            "one namespace, turned from each mode into each other: the driver does not hand it over to the \
-             right device, the disk has the wrong name or limits, or data of the mode before shines through",
+            "one namespace, turned from each mode into each other: the driver does not pass it on to the \
+             right device, the disk has the wrong name or limits, or data of the previous mode is visible",
             personalities,
         ),
     ];
@@ -62,19 +62,20 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A namespace with a block device; dropping it destroys it.
+/// A namespace with a block device, which is destroyed when dropped.
 pub struct Made {
     pub info: Info,
 }
 
 impl Made {
-    /// As `ndctl create-namespace` makes it with these arguments, on an NVDIMM.
+    /// Creates it by `ndctl create-namespace` with these arguments, on an
+    /// NVDIMM.
     pub fn new(arguments: &str) -> Result<Self> {
         let region = region_with(Bus::Acpi, SIZE)?;
         Self::ndctl(&format!("-r {} -s {SIZE} {arguments}", region.dev))
     }
 
-    /// The same, with all of the arguments.
+    /// Creates it with exactly these arguments.
     pub fn ndctl(arguments: &str) -> Result<Self> {
         let made = Self {
             info: ndctl::create(arguments)?,
@@ -83,7 +84,7 @@ impl Made {
         Ok(made)
     }
 
-    /// Makes something else of it.
+    /// Reconfigures it.
     pub fn turn_into(&mut self, arguments: &str) -> Result<()> {
         self.info = ndctl::create(&format!("-f -e {} {arguments}", self.info.dev))?;
         system::wait_for_node(&self.info.node()?)
@@ -105,19 +106,20 @@ impl Made {
         self.info.node()
     }
 
-    /// The disk's folder in sysfs.
+    /// Returns the disk's folder in sysfs.
     pub fn disk(&self) -> Result<PathBuf> {
         let name = self.info.blockdev.as_deref().context("no block device")?;
         Ok(Path::new("/sys/block").join(name))
     }
 
-    /// The device that the driver is bound to: the namespace or what claims it.
+    /// Returns the device that the driver is bound to: the namespace or its
+    /// claim.
     pub fn bound(&self) -> Result<String> {
         device_of(self.info.blockdev.as_deref().context("no block device")?)
     }
 }
 
-/// The device that the driver is bound to for a disk.
+/// Returns the device that the driver is bound to for a disk.
 pub fn device_of(disk: &str) -> Result<String> {
     for entry in fs::read_dir(DRIVER).context("the driver is not in sysfs")? {
         let entry = entry?;
@@ -160,13 +162,13 @@ fn module() -> Result<String> {
     let users = system::read("/sys/module/nd_pmem/refcnt")?;
     ensure!(
         Path::new(DRIVER).join("module").exists(),
-        "{DRIVER} does not say which module it is from"
+        "{DRIVER} does not name its module"
     );
     Ok(format!("three aliases, {} users", users.trim()))
 }
 
-/// What the disk of each mode is like: arguments of ndctl, mode, end of the
-/// disk's name, whether it is for DAX, and the size of its sectors.
+/// The properties of the disk of each mode: arguments of ndctl, mode, end of
+/// the disk's name, whether it is for DAX, and the size of its sectors.
 const MODES: &[(&str, &str, &str, bool, u64)] = &[
     ("-m raw", "raw", "", false, 512),
     ("-m fsdax -M mem", "fsdax", "", true, 512),
@@ -187,7 +189,7 @@ fn personalities() -> Result<String> {
         let made = made.as_mut().context("not made")?;
         ensure!(
             made.info.mode == *mode,
-            "{mode} was wanted, ndctl made {:?}",
+            "{mode} was expected, ndctl made {:?}",
             made.info
         );
         if *mode == "devdax" {
@@ -214,7 +216,7 @@ fn personalities() -> Result<String> {
         // Only the disks of the driver itself have it.
         ensure!(
             disk.join("dax/write_cache").exists() == suffix.is_empty(),
-            "{name}, {mode}: dax/write_cache is where it should not be, or not where it should"
+            "{name}, {mode}: dax/write_cache exists where it should not, or does not exist where it should"
         );
         let size = says("size")? * 512;
         ensure!(

@@ -15,7 +15,7 @@ use crate::system;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     pub start: u64,
-    /// The last byte.
+    /// The last byte (inclusive).
     pub end: u64,
     pub kind: String,
     pub state: String,
@@ -23,7 +23,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// `0x<start>-0x<end> <type> <live|dying> refs=… shift=…`
+    /// Parses `0x<start>-0x<end> <type> <live|dying> refs=… shift=…`.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
@@ -40,7 +40,7 @@ impl Range {
     }
 }
 
-/// The whole list; a [`Skip`] error on the C registry.
+/// Returns the whole list; a [`Skip`] error on the C registry.
 pub fn listed() -> Result<Vec<Range>> {
     let path = system::debugfs()?.join("dev_pagemap/ranges");
     let text = match fs::read_to_string(&path) {
@@ -66,7 +66,7 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// The ranges that touch `[start, start + size)`.
+/// Returns the ranges that intersect `[start, start + size)`.
 fn touching(start: u64, size: u64) -> Result<Vec<Range>> {
     Ok(listed()?
         .into_iter()
@@ -91,7 +91,7 @@ fn followed(want: &Want) -> Result<String> {
     let after = listed()?;
     ensure!(
         before == after,
-        "the list after the namespace was destroyed is not that of before: {before:x?} and {after:x?}"
+        "the list differs after the namespace was destroyed: {before:x?} before, {after:x?} after"
     );
     Ok(format!("{seen:x?}"))
 }
@@ -101,7 +101,7 @@ fn require_listed(want: &Want, start: u64, size: u64) -> Result<Range> {
     let [range] = found.as_slice() else {
         bail!("one range was expected in {start:#x}+{size:#x}, the registry has {found:x?}");
     };
-    // Compound pages are device-dax only.
+    // Only device-dax has compound pages.
     let (kind, shift) = match want.mode {
         Mode::Fsdax => ("fs_dax", 0),
         Mode::Devdax => ("generic", u64::from((want.align / 4096).trailing_zeros())),

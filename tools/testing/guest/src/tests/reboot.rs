@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was written and synced is there after the machine was reset.
+//! Data that was written and synced exists after the machine was reset.
 //!
-//! Two boots with the same NVDIMMs: the first makes a namespace of each
-//! personality, writes, syncs and leaves everything as it is, a filesystem
-//! mounted; the machine is reset. The second finds the namespaces as the kernel
-//! brings them up and compares.
+//! Two boots share NVDIMMs: the first creates a namespace of each kind,
+//! writes, syncs and leaves everything as it is, with a filesystem mounted;
+//! then the machine is reset. The second finds the namespaces that the kernel
+//! has enabled, and compares.
 
 use std::fs::{self, File};
 use std::mem;
@@ -36,7 +36,7 @@ pub enum Boot {
     Second,
 }
 
-/// How the bytes get there.
+/// The way in which the bytes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// write(2) to the disk.
@@ -59,7 +59,7 @@ const KINDS: &[(&str, &str, &str, Way)] = &[
     ("devdax", "-m devdax -M dev", "devdax", Way::Device),
 ];
 
-/// The tests of one boot, in order.
+/// Returns the tests of one boot, in order.
 pub fn tests(boot: Boot) -> Vec<Test> {
     KINDS
         .iter()
@@ -71,7 +71,7 @@ pub fn tests(boot: Boot) -> Vec<Test> {
                 Boot::First => Test::new(
                     format!("reboot::write::{name}"),
                     180,
-                    "a namespace of this personality cannot be made, written or synced",
+                    "a namespace of this kind cannot be made, written or synced",
                     move || write(name, arguments, way, &bytes()),
                 ),
                 Boot::Second => Test::new(
@@ -145,7 +145,7 @@ fn compare(name: &str, mode: &str, way: Way, bytes: &[u8]) -> Result<String> {
     let info = ndctl::named(Bus::Acpi, &label(name))?;
     ensure!(
         info.enabled() && info.mode == mode,
-        "{mode} was made, and the kernel has brought up {info:?}"
+        "{mode} was made, and the kernel has enabled {info:?}"
     );
     let node = info.node()?;
     system::wait_for_node(&node)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What must be refused, with its errno, and that the refusal harms nothing.
+//! Requests that must be refused, with their errno, and without side effects.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "refuse::align",
             90,
-            "an alignment that the machine cannot do is taken, or refused with another errno than EINVAL, \
+            "an alignment that the machine does not support is accepted, or refused with another errno than EINVAL, \
              or a namespace cannot be made properly afterwards",
             align,
         ),
@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "refuse::too-small",
             90,
-            "a namespace without room for data after its 1 GiB alignment is made anyway, or its failed \
+            "a namespace without room for data after its 1 GiB alignment is created anyway, or its failed \
              creation leaves a range, a resource or a broken registry behind",
             too_small,
         ),
@@ -50,7 +50,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// One write(2) to a sysfs file.
+/// Calls write(2) once on a sysfs file.
 fn store(path: &Path, value: &str) -> io::Result<()> {
     fs::write(path, value)
 }
@@ -66,7 +66,7 @@ fn require_errno(result: io::Result<()>, errno: i32, what: &str) -> Result<()> {
     }
 }
 
-/// The listing where there is one.
+/// Returns the registry's list of ranges, if there is one.
 fn listing() -> Result<Option<Vec<ranges::Range>>> {
     match ranges::listed() {
         Ok(list) => Ok(Some(list)),
@@ -75,14 +75,14 @@ fn listing() -> Result<Option<Vec<ranges::Range>>> {
     }
 }
 
-/// Runs `work`, which is refused things, and checks that both kinds of
-/// namespace can be made and used afterwards and that nothing is left.
+/// Runs `work`, whose requests are refused, and checks that both kinds of
+/// namespace can be created and used afterwards and that nothing is left.
 fn unharmed(work: impl FnOnce() -> Result<()>) -> Result<String> {
     let iomem = system::iomem()?;
     let list = listing()?;
     let before = ndctl::namespaces("")?;
     let result = work();
-    // A refused creation may leave a namespace without a personality.
+    // A refused creation may leave a namespace without a claim.
     ndctl::restore(&before)?;
     result?;
     for kind in one_of_each() {
@@ -95,11 +95,11 @@ fn unharmed(work: impl FnOnce() -> Result<()>) -> Result<String> {
         target.finish()?;
     }
     if let Some(diff) = system::line_diff(&iomem, &system::iomem()?) {
-        bail!("/proc/iomem is not what it was before: {diff}");
+        bail!("/proc/iomem differs from before: {diff}");
     }
     ensure!(
         list == listing()?,
-        "the registry's list is not what it was before"
+        "the registry's list differs from before"
     );
     Ok(String::new())
 }
@@ -113,12 +113,12 @@ fn require_refused(arguments: &str) -> Result<()> {
     );
     ensure!(
         !out.stderr.trim().is_empty(),
-        "ndctl create-namespace {arguments} failed without a word"
+        "ndctl create-namespace {arguments} failed without a message"
     );
     Ok(())
 }
 
-/// The region that tests use, and one of its seed devices.
+/// Returns the region that tests use, and one of its seed devices.
 fn seed(kind: &str) -> Result<std::path::PathBuf> {
     let regions = ndctl::regions(Bus::Acpi.provider())?;
     let region = regions.first().context("there is no ACPI NVDIMM region")?;
@@ -169,7 +169,8 @@ fn size() -> Result<String> {
         for (bad, errno) in [
             (128 * MIB + 4 * KIB, libc::EINVAL),
             (128 * MIB + 1, libc::EINVAL),
-            // A multiple of the alignment, or the answer would be EINVAL.
+            // A multiple of the alignment, because otherwise the errno would be
+            // EINVAL.
             (region.size.next_multiple_of(GIB) + GIB, libc::ENOSPC),
         ] {
             require_errno(
@@ -214,7 +215,7 @@ fn in_use() -> Result<String> {
             "an active namespace was destroyed without force: {}",
             out.all().trim()
         );
-        // It works on.
+        // The namespace still works.
         let map = target.map(4 << 20)?;
         map.poke(0, 1);
         ensure!(map.peek(0) == 1, "the mapping lost its byte");

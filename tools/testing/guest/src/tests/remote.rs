@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Another process's DAX mapping, and pages without references: what only the
-//! slow path of GUP does.
+//! Another process's DAX mapping, and pages without references: operations that only the slow
+//! path of GUP does.
 //!
-//! The walk without locks is for the process that runs. Whoever reaches into
-//! another one (process_vm_readv(), /proc/PID/mem), and who wants pages to be
-//! there and nothing else (MADV_POPULATE_*, mlock()), goes the other way, which
-//! has arms of its own for device memory at each level of the page tables.
+//! The lockless walk is for the current process. Access to another process
+//! (process_vm_readv(), /proc/PID/mem), and calls that populate pages without references
+//! (MADV_POPULATE_*, mlock()), use the slow path, which has separate code for device memory
+//! at each level of the page tables.
 
 use std::fs::File;
 use std::io;
@@ -36,9 +36,9 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "remote::rights",
         120,
-        "another process's DAX mapping gives or takes other bytes than its owner sees; entries for reading are \
-         written to without the fault that makes them writable; a page without rights is read by somebody other \
-         than a debugger, or not by him; or an access does not end where the rights end",
+        "another process's DAX mapping gives or takes other bytes than its owner sees; read-only entries are \
+         written to without the fault that makes them writable; a page without rights is read by a process other \
+         than a debugger, or cannot be read by a debugger; or an access does not end where the rights end",
         rights,
     );
     tests.extend(per_kind(
@@ -78,8 +78,8 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// The owner of a mapping, in another process: it does one thing after the other
-/// when it is told to.
+/// The owner of a mapping, in another process: it does one step after another, each on
+/// request.
 struct Steps {
     go: Gate,
     done: Gate,
@@ -93,18 +93,18 @@ impl Steps {
         })
     }
 
-    /// In the owner: the thing is done; waits for the next.
+    /// In the owner: reports that a step is done, and waits for the next.
     fn did(&self) -> Result<()> {
         self.done.open()?;
         self.go.pass()
     }
 
-    /// Waits for the owner's first thing.
+    /// Waits for the owner's first step.
     fn begin(&self) -> Result<()> {
         self.done.pass()
     }
 
-    /// Lets the owner do its next thing.
+    /// Lets the owner do its next step.
     fn next(&self) -> Result<()> {
         self.last()?;
         self.done.pass()
@@ -116,7 +116,7 @@ impl Steps {
     }
 }
 
-/// An errno, or none.
+/// Returns an errno, or none.
 fn errno_of<T>(result: io::Result<T>) -> Option<i32> {
     result.err().and_then(|e| e.raw_os_error())
 }
@@ -130,7 +130,7 @@ fn rights(want: &Want) -> Result<String> {
         true => PAGE,
         false => want.align as usize,
     };
-    // Inside the second table of ptes where it can be; a large page is protected as a whole.
+    // Inside the second page table, if possible; a large page is protected as a whole.
     let border = match unit {
         PAGE => HUGE + 5 * PAGE,
         HUGE => HUGE,
@@ -139,20 +139,20 @@ fn rights(want: &Want) -> Result<String> {
     let steps = Steps::new()?;
     let child = spawn(|| {
         map.write(0, &first);
-        // New entries, for reading.
+        // New entries, read-only.
         map.advise(0, map.len(), libc::MADV_DONTNEED)
             .context("MADV_DONTNEED")?;
         for at in (0..LEN).step_by(PAGE) {
             map.peek(at);
         }
         steps.did()?;
-        map.require(0, &second, "what the other process wrote")?;
+        map.require(0, &second, "bytes that the other process wrote")?;
         map.protect(0, map.len(), libc::PROT_NONE)
             .context("mprotect")?;
         steps.did()?;
         map.protect(0, map.len(), libc::PROT_READ | libc::PROT_WRITE)
             .context("mprotect")?;
-        map.require(0, &second, "the mapping with its rights back")?;
+        map.require(0, &second, "the mapping with its rights restored")?;
         if border < map.len() {
             map.protect(border, map.len() - border, libc::PROT_READ)
                 .context("mprotect")?;
@@ -168,7 +168,7 @@ fn rights(want: &Want) -> Result<String> {
     steps.begin()?;
     let n = cross_copy(pid, &buffer, addr, LEN, false).context("process_vm_readv")?;
     ensure!(n == LEN, "process_vm_readv moved {n} of {LEN} bytes");
-    buffer.require(0, &first, "what was read")?;
+    buffer.require(0, &first, "bytes that were read")?;
     buffer.write(0, &second);
     let n = cross_copy(pid, &buffer, addr, LEN, true).context("process_vm_writev")?;
     ensure!(n == LEN, "process_vm_writev moved {n} of {LEN} bytes");
@@ -181,7 +181,7 @@ fn rights(want: &Want) -> Result<String> {
             "a copy (write: {write}) of memory without rights gives {errno:?}, not EFAULT"
         );
     }
-    // A whole page of 1 GiB has a test of its own.
+    // A whole page of 1 GiB has a separate test.
     if want.align < GIB {
         debugger_reads(&memory, addr, &second)?;
     }
@@ -201,7 +201,7 @@ fn rights(want: &Want) -> Result<String> {
         );
         let n = cross_copy(pid, &buffer, addr, LEN, false).context("process_vm_readv")?;
         ensure!(n == LEN, "process_vm_readv moved {n} of {LEN} bytes");
-        buffer.require(0, &second, "what was read over the border")?;
+        buffer.require(0, &second, "bytes that were read across the border")?;
     }
     steps.last()?;
     child.join(20, "the owner of the mapping")?;
@@ -214,7 +214,7 @@ fn rights(want: &Want) -> Result<String> {
     Ok(format!("{LEN} bytes, rights end at {border:#x}"))
 }
 
-/// A debugger reads memory to which its owner has no rights at the moment.
+/// Requires that a debugger can read memory to which its owner has no rights at the moment.
 fn debugger_reads(memory: &File, addr: usize, expected: &[u8]) -> Result<()> {
     let mut got = vec![0; expected.len()];
     memory
@@ -226,8 +226,8 @@ fn debugger_reads(memory: &File, addr: usize, expected: &[u8]) -> Result<()> {
     }
 }
 
-/// In C there is no end to that: the entry is not present for the walk, and is for
-/// the fault.
+/// Tests pages of 1 GiB. In C this never ends: the entry is not present for the walk, and
+/// present for the fault.
 fn gigabyte_without_rights() -> Result<String> {
     let want = want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi);
     let target = Target::create(&want, LEN as u64)?;
@@ -258,7 +258,7 @@ fn gigabyte_without_rights() -> Result<String> {
     Ok(format!("{LEN} bytes"))
 }
 
-/// The size of the folios of a namespace: those of fsdax are pages.
+/// Returns the size of the folios of a namespace: those of fsdax are pages.
 fn folio(want: &Want) -> usize {
     match want.mode {
         Mode::Fsdax => PAGE,
@@ -272,8 +272,8 @@ fn populate(want: &Want) -> Result<String> {
     let map = target.map(LEN)?;
     map.write(0, &bytes);
     drop(map);
-    // The whole, and a part with odd ends; what is not there, what is, and what has to become
-    // writable.
+    // The whole, and a part with odd ends; pages that are missing, present, and those that
+    // have to become writable.
     for (at, len) in [(0, LEN), (3 * PAGE, HUGE + 2 * PAGE)] {
         let map = target.map(LEN)?;
         let advise = |advice, name| map.advise(at, len, advice).context(name);
@@ -291,7 +291,7 @@ fn populate(want: &Want) -> Result<String> {
                 map.prefault_write(PAGE);
             }
             let from = (map.addr() + at) as *const libc::c_void;
-            // SAFETY: a part of the mapping, which it does not change.
+            // SAFETY: The range is a part of the mapping, which mlock() does not change.
             let rc = unsafe { libc::mlock(from, len) };
             ensure!(
                 rc == 0,
@@ -300,7 +300,7 @@ fn populate(want: &Want) -> Result<String> {
             );
             map.require(0, &bytes, "the locked mapping")?;
         }
-        // A read-only mapping, for writing: refused, and nothing is left.
+        // A read-only mapping, for writing: this is refused, and no reference is left.
         let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
         let errno = errno_of(map.advise(at, len, libc::MADV_POPULATE_WRITE));
         ensure!(
@@ -316,8 +316,7 @@ fn populate(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
-/// Single pages, because a page may not be held across the teardown: see
-/// `teardown.rs`.
+/// Reads single pages, because a page may not be held across the teardown: see `teardown.rs`.
 fn teardown(want: &Want) -> Result<String> {
     const ROUNDS: u64 = 4;
     super::teardown::require_no_preemption()?;
@@ -376,8 +375,8 @@ fn teardown(want: &Want) -> Result<String> {
     Ok(format!("{ROUNDS} rounds, {total} pages read"))
 }
 
-/// Reads single pages in two ways, until so many in a row were refused that none
-/// is left. Returns how many were read, and how many not.
+/// Reads single pages in two ways, until enough in a row were refused to conclude that none
+/// is left. Returns the numbers of pages that were read and refused.
 fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
     let (mut taken, mut refused, mut row) = (0, 0, 0);
     let limit = Instant::now() + timeout(Duration::from_secs(50));
@@ -388,11 +387,11 @@ fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
     while row < 2 * LEN / PAGE {
         ensure!(
             Instant::now() < limit,
-            "pages could be read to the end of the wait, although the device was to be disabled"
+            "pages could still be read at the end of the wait, although the device was being disabled"
         );
         page = (page + 7) % (LEN / PAGE);
         let at = page * PAGE;
-        // Both directions' buffers are there: nothing sleeps while a page is held.
+        // The buffers of both directions are populated: nothing sleeps while a page is held.
         buffer.poke(0, 0);
         let (read, gone) = match page % 2 {
             0 => {
@@ -417,8 +416,8 @@ fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
     Ok((taken, refused))
 }
 
-/// A filesystem outlives its device. The device comes back before the filesystem
-/// goes, so that the kernel finds the pages of its files then.
+/// Tests a filesystem that outlives its device. The device is bound again before the
+/// filesystem is unmounted, so that the kernel then finds the pages of its files.
 fn device_gone() -> Result<String> {
     const PAGES: usize = 16;
     let want = want(Mode::Fsdax, 4 * KIB, Map::Mem, Bus::Acpi);
@@ -454,7 +453,8 @@ fn device_gone() -> Result<String> {
         );
         Ok(())
     })?;
-    // A reader that is still at it is killed when it is dropped, and then the page tables go.
+    // A reader that still runs is killed when it is dropped, and then the page tables are
+    // freed.
     let outcome = reader.join(5, "process_vm_readv() of pages whose device is gone");
     let back = pmem::bind("bind", &device).and_then(|()| system::wait_for_node(&node));
     steps.last()?;

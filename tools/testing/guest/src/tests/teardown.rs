@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a pagemap, and who still uses it.
+//! The teardown of a pgmap that is still in use.
 //!
 //! In 6.12 memunmap_pages() in C does not wait for pinned pages, so a pin that
 //! outlives the teardown oopses by design of that kernel. The race of lookups
-//! cannot hold one across it: each call takes a single page and gives it back
-//! without a point in between where the task could be scheduled away, on a
-//! kernel that does not preempt itself; and between the moment the device's
-//! mappings are gone and the moment its struct pages go, the kernel waits for
-//! an RCU grace period, which such a call holds up.
+//! cannot hold a pin across the teardown: each call takes a single page and puts it
+//! without a point in between at which the task could be scheduled, on a kernel
+//! without preemption; and between the removal of the device's mappings and the
+//! removal of its struct pages the kernel waits for an RCU grace period, which
+//! such a call delays.
 
 mod bound;
 mod killed;
@@ -45,7 +45,7 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "teardown::lookup-race",
         480,
-        "get_dev_pagemap() hands out a dying pagemap or misses a live one: GUP on the mapping of a device \
+        "get_dev_pagemap() returns a dying pgmap or misses a live one: GUP on the mapping of a device \
          that is being disabled fails otherwise than by EFAULT, the disable hangs, or the kernel complains",
         race,
     );
@@ -64,14 +64,13 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// The argument of this file needs a kernel that does not preempt itself.
+/// Skips a test on a kernel with preemption, to which the argument of this file does not apply.
 pub fn require_no_preemption() -> Result<()> {
     let config = system::kernel_config()?;
     let has = |option: &str| config.lines().any(|l| l == format!("{option}=y"));
     if has("CONFIG_PREEMPT") || has("CONFIG_PREEMPT_RT") || has("CONFIG_PREEMPT_DYNAMIC") {
         return Err(Skip(
-            "the kernel may preempt itself, and 6.12 oopses when a pin outlives the teardown"
-                .into(),
+            "the kernel is preemptible, and 6.12 oopses when a pin outlives the teardown".into(),
         )
         .into());
     }
@@ -92,8 +91,8 @@ fn race(want: &Want) -> Result<String> {
             let len = LEN.next_multiple_of(want.align as usize);
             let map = Mapping::shared(&file, 0, len, (want.align as usize).max(2 << 20))?;
             map.write(0, &bytes);
-            // The device is open only through the mapping, so that the end
-            // of the mapping is all that the disable has to wait for.
+            // The device is open only through the mapping, so the disable has to wait
+            // only for the end of the mapping.
             drop(file);
             let gup = Device::open()?;
             ready.open()?;
@@ -106,7 +105,7 @@ fn race(want: &Want) -> Result<String> {
         std::thread::sleep(Duration::from_millis(50 + 37 * round));
         namespace.disable()?;
         stop.open()?;
-        child.join(60, "the hammering process")?;
+        child.join(60, "the process that takes pages")?;
         let mut words = [[0; 8]; 2];
         counts.read(0, &mut words[0]);
         counts.read(8, &mut words[1]);
@@ -120,13 +119,11 @@ fn race(want: &Want) -> Result<String> {
         namespace.enable()?;
     }
     namespace.destroy()?;
-    Ok(format!(
-        "{ROUNDS} rounds, {total} pages taken and given back"
-    ))
+    Ok(format!("{ROUNDS} rounds, {total} pages taken and released"))
 }
 
-/// Takes and returns single pages until the device is gone: until so many in
-/// a row were refused that no page is left.
+/// Takes and releases single pages until the device is disabled: until enough in a
+/// row were refused to conclude that no page is left.
 fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
     let (mut taken, mut refused, mut row) = (0u64, 0u64, 0);
     let limit = Instant::now() + timeout(Duration::from_secs(50));
@@ -134,7 +131,7 @@ fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
     while row < 2 * LEN / PAGE {
         ensure!(
             Instant::now() < limit,
-            "pages could be taken to the end of the wait, although the device was to be disabled"
+            "pages could still be taken at the end of the wait, although the device was being disabled"
         );
         page = (page + 7) % (LEN / PAGE);
         let how = if page % 2 == 0 {
@@ -182,7 +179,7 @@ fn sigbus(want: &Want) -> Result<String> {
     match child.wait_signal(30, "the process that touches the mapping")? {
         Some(libc::SIGBUS) => {}
         Some(other) => bail!("the process died of signal {other}, not of SIGBUS"),
-        None => bail!("the process lived on"),
+        None => bail!("the process was not killed"),
     }
     require_unpinned("the disable")?;
     namespace.destroy()?;

@@ -2,10 +2,10 @@
 
 //! Truncate and hole punch against references to DAX pages.
 //!
-//! A DAX filesystem may free a block only when nobody holds its page, so
-//! truncation waits until the page is idle, and whoever drops the last
+//! A DAX filesystem may free a block only if no reference to its page is
+//! left, so truncation waits until the page is idle, and the drop of the last
 //! reference must wake it. Each test holds pages by another kind of user,
-//! because each gives them back by another path.
+//! because each user drops them on another path.
 
 use std::fs::File;
 use std::io::Read;
@@ -34,10 +34,10 @@ mod futex;
 
 const LEN: usize = 8 << 20;
 const DISK_AT: u64 = 3 << 30;
-/// A pipe of the default size holds as many pages.
+/// Number of pages that a pipe of the default size holds.
 const PIPE_PAGES: usize = 16;
-/// How long a waiting truncation is watched, and how long it may take once it
-/// is free to go.
+/// Time for which a waiting truncation is watched, and time limit once it may
+/// continue.
 const WATCH: Duration = Duration::from_millis(800);
 const WAKE: Duration = Duration::from_secs(20);
 
@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
                     format!("truncate::pipe-{name}-{what}::{}", kind.name()),
                     90,
                     "blocks are freed while a pipe holds their pages (the operation does not wait), or the \
-                     last put loses the wake-up and the operation waits for ever",
+                     last put loses the wake-up and the operation waits forever",
                     move || piped(kind, drop_pages, punch),
                 ));
             }
@@ -70,7 +70,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(
             format!("truncate::futex::{}", kind.name()),
             120,
-            "punching a hole waits for ever, because the futex code gave the page back without a wake-up",
+            "punching a hole waits forever, because the futex code put the page without a wake-up",
             move || futex::storm(kind),
         ));
         tests.push(Test::new(
@@ -86,7 +86,7 @@ pub fn tests() -> Vec<Test> {
 
 const FSDAX: Want = want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi);
 
-/// How the pipe gives its pages back.
+/// The way in which the pipe drops its pages.
 #[derive(Clone, Copy)]
 enum DropPages {
     Read,
@@ -94,7 +94,7 @@ enum DropPages {
     Splice,
 }
 
-/// Runs `work` in a thread and tells when it ends.
+/// An operation that runs in a thread and reports when it ends.
 pub struct Background {
     done: mpsc::Receiver<Result<()>>,
 }
@@ -102,7 +102,7 @@ pub struct Background {
 impl Background {
     pub fn start(work: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
         let (tx, done) = mpsc::channel();
-        // Not joined: when it hangs, the process ends anyway.
+        // Not joined: if it hangs, the process ends nevertheless.
         thread::spawn(move || tx.send(work()));
         Self { done }
     }
@@ -128,7 +128,7 @@ impl Background {
     }
 }
 
-/// Frees the file's first 2 MiB one way or the other.
+/// Frees the file's first 2 MiB by truncation or hole punch.
 pub fn free_blocks(file: &File, punch: bool) -> Result<()> {
     if punch {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -140,7 +140,7 @@ pub fn free_blocks(file: &File, punch: bool) -> Result<()> {
 
 fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     let target = Target::on(&FSDAX, kind, LEN as u64)?;
-    // The mapping stays: a file that nobody maps is not waited for in 6.12.
+    // The mapping stays: 6.12 does not wait for a file without mappings.
     let map = target.map(LEN)?;
     let len = PIPE_PAGES * PAGE;
     let bytes = data::bytes(71, len);
@@ -156,7 +156,8 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     let file = target.file.try_clone().context("dup")?;
     let operation = Background::start(move || free_blocks(&file, punch));
     let waited = operation.must_wait(what);
-    // Whatever came of it, the pages go now: the file must not stay busy.
+    // Whatever the result, the pages are dropped now: the file must not stay
+    // busy.
     match how {
         DropPages::Read => {
             let mut got = vec![0; len];
@@ -171,7 +172,8 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
         }
         DropPages::Splice => {
             let null = open_rw(Path::new("/dev/null"), false)?;
-            // SAFETY: no offsets are passed.
+            // SAFETY: No offsets are passed, so the call accesses no memory of
+            // the caller.
             let n = unsafe {
                 libc::splice(
                     reader.as_raw_fd(),
@@ -200,8 +202,8 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
-/// null_blk finishes each request after a delay of our choice, which holds
-/// the pins of a direct read for as long.
+/// null_blk completes each request after a configurable delay, for which the
+/// pins of a direct read are held.
 fn slow_disk(kind: Kind) -> Result<String> {
     const SECONDS: u64 = 5;
     let load = Cmd::new("modprobe null_blk irqmode=2 nr_devices=1 gb=1 bs=4096")
@@ -243,8 +245,8 @@ fn slow_read(kind: Kind) -> Result<String> {
     Ok(format!("woken {} ms after the read", took.as_millis()))
 }
 
-/// Reads into the mapping until told to stop; an EFAULT is a page that the
-/// truncation took away.
+/// Reads into the mapping until stopped; an EFAULT is a page that the
+/// truncation removed.
 fn reader(
     map: Mapping,
     stop: std::sync::Arc<AtomicBool>,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who takes the pages of DAX mappings in earnest: asynchronous direct I/O to
-//! two kinds of disks, buffers registered with io_uring and with an RDMA device,
-//! pipes, debuggers, core dumps and futexes. And who takes the memory of a PCI device.
+//! Real users of the pages of DAX mappings: asynchronous direct I/O to two kinds of
+//! disks, buffers registered with io_uring and with an RDMA device, pipes, debuggers,
+//! core dumps and futexes. And users of a PCI device's memory.
 
 mod disk;
 mod p2p;
@@ -25,8 +25,8 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// What came of asking for a long-term pin of DAX pages, `what` by name: fsdax
-/// has to refuse it, and device-dax to hold pages by now.
+/// Evaluates a request for a long-term pin of DAX pages, with `what` as its name:
+/// fsdax has to refuse it, and device-dax must hold pages afterwards.
 fn long_term<T>(
     what: &str,
     target: &Target,
@@ -38,7 +38,7 @@ fn long_term<T>(
         (Err(e), _) => bail!("{what} gives {e}"),
         (Ok(_), true) => bail!("{what} was not refused on fsdax"),
         (Ok(given), false) => {
-            // Of a large folio there is one pin for all of its pages.
+            // A large folio has one pin for all of its pages.
             let held = settled()?.pinned() - before.pinned();
             ensure!(held > 0, "{what} has no page pinned");
             Ok(Some(given))

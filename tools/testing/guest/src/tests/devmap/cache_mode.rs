@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is not to be cached: a range register of the processor says so,
-//! the kernel puts it on record when the device gets its pages, and whatever
-//! maps it to a program has to follow.
+//! Memory that must not be cached: a range register of the processor says so,
+//! the kernel records it when the device gets its pages, and every mapping to a
+//! program has to follow it.
 //!
-//! The C code of 6.12 does not for entries of 1 GiB.
+//! In 6.12 the C code does not do so for entries of 1 GiB.
 
 use std::fs;
 use std::path::Path;
@@ -39,13 +39,14 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// A range register; dropped, it is free again.
+/// A range register, which is freed when dropped.
 struct Uncached {
     base: u64,
 }
 
 impl Uncached {
-    /// The first 2 MiB from `base` on, a multiple of that.
+    /// Makes the first 2 MiB from `base` uncached; `base` is a multiple of 2
+    /// MiB.
     fn new(base: u64) -> Result<Self> {
         if !Path::new(MTRR).exists() {
             return Err(Skip("the processor has no range registers".into()).into());
@@ -93,7 +94,7 @@ fn uncached(want: &Want, level: Level) -> Result<String> {
             .join(name)
             .join("resource"),
     )?;
-    // The record is made when the device is enabled.
+    // The cache mode is recorded when the device is enabled.
     namespace.disable()?;
     let register = Uncached::new(base)?;
     namespace.enable()?;

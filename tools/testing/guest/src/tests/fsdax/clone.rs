@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files that share blocks: what is stored to one is copied first, whatever the
-//! size of the pages, and stays out of the other.
+//! Files that share blocks: a store to one copies the block first, whatever the
+//! size of the pages, and is not seen in the other.
 //!
-//! A copy is rarely 2 MiB long, so a store to a shared range that is one entry of
-//! 2 MiB puts an entry of 4 KiB in the place of that. In C, 6.12 leaves the rest
-//! of the large entry there as if it were small, and miscounts: the inode dies by
-//! a BUG when it is evicted. So what leads there is not done on C.
+//! A copy is rarely 2 MiB long, so a store to a shared range that is one entry
+//! of 2 MiB replaces that by an entry of 4 KiB. In C, 6.12 leaves the rest of the
+//! large entry as if it were small, and miscounts: the inode dies by a BUG when
+//! it is evicted. So tests that lead there are skipped on C.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ use crate::memory::HUGE;
 use crate::tests::Test;
 
 const LEN: usize = 3 * HUGE;
-/// Why C is spared.
+/// The reason why tests are skipped on C.
 pub const MISCOUNTS: &str = "which miscounts entries here, and dies when it evicts the inode";
 const FICLONE: u64 = 0x4004_9409;
 const FICLONERANGE: u64 = 0x4020_940d;
@@ -52,8 +52,8 @@ pub fn tests() -> Vec<Test> {
         &[REFLINK],
         "clone::differs_short_write",
         60,
-        "write() to a shared block, from a buffer that ends before it says, gives the file what was in the new block \
-         before: perhaps the data of a file that was removed",
+        "write() to a shared block, from a buffer that is shorter than the request, leaves in the file the old content of the new block \
+         : perhaps the data of a file that was removed",
         short_write,
     ));
     tests.extend(per_place(
@@ -66,18 +66,18 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-fn answer(rc: i32, what: &str) -> Result<()> {
+fn errno_result(rc: i32, what: &str) -> Result<()> {
     match rc {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()).context(what.to_string()),
     }
 }
 
-/// `to` gets all blocks of `from`.
+/// Shares all blocks of `from` with `to`.
 pub fn clone(from: &File, to: &File) -> Result<()> {
-    // SAFETY: takes no pointers.
+    // SAFETY: FICLONE takes no pointers, so no argument can be invalid memory.
     let rc = unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) };
-    answer(rc, "FICLONE")
+    errno_result(rc, "FICLONE")
 }
 
 /// struct file_clone_range.
@@ -96,12 +96,12 @@ pub fn clone_range(from: &File, at: usize, len: usize, to: &File, target: usize)
         len: len as u64,
         to: target as u64,
     };
-    // SAFETY: the structure is the one that the request is about.
+    // SAFETY: The structure is the one of the request, and outlives the call.
     let rc = unsafe { libc::ioctl(to.as_raw_fd(), FICLONERANGE, &range) };
-    answer(rc, "FICLONERANGE")
+    errno_result(rc, "FICLONERANGE")
 }
 
-/// One file with its bytes, and a mapping.
+/// A file with its expected bytes, and a mapping.
 struct Half {
     file: File,
     map: Mapping,
@@ -137,8 +137,8 @@ impl Half {
     }
 }
 
-/// A file, and another with the same blocks. `touched` says that the first has
-/// been stored to through the mapping that it keeps.
+/// Creates a file, and another with the same blocks. `touched` means that the
+/// first has been stored to through the mapping that it keeps.
 fn pair(ground: &Ground, touched: bool, wide: bool) -> Result<[Half; 2]> {
     let map = |file: &File| match wide {
         true => large(file, LEN),
@@ -180,7 +180,7 @@ fn stores(place: &Place, wide: bool) -> Result<String> {
             half.check("fsync")?;
         }
     }
-    // Kept by the device, too.
+    // The device must hold the bytes too.
     let mut halves = pair(&ground, true, wide)?;
     different(&mut halves)?;
     let want = halves.map(|half| half.want);
@@ -188,14 +188,14 @@ fn stores(place: &Place, wide: bool) -> Result<String> {
     for (name, want) in ["first", "second"].iter().zip(want) {
         let got = std::fs::read(ground.path(name))?;
         if let Some(diff) = data::first_difference(&want, &got) {
-            bail!("the {name} file after mounting anew: {diff}");
+            bail!("the {name} file after mounting again: {diff}");
         }
     }
     ground.finish()?;
     Ok(String::new())
 }
 
-/// Each half gets bytes of its own, in every way.
+/// Stores different bytes to each half, in every way.
 fn different(halves: &mut [Half; 2]) -> Result<()> {
     let both = |halves: &[Half; 2], what: &str| -> Result<()> {
         halves.iter().try_for_each(|half| half.check(what))
@@ -236,14 +236,14 @@ fn different(halves: &mut [Half; 2]) -> Result<()> {
     halves[1].want[2 * HUGE + 77..2 * HUGE + 77 + 3 * PAGE].fill(0);
     both(halves, "zeros in the second")?;
 
-    // Shared again in part, over pages that are mapped and dirty.
+    // Shared again in part, across pages that are mapped and dirty.
     let [first, second] = halves;
     clone_range(&first.file, HUGE / 2, HUGE, &second.file, HUGE)?;
     second.want[HUGE..2 * HUGE].copy_from_slice(&first.want[HUGE / 2..HUGE / 2 + HUGE]);
     both(halves, "FICLONERANGE")?;
     halves[0].store(HUGE, 15, 20);
     halves[1].store(HUGE + PAGE, 16, 20);
-    both(halves, "stores to what was shared again")?;
+    both(halves, "stores to reshared blocks")?;
     fallocate(
         &halves[0].file,
         libc::FALLOC_FL_UNSHARE_RANGE,
@@ -254,10 +254,10 @@ fn different(halves: &mut [Half; 2]) -> Result<()> {
     both(halves, "FALLOC_FL_UNSHARE_RANGE")?;
     halves[0].store(2 * HUGE - 10, 17, 20);
     halves[1].store(2 * HUGE - 30, 18, 20);
-    both(halves, "stores to what was unshared")
+    both(halves, "stores to unshared blocks")
 }
 
-/// The buffer has `GOOD` bytes; the write asks for more, and ends in a page.
+/// Tests a buffer of `GOOD` bytes; the write requests more, and ends in a page.
 fn short_write(place: &Place) -> Result<String> {
     const GOOD: usize = PAGE + 100;
     const ASKED: usize = 2 * PAGE + 10;
@@ -273,11 +273,12 @@ fn short_write(place: &Place) -> Result<String> {
         .protect(2 * PAGE, PAGE, libc::PROT_NONE)
         .context("mprotect")?;
     let from = (buffer.addr() + at) as *const libc::c_void;
-    // SAFETY: the kernel checks the buffer itself; that is what this is about.
+    // SAFETY: The kernel checks the buffer itself, which is the purpose of the
+    // test.
     let done = unsafe { libc::pwrite(file.as_raw_fd(), from, ASKED, 0) };
     ensure!(
         done == GOOD as isize,
-        "a write of {ASKED} bytes, of which there are {GOOD}, gives {done}: {}",
+        "a write of {ASKED} bytes, of which {GOOD} are mapped, returns {done}: {}",
         io::Error::last_os_error()
     );
     let old = want.clone();
@@ -309,7 +310,7 @@ struct Dedupe {
     reserved_too: u32,
 }
 
-/// How many bytes are shared now; none when they differ.
+/// Returns the number of bytes that are shared now; `None` if they differ.
 fn deduped(from: &File, at: usize, len: usize, to: &File, target: usize) -> Result<Option<u64>> {
     let mut request = Dedupe {
         at: at as u64,
@@ -319,10 +320,10 @@ fn deduped(from: &File, at: usize, len: usize, to: &File, target: usize) -> Resu
         target: target as u64,
         ..Dedupe::default()
     };
-    // SAFETY: the structure is the one that the request is about, with one
-    // range as it says.
+    // SAFETY: The structure is the one of the request, with the single range that
+    // its count names.
     let rc = unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE, &mut request) };
-    answer(rc, "FIDEDUPERANGE")?;
+    errno_result(rc, "FIDEDUPERANGE")?;
     match request.status {
         0 => Ok(Some(request.done)),
         1 => Ok(None),
@@ -361,7 +362,7 @@ fn dedupe(place: &Place) -> Result<String> {
     let gained = free_blocks(&ground)?.saturating_sub(free);
     ensure!(
         gained > (HUGE / PAGE) as u64,
-        "sharing 5 MiB gave back {gained} blocks"
+        "sharing 5 MiB released {gained} blocks"
     );
     map_other.write(8 * PAGE, &[7; 9]);
     other[8 * PAGE..8 * PAGE + 9].fill(7);
@@ -369,16 +370,17 @@ fn dedupe(place: &Place) -> Result<String> {
     map_other.require(0, &other, "the second file after a store")?;
     drop((map, map_other, first, second));
     ground.finish()?;
-    Ok(format!("{gained} blocks given back"))
+    Ok(format!("{gained} blocks released"))
 }
 
-/// Blocks that the filesystem has to give.
+/// Returns the number of free blocks of the filesystem.
 pub fn free_blocks(ground: &Ground) -> Result<u64> {
     let dir = File::open(ground.mount.dir()).context("cannot open the mount point")?;
-    // SAFETY: all zeroes is a value of this structure.
+    // SAFETY: The structure consists of integers, for which all zero bytes are a
+    // valid value.
     let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `about` outlives the call.
-    answer(
+    // SAFETY: `about` is valid for writes and outlives the call.
+    errno_result(
         unsafe { libc::fstatfs(dir.as_raw_fd(), &mut about) },
         "fstatfs",
     )?;

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The power fails, and what a program was told is durable is there.
+//! Power failures: data that a program knows to be durable survives one.
 //!
-//! The host kills the machine, at points that nobody in it knows, while
-//! programs write to DAX files on NVDIMMs. The next boot has the same NVDIMMs:
-//! it lets the filesystems replay their journals, checks them, and looks for
-//! every record whose msync(), fsync(), ... had returned, or that was flushed
-//! through `MAP_SYNC`. Then it writes, too, until the power fails again.
+//! The host kills the machine, at times unknown to it, while programs write to
+//! DAX files on NVDIMMs. The next boot has the same NVDIMMs: it lets the filesystems
+//! replay their journals, checks them, and looks for every record whose msync(),
+//! fsync(), ... had returned, or that was flushed through `MAP_SYNC`. Then it writes
+//! too, until the power fails again.
 //!
 //! ```text
 //!  host     boot ------------> kill    boot ---------------------> kill   boot ...
 //!  guest     prepare, write ...         recover, write ...                 recover
 //! ```
 //!
-//! Which records were durable is in the [`log`], which is killed along with
-//! the rest; so nothing is taken for lost that was still on its way to the host.
-//! The host passes on what it had heard of, and the log may not be behind that.
+//! The durable records are listed in the [`log`], which is killed along with the
+//! rest; so a record whose message was still on its way to the host does not count
+//! as lost. The host passes on the counts that it has received, and the log may not
+//! be behind those.
 //!
-//! An emulated CPU stores to the NVDIMM's file at once, and so does a real one
-//! of which no cache is lost when the power goes. A cache line that nobody has
-//! written back is not seen here. What is: blocks, sizes and names that a program
-//! was told are durable, and that only the journal in memory knew.
+//! An emulated CPU stores to the NVDIMM's file at once, and so does a real one whose
+//! caches survive the power failure. A missing cache write-back is not detected
+//! here. The test detects missing blocks, sizes and names that a program was
+//! notified are durable, but that only the journal in memory held.
 
 mod log;
 mod worker;
@@ -42,19 +43,20 @@ use crate::tests::Test;
 use log::Log;
 use worker::{Way, Worker};
 
-/// What the host says of this boot.
+/// The host's parameters of this boot.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Boot {
-    /// How often the power has failed.
+    /// Number of power failures so far.
     #[arg(long)]
     failures: u32,
-    /// It does not fail any more: only look.
+    /// The last boot: only check.
     #[arg(long)]
     last: bool,
-    /// Makes other bytes and other orders.
+    /// Seed of the bytes and orders.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many records of each worker the host knew to be durable: "ext4/msync=5,…".
+    /// Numbers of records of each worker that the host knew to be durable:
+    /// "ext4/msync=5,…".
     #[arg(long, default_value = "")]
     heard: String,
 }
@@ -65,7 +67,8 @@ const KINDS: [(Kind, u64); 2] = [(Kind::Ext4, 256 * MIB), (Kind::XfsReflink, 512
 const LOG: &str = "crash-log";
 const LOG_SIZE: u64 = 32 * MIB;
 
-/// The tests of one boot, in order. The last one does not end, unless it fails.
+/// Returns the tests of one boot, in order. The last one does not end, unless it
+/// fails.
 pub fn tests(boot: &Boot) -> Vec<Test> {
     let mut tests = Vec::new();
     if boot.failures == 0 {
@@ -85,8 +88,8 @@ pub fn tests(boot: &Boot) -> Vec<Test> {
                     boot.failures
                 ),
                 300,
-                "after a power failure the filesystem cannot be mounted or is damaged, a record is gone that was \
-                 said to be durable, a file has bytes that nobody wrote to it, or one is there that was removed",
+                "after a power failure the filesystem cannot be mounted or is damaged, a record is missing that was \
+                 reported as durable, a file has bytes that were never written to it, or a removed file exists",
                 move || recover(kind, &boot),
             ));
         }
@@ -118,11 +121,11 @@ fn mount(kind: Kind) -> Result<DaxMount> {
     DaxMount::mount(kind, &node(&label(kind))?, &dir)
 }
 
-/// What writes in a boot; the places in the log are the places here.
+/// Returns the workers of a boot; their places are those of the log.
 ///
-/// A journal is written for all at once. So in every other boot only those
-/// write whose blocks nobody but fs/dax has made durable: otherwise another's
-/// fsync() might have done it for them.
+/// A journal is written as a whole. So in every other boot only those workers run
+/// whose blocks fs/dax alone makes durable: otherwise another worker's fsync() could
+/// make them durable.
 fn workers(boot: u32, seed: u64) -> Vec<Worker> {
     let wanted = |kind, way| match way {
         Way::MapSync => true,
@@ -161,13 +164,13 @@ fn open_log() -> Result<Log> {
 }
 
 fn recover(kind: Kind, boot: &Boot) -> Result<String> {
-    // The journal is replayed by the first mount; the check wants it empty.
+    // The first mount replays the journal; the check requires an empty one.
     mount(kind).context("after the power failure")?.unmount()?;
     kind.check(&node(&label(kind))?)?;
     let (log, heard) = (open_log()?, heard(&boot.heard)?);
     let mount = mount(kind)?;
     let mut found = Vec::new();
-    // What was written in the boot before.
+    // The workers of the boot before.
     let workers = workers(boot.failures - 1, boot.seed);
     for worker in workers.iter().filter(|worker| worker.kind == kind) {
         let (part, name) = (log.part(worker.place), worker.name());
@@ -175,7 +178,7 @@ fn recover(kind: Kind, boot: &Boot) -> Result<String> {
         let known = heard.get(&name).copied().unwrap_or(0);
         ensure!(
             durable >= known,
-            "{name}: the host had heard of {known} records, the log has {durable}"
+            "{name}: the host knew of {known} records, the log has {durable}"
         );
         worker
             .compare(mount.dir(), &part)
@@ -187,18 +190,18 @@ fn recover(kind: Kind, boot: &Boot) -> Result<String> {
     Ok(format!("durable records: {}", found.join(", ")))
 }
 
-/// "ext4/msync=5,ext4/direct=7"
+/// Parses "ext4/msync=5,ext4/direct=7".
 fn heard(text: &str) -> Result<HashMap<String, u64>> {
     text.split(',')
         .filter(|item| !item.is_empty())
         .map(|item| {
-            let (name, count) = item.split_once('=').context("no = in what was heard")?;
+            let (name, count) = item.split_once('=').context("no = in the host's counts")?;
             Ok((name.to_string(), count.parse()?))
         })
         .collect()
 }
 
-/// Every worker in a process of its own, until the power fails.
+/// Runs every worker in a process of its own, until the power fails.
 fn write(boot: &Boot) -> Result<String> {
     let log = open_log()?;
     let mounts = KINDS
@@ -220,7 +223,7 @@ fn write(boot: &Boot) -> Result<String> {
     println!("crash: {} workers", children.len());
     loop {
         for (name, child) in &mut children {
-            ensure!(child.is_running(name)?, "{name} has ended by itself");
+            ensure!(child.is_running(name)?, "{name} has ended");
         }
         thread::sleep(Duration::from_millis(200));
     }

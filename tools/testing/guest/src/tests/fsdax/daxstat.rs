@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `daxstat`: what it says of a file must be what faults on that file do.
+//! `daxstat`: its report on a file must match the faults on that file.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -30,13 +30,13 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new(
         "fsdax::daxstat::table",
         60,
-        "daxstat has other counts than the kernel, or does not say what to do where the kernel does not count",
+        "daxstat has other counts than the kernel, or gives no advice where the kernel does not count",
         table,
     ));
     tests
 }
 
-/// The program lies beside this one.
+/// Returns the path of the program, which is in the same folder as this one.
 fn program() -> Result<PathBuf> {
     let me = std::env::current_exe().context("cannot find this program")?;
     let path = me.with_file_name("daxstat");
@@ -69,12 +69,12 @@ fn report(path: &Path) -> Result<FileReport> {
     serde_json::from_str(&out.stdout).with_context(|| format!("daxstat's JSON: {}", out.stdout))
 }
 
-/// The device by which it judges a file.
+/// Returns the device by which it judges a file.
 pub fn device(path: &Path) -> Result<String> {
     Ok(report(path)?.device)
 }
 
-/// What it says of each 2 MiB: whether it can be huge, and the word for why.
+/// Returns its report on each 2 MiB: whether it can be huge, and the verdict.
 fn said(path: &Path) -> Result<Vec<(bool, String)>> {
     let mut all = Vec::new();
     for range in report(path)?.ranges {
@@ -90,7 +90,7 @@ fn said(path: &Path) -> Result<Vec<(bool, String)>> {
     Ok(all)
 }
 
-/// Compares what is said of a file with what stores to it do.
+/// Compares the report on a file with the effect of stores to it.
 pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str]) -> Result<()> {
     let path = ground.path(name);
     let said = said(&path)?;
@@ -102,7 +102,7 @@ pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str
     let file = ground.open(name)?;
     let map = large(&file, said.len() * HUGE)?;
     for (n, (huge, word)) in said.iter().enumerate() {
-        // Not a load: new blocks are zeros to it, and those always fit.
+        // Not a load: unwritten blocks read as zeros, which always fit.
         trace.take()?;
         map.poke(n * HUGE, 1);
         let got = trace.take()?;
@@ -159,7 +159,7 @@ fn table() -> Result<String> {
     let file = ground.written("data", &data::bytes(1, 2 * HUGE))?;
     let map = large(&file, 2 * HUGE)?;
     map.prefault_write(HUGE);
-    // A file that is not DAX, and none at all.
+    // A file that is not DAX, and one that does not exist.
     for path in ["/etc/passwd", "/nonexistent"] {
         let out = daxstat("--file")?.arg(path).run()?;
         ensure!(

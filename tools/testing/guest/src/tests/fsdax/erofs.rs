@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! EROFS, which is only read: its files are where the image has them, so that
-//! these can be put where huge pages can be, and where not.
+//! EROFS, which is read-only: the image determines the location of its files,
+//! so they can be placed with and without the alignment for huge pages.
 //!
-//! The image is made here. `mkfs.erofs` does not align files to 2 MiB.
+//! The image is created here, because `mkfs.erofs` does not align files to 2
+//! MiB.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -22,11 +23,11 @@ use crate::tests::Test;
 use crate::trace::FaultTrace;
 
 const LEN: usize = 2 * HUGE;
-/// The files: name, first block, seed. One is aligned, one is a block beside.
+/// The files: name, first block, seed. One is aligned, one is a block off.
 const FILES: [(&str, usize, u64); 2] = [("aligned", 512, 1), ("beside", 512 * 4 + 1, 2)];
 
 pub fn tests() -> Vec<Test> {
-    // Of the place only the namespace counts.
+    // Only the namespace of the place matters.
     [EXT4, EXT4_E820]
         .into_iter()
         .map(|place| {
@@ -42,7 +43,7 @@ pub fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// Little-endian numbers at their places in a block.
+/// Little-endian numbers at offsets in a block.
 struct Block(Vec<u8>);
 
 impl Block {
@@ -67,13 +68,14 @@ impl Block {
     }
 }
 
-/// An inode's number is its place in the metadata, in units of 32 bytes. An
-/// extended one has 64.
+/// Returns an inode's number, which is its position in the metadata in units of
+/// 32 bytes. An extended one has 64.
 fn nid(index: usize) -> usize {
     2 * (index + 1)
 }
 
-/// struct erofs_inode_extended, plain: all of its data in blocks from `block` on.
+/// Writes a struct erofs_inode_extended, plain: all of its data in blocks from
+/// `block`.
 fn inode(to: &mut Block, index: usize, mode: u32, size: usize, block: usize) {
     const EXTENDED_PLAIN: u16 = 1;
     let at = nid(index) * 32;
@@ -85,7 +87,8 @@ fn inode(to: &mut Block, index: usize, mode: u32, size: usize, block: usize) {
     to.u32(at + 44, 1);
 }
 
-/// Superblock, inodes and root directory, a block each; see fs/erofs/erofs_fs.h.
+/// Returns superblock, inodes and root directory, a block each; see
+/// fs/erofs/erofs_fs.h.
 fn metadata() -> [Vec<u8>; 3] {
     const MAGIC: u32 = 0xe0f5_e1e2;
     let mut head = Block::new();
@@ -96,7 +99,7 @@ fn metadata() -> [Vec<u8>; 3] {
     head.u64(1024 + 16, 1 + FILES.len() as u64);
     let end = FILES.map(|(_, block, _)| block + LEN / PAGE);
     head.u32(1024 + 36, end.into_iter().max().unwrap_or_default() as u32);
-    // The inodes' block.
+    // The block of the inodes.
     head.u32(1024 + 40, 1);
 
     let mut inodes = Block::new();
@@ -126,7 +129,7 @@ fn metadata() -> [Vec<u8>; 3] {
     [head.0, inodes.0, dir.0]
 }
 
-/// Dropping it unmounts.
+/// A mount, which is unmounted when dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -177,10 +180,13 @@ fn erofs(place: &Place) -> Result<String> {
 fn look(file: &File, bytes: &[u8], huge: bool, trace: &FaultTrace) -> Result<()> {
     let mut got = vec![0; LEN];
     file.read_exact_at(&mut got, 0).context("read")?;
-    ensure!(got == bytes, "read() gives other bytes than the image has");
+    ensure!(
+        got == bytes,
+        "read() returns other bytes than the image holds"
+    );
     trace.take()?;
     let map = Mapping::with(file, 0, LEN, HUGE, libc::PROT_READ, libc::MAP_SHARED)?;
-    map.require(0, bytes, "a mapping to be read")?;
+    map.require(0, bytes, "a read-only mapping")?;
     let faults = trace.take()?;
     let want = match huge {
         true => (LEN / HUGE, 0),
@@ -188,19 +194,19 @@ fn look(file: &File, bytes: &[u8], huge: bool, trace: &FaultTrace) -> Result<()>
     };
     ensure!(
         (faults.pmd as usize, faults.pte as usize, faults.other) == (want.0, want.1, 0),
-        "{want:?} faults of 2 MiB and of 4 KiB were expected, {faults:?} came"
+        "{want:?} faults of 2 MiB and of 4 KiB were expected, there were {faults:?}"
     );
     ensure!(
         map.protect(0, LEN, libc::PROT_READ | libc::PROT_WRITE)
             .is_err(),
-        "a shared mapping of a file that is only read became writable"
+        "a shared mapping of a read-only file became writable"
     );
     let killed = signal_of(|| map.poke(0, 1))?;
     ensure!(
         killed == Some(libc::SIGSEGV),
         "a store to it ends in {killed:?} instead of SIGSEGV"
     );
-    // A private one can be stored to, and the file does not see it.
+    // A private mapping can be stored to, and the file is not affected.
     let both = libc::PROT_READ | libc::PROT_WRITE;
     let own = Mapping::with(file, 0, LEN, HUGE, both, libc::MAP_PRIVATE)?;
     own.require(0, bytes, "a private mapping")?;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Thousands of operations on a mapped file, in an order that is random and
-//! the same in every run, each of them checked against a model.
+//! Thousands of operations on a mapped file, in a random order that is the same
+//! in every run, each checked against a model.
 //!
-//! A failure tells the seed and the last operations, which is all that is
-//! needed to see it again.
+//! A failure shows the seed and the last operations, which suffices to
+//! reproduce it.
 
 use std::collections::VecDeque;
 
@@ -19,12 +19,12 @@ use crate::memory::HUGE;
 use crate::tests::Test;
 
 const MOST: usize = 3 * HUGE;
-/// All bytes are looked at so often.
+/// Number of operations between two checks of all bytes.
 const CHECK: usize = 100;
 const OPERATIONS: usize = 1000;
 const SEEDS: [u64; 2] = [1, 2];
-/// How many operations a failure tells.
-const TOLD: usize = 12;
+/// Number of operations that a failure shows.
+const SHOWN: usize = 12;
 
 pub fn tests() -> Vec<Test> {
     per_place(
@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// One operation, with all that it needs to be done again.
+/// One operation, with all parameters that repeating it needs.
 #[derive(Debug, Clone, Copy)]
 enum Op {
     Write {
@@ -98,7 +98,7 @@ enum Op {
 }
 
 impl Op {
-    /// One that can be done on a file of `len` bytes.
+    /// Returns an operation that is possible on a file of `len` bytes.
     fn draw(random: &mut Random, len: usize, most: usize, kind: Kind) -> Self {
         let view = match random.below(2) {
             0 => View::Large,
@@ -106,7 +106,7 @@ impl Op {
         };
         let seed = random.below(1 << 30) as u64;
         let full = kind != Kind::Ext2;
-        // Inside of the file; where there is none, the file gets some bytes.
+        // Inside the file; an empty file gets some bytes.
         let inside = (len > 0).then(|| piece(random, len));
         let (at, count) = piece(random, most);
         let (page, pages) = (at / PAGE * PAGE, count.next_multiple_of(PAGE));
@@ -186,12 +186,13 @@ impl Op {
     }
 }
 
-/// Where and how much, of `whole` bytes: a few bytes, a few pages, or many.
+/// Returns offset and length, within `whole` bytes: a few bytes, a few pages,
+/// or many.
 fn piece(random: &mut Random, whole: usize) -> (usize, usize) {
     let longest = [200, 5 * PAGE, 40 * PAGE, HUGE][random.below(4)].min(whole);
     let len = 1 + random.below(longest);
     let at = random.below(whole - len + 1);
-    // Often at a boundary, where the cases are.
+    // Often at a boundary, where the special cases are.
     match random.below(4) {
         0 => (at / PAGE * PAGE, len),
         1 if at >= HUGE => (at / HUGE * HUGE, len),
@@ -207,7 +208,7 @@ fn run(place: &Place, seed: u64) -> Result<String> {
     for n in 0..OPERATIONS {
         let op = Op::draw(&mut random, model.len(), model.most(), place.kind);
         last.push_back(op);
-        if last.len() > TOLD {
+        if last.len() > SHOWN {
             last.pop_front();
         }
         op.run(&mut model)
@@ -222,7 +223,7 @@ fn run(place: &Place, seed: u64) -> Result<String> {
     let ground = ground.remount("dax")?;
     let got = std::fs::read(ground.path("fsx"))?;
     if let Some(diff) = data::first_difference(&want, &got) {
-        anyhow::bail!("seed {seed}, the file after mounting anew: {diff}");
+        anyhow::bail!("seed {seed}, the file after mounting again: {diff}");
     }
     ground.finish()?;
     Ok(format!("{OPERATIONS} operations from seed {seed}. "))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A hole that cannot be filled, because the filesystem is full or the user has
-//! used up the quota: the store is a SIGBUS, and nothing else breaks.
+//! A hole that cannot be filled, because the filesystem is full or the user's
+//! quota is exhausted: the store raises SIGBUS, without other effects.
 
 use std::fs;
 use std::io;
@@ -27,14 +27,14 @@ pub fn tests() -> Vec<Test> {
         &[EXT2, EXT4, XFS],
         "full::device",
         120,
-        "a store to a hole of a full filesystem is not a SIGBUS, damages other bytes, or blocks are lost for good",
+        "a store to a hole of a full filesystem is not a SIGBUS, damages other bytes, or blocks are lost permanently",
         device,
     );
     tests.extend(per_place(
         &[XFS],
         "full::quota",
         60,
-        "a store to a hole goes through although the user has no quota left, or the user loses quota by it",
+        "a store to a hole succeeds although the user has no quota left, or the user loses quota by it",
         quota,
     ));
     tests
@@ -44,7 +44,7 @@ fn is_full(e: &io::Error) -> bool {
     e.raw_os_error() == Some(libc::ENOSPC)
 }
 
-/// Takes every block that there is.
+/// Allocates every free block.
 fn fill(ground: &Ground) -> Result<()> {
     let file = ground.sparse("filler", 0)?;
     let mut piece = 256 << 20;
@@ -59,7 +59,7 @@ fn fill(ground: &Ground) -> Result<()> {
             Ok(()) if ground.kind == Kind::Ext2 => at += piece.min(zeros.len()) as u64,
             Ok(()) => at += piece as u64,
             Err(e) if is_full(&e) => {
-                // What a write could take is in the file.
+                // The part that a write could store is in the file.
                 at = file
                     .metadata()
                     .context("fstat")?
@@ -73,8 +73,8 @@ fn fill(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-/// Zeros by the kernel, which tells how far it came where a store of our own
-/// would be a SIGBUS.
+/// Stores zeros by the kernel, which returns the number of stored bytes where a
+/// store of our own would raise SIGBUS.
 fn push(map: &Mapping, at: usize) -> Result<usize> {
     let zeros = open_rw(Path::new("/dev/zero"), false)?;
     match pread_once(&zeros, map, at, map.len() - at, 0) {
@@ -84,7 +84,7 @@ fn push(map: &Mapping, at: usize) -> Result<usize> {
     }
 }
 
-/// A store to the hole at `at` must be refused.
+/// Requires that a store to the hole at `at` is refused.
 fn require_refused(map: &Mapping, at: usize, what: &str) -> Result<()> {
     let got = signal_of(|| map.poke(at, 1))?;
     ensure!(
@@ -108,7 +108,7 @@ fn device(place: &Place) -> Result<String> {
         "the filesystem is not full: {} blocks",
         free_blocks(&ground)?
     );
-    // What a filesystem keeps back for itself may fill some holes.
+    // The reserves of a filesystem may fill some holes.
     let filled = push(&holes, 0)?;
     ensure!(
         filled < LEN,
@@ -116,7 +116,7 @@ fn device(place: &Place) -> Result<String> {
     );
     require_refused(&holes, LEN - PAGE, "a full filesystem, read before")?;
     holes.require(0, &vec![0; LEN], "the hole")?;
-    // Blocks that are there can be stored to all the same.
+    // Existing blocks can still be stored to.
     map.write(PAGE, &bytes[..PAGE]);
     map.write(PAGE, &bytes[PAGE..2 * PAGE]);
     map.require(0, &bytes, "a file of the full filesystem")?;
@@ -126,7 +126,7 @@ fn device(place: &Place) -> Result<String> {
     }
 
     fs::remove_file(ground.path("filler")).context("cannot remove the filler")?;
-    // ext4 gives blocks back when its journal is done.
+    // ext4 frees blocks when its journal is committed.
     ground.sync()?;
     holes.write(0, &bytes);
     holes.require(0, &bytes, "the hole, filled when there was room")?;
@@ -153,7 +153,7 @@ fn quota(place: &Place) -> Result<String> {
     chown(ground.path("theirs"), Some(USER), None).context("chown")?;
     let map = large(&file, LEN)?;
     map.poke(0, 1);
-    // Not enough is left for 2 MiB, but it is for some pages.
+    // The rest is too small for 2 MiB, but sufficient for some pages.
     let filled = push(&map, HUGE)?;
     ensure!(
         (PAGE..HUGE).contains(&filled),

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Blocks are freed only when nobody holds their pages.
+//! Blocks are freed only when their pages are no longer referenced.
 //!
-//! 6.12's fs/dax in C forgets that in three places, which mainline mended
-//! later: when nobody has the file mapped any more, when the entry is locked at
-//! the moment (by a writeback), and when the file is removed or its filesystem
-//! unmounted. There it also warns that it frees a page in use, so on C the tests
-//! announce that, and must fail.
+//! In 6.12 the C fs/dax fails to ensure this in three cases, which mainline
+//! fixed later: when the file is no longer mapped, when the entry is temporarily
+//! locked (by a writeback), and when the file is removed or its filesystem
+//! unmounted. It also warns that it frees a page in use, so on C the tests
+//! announce the warning, and must fail.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -32,14 +32,14 @@ use crate::tests::Test;
 use crate::vmstat::require_unpinned;
 
 const LEN: usize = 2 * HUGE;
-/// A pipe of the default size holds as many pages.
+/// Number of pages that a pipe of the default size holds.
 const PAGES: usize = 16;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for place in [EXT4, XFS] {
         let name = place.kind.name();
-        // One way for each: they are the same in fs/dax.
+        // One operation for each: they are the same in fs/dax.
         let punch = place.kind == Kind::Xfs;
         tests.push(Test::new(
             format!(
@@ -47,7 +47,7 @@ pub fn tests() -> Vec<Test> {
                 if punch { "punch" } else { "truncate" }
             ),
             60,
-            "blocks of a file are freed while a pipe holds their pages, because nobody has the file mapped",
+            "blocks of a file are freed while a pipe holds their pages, because the file is not mapped",
             move || unmapped(&place, punch),
         ));
         tests.push(Test::new(
@@ -73,18 +73,18 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// On C, tells the harness about the warning that will come; dropped, that it
-/// should have come.
+/// The announcement to the harness of the warning in C; when dropped, the
+/// warning should have occurred.
 struct Announced(bool);
 
-/// In the first line of the warning.
+/// A part of the first line of the warning.
 const WARNING: &str = "at fs/dax.c:";
 
 impl Announced {
     fn new() -> Result<Self> {
         let c = live::ask()?.fs_dax.implementation == Language::C;
         if c {
-            // It warns once per boot otherwise.
+            // Otherwise it warns only once per boot.
             let path = system::debugfs()?.join("clear_warn_once");
             fs::write(path, "1").context("clear_warn_once")?;
             system::log(&format!("rust-dax-expect: {WARNING}"))?;
@@ -103,14 +103,14 @@ impl Drop for Announced {
     }
 }
 
-/// Pages of a file in a pipe, and what they hold.
+/// Pages of a file in a pipe, and their bytes.
 pub struct Held {
     pipe: Option<(File, File)>,
     bytes: Vec<u8>,
 }
 
 impl Held {
-    /// From the middle of the file's first huge page on.
+    /// Takes pages from the middle of the file's first huge page.
     pub fn take(map: &Mapping, seed: u64) -> Result<Self> {
         let bytes = data::bytes(seed, PAGES * PAGE);
         map.write(HUGE / 2, &bytes);
@@ -122,7 +122,8 @@ impl Held {
         })
     }
 
-    /// The file, or the device, has these bytes where they were taken.
+    /// Requires that the file, or the device, has these bytes at the same
+    /// offsets.
     pub fn require(&self, file: &[u8]) -> Result<()> {
         let got = file
             .get(HUGE / 2..HUGE / 2 + self.bytes.len())
@@ -133,8 +134,8 @@ impl Held {
         }
     }
 
-    /// Reads the pipe, which gives the pages back. They must be as they were.
-    pub fn give_back(&mut self) -> Result<()> {
+    /// Reads the pipe, which releases the pages. Their bytes must be unchanged.
+    pub fn release(&mut self) -> Result<()> {
         let Some((mut reader, _writer)) = self.pipe.take() else {
             return Ok(());
         };
@@ -147,7 +148,8 @@ impl Held {
     }
 }
 
-/// `work` may not end before the pages are given back, and must end then.
+/// Requires that `work` does not end before the pages are released, and then
+/// ends.
 fn must_wait(
     held: &mut Held,
     what: &'static str,
@@ -155,8 +157,8 @@ fn must_wait(
 ) -> Result<Duration> {
     let operation = Background::start(work);
     let waited = operation.must_wait(what);
-    // Whatever came of it, the pages go now.
-    let whole = held.give_back();
+    // Whatever the result, the pages are released now.
+    let whole = held.release();
     waited?;
     whole?;
     let took = operation.must_end(what)?;
@@ -211,9 +213,9 @@ fn unmounted(place: &Place) -> Result<String> {
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
-/// A writeback has the entry locked while it flushes 2 MiB, and ftruncate comes
-/// by to look for pages in use. Which of them is first is chance, so it is done
-/// again and again, with the entry nearly always under writeback.
+/// Tests a writeback that has the entry locked while it flushes 2 MiB, and a
+/// concurrent ftruncate that looks for pages in use. Their order is random, so
+/// this is repeated, with the entry nearly always under writeback.
 fn written_back(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let warning = Announced::new()?;
@@ -241,7 +243,7 @@ fn written_back(place: &Place) -> Result<String> {
         thread::sleep(Duration::from_millis(20));
         let early = freed.load(Ordering::SeqCst);
         writing.stop()?;
-        let whole = held.give_back();
+        let whole = held.release();
         cutting.must_end("ftruncate during writeback")?;
         whole?;
         ensure!(
@@ -254,7 +256,7 @@ fn written_back(place: &Place) -> Result<String> {
     Ok(format!("{rounds} rounds"))
 }
 
-/// Two threads: one makes the first page dirty, one has it written back.
+/// Two threads: one dirties the first page, one has it written back.
 struct Writeback {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
@@ -263,18 +265,19 @@ struct Writeback {
 impl Writeback {
     fn start(file: &File, map: &Arc<Mapping>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (told, file) = (stop.clone(), file.try_clone().context("dup")?);
+        let (stopped, file) = (stop.clone(), file.try_clone().context("dup")?);
         let syncing = thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 sync_file_range(&file).context("sync_file_range")?;
             }
             Ok(())
         });
-        let (told, map) = (stop.clone(), map.clone());
+        let (stopped, map) = (stop.clone(), map.clone());
         let zeros = open_rw(Path::new("/dev/zero"), false)?;
         let storing = thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                // By the kernel: it may be behind the end of the file by now.
+            while !stopped.load(Ordering::Relaxed) {
+                // A store by the kernel, because the page may be beyond the end
+                // of the file by now.
                 match pread_once(&zeros, &map, 0, 1, 0) {
                     Err(e) if e.raw_os_error() != Some(libc::EFAULT) => {
                         return Err(e).context("storing a byte");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which files are DAX: by the flag of the inode, which new files get from
-//! their directory, and by the mount option, which overrules it.
+//! The conditions under which a file is DAX: the flag of the inode, which new
+//! files inherit from their directory, and the mount option, which overrides
+//! it.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +20,7 @@ use crate::mapping::{open_rw, Mapping};
 use crate::memory::HUGE;
 use crate::tests::Test;
 
-/// Of linux/fs.h.
+/// Value from linux/fs.h.
 const FS_XFLAG_DAX: u32 = 0x8000;
 const FSGETXATTR: u64 = 0x801c_581f;
 const FSSETXATTR: u64 = 0x401c_5820;
@@ -46,7 +47,8 @@ struct Attributes {
 
 impl Attributes {
     fn exchange(&mut self, file: &File, request: u64) -> io::Result<()> {
-        // SAFETY: the structure is the one that both requests are about.
+        // SAFETY: The structure is the one of both requests, and outlives the
+        // call.
         match unsafe { libc::ioctl(file.as_raw_fd(), request, self) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -70,7 +72,8 @@ fn mark(path: &Path, dax: bool) -> Result<()> {
         .context("FS_IOC_FSSETXATTR")
 }
 
-/// Whether the file has one of the flags that `chattr` of xfs_io changes.
+/// Returns whether the file has one of the flags that `chattr` of xfs_io
+/// changes.
 pub fn has_flag(file: &File, flag: u32) -> Result<bool> {
     let mut attributes = Attributes::default();
     attributes
@@ -79,10 +82,11 @@ pub fn has_flag(file: &File, flag: u32) -> Result<bool> {
     Ok(attributes.flags & flag != 0)
 }
 
-/// What statx(2) says.
+/// Returns the DAX attribute of statx(2).
 fn says_dax(file: &File) -> Result<bool> {
     let mut about = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the empty path means the descriptor; `about` outlives the call.
+    // SAFETY: The empty path selects the descriptor; `about` is valid for
+    // writes and outlives the call.
     let rc = unsafe {
         libc::statx(
             file.as_raw_fd(),
@@ -93,17 +97,18 @@ fn says_dax(file: &File) -> Result<bool> {
         )
     };
     ensure!(rc == 0, "statx: {}", io::Error::last_os_error());
-    // SAFETY: statx filled it, and all zeroes was a value of it before.
+    // SAFETY: statx filled the structure, and all zero bytes were a valid value
+    // before.
     let about = unsafe { about.assume_init() };
     let bit = libc::STATX_ATTR_DAX as u64;
     ensure!(
         about.stx_attributes_mask & bit != 0,
-        "statx does not know STATX_ATTR_DAX"
+        "statx does not support STATX_ATTR_DAX"
     );
     Ok(about.stx_attributes & bit != 0)
 }
 
-/// What it says and whether a synchronous mapping is granted must be the same.
+/// Requires that statx and a synchronous mapping agree on the expected state.
 fn require(path: &Path, dax: bool, what: &str) -> Result<()> {
     let file = open_rw(path, false)?;
     let says = says_dax(&file)?;
@@ -122,7 +127,7 @@ fn require(path: &Path, dax: bool, what: &str) -> Result<()> {
         .with_context(|| format!("{what}: MAP_SYNC"))
 }
 
-/// Lets go of the inode, so that the flag counts when it comes back.
+/// Evicts the inode, so that the flag takes effect when it is read again.
 fn forget() -> Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")
 }
@@ -147,7 +152,8 @@ fn flags(place: &Place) -> Result<String> {
         )?;
     }
 
-    // Changed, with the bytes kept: written by one way, read by the other.
+    // The flag changes and the bytes are kept: written in one mode, read in the
+    // other.
     let path = ground.path("plain");
     for (round, dax) in [true, false, true, false].into_iter().enumerate() {
         mark(&path, dax)?;
@@ -176,7 +182,7 @@ fn flags(place: &Place) -> Result<String> {
     for round in 0..4 {
         data::fill(round as u64 + 2, &mut want[round * 5000..][..5000]);
     }
-    large(&file, HUGE)?.require(0, &want, "the file at last")?;
+    large(&file, HUGE)?.require(0, &want, "the file at the end")?;
     drop(file);
     ground.finish()?;
     Ok(String::new())

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file and what should be in it: every operation is done on both.
+//! A file and its expected content: every operation is applied to both.
 //!
-//! The file is mapped twice all the time, once in pages of any size and once in
-//! small ones, so that an operation that forgets to take pages away from a
-//! mapping is seen.
+//! The file is always mapped twice, once with pages of any size and once with
+//! small ones, so that an operation that fails to remove pages from a mapping is
+//! detected.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use crate::data;
 use crate::filesystem::fallocate;
 use crate::mapping::{Mapping, PAGE};
 
-/// Through which of the mappings.
+/// The mapping that an operation uses.
 #[derive(Debug, Clone, Copy)]
 pub enum View {
     Large,
@@ -26,14 +26,15 @@ pub enum View {
 pub struct Model {
     file: File,
     want: Vec<u8>,
-    /// The file never becomes larger, so that the mappings cover it.
+    /// The file never becomes larger, so the mappings cover it.
     most: usize,
     large: Mapping,
     small: Mapping,
 }
 
 impl Model {
-    /// `file` is empty, and will have at most `most` bytes.
+    /// Creates a model of `file`, which is empty and will have at most `most`
+    /// bytes.
     pub fn new(file: File, most: usize) -> Result<Self> {
         Ok(Self {
             want: Vec::new(),
@@ -59,14 +60,14 @@ impl Model {
         }
     }
 
-    /// What should be in the file is as long as `len`, or longer.
+    /// Extends the expected content to at least `len` bytes.
     fn extend(&mut self, len: usize) {
         if len > self.want.len() {
             self.want.resize(len, 0);
         }
     }
 
-    /// write(2), which may make the file longer.
+    /// Calls write(2), which may extend the file.
     pub fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all_at(bytes, at as u64)
@@ -76,13 +77,13 @@ impl Model {
         Ok(())
     }
 
-    /// Stores, inside of the file.
+    /// Stores inside the file.
     pub fn store(&mut self, view: View, at: usize, bytes: &[u8]) {
         self.map(view).write(at, bytes);
         self.want[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Loads, inside of the file.
+    /// Loads inside the file, and compares.
     pub fn load(&self, view: View, at: usize, len: usize) -> Result<()> {
         self.map(view).require(
             at,
@@ -91,7 +92,7 @@ impl Model {
         )
     }
 
-    /// read(2).
+    /// Calls read(2), and compares.
     pub fn read(&self, at: usize, len: usize) -> Result<()> {
         let mut got = vec![0; len];
         self.file
@@ -103,7 +104,7 @@ impl Model {
         }
     }
 
-    /// ftruncate(2), up or down.
+    /// Calls ftruncate(2), up or down.
     pub fn resize(&mut self, len: usize) -> Result<()> {
         self.file
             .set_len(len as u64)
@@ -117,7 +118,7 @@ impl Model {
             .with_context(|| format!("{what} of {len:#x} bytes at {at:#x}"))
     }
 
-    /// Zeros inside of the file, by giving up the blocks.
+    /// Zeroes a range inside the file by freeing its blocks.
     pub fn punch(&mut self, at: usize, len: usize) -> Result<()> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         self.fallocate(mode, at, len, "punching a hole")?;
@@ -125,7 +126,7 @@ impl Model {
         Ok(())
     }
 
-    /// Zeros, which may make the file longer.
+    /// Zeroes a range, which may extend the file.
     pub fn zero(&mut self, at: usize, len: usize) -> Result<()> {
         self.fallocate(libc::FALLOC_FL_ZERO_RANGE, at, len, "zeroing a range")?;
         self.extend(at + len);
@@ -140,28 +141,28 @@ impl Model {
         }
     }
 
-    /// Blocks, which may make the file longer, and change no byte.
+    /// Allocates blocks, which may extend the file, and changes no byte.
     pub fn allocate(&mut self, at: usize, len: usize) -> Result<()> {
         self.fallocate(0, at, len, "allocating")?;
         self.extend(at + len);
         Ok(())
     }
 
-    /// Takes whole pages out of the file, which do not reach its end.
+    /// Removes whole pages from the file, in a range that does not reach its end.
     pub fn collapse(&mut self, at: usize, len: usize) -> Result<()> {
         self.fallocate(libc::FALLOC_FL_COLLAPSE_RANGE, at, len, "collapsing")?;
         self.want.drain(at..at + len);
         Ok(())
     }
 
-    /// Puts a hole of whole pages into the file.
+    /// Inserts a hole of whole pages into the file.
     pub fn insert(&mut self, at: usize, len: usize) -> Result<()> {
         self.fallocate(libc::FALLOC_FL_INSERT_RANGE, at, len, "inserting")?;
         self.want.splice(at..at, std::iter::repeat_n(0, len));
         Ok(())
     }
 
-    /// fsync(2), or fdatasync(2).
+    /// Calls fsync(2) or fdatasync(2).
     pub fn sync(&self, metadata: bool) -> Result<()> {
         match metadata {
             true => self.file.sync_all(),
@@ -170,29 +171,29 @@ impl Model {
         .context("fsync")
     }
 
-    /// msync(2) of whole pages.
+    /// Calls msync(2) on whole pages.
     pub fn msync(&self, view: View, at: usize, len: usize) -> Result<()> {
         let map = self.map(view);
         assert!(at % PAGE == 0);
         map.sync(at, len).context("msync")
     }
 
-    /// Takes the pages away from one mapping, which gets them back by faults.
+    /// Removes the pages from one mapping, which gets them back by faults.
     pub fn zap(&self, view: View) -> Result<()> {
         self.map(view)
             .advise(0, self.most, libc::MADV_DONTNEED)
             .context("MADV_DONTNEED")
     }
 
-    /// New mappings for old ones.
+    /// Replaces the mappings by new ones.
     pub fn remap(&mut self) -> Result<()> {
         self.large = large(&self.file, self.most)?;
         self.small = small(&self.file, self.most)?;
         Ok(())
     }
 
-    /// All bytes in every way, and the length. Behind the end, the last page
-    /// is zero: nobody stored there.
+    /// Checks all bytes in every way, and the length. Beyond the end, the last
+    /// page is zero, because no store went there.
     pub fn check(&self) -> Result<()> {
         let len = self.file.metadata().context("fstat")?.len();
         if len != self.want.len() as u64 {
@@ -206,33 +207,34 @@ impl Model {
             self.load(view, 0, self.want.len())?;
             let rest = self.want.len().next_multiple_of(PAGE) - self.want.len();
             self.map(view)
-                .require(self.want.len(), &vec![0; rest], "what is behind the end")?;
+                .require(self.want.len(), &vec![0; rest], "the bytes beyond the end")?;
         }
         Ok(())
     }
 
-    /// How many sectors the file has.
+    /// Returns the number of the file's sectors.
     pub fn sectors(&self) -> Result<u64> {
         use std::os::unix::fs::MetadataExt;
         Ok(self.file.metadata().context("fstat")?.blocks())
     }
 
-    /// An error unless a load behind the end raises SIGBUS, where that is mapped.
+    /// Returns an error unless a load beyond the end raises SIGBUS, where that is
+    /// mapped.
     pub fn require_end(&self) -> Result<()> {
         let end = self.want.len().next_multiple_of(PAGE);
         if end >= self.most {
             return Ok(());
         }
         for (map, what) in [
-            (&self.large, "behind the end, of huge pages"),
-            (&self.small, "behind the end, of small pages"),
+            (&self.large, "beyond the end, of huge pages"),
+            (&self.small, "beyond the end, of small pages"),
         ] {
             super::require_sigbus(map, end, what)?;
         }
         Ok(())
     }
 
-    /// The bytes, for a comparison after the file was closed.
+    /// Returns the bytes, for a comparison after the file was closed.
     pub fn into_bytes(self) -> Vec<u8> {
         self.want
     }

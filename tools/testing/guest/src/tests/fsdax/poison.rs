@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that goes bad under a mapped file, as MADV_HWPOISON pretends: each
-//! process that has the page mapped is told where, and loses nothing else.
+//! Memory errors under a mapped file, as MADV_HWPOISON simulates them: each process that has the
+//! page mapped is signalled with the address, and loses nothing else.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ use crate::process::{spawn, Gate};
 use crate::tests::Test;
 
 const LEN: usize = 3 * HUGE;
-/// In the middle of a huge page.
+/// Offset of the bad page, in the middle of a huge page.
 const BAD: usize = HUGE + 37 * PAGE;
 const XFS_RMAP: Place = place(Kind::XfsReflink, Map::Mem, Bus::Acpi);
 
@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Test> {
         &[EXT4_E820, XFS_RMAP],
         "poison::alone",
         60,
-        "the process that touches bad memory gets no SIGBUS, one with the wrong address or size, or cannot use the \
+        "the process that touches bad memory gets no SIGBUS, or one with the wrong address or size, or cannot use the \
          rest of the file; or the namespace is of no use afterwards",
         alone,
     );
@@ -36,27 +36,27 @@ pub fn tests() -> Vec<Test> {
         &[EXT4, XFS_RMAP],
         "poison::shared",
         60,
-        "a second process that has the bad page mapped is not told, or is told another address than its own",
+        "a second process that has the bad page mapped is not signalled, or with another address than its own",
         shared,
     ));
     tests.push(Test::new(
         "fsdax::poison::clone",
         60,
-        "of two files that share the bad block only one process is told, although each maps it by its own file",
+        "of two processes that map the bad block by different files only one is signalled",
         cloned,
     ));
     tests
 }
 
-/// What the last SIGBUS said.
-struct Told {
+/// The information of the last SIGBUS.
+struct LastSigbus {
     count: AtomicU32,
     code: AtomicI32,
     addr: AtomicUsize,
     lsb: AtomicI32,
 }
 
-static TOLD: Told = Told {
+static LAST_SIGBUS: LastSigbus = LastSigbus {
     count: AtomicU32::new(0),
     code: AtomicI32::new(0),
     addr: AtomicUsize::new(0),
@@ -64,22 +64,21 @@ static TOLD: Told = Told {
 };
 
 extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid structure. For SIGBUS the address is
-    // followed by a short, which the libc crate has no name for; both lie
-    // within it.
+    // SAFETY: The kernel passes a valid structure. For SIGBUS the address is followed by a short,
+    // for which the libc crate has no name; both are within the structure.
     let (code, addr, lsb) = unsafe {
         let lsb = info.cast::<u8>().add(24).cast::<i16>().read();
         ((*info).si_code, (*info).si_addr() as usize, lsb)
     };
-    TOLD.code.store(code, Ordering::SeqCst);
-    TOLD.addr.store(addr, Ordering::SeqCst);
-    TOLD.lsb.store(lsb.into(), Ordering::SeqCst);
-    TOLD.count.fetch_add(1, Ordering::SeqCst);
+    LAST_SIGBUS.code.store(code, Ordering::SeqCst);
+    LAST_SIGBUS.addr.store(addr, Ordering::SeqCst);
+    LAST_SIGBUS.lsb.store(lsb.into(), Ordering::SeqCst);
+    LAST_SIGBUS.count.fetch_add(1, Ordering::SeqCst);
 }
 
 fn listen() -> Result<()> {
-    // SAFETY: all zeroes is a value of this structure, and the handler only
-    // stores to atomics.
+    // SAFETY: The structure has all zero bytes as a valid value, and the handler only stores to
+    // atomics, so it is async-signal-safe.
     let rc = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_sigbus as *const () as usize;
@@ -90,19 +89,22 @@ fn listen() -> Result<()> {
     Ok(())
 }
 
-/// Waits for a SIGBUS that says this.
-fn require_told(map: &Mapping, code: i32, lsb: i32) -> Result<()> {
+/// Waits for a SIGBUS with this information.
+fn require_signal(map: &Mapping, code: i32, lsb: i32) -> Result<()> {
     for _ in 0..200 {
-        if TOLD.count.load(Ordering::SeqCst) > 0 {
+        if LAST_SIGBUS.count.load(Ordering::SeqCst) > 0 {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let got = (
-        TOLD.count.load(Ordering::SeqCst),
-        TOLD.code.load(Ordering::SeqCst),
-        TOLD.addr.load(Ordering::SeqCst).wrapping_sub(map.addr()),
-        TOLD.lsb.load(Ordering::SeqCst),
+        LAST_SIGBUS.count.load(Ordering::SeqCst),
+        LAST_SIGBUS.code.load(Ordering::SeqCst),
+        LAST_SIGBUS
+            .addr
+            .load(Ordering::SeqCst)
+            .wrapping_sub(map.addr()),
+        LAST_SIGBUS.lsb.load(Ordering::SeqCst),
     );
     let want = (1, code, BAD, lsb);
     ensure!(
@@ -112,7 +114,7 @@ fn require_told(map: &Mapping, code: i32, lsb: i32) -> Result<()> {
     Ok(())
 }
 
-/// All but the bad page.
+/// Requires all bytes but those of the bad page.
 fn require_rest(map: &Mapping, bytes: &[u8], what: &str) -> Result<()> {
     map.require(0, &bytes[..BAD], what)?;
     map.require(BAD + PAGE, &bytes[BAD + PAGE..], what)
@@ -123,7 +125,7 @@ fn make_bad(map: &Mapping) -> Result<()> {
         .context("MADV_HWPOISON")
 }
 
-/// In huge pages, or in small ones.
+/// Maps with huge pages, or with small ones.
 fn sized(file: &File, wide: bool) -> Result<Mapping> {
     match wide {
         true => large(file, LEN),
@@ -131,7 +133,7 @@ fn sized(file: &File, wide: bool) -> Result<Mapping> {
     }
 }
 
-/// Stores everywhere, so that every page is mapped and writable.
+/// Stores to all bytes, so that every page is mapped and writable.
 fn mapped(file: &File, wide: bool, bytes: &[u8]) -> Result<Mapping> {
     let map = sized(file, wide)?;
     map.write(0, bytes);
@@ -154,14 +156,14 @@ fn alone(place: &Place) -> Result<String> {
             listen()?;
             let map = mapped(&file, wide, &bytes)?;
             make_bad(&map)?;
-            require_told(&map, libc::BUS_MCEERR_AR, lsb(wide))?;
+            require_signal(&map, libc::BUS_MCEERR_AR, lsb(wide))?;
             require_rest(&map, &bytes, "the rest of the file")?;
             map.write(0, &bytes[..HUGE + PAGE]);
             require_rest(&map, &bytes, "the rest of the file, stored to")?;
             file.sync_all().context("fsync")
         })?;
         child.join(30, "the process with bad memory")?;
-        // Others see the rest, too, and the file can go.
+        // Other mappings see the rest too, and the file can be removed.
         let again = large(&file, LEN)?;
         require_rest(&again, &bytes, "another mapping of the file")?;
         drop(again);
@@ -169,7 +171,7 @@ fn alone(place: &Place) -> Result<String> {
         drop(file);
         ground.finish()?;
     }
-    // Made anew in the same memory, it has no bad page.
+    // A namespace that is created again in the same memory has no bad page.
     let ground = Ground::create(place)?;
     let bytes = data::bytes(2, LEN);
     let file = ground.written("data", &bytes)?;
@@ -179,11 +181,11 @@ fn alone(place: &Place) -> Result<String> {
     Ok(String::new())
 }
 
-/// Asks for the signal at once. Without that, a process that did not touch the
-/// bad memory itself is told nothing.
+/// Requests an early kill signal. Without that, a process that did not touch the bad memory itself
+/// is not signalled.
 fn ask_early() -> Result<()> {
     const UNUSED: libc::c_ulong = 0;
-    // SAFETY: takes no pointers.
+    // SAFETY: This prctl() takes no pointers, so no argument can be invalid memory.
     let rc = unsafe {
         libc::prctl(
             libc::PR_MCE_KILL,
@@ -197,41 +199,47 @@ fn ask_early() -> Result<()> {
     Ok(())
 }
 
-/// A second process with a mapping of its own, of `file`, which must be told.
-fn witness(file: &File, bytes: &[u8], wide: bool, (ready, told): (&Gate, &Gate)) -> Result<()> {
+/// Runs a second process with its own mapping of `file`, which must be signalled.
+fn witness(
+    file: &File,
+    bytes: &[u8],
+    wide: bool,
+    (ready, signalled): (&Gate, &Gate),
+) -> Result<()> {
     listen()?;
     ask_early()?;
-    // At an address of its own.
+    // Mapped at a different address.
     let _apart = Mapping::anonymous(3 * HUGE)?;
     let map = sized(file, wide)?;
     map.require(0, bytes, "the second process's view")?;
     ready.open()?;
-    told.pass()?;
-    require_told(&map, libc::BUS_MCEERR_AO, lsb(wide))?;
+    signalled.pass()?;
+    require_signal(&map, libc::BUS_MCEERR_AO, lsb(wide))?;
     require_rest(&map, bytes, "the rest, in the second process")
 }
 
-/// The first process makes a page bad, and both are told, each of the size in which it has mapped it.
+/// Poisons a page in the first process; both must be signalled, each with the size of its own
+/// mapping.
 fn two(files: (&File, &File), bytes: &[u8], wide: (bool, bool)) -> Result<()> {
-    let (ready, told) = (Gate::new()?, Gate::new()?);
-    let other = spawn(|| witness(files.1, bytes, wide.1, (&ready, &told)))?;
+    let (ready, signalled) = (Gate::new()?, Gate::new()?);
+    let other = spawn(|| witness(files.1, bytes, wide.1, (&ready, &signalled)))?;
     ready.pass()?;
     let child = spawn(|| {
         listen()?;
         let map = sized(files.0, wide.0)?;
         map.require(0, bytes, "the first process's view")?;
         make_bad(&map)?;
-        require_told(&map, libc::BUS_MCEERR_AR, lsb(wide.0))?;
+        require_signal(&map, libc::BUS_MCEERR_AR, lsb(wide.0))?;
         require_rest(&map, bytes, "the rest, in the first process")
     })?;
     child.join(30, "the first process")?;
-    told.open()?;
+    signalled.open()?;
     other.join(30, "the second process")
 }
 
 fn shared(place: &Place) -> Result<String> {
-    // The second process maps first, and small pages make small entries, so that the first would
-    // not get large ones either.
+    // The second process maps first, and small pages make small entries, so the first would not get
+    // large ones either.
     for wide in [(true, true), (false, false), (false, true)] {
         let ground = Ground::create(place)?;
         let bytes = data::bytes(3, LEN);

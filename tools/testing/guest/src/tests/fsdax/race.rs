@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults of both sizes against everything that takes pages away.
+//! Faults of both sizes against all operations that remove pages.
 //!
-//! Each racer has one byte of every page for itself, stores numbers there and
-//! reads them back. A byte that was stored stays, unless the race takes blocks
-//! away: then it may become zero, and once it has been seen as zero, the old
-//! number must never come back. The kernel does the loads and stores for us
-//! (read() into a mapping, write() from it), so that a page that is not there is
-//! EFAULT instead of a signal. `run --all` keeps each race up for a minute.
+//! Each racer owns one byte of every page, stores numbers there and reads
+//! them back. A stored byte stays, unless the race frees blocks: then it may
+//! become zero, and once it has been seen as zero, the old number must never
+//! reappear. The kernel does the loads and stores (read() into a mapping,
+//! write() from it), so that a missing page is EFAULT instead of a signal. `run
+//! --all` continues each race for a minute.
 
 mod passing;
 
@@ -33,7 +33,7 @@ use crate::runner;
 use crate::tests::Test;
 
 const LEN: usize = 3 * HUGE;
-/// Beyond these, racers do not go: so many pages are enough to meet.
+/// Number of pages that racers use: enough for collisions.
 const PLACES: usize = 24;
 
 /// Name, places, what a failure means, and the race.
@@ -86,7 +86,7 @@ pub fn tests() -> Vec<Test> {
         (
             "race::unmount",
             &[EXT4_E820, XFS],
-            "faults on the last files of a filesystem that goes away and comes back hang, or lose bytes",
+            "faults on the last files of a filesystem that is unmounted and mounted again hang, or lose bytes",
             passing::unmount,
         ),
         (
@@ -102,7 +102,7 @@ pub fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// Threads that do one thing again and again.
+/// Threads that each repeat one operation.
 #[derive(Default)]
 struct Race {
     stop: Arc<AtomicBool>,
@@ -131,7 +131,7 @@ impl Race {
         self.threads.push((name, thread));
     }
 
-    /// Lets them race, and tells how often each did its thing.
+    /// Runs the race, and returns how often each operation ran.
     fn run(self) -> Result<String> {
         thread::sleep(runner::race_time(Duration::from_millis(1500)));
         self.stop.store(true, Ordering::Relaxed);
@@ -146,31 +146,31 @@ impl Race {
             }
         }
         result?;
-        let told: Vec<String> = counts.iter().map(|(n, c)| format!("{c} {n}")).collect();
+        let report: Vec<String> = counts.iter().map(|(n, c)| format!("{c} {n}")).collect();
         ensure!(
             counts.values().all(|c| *c > 0),
             "some of the racers never ran: {}",
-            told.join(", ")
+            report.join(", ")
         );
-        Ok(told.join(", "))
+        Ok(report.join(", "))
     }
 }
 
-/// What a race may do to a racer's bytes.
+/// The changes that a race may make to a racer's bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Blocks {
     Stay,
     Go,
 }
 
-/// Stores and loads one byte of some pages.
+/// A thread that stores and loads one byte of some pages.
 struct Racer {
     map: Arc<Mapping>,
     column: usize,
     blocks: Blocks,
-    /// 256 numbers to store from, and a place to load to.
+    /// 256 numbers to store from, and room to load to.
     numbers: File,
-    /// What each page's byte is, or zero.
+    /// The expected byte of each page, or zero.
     expected: Vec<u8>,
 }
 
@@ -194,9 +194,9 @@ impl Racer {
         })
     }
 
-    /// The `n`th of the places, all over the file.
+    /// Returns the `n`th offset, distributed over the file.
     fn at(&self, n: usize) -> usize {
-        // Neighbours, the first of a huge page, and some far away.
+        // Neighbours, the first of a huge page, and some far apart.
         let page = match n % 4 {
             0 => n / 4 * (LEN / PAGE) / (PLACES / 4),
             r => n / 4 * (LEN / PAGE) / (PLACES / 4) + r * 7,
@@ -204,7 +204,7 @@ impl Racer {
         page * PAGE + self.column
     }
 
-    /// Whether the page was there.
+    /// Returns whether the page was present.
     fn there(result: io::Result<usize>) -> Result<bool> {
         match result {
             Ok(1) => Ok(true),
@@ -255,7 +255,7 @@ impl Racer {
     }
 }
 
-/// A racer on each of the mappings.
+/// Adds a racer on each of the mappings.
 fn racers(race: &mut Race, maps: &[Arc<Mapping>], blocks: Blocks) -> Result<()> {
     for (column, map) in maps.iter().enumerate() {
         let mut racer = Racer::new(map, column * 100, blocks)?;
@@ -264,7 +264,7 @@ fn racers(race: &mut Race, maps: &[Arc<Mapping>], blocks: Blocks) -> Result<()> 
     Ok(())
 }
 
-/// Huge and small pages of one file, twice.
+/// Returns two mappings each with huge and with small pages of one file.
 fn four(file: &File) -> Result<Vec<Arc<Mapping>>> {
     let wide = Arc::new(large(file, LEN)?);
     let narrow = Arc::new(small(file, LEN)?);
@@ -293,10 +293,10 @@ fn punch(place: &Place) -> Result<String> {
         thread::sleep(Duration::from_millis(2));
         Ok(())
     });
-    let told = race.run()?;
+    let report = race.run()?;
     drop(file);
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
 fn truncate(place: &Place) -> Result<String> {
@@ -317,13 +317,13 @@ fn truncate(place: &Place) -> Result<String> {
         thread::sleep(Duration::from_millis(3));
         Ok(())
     });
-    let told = race.run()?;
+    let report = race.run()?;
     drop(file);
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
-/// What the mappings show at the end must be on the device.
+/// Requires that the final content of the mappings is on the device.
 fn sync(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let file = ground.sparse("data", LEN as u64)?;
@@ -338,17 +338,17 @@ fn sync(place: &Place) -> Result<String> {
         }
         .context("fsync")
     });
-    let told = race.run()?;
+    let report = race.run()?;
     let mut want = vec![0; LEN];
     maps[0].read(0, &mut want);
     drop((maps, file));
     let ground = ground.remount("dax")?;
     let got = fs::read(ground.path("data")).context("read")?;
     if let Some(diff) = data::first_difference(&want, &got) {
-        bail!("the file after mounting anew: {diff}");
+        bail!("the file after mounting again: {diff}");
     }
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
 fn unmap(place: &Place) -> Result<String> {
@@ -372,13 +372,13 @@ fn unmap(place: &Place) -> Result<String> {
             map.renew(&theirs, at, len).context("mmap")
         });
     }
-    let told = race.run()?;
+    let report = race.run()?;
     drop((maps, file));
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
-/// Some pages are written and read by system calls, others are the racers'.
+/// Writes and reads some pages by system calls; others are the racers'.
 fn direct(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let file = ground.sparse("data", LEN as u64)?;
@@ -389,7 +389,8 @@ fn direct(place: &Place) -> Result<String> {
         let theirs = open_rw(&ground.path("data"), direct)?;
         let (map, memory) = (maps[0].clone(), Mapping::anonymous(PAGE)?);
         race.add("writes and reads", move |random| {
-            // The racers' pages are 0, 7, 14 and 21 behind a multiple of 256.
+            // The racers' pages are at offsets 0, 7, 14 and 21 from a multiple
+            // of 256.
             let at = (random.below(LEN / HUGE) * 512 + 30 + 8 * random.below(8) + column) * PAGE;
             let bytes = data::bytes(random.below(1 << 20) as u64, PAGE);
             memory.write(0, &bytes);
@@ -402,13 +403,13 @@ fn direct(place: &Place) -> Result<String> {
             memory.require(0, &bytes, "read() after write()")
         });
     }
-    let told = race.run()?;
+    let report = race.run()?;
     drop((maps, file));
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
-/// One file is cloned to another all the time, which is stored to as well.
+/// Repeatedly clones one file to another, which is stored to as well.
 fn clone(place: &Place) -> Result<String> {
     require_rust(super::clone::MISCOUNTS)?;
     let ground = Ground::create(place)?;
@@ -426,8 +427,8 @@ fn clone(place: &Place) -> Result<String> {
         }
         Ok(())
     });
-    let told = race.run()?;
+    let report = race.run()?;
     drop((maps, file));
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! XFS with its files' data on a second device, the realtime device, in extents
-//! of 2 MiB: what fs/dax is told of a file names another device than that of
-//! the filesystem.
+//! of 2 MiB: the iomaps of a file name another device than that of the
+//! filesystem.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use crate::tests::Test;
 use crate::trace::FaultTrace;
 
 const LEN: usize = 4 * HUGE;
-/// Of linux/fs.h.
+/// Value from linux/fs.h.
 const FS_XFLAG_REALTIME: u32 = 1;
 
 pub fn tests() -> Vec<Test> {
@@ -67,7 +67,7 @@ fn realtime() -> Result<String> {
     let faults = trace.take()?;
     ensure!(
         (faults.pmd, faults.pte) == (4, 0),
-        "four faults of 2 MiB were expected, {faults:?} came"
+        "four faults of 2 MiB were expected, there were {faults:?}"
     );
     let hole = ground.sparse("hole", LEN as u64)?;
     let new = synchronous(&hole, LEN)?;
@@ -78,7 +78,7 @@ fn realtime() -> Result<String> {
     let device = daxstat::device(&ground.path("data"))?;
     ensure!(
         rt_node.ends_with(&device),
-        "daxstat takes {device} for the file's device instead of {}",
+        "daxstat names {device} as the file's device instead of {}",
         rt_node.display()
     );
 
@@ -98,9 +98,9 @@ fn realtime() -> Result<String> {
     };
     let map = large(&ground.open("data")?, LEN)?;
     // daxstat's test has stored a byte to each 2 MiB.
-    map.require(HUGE + 1, &bytes[1..HUGE], "what was synced")?;
+    map.require(HUGE + 1, &bytes[1..HUGE], "synced bytes")?;
     let new = large(&ground.open("hole")?, LEN)?;
-    new.require(HUGE - 300, &bytes[..600], "what went through MAP_SYNC")?;
+    new.require(HUGE - 300, &bytes[..600], "bytes stored through MAP_SYNC")?;
     new.require(0, &vec![0; HUGE - 300], "the hole around it")?;
     drop((map, new));
     let Ground {

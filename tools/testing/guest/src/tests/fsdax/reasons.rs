@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why a fault was not of 2 MiB: each reason is provoked, and must be counted
-//! and told by the tracepoint, and no other.
+//! The reasons why a fault was not of 2 MiB: each reason is provoked, and must
+//! be counted and reported by the tracepoint, and no other.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -83,7 +83,7 @@ impl Counters {
             .map(Self)
     }
 
-    /// What is not zero since `before`.
+    /// Returns the counters that have changed since `before`.
     fn since(&self, before: &Self) -> Vec<(String, u64)> {
         let old = |name: &str| {
             before
@@ -101,14 +101,14 @@ impl Counters {
 }
 
 /// One filesystem, its counters and the trace.
-struct Books {
+struct Probe {
     device: u64,
     trace: FaultTrace,
 }
 
-impl Books {
-    /// The counters may still be those of a filesystem that was on the device
-    /// before, so one fault makes them this one's.
+impl Probe {
+    /// Opens the counters. They may still be those of an earlier filesystem on
+    /// the device, so one fault makes them this one's.
     fn open(ground: &Ground) -> Result<Self> {
         let first = ground.written("first", &[0; PAGE])?;
         small(&first, PAGE)?.peek(0);
@@ -119,8 +119,8 @@ impl Books {
         })
     }
 
-    /// `touch` makes a fault that falls back for `reason`: once, or again when
-    /// the kernel retries it.
+    /// Requires that `touch` makes a fault that falls back for `reason`: once,
+    /// or again when the kernel retries it.
     fn require(&self, reason: &str, file: &File, touch: impl FnOnce()) -> Result<()> {
         // `touch` may leave the file without attributes.
         let ino = format!("ino {:#x}", file.metadata().context("fstat")?.ino());
@@ -140,52 +140,52 @@ impl Books {
             "a fallback for {reason} was provoked, {counted:?} were counted"
         );
         let text = self.trace.take_text()?;
-        let told: Vec<&str> = text.lines().filter(|l| l.contains(EVENT)).collect();
+        let events: Vec<&str> = text.lines().filter(|l| l.contains(EVENT)).collect();
         let reason = format!("reason {reason}");
         let right = |line: &&str| line.trim_end().ends_with(&reason) && line.contains(&ino);
         ensure!(
-            told.len() as u64 == *count && told.iter().all(right),
-            "{count} times {EVENT} of {ino} for {reason:?} was expected, these came: {told:?}"
+            events.len() as u64 == *count && events.iter().all(right),
+            "{count} times {EVENT} of {ino} for {reason:?} was expected, there were: {events:?}"
         );
         Ok(())
     }
 }
 
 fn reasons(place: &Place) -> Result<String> {
-    require_rust("which tells no reasons")?;
+    require_rust("which reports no reasons")?;
     let ground = Ground::create(place)?;
-    let books = Books::open(&ground)?;
-    by_mapping(&ground, &books)?;
-    by_file(&ground, &books)?;
-    drop(books);
+    let probe = Probe::open(&ground)?;
+    by_mapping(&ground, &probe)?;
+    by_file(&ground, &probe)?;
+    drop(probe);
     ground.finish()?;
     Ok(String::new())
 }
 
-/// The file is fine, the mapping is not.
-fn by_mapping(ground: &Ground, books: &Books) -> Result<()> {
+/// Tests mappings that prevent huge faults of a suitable file.
+fn by_mapping(ground: &Ground, probe: &Probe) -> Result<()> {
     let file = ground.written("data", &data::bytes(1, LEN))?;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let map = Mapping::with(&file, 0, LEN, HUGE, prot, libc::MAP_PRIVATE)?;
-    books.require("cow", &file, || map.poke(0, 1))?;
+    probe.require("cow", &file, || map.poke(0, 1))?;
     // An address that matches the offset, in a mapping that begins too late.
     let late = Mapping::reserve(LEN, HUGE)?;
     let at = 5 * PAGE;
     late.renew(&file, at, LEN - at).context("mmap")?;
-    books.require("vma-start", &file, || late.poke(at, 1))?;
+    probe.require("vma-start", &file, || late.poke(at, 1))?;
     let early = large(&file, HUGE - PAGE)?;
-    books.require("vma-end", &file, || early.poke(0, 1))?;
+    probe.require("vma-end", &file, || early.poke(0, 1))?;
     let across = Mapping::shared(&file, PAGE as u64, HUGE, HUGE)?;
-    books.require("offset", &file, || across.poke(0, 1))?;
+    probe.require("offset", &file, || across.poke(0, 1))?;
     // Four stores have left entries of 4 KiB in the first 2 MiB.
     let map = large(&file, LEN)?;
-    books.require("conflict", &file, || {
+    probe.require("conflict", &file, || {
         map.peek(9 * PAGE);
     })?;
-    let before = Counters::read(books.device)?;
+    let before = Counters::read(probe.device)?;
     map.poke(HUGE, 1);
     small(&file, LEN)?.poke(HUGE, 2);
-    let counted = Counters::read(books.device)?.since(&before);
+    let counted = Counters::read(probe.device)?.since(&before);
     ensure!(
         counted == [("4K".to_string(), 1), ("2M".to_string(), 1)],
         "a fault of each size was made, {counted:?} were counted"
@@ -193,26 +193,27 @@ fn by_mapping(ground: &Ground, books: &Books) -> Result<()> {
     Ok(())
 }
 
-/// The mapping is fine, the file is not.
-fn by_file(ground: &Ground, books: &Books) -> Result<()> {
+/// Tests files that prevent huge faults of a suitable mapping.
+fn by_file(ground: &Ground, probe: &Probe) -> Result<()> {
     let file = ground.written("end", &data::bytes(2, HUGE + 3 * PAGE))?;
     let map = large(&file, LEN)?;
-    books.require("eof", &file, || map.poke(HUGE, 1))?;
+    probe.require("eof", &file, || map.poke(HUGE, 1))?;
     let file = ground.sparse("short", LEN as u64)?;
     file.write_all_at(&[1; PAGE], 3 * PAGE as u64)
         .context("writing one page")?;
     file.sync_all().context("fsync")?;
     let map = large(&file, LEN)?;
-    books.require("short", &file, || {
+    probe.require("short", &file, || {
         map.peek(3 * PAGE);
     })?;
     let file = misaligned(ground, "device", LEN)?;
     let map = large(&file, LEN)?;
-    books.require("device", &file, || map.poke(0, 1))
+    probe.require("device", &file, || map.poke(0, 1))
 }
 
-/// A file of one extent, which is long enough for huge pages but lies one page
-/// beside where it should. It has not been written: that might divide it.
+/// Creates a file of one extent, which is long enough for huge pages but one
+/// page off the alignment. It has not been written, because that might divide
+/// it.
 pub fn misaligned(ground: &Ground, name: &str, len: usize) -> Result<File> {
     let file = ground.mount.file(name, (len + 2 * HUGE) as u64)?;
     let page = PAGE as u64;
@@ -224,20 +225,21 @@ pub fn misaligned(ground: &Ground, name: &str, len: usize) -> Result<File> {
     Ok(file)
 }
 
-/// The filesystem does not say where a file's blocks are.
+/// Tests a filesystem that does not return the location of a file's blocks.
 fn refused(place: &Place) -> Result<String> {
-    require_rust("which tells no reasons")?;
+    require_rust("which reports no reasons")?;
     let ground = Ground::create(place)?;
-    let books = Books::open(&ground)?;
+    let probe = Probe::open(&ground)?;
     let file = ground.written("data", &data::bytes(3, LEN))?;
     let map = large(&file, LEN)?;
     map.peek(0);
     let mut got = Ok(None);
-    books.require("other", &file, || {
+    probe.require("other", &file, || {
         got = go_down(&ground).and_then(|()| {
             signal_of(|| {
-                // Rust's own handler has the access repeated.
-                // SAFETY: no handler at all.
+                // Rust's own handler repeats the access.
+                // SAFETY: The default action is no handler, so no code runs in
+                // signal context.
                 unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
                 map.peek(HUGE);
             })
@@ -247,57 +249,57 @@ fn refused(place: &Place) -> Result<String> {
         got? == Some(libc::SIGBUS),
         "a load from a filesystem that is shut down is not a SIGBUS"
     );
-    drop((map, file, books));
+    drop((map, file, probe));
     ground.remount("dax")?.finish()?;
     Ok(String::new())
 }
 
-/// Allocations fail: that of the huge zero page, which is freed before,
-/// and those of the mapping's array, which are done twice.
+/// Tests failing allocations: that of the huge zero page, which is freed
+/// before, and those of the mapping's array, which are tried twice.
 fn without_memory(place: &Place) -> Result<String> {
-    require_rust("which tells no reasons")?;
+    require_rust("which reports no reasons")?;
     drop(Failing::pages(9)?);
     let ground = Ground::create(place)?;
-    let books = Books::open(&ground)?;
+    let probe = Probe::open(&ground)?;
     let hole = ground.sparse("hole", LEN as u64)?;
     let map = large(&hole, LEN)?;
-    // Nobody has it any more, so the shrinker takes it.
+    // It has no users any more, so the shrinker frees it.
     std::fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
     let failing = Failing::pages(9)?;
-    books.require("no-zero-page", &hole, || {
+    probe.require("no-zero-page", &hole, || {
         map.peek(0);
     })?;
     drop((failing, map));
     let file = ground.written("data", &data::bytes(4, LEN))?;
     let map = large(&file, LEN)?;
     let mut failed = Ok(());
-    books.require("no-memory", &file, || {
+    probe.require("no-memory", &file, || {
         failed = Failing::objects("radix_tree_node", 2).map(|failing| {
             map.poke(0, 1);
             drop(failing);
         });
     })?;
     failed?;
-    drop((map, hole, file, books));
+    drop((map, hole, file, probe));
     ground.finish()?;
     Ok(String::new())
 }
 
 fn only_counted(place: &Place) -> Result<String> {
-    require_rust("which tells no reasons")?;
+    require_rust("which reports no reasons")?;
     let ground = Ground::create(place)?;
-    let books = Books::open(&ground)?;
+    let probe = Probe::open(&ground)?;
     let file = ground.written("data", &data::bytes(1, HUGE))?;
     let map = large(&file, HUGE)?;
     map.poke(0, 1);
-    let before = Counters::read(books.device)?;
+    let before = Counters::read(probe.device)?;
     map.poke(PAGE, 1);
-    let counted = Counters::read(books.device)?.since(&before);
+    let counted = Counters::read(probe.device)?.since(&before);
     ensure!(
         counted == [("4K".to_string(), 1)],
         "one fault of 4 KiB was made, {counted:?} were counted"
     );
-    drop((map, file, books));
+    drop((map, file, probe));
     ground.finish()?;
     Ok(String::new())
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is known to be bad, by the disk's list of bad blocks: who maps or
-//! reads it is told, and who writes over whole pages of it makes it good.
+//! Memory that is known to be bad, by the disk's list of bad blocks: mapping or reading it
+//! fails, and writing whole pages of it makes it good.
 //!
-//! The mock platform cannot show this, because it refuses access to all of a
-//! disk with bad blocks. A disk of which no firmware knows anything, as of
-//! memory that the kernel's command line makes persistent, takes a list from
-//! sysfs, and clears what is asked of it.
+//! The mock platform cannot show this, because it refuses access to all of a disk with
+//! bad blocks. A disk without firmware information, on memory that the kernel's command line
+//! makes persistent, takes a list from sysfs, and clears ranges on request.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,7 +25,7 @@ use crate::tests::Test;
 
 const LEN: usize = 3 * HUGE;
 const SECTOR: usize = 512;
-/// In the middle of a huge page.
+/// Offset of the bad page, in the middle of a huge page.
 const BAD: usize = HUGE + 37 * PAGE;
 const XFS_E820: Place = place(Kind::Xfs, Map::Dev, Bus::E820);
 
@@ -41,7 +40,7 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// The list of what is bad on a disk.
+/// The list of bad blocks of a disk.
 struct List(PathBuf);
 
 impl List {
@@ -59,13 +58,13 @@ impl List {
         let known = system::read(&self.0)?;
         ensure!(
             known.lines().filter(|l| !l.trim().is_empty()).count() == lines,
-            "{when} the disk knows of {known:?}, not of {lines} ranges"
+            "{when} the disk lists {known:?}, not {lines} ranges"
         );
         Ok(())
     }
 }
 
-/// Where on the disk a byte of a file is, in sectors.
+/// Returns the sector of the disk that holds a byte of a file.
 fn sector_of(path: &Path, at: usize) -> Result<u64> {
     let wanted = (at / SECTOR) as u64;
     let listed = Cmd::new("filefrag -v -e -b512").arg(path).ok()?;
@@ -82,7 +81,7 @@ fn sector_of(path: &Path, at: usize) -> Result<u64> {
             _ => None,
         }
     });
-    found.with_context(|| format!("byte {at:#x} is nowhere: {}", listed.stdout))
+    found.with_context(|| format!("byte {at:#x} has no block: {}", listed.stdout))
 }
 
 fn recovery(place: &Place) -> Result<String> {
@@ -97,12 +96,12 @@ fn recovery(place: &Place) -> Result<String> {
     list.add(sector + 3, 1)?;
 
     let file = ground.open("data")?;
-    told(&file, &bytes)?;
+    require_readable(&file, &bytes)?;
     list.require(1, "after it was only read and mapped")?;
     partly(&file, &bytes)?;
     list.require(1, "after a part of the page could not be written")?;
 
-    // The bad page alone, then in the middle of others.
+    // First the bad page alone, then in the middle of others.
     written_over(&file, &mut bytes, BAD, PAGE)?;
     list.require(0, "after the page was written")?;
     list.add(sector, 8)?;
@@ -113,19 +112,19 @@ fn recovery(place: &Place) -> Result<String> {
     drop(file);
     let ground = ground.remount("dax")?;
     let file = ground.open("data")?;
-    large(&file, LEN)?.require(0, &bytes, "the file, mounted anew")?;
+    large(&file, LEN)?.require(0, &bytes, "the file, mounted again")?;
     drop(file);
     ground.finish()?;
     Ok(String::new())
 }
 
-/// All but the bad page is there, in mappings of both sizes and for read().
-fn told(file: &File, bytes: &[u8]) -> Result<()> {
+/// Requires that all but the bad page is readable, in mappings of both sizes and by read().
+fn require_readable(file: &File, bytes: &[u8]) -> Result<()> {
     let memory = Mapping::anonymous(PAGE)?;
     for map in [large(file, LEN)?, small(file, LEN)?] {
         require_sigbus(&map, BAD + 100, "of bad memory")?;
-        map.require(0, &bytes[..BAD], "what is in front of it")?;
-        map.require(BAD + PAGE, &bytes[BAD + PAGE..], "what is behind it")?;
+        map.require(0, &bytes[..BAD], "the bytes before it")?;
+        map.require(BAD + PAGE, &bytes[BAD + PAGE..], "the bytes after it")?;
     }
     let read = pread_once(file, &memory, 0, PAGE, BAD as u64);
     fails(read, libc::EIO, "read() of it")?;
@@ -137,8 +136,8 @@ fn told(file: &File, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Some bytes of a page do not say what the others are. As nothing is copied, the errno is that of
-/// a buffer that is not there, in C as well.
+/// Requires that writing a part of a bad page fails, because the other bytes are unknown. As
+/// nothing is copied, the errno is that of an unmapped buffer, in C as well.
 fn partly(file: &File, bytes: &[u8]) -> Result<()> {
     let memory = Mapping::anonymous(PAGE)?;
     memory.write(0, &bytes[..PAGE]);
@@ -158,7 +157,7 @@ fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<
     let memory = Mapping::anonymous(len)?;
     memory.write(0, &new);
     let mut done = 0;
-    // A call may end where the bad memory begins, or does.
+    // A call may end before the bad memory, or after it.
     while done < len {
         let n = pwrite_once(file, &memory, done, len - done, (at + done) as u64)
             .with_context(|| format!("write() of bad pages, after {done} bytes"))?;

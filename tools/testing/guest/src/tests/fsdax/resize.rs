@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file is made shorter and longer, and loses and gets blocks, while it is
+//! A file is truncated and extended, and loses and gets blocks, while it is
 //! mapped and all of its pages are in use.
 
 use anyhow::{ensure, Result};
@@ -19,8 +19,8 @@ pub fn tests() -> Vec<Test> {
         &[EXT2, EXT4, REFLINK],
         "truncate",
         120,
-        "a page behind the end of a file stays mapped after ftruncate, a load there is no SIGBUS, or old bytes \
-         come back when the file grows again",
+        "a page beyond the end of a file stays mapped after ftruncate, a load there raises no SIGBUS, or old bytes \
+         reappear when the file grows again",
         truncate,
     );
     tests.extend(per_place(
@@ -34,7 +34,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A file of `len` bytes that every mapping has all of.
+/// Creates a file of `len` bytes that every mapping has faulted in completely.
 fn filled(ground: &Ground, name: &str, len: usize) -> Result<Model> {
     let mut model = Model::new(ground.sparse(name, 0)?, MOST)?;
     if ground.kind != crate::filesystem::Kind::Ext2 {
@@ -48,8 +48,8 @@ fn filled(ground: &Ground, name: &str, len: usize) -> Result<Model> {
 fn truncate(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let mut model = filled(&ground, "truncate", MOST)?;
-    // Down into a huge page, to its boundary, into a small page, to nothing;
-    // up again each time, partly stored to.
+    // Down into a huge page, to its boundary, into a small page, to nothing; up
+    // again each time, partly stored to.
     for (seed, (down, up)) in [
         (3 * HUGE + 17 * PAGE + 5, MOST),
         (3 * HUGE, MOST),
@@ -62,7 +62,8 @@ fn truncate(place: &Place) -> Result<String> {
     .into_iter()
     .enumerate()
     {
-        // In use: huge pages in one mapping, small ones in the other.
+        // The pages are in use: huge ones in one mapping, small ones in the
+        // other.
         model.check()?;
         for (view, at) in [(View::Large, 0), (View::Small, model.len() / 2)] {
             let bytes = data::bytes(seed as u64, model.len().min(3 * PAGE) / 2);
@@ -83,13 +84,13 @@ fn truncate(place: &Place) -> Result<String> {
     reopen(ground, "truncate", model)
 }
 
-/// What was there is there after the filesystem was unmounted.
+/// Requires the same bytes after the filesystem was unmounted.
 fn reopen(ground: Ground, name: &str, model: Model) -> Result<String> {
     let want = model.into_bytes();
     let ground = ground.remount("dax")?;
     let got = std::fs::read(ground.path(name))?;
     if let Some(diff) = data::first_difference(&want, &got) {
-        anyhow::bail!("the file after mounting anew: {diff}");
+        anyhow::bail!("the file after mounting again: {diff}");
     }
     ground.finish()?;
     Ok(String::new())
@@ -115,7 +116,7 @@ fn ranges(place: &Place) -> Result<String> {
         if len >= HUGE - 6 {
             ensure!(
                 model.sectors()? < before,
-                "punching {len:#x} bytes gave up no block"
+                "punching {len:#x} bytes freed no block"
             );
         }
         refill(&mut model, 50 + seed as u64)?;
@@ -142,7 +143,7 @@ fn ranges(place: &Place) -> Result<String> {
         model.store(View::Large, at, &data::bytes(seed as u64, 2 * PAGE));
         model.check()?;
     }
-    // Longer than before, by each that can.
+    // Longer than before, by each operation that can extend.
     let len = model.len();
     model.zero(len - PAGE, 3 * PAGE)?;
     model.check()?;
@@ -151,8 +152,8 @@ fn ranges(place: &Place) -> Result<String> {
     reopen(ground, "ranges", model)
 }
 
-/// New bytes in every page, by one mapping or the other, which gets all pages
-/// by that.
+/// Stores new bytes to every page, through one mapping or the other, which
+/// faults in all pages.
 fn refill(model: &mut Model, seed: u64) -> Result<()> {
     let len = model.len();
     for (n, at) in (0..len - 8).step_by(PAGE).enumerate() {

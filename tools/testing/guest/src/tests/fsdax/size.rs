@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How large the pages are that a fault maps, as the tracepoints tell: 2 MiB
-//! where the file and the mapping allow it, 4 KiB where another mapping of the
-//! file was there first with those.
+//! The size of the pages that a fault maps, as the tracepoints report it: 2 MiB
+//! if the file and the mapping allow it, 4 KiB if another mapping of the file
+//! has created small entries before.
 
 use anyhow::{ensure, Result};
 
@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Test> {
         &[EXT4, REFLINK],
         "size",
         90,
-        "a fault that could map 2 MiB maps 4 KiB or is taken twice, a hole is given blocks when it is only read, \
+        "a fault that could map 2 MiB maps 4 KiB or is taken twice, a hole gets blocks when it is only read, \
          or entries of 4 KiB and 2 MiB of one range show different bytes",
         sizes,
     );
@@ -34,9 +34,9 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// Expected faults: of 2 MiB, of 4 KiB, and whether some of 2 MiB fell back. How
-/// often those were tried is the caller's business: where a filesystem cannot
-/// serve a fault under the lock of the VMA, all of it is done twice.
+/// Requires faults of 2 MiB, of 4 KiB, and whether some of 2 MiB fell back. The
+/// caller checks how often those were tried: if a filesystem cannot serve a
+/// fault under the VMA lock, all of it is done twice.
 fn require(trace: &FaultTrace, pmd: u64, pte: u64, fallback: bool, what: &str) -> Result<()> {
     let got = trace.take()?;
     let want = FaultCounts {
@@ -47,7 +47,7 @@ fn require(trace: &FaultTrace, pmd: u64, pte: u64, fallback: bool, what: &str) -
     };
     ensure!(
         got == want && (got.pmd_fallback > 0) == fallback,
-        "{what}: {pmd} faults of 2 MiB, {pte} of 4 KiB{} were expected, {got:?} came",
+        "{what}: {pmd} faults of 2 MiB, {pte} of 4 KiB{} were expected, there were {got:?}",
         if fallback { " by falling back" } else { "" }
     );
     Ok(())
@@ -78,8 +78,8 @@ fn sizes(place: &Place) -> Result<String> {
     Ok(String::new())
 }
 
-/// Allocated blocks: one fault per 2 MiB, and one more when a page that was
-/// read is written.
+/// Tests allocated blocks: one fault per 2 MiB, and one more when a page that
+/// was read is written.
 fn blocks(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let file = ground.written("blocks", &data::bytes(1, LEN))?;
     trace.take()?;
@@ -87,27 +87,27 @@ fn blocks(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     touch(&map, PAGE, false);
     require(trace, 4, 0, false, "loads from 8 MiB of blocks")?;
     touch(&map, PAGE, true);
-    require(trace, 4, 0, false, "stores to what was only loaded from")?;
+    require(
+        trace,
+        4,
+        0,
+        false,
+        "stores to pages that were only loaded from",
+    )?;
     touch(&map, PAGE, true);
-    require(trace, 0, 0, false, "stores to what was stored to")?;
+    require(trace, 0, 0, false, "stores to pages that were stored to")?;
     let other = large(&file, LEN)?;
     touch(&other, PAGE, true);
     require(trace, 4, 0, false, "stores to a second mapping")?;
     let fresh = ground.mount.file("unwritten", LEN as u64)?;
     let map = large(&fresh, LEN)?;
     touch(&map, HUGE, true);
-    require(
-        trace,
-        4,
-        0,
-        false,
-        "stores to blocks that nobody has written",
-    )?;
+    require(trace, 4, 0, false, "stores to unwritten blocks")?;
     map.require(1, &[0; HUGE - 1], "the rest of a page that was new")
 }
 
-/// A hole that is read is the huge zero page and stays a hole; written, it
-/// becomes blocks, in every mapping.
+/// Tests a hole: when read it is the huge zero page and remains a hole; when
+/// written, it gets blocks, in every mapping.
 fn holes(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let file = ground.sparse("holes", LEN as u64)?;
     let (map, other) = (large(&file, LEN)?, large(&file, LEN)?);
@@ -135,7 +135,7 @@ fn holes(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     Ok(())
 }
 
-/// An entry of 4 KiB is in the way of one of 2 MiB.
+/// Tests an entry of 4 KiB that prevents one of 2 MiB.
 fn small_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let file = ground.written("small-first", &data::bytes(2, LEN))?;
     let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
@@ -159,17 +159,11 @@ fn small_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
         wide.peek(HUGE) == narrow.peek(HUGE),
         "two mappings show different bytes"
     );
-    require(
-        trace,
-        1,
-        1,
-        false,
-        "the next 2 MiB, where nothing is in the way",
-    )
+    require(trace, 1, 1, false, "the next 2 MiB, without small entries")
 }
 
-/// Beside an entry of 2 MiB: a store of 4 KiB into blocks uses that entry, one
-/// into the huge zero page must take it apart, in every mapping.
+/// Tests an entry of 2 MiB: a store of 4 KiB into blocks uses that entry, one
+/// into the huge zero page must split it, in every mapping.
 fn large_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let file = ground.written("large-first", &data::bytes(3, LEN))?;
     let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
@@ -221,8 +215,8 @@ fn large_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     wide.require(4 * PAGE, &[0; 64 * PAGE], "the rest of the hole")
 }
 
-/// A mapping that does not cover the range, lies across it, or whose file ends
-/// inside of it.
+/// Tests a mapping that does not cover the range, is not aligned to it, or whose
+/// file ends inside it.
 fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let file = ground.written("edges", &data::bytes(4, LEN))?;
     trace.take()?;
@@ -233,7 +227,7 @@ fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
         0,
         1,
         true,
-        "an address that lies across the file's 2 MiB",
+        "an address that is not aligned to the file's 2 MiB",
     )?;
     let late = Mapping::shared(&file, HUGE as u64 - PAGE as u64, 2 * PAGE, PAGE)?;
     touch(&late, PAGE, true);
@@ -255,10 +249,11 @@ fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
         true,
         "a file that ends inside its second 2 MiB",
     )?;
-    super::require_sigbus(&map, end, "behind the end of the file")
+    super::require_sigbus(&map, end, "beyond the end of the file")
 }
 
-/// A private mapping may be read in 2 MiB pages, and is copied in 4 KiB.
+/// Tests a private mapping, which may be read in 2 MiB pages, and is copied in 4
+/// KiB.
 fn private(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let bytes = data::bytes(6, HUGE);
     let file = ground.written("private", &bytes)?;
@@ -296,7 +291,13 @@ fn only_small(place: &Place) -> Result<String> {
     mapped.require(0, &bytes, "a mapping")?;
     require(&trace, 0, 512, false, "loads from 2 MiB of blocks")?;
     touch(&mapped, PAGE, true);
-    require(&trace, 0, 512, false, "stores to what was only loaded from")?;
+    require(
+        &trace,
+        0,
+        512,
+        false,
+        "stores to pages that were only loaded from",
+    )?;
     let file = ground.sparse("holes", HUGE as u64)?;
     let map = large(&file, HUGE)?;
     map.require(0, &[0; HUGE], "a hole")?;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file loses, or copies, a part of what is one entry of 2 MiB. The other pages
-//! of it may be dirty, mapped and pinned, and fs/dax has to go on knowing that.
+//! A file loses, or copies, a part of an entry of 2 MiB. The other pages of it may be dirty,
+//! mapped and pinned, and fs/dax must keep this state.
 //!
-//! C forgets the whole entry. Then fsync finds nothing to write back; and where the
-//! pages stay mapped, no later store is noticed either.
+//! C drops the whole entry. Then fsync finds nothing to write back; and where the pages stay
+//! mapped, no later store is noticed either.
 
 use std::fs::File;
 use std::io::Read;
@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
          it back, and does not notice later stores",
         truncate,
     );
-    // Xfs writes a file back before it punches.
+    // XFS writes a file back before it punches.
     tests.extend(per_place(
         &[EXT4],
         "split::differs_punch",
@@ -52,14 +52,14 @@ pub fn tests() -> Vec<Test> {
         "split::pin",
         60,
         "ftruncate does not wait for a pinned page, because another page of the same 2 MiB was punched out before: \
-         its block is freed, and may be another file's while a device writes to it",
+         its block is freed, and may belong to another file while a device writes to it",
         pin,
     ));
     tests
 }
 
-/// A file of 2 MiB that is one dirty entry, with a mapping of small pages that are
-/// all writable.
+/// Creates a file of 2 MiB that is one dirty entry, with a mapping of small pages that are all
+/// writable.
 fn dirty(ground: &Ground) -> Result<(File, Mapping)> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("data-{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -75,7 +75,7 @@ fn dirty(ground: &Ground) -> Result<(File, Mapping)> {
     Ok((file, map))
 }
 
-/// Requires that fsync makes these pages clean, so that stores to them are faults.
+/// Requires that fsync makes these pages clean, so that stores to them fault.
 fn require_synced(file: &File, map: &Mapping, pages: std::ops::Range<usize>) -> Result<()> {
     let trace = FaultTrace::start()?;
     let want = pages.len() as u64;
@@ -100,7 +100,7 @@ fn require_written_back(file: &File) -> Result<()> {
     let text = trace.take_text()?;
     ensure!(
         text.contains("dax_writeback_one"),
-        "fsync does not know of the pages that stayed"
+        "fsync does not write back the remaining pages"
     );
     Ok(())
 }
@@ -121,10 +121,10 @@ fn punch(place: &Place) -> Result<String> {
     let (file, map) = dirty(&ground)?;
     punch_pages(&file, 0..1)?;
     require_written_back(&file)?;
-    // Both bounds are in what was 2 MiB once more.
+    // Both bounds are in a former entry of 2 MiB.
     let (file_too, map_too) = dirty(&ground)?;
     punch_pages(&file_too, 100..140)?;
-    // Stores to the hole as well: it gets blocks.
+    // The stores include the hole, which gets blocks.
     require_synced(&file_too, &map_too, 0..HUGE / PAGE)?;
     require_synced(&file, &map, 1..HUGE / PAGE)?;
     map.require(0, &[0; PAGE], "the hole")?;
@@ -152,7 +152,7 @@ fn write(place: &Place) -> Result<String> {
     }
     std::os::unix::fs::FileExt::write_all_at(&file, &[4; 100], 0).context("write")?;
     require_synced(&file, &map, FAR..FAR + 4)?;
-    map.require(0, &[4; 100], "what was written")?;
+    map.require(0, &[4; 100], "written bytes")?;
     drop((file, map, other));
     ground.finish()?;
     Ok(String::new())
@@ -176,7 +176,7 @@ pub fn shrink_waits(file: &File, map: &Mapping, at: usize) -> Result<()> {
     let same = file.try_clone().context("dup")?;
     let shrink = Background::start(move || same.set_len(0).context("ftruncate"));
     let waited = shrink.must_wait("ftruncate");
-    // Whatever came of it, the page goes now: the file must not stay busy.
+    // Whatever the result, the page is dropped now: the file must not stay busy.
     reader
         .read_exact(&mut [0; PAGE])
         .context("draining the pipe")?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fsync(), msync() and MAP_SYNC: what was stored is on the device, and what is
-//! on the device is clean, so that the next store is noticed.
+//! fsync(), msync() and MAP_SYNC: stored bytes are on the device, and pages on the device are
+//! clean, so that the next store is noticed.
 
 use std::fs::File;
 use std::io;
@@ -27,23 +27,23 @@ pub fn tests() -> Vec<Test> {
         &[EXT2, EXT4, REFLINK],
         "sync::clean",
         90,
-        "fsync or msync leaves a page writable, so that the next store to it is never written back; or takes pages \
-         away that it was not asked for",
+        "fsync or msync leaves a page writable, so that the next store to it is never written back; or cleans pages \
+         outside the requested range",
         clean,
     );
     tests.extend(per_place(
         &[XFS, EXT4_E820],
         "sync::down",
         90,
-        "after MAP_SYNC and a store, or a store and msync, the filesystem goes down without a word, and the bytes or \
-         their blocks are gone when it is mounted again",
+        "after MAP_SYNC and a store, or a store and msync, the filesystem is shut down abruptly, and the bytes or \
+         their blocks are lost when it is mounted again",
         down,
     ));
     tests.extend(per_place(
         &[EXT4],
         "sync::many",
         90,
-        "a walk over thousands of entries, which pauses on its way, loses its place: fsync or ftruncate passes over \
+        "a walk over thousands of entries, which pauses on its way, loses its position: fsync or ftruncate skips \
          pages, or hangs",
         many,
     ));
@@ -57,7 +57,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// One store into each unit, and how many faults that took.
+/// Stores once into each unit, and returns the number of faults.
 fn faults(trace: &FaultTrace, map: &Mapping, step: usize) -> Result<u64> {
     trace.take()?;
     for at in (0..map.len()).step_by(step) {
@@ -77,7 +77,7 @@ fn clean(place: &Place) -> Result<String> {
     let file = ground.written("data", &data::bytes(1, LEN))?;
     let huge = ground.kind != crate::filesystem::Kind::Ext2;
     let wide: (Mapping, usize) = (large(&file, LEN)?, if huge { HUGE } else { PAGE });
-    // Small pages in another file: of this one, the entries are large.
+    // Small pages in another file: the entries of this one are large.
     let other = ground.written("small", &data::bytes(2, 64 * PAGE))?;
     let narrow = (small(&other, 64 * PAGE)?, PAGE);
     for ((map, step), file) in [(&wide, &file), (&narrow, &other)] {
@@ -94,7 +94,7 @@ fn clean(place: &Place) -> Result<String> {
             let got = faults(&trace, map, step)?;
             ensure!(got == all, "{got} of {all} pages were clean after {what}");
         }
-        // A part of it.
+        // A part of the file.
         let part = 2 * step.max(HUGE / 32);
         map.sync(0, part).context("msync of a part")?;
         let got = faults(&trace, map, step)?;
@@ -104,14 +104,14 @@ fn clean(place: &Place) -> Result<String> {
             "{got} pages were clean after msync of {want} of them"
         );
     }
-    // A huge page is cleaned as a whole, by whatever part of it.
+    // A huge page is cleaned as a whole, by a sync of any part of it.
     if huge {
         let (map, _) = &wide;
         map.sync(HUGE + 5 * PAGE, PAGE)
             .context("msync of a part of a huge page")?;
         let got = faults(&trace, map, HUGE)?;
         ensure!(got == 1, "{got} huge pages were clean after msync of 4 KiB");
-        // And in every mapping, of either size.
+        // This holds in every mapping, of either size.
         let second = small(&file, HUGE)?;
         for at in (0..HUGE).step_by(PAGE) {
             second.poke(at, 2);
@@ -131,7 +131,7 @@ fn clean(place: &Place) -> Result<String> {
 
 type Sync = fn(&File, &Mapping) -> io::Result<()>;
 
-/// What must leave every page of a file clean.
+/// Operations that must leave every page of a file clean.
 const WAYS: [(&str, Sync); 4] = [
     ("fsync", |file, _| file.sync_all()),
     ("fdatasync", |file, _| file.sync_data()),
@@ -139,12 +139,12 @@ const WAYS: [(&str, Sync); 4] = [
     ("sync_file_range", |file, _| sync_file_range(file)),
 ];
 
-/// Writes back and nothing else: no journal.
+/// Writes back only: without the journal.
 pub fn sync_file_range(file: &File) -> io::Result<()> {
     let how = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    // SAFETY: takes no pointers.
+    // SAFETY: sync_file_range() takes no pointers, so no argument can be invalid memory.
     match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, how) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -155,7 +155,7 @@ pub fn synchronous(file: &File, len: usize) -> Result<Mapping> {
     Mapping::with(file, 0, len, HUGE, READ_WRITE, SYNC).context("MAP_SYNC")
 }
 
-/// Whether MAP_SYNC is refused as it should.
+/// Checks that MAP_SYNC is refused as it should be.
 pub fn refuses(file: &File) -> Result<()> {
     match synchronous(file, PAGE) {
         Ok(_) => bail!("MAP_SYNC was granted"),
@@ -172,7 +172,8 @@ pub fn refuses(file: &File) -> Result<()> {
     }
 }
 
-/// More entries than a walk looks at in one go. One of the last is pinned when they are truncated.
+/// Tests more entries than a walk processes without a pause. One of the last is pinned when they
+/// are truncated.
 fn many(place: &Place) -> Result<String> {
     const PAGES: usize = 3 * 4096;
     let ground = Ground::create(place)?;
@@ -207,7 +208,7 @@ fn refused(place: &Place) -> Result<String> {
     Ok(String::new())
 }
 
-/// A file without a name, with one page.
+/// Creates a file without a name, with one page.
 fn tempfile(dir: &str) -> Result<File> {
     let path = std::path::Path::new(dir).join(format!("guest-test-{}", std::process::id()));
     let file = File::create(&path)
@@ -218,21 +219,20 @@ fn tempfile(dir: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Ends the filesystem as a power failure does: neither bytes nor log are
-/// written any more.
+/// Shuts the filesystem down as a power failure does: neither bytes nor log are written any more.
 pub fn go_down(ground: &Ground) -> Result<()> {
-    /// _IOR('X', 125, __u32), of xfs first and of ext4 as well.
+    /// _IOR('X', 125, __u32), defined by xfs and supported by ext4 as well.
     const GO_DOWN: u64 = 0x8004_587d;
     const NO_LOG_FLUSH: u32 = 2;
     let dir = File::open(ground.mount.dir()).context("cannot open the mount point")?;
-    // SAFETY: reads the number, which outlives the call.
+    // SAFETY: The call reads the number, which outlives it.
     match unsafe { libc::ioctl(dir.as_raw_fd(), GO_DOWN, &NO_LOG_FLUSH) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()).context("the filesystem cannot be shut down"),
     }
 }
 
-/// Where the stores go: allocated huge and small pages, and holes.
+/// Tests stores to allocated huge and small pages, and holes.
 fn down(place: &Place) -> Result<String> {
     const LEN: usize = 4 * HUGE;
     let ground = Ground::create(place)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One file seen in every way that a program can see it: they must agree.
+//! One file seen in every way in which a program can see it: all views must
+//! agree.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,7 +16,7 @@ use crate::process::spawn;
 use crate::tests::Test;
 use crate::vmstat::require_unpinned;
 
-/// Not a multiple of a page.
+/// Length of the file, not a multiple of a page.
 const LEN: usize = 2 * HUGE + 5 * PAGE + 123;
 const WHOLE: usize = 2 * HUGE + 6 * PAGE;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -31,7 +32,8 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// A file with written pieces and holes of many sizes, and what is in it.
+/// Creates a file with written pieces and holes of many sizes; returns it with
+/// its bytes.
 fn patchwork(ground: &Ground) -> Result<(File, Vec<u8>)> {
     let file = ground.sparse("data", LEN as u64)?;
     let mut model = vec![0; LEN];
@@ -52,7 +54,7 @@ fn patchwork(ground: &Ground) -> Result<(File, Vec<u8>)> {
     Ok((file, model))
 }
 
-/// Through read(2), which is not the page tables.
+/// Compares through read(2), which does not use the page tables.
 fn require_file(file: &File, model: &[u8], what: &str) -> Result<()> {
     let mut got = vec![0; model.len()];
     file.read_exact_at(&mut got, 0)
@@ -63,9 +65,9 @@ fn require_file(file: &File, model: &[u8], what: &str) -> Result<()> {
     }
 }
 
-/// Stores through `map`, and expects them in the file.
+/// Stores through `map`, and requires the bytes in the file.
 fn store(map: &Mapping, file: &File, model: &mut [u8], seed: u64, what: &str) -> Result<()> {
-    // In a written page, in a hole, over the boundary of a huge page, and at
+    // In a written page, in a hole, across the boundary of a huge page, and at
     // the end.
     for (n, at) in [2 * PAGE + 50, 300 * PAGE, HUGE - 70, LEN - 140]
         .into_iter()
@@ -90,21 +92,25 @@ fn views(place: &Place) -> Result<String> {
     drop(file);
     let ground = ground.remount("dax")?;
     let file = ground.open("data")?;
-    require_file(&file, &model, "mounting anew")?;
+    require_file(&file, &model, "mounting again")?;
     drop(file);
-    require_unpinned("all of this")?;
+    require_unpinned("all accesses")?;
     ground.finish()?;
     Ok(String::new())
 }
 
-/// Mappings of either page size, a child's, a moved one, and one that becomes
-/// writable only later.
+/// Tests mappings of either page size, a child's, a moved one, and one that
+/// becomes writable later.
 fn shared(file: &File, model: &mut [u8]) -> Result<()> {
     let (wide, narrow) = (large(file, WHOLE)?, small(file, WHOLE)?);
     for (map, what) in [(&wide, "huge pages"), (&narrow, "small pages")] {
         map.require(0, model, what)?;
     }
-    narrow.require(LEN, &[0; WHOLE - LEN], "what is behind the end of the file")?;
+    narrow.require(
+        LEN,
+        &[0; WHOLE - LEN],
+        "the bytes beyond the end of the file",
+    )?;
     store(&narrow, file, model, 1, "stores to small pages")?;
     wide.require(0, model, "huge pages after stores to small ones")?;
     store(&wide, file, model, 2, "stores to huge pages")?;
@@ -130,11 +136,11 @@ fn shared(file: &File, model: &mut [u8]) -> Result<()> {
     store(&moved, file, model, 4, "stores to a mapping that was moved")?;
 
     let read_only = Mapping::with(file, 0, WHOLE, HUGE, libc::PROT_READ, libc::MAP_SHARED)?;
-    read_only.require(0, model, "a mapping to be read only")?;
+    read_only.require(0, model, "a read-only mapping")?;
     let killed = super::signal_of(|| read_only.poke(0, 1))?;
     ensure!(
         killed == Some(libc::SIGSEGV),
-        "a store to a mapping to be read ends in {killed:?} instead of SIGSEGV"
+        "a store to a read-only mapping ends in {killed:?} instead of SIGSEGV"
     );
     read_only
         .protect(0, WHOLE, READ_WRITE)
@@ -146,10 +152,10 @@ fn shared(file: &File, model: &mut [u8]) -> Result<()> {
     read_only
         .protect(0, WHOLE, libc::PROT_READ)
         .context("mprotect to read")?;
-    read_only.require(0, model, "a mapping that was closed and opened")
+    read_only.require(0, model, "a mapping whose rights were removed and restored")
 }
 
-/// Advice changes when pages are mapped, never which.
+/// Tests advice, which changes when pages are mapped, never which.
 fn advised(file: &File, model: &mut [u8]) -> Result<()> {
     let map = large(file, WHOLE)?;
     for (seed, (advice, what)) in [
@@ -190,7 +196,7 @@ fn locked(file: &File, model: &mut [u8]) -> Result<()> {
     let map = Mapping::with(file, 0, WHOLE, HUGE, READ_WRITE, flags)?;
     map.require(0, model, "MAP_POPULATE")?;
     let range = (map.addr() as *const libc::c_void, WHOLE);
-    // SAFETY: the range is the mapping's own.
+    // SAFETY: The range is the mapping's own, to which no reference exists.
     ensure!(
         unsafe { libc::mlock(range.0, range.1) } == 0,
         "mlock: {}",
@@ -198,7 +204,7 @@ fn locked(file: &File, model: &mut [u8]) -> Result<()> {
     );
     map.require(0, model, "mlock")?;
     store(&map, file, model, 40, "mlock")?;
-    // SAFETY: as above.
+    // SAFETY: The range is the mapping's own, to which no reference exists.
     ensure!(
         unsafe { libc::munlock(range.0, range.1) } == 0,
         "munlock: {}",
@@ -207,7 +213,7 @@ fn locked(file: &File, model: &mut [u8]) -> Result<()> {
     map.require(0, model, "munlock")
 }
 
-/// A private mapping: what is stored there is nobody else's.
+/// Tests private mappings, whose stores are not visible elsewhere.
 fn private(file: &File, model: &[u8]) -> Result<()> {
     let map = Mapping::with(file, 0, WHOLE, HUGE, READ_WRITE, libc::MAP_PRIVATE)?;
     map.require(0, model, "a private mapping")?;
@@ -230,11 +236,11 @@ fn private(file: &File, model: &[u8]) -> Result<()> {
     require_file(file, model, "the child's stores to a private mapping")?;
     map.advise(0, WHOLE, libc::MADV_DONTNEED)
         .context("MADV_DONTNEED")?;
-    map.require(0, model, "a private mapping that was given up")
+    map.require(0, model, "a private mapping whose copies were discarded")
 }
 
-/// write() and read() of the file, also with O_DIRECT, and from and into a
-/// mapping of the same file.
+/// Tests write() and read() of the file, also with O_DIRECT, and from and into
+/// a mapping of the same file.
 fn direct(ground: &Ground, file: &File, model: &mut [u8]) -> Result<()> {
     let map = large(file, WHOLE)?;
     map.require(0, model, "a mapping before write()")?;
@@ -253,7 +259,7 @@ fn direct(ground: &Ground, file: &File, model: &mut [u8]) -> Result<()> {
         pread_all(&open, &plain, 0, 64 * PAGE, at as u64, 64 * PAGE)?;
         plain.require(0, &bytes, "read()")?;
     }
-    // From one place of the file to another, without memory between.
+    // From one place of the file to another, without memory in between.
     pwrite_all(
         file,
         &map,

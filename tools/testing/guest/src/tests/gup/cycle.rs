@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages taken and given back in every way, and what has to be refused.
+//! Pages taken and released in every way, and requests that must be refused.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use crate::vmstat::{require_unpinned, settled};
 
 const LEN: usize = 4 * HUGE;
 const PAGES: u64 = (LEN / PAGE) as u64;
-/// Where on the scratch disk these tests write.
+/// Offset on the scratch disk at which these tests write.
 const DISK_AT: u64 = 512 << 20;
 
 pub fn tests() -> Vec<Test> {
@@ -25,8 +25,8 @@ pub fn tests() -> Vec<Test> {
         "gup::cycle",
         180,
         "GUP takes fewer or more pages than there are, takes pages that the mapping does not permit or that \
-         lie behind a hole, refuses with another errno than EFAULT, or does not give back what it took: the \
-         books differ or a huge page does not come back",
+         lie beyond a hole, refuses with another errno than EFAULT, or does not release what it took: the \
+         vmstat counters differ or a huge page does not return to the pool",
         cycle,
     );
     tests.push(Test::new(
@@ -50,8 +50,8 @@ fn cycle(kind: Kind) -> Result<String> {
     }
     let mut cycles = 0;
     for how in How::ALL {
-        // Inside one huge page, over their borders with odd ends, all; few pages per call and more
-        // than a huge page has.
+        // Inside one huge page, across their borders with odd ends, and all; few pages per call,
+        // and more than a huge page has.
         for (range, per_call) in [
             ((0, LEN), 512),
             ((0, LEN), 1024),
@@ -61,12 +61,12 @@ fn cycle(kind: Kind) -> Result<String> {
             ((LEN - PAGE, PAGE), 1),
         ] {
             if !anonymous {
-                // The mapping is empty again, so that the first one has to fault.
+                // The mapping is empty again, so the first call has to fault.
                 memory.zap()?;
             }
             for write in [false, true] {
                 let got = take(&device, how, map, range, per_call, write)?;
-                // Nobody would know when such a page is dirty.
+                // Without this refusal, the kernel could not track when such a page is dirty.
                 let refused = kind == Kind::File && how == How::PinLongterm && write;
                 let pages = if refused { 0 } else { (range.1 / PAGE) as u64 };
                 ensure!(
@@ -77,7 +77,7 @@ fn cycle(kind: Kind) -> Result<String> {
             }
         }
     }
-    // What is mapped writable now is not any more in a moment.
+    // The mapping, which is writable now, will be made read-only.
     if kind != Kind::File {
         memory.touch()?;
     }
@@ -87,12 +87,12 @@ fn cycle(kind: Kind) -> Result<String> {
     drop(memory);
     ensure!(
         free_huge_pages()? == huge,
-        "a huge page did not come back: somebody still has a reference"
+        "a huge page did not return to the pool: a reference is left"
     );
     Ok(format!("{cycles} cycles"))
 }
 
-/// Read-only, without access, and as before.
+/// Tests a read-only mapping, one without access, and the restored rights.
 fn protections(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
     let both = libc::PROT_READ | libc::PROT_WRITE;
     for (prot, reads, writes) in [
@@ -119,7 +119,7 @@ fn protections(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
     Ok(())
 }
 
-/// A long-term pin that neither path grants.
+/// Requires that both paths refuse a long-term pin.
 pub fn refused(device: &Device, map: &Mapping, write: bool, errno: i32) -> Result<()> {
     for fast in [false, true] {
         match device.pin_longterm(map, map.len(), write, fast) {
@@ -135,7 +135,7 @@ pub fn refused(device: &Device, map: &Mapping, write: bool, errno: i32) -> Resul
     Ok(())
 }
 
-/// What lies before a hole is taken, and nothing behind it.
+/// Requires that the pages before a hole are taken, and none beyond it.
 fn hole(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
     let at = 2 * HUGE;
     let before = (at / PAGE) as u64;
@@ -146,7 +146,7 @@ fn hole(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
                 continue;
             }
             let (got, counted) = take_counted(device, how, map, (0, LEN), per_call, write)?;
-            // The device counts whole calls, the kernel pages.
+            // The device counts complete calls, the kernel pages.
             let per_call = u64::from(per_call);
             let calls = before.div_ceil(per_call) * per_call;
             ensure!(
@@ -164,8 +164,8 @@ fn hole(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
     refused(device, map, false, libc::EFAULT)
 }
 
-/// Only plain references and long-term pins by the test device, for it complains about pages whose
-/// count says nothing of a pin; direct I/O pins for a moment.
+/// Tests only plain references and long-term pins of the test device, because it complains about
+/// pages whose count does not show a pin; direct I/O pins briefly.
 fn zero() -> Result<String> {
     const LEN: usize = 64 * PAGE;
     let device = Device::open()?;
@@ -187,8 +187,11 @@ fn zero() -> Result<String> {
             ensure!(n == LEN, "a direct write from {what} wrote {n} bytes");
             Ok(require_unpinned("a direct write")?.acquired - before)
         };
-        let zeroes = pinned("zero pages")?;
-        ensure!(zeroes == 0, "{zeroes} zero pages were counted as pinned");
+        let zero_pages = pinned("zero pages")?;
+        ensure!(
+            zero_pages == 0,
+            "{zero_pages} zero pages were counted as pinned"
+        );
         map.prefault_write(4 * PAGE);
         let mixed = pinned("both kinds of pages")?;
         ensure!(
@@ -198,6 +201,6 @@ fn zero() -> Result<String> {
         let got = take(&device, How::PinLongterm, map, (0, LEN), 16, false)?;
         ensure!(got == 64, "a long-term pin took {got} of 64 pages");
     }
-    require_unpinned("all of it")?;
+    require_unpinned("all requests")?;
     Ok(String::new())
 }

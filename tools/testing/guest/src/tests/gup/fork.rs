@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pins and the sharing of pages after a fork. Whoever pins a page has to see what the process
-//! writes later; so either the page is the process's own when it is pinned, or a copy is made for
-//! somebody else.
+//! Pins and the sharing of pages after a fork. The holder of a pin must see later writes of the
+//! process; so either the page is exclusive to the process when it is pinned, or the other
+//! process gets a copy.
 
 use anyhow::{Context, Result};
 
@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// What differs between the runs of one test.
+/// The parameters of one run of a test.
 struct Case<'a> {
     device: &'a Device,
     map: &'a Mapping,
@@ -54,7 +54,7 @@ impl Case<'_> {
             .context("pin")
     }
 
-    /// The parent's later stores are in the pinned pages.
+    /// Requires that the parent's later stores are in the pinned pages.
     fn store_and_compare(&self) -> Result<()> {
         self.map.write(0, &self.second);
         let copy = Mapping::anonymous(LEN)?;
@@ -69,10 +69,10 @@ fn each(kind: Kind, run: fn(&Case<'_>) -> Result<()>) -> Result<String> {
     let mut seed = 141;
     for write in [false, true] {
         for fast in [false, true] {
-            // The parent's, the child's, and one more while a page is replaced.
+            // One for the parent, one for the child, and one while a page is replaced.
             let memory = Memory::create(kind, LEN, 3)?;
             if kind == Kind::Private {
-                // Half of it stays in the page cache.
+                // The other half stays in the page cache.
                 memory.map.write(0, &data::bytes(seed, LEN / 2));
             } else {
                 memory.touch()?;

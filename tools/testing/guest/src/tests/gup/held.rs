@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Long-term pins: what is written later must be in the pinned pages, and pins are refused where
-//! that cannot be had.
+//! Long-term pins: later stores must reach the pinned pages, and pins are refused if that is
+//! impossible.
 
 use anyhow::{ensure, Context, Result};
 
@@ -21,8 +21,8 @@ pub fn tests() -> Vec<Test> {
         "gup::held",
         120,
         "a held pin reaches other pages than the mapping shows: a read-only pin was not made the process's \
-         own and a later store went to a copy. Or a file whose dirty pages are tracked lets itself be \
-         pinned for long and for writing",
+         own and a later store went to a copy. Or a file whose dirty pages are tracked can be \
+         pinned long-term for writing",
         held,
     );
     tests.push(Test::new(
@@ -46,7 +46,7 @@ fn held(kind: Kind) -> Result<String> {
                 if touched {
                     memory.touch()?;
                 } else {
-                    // Entries for reading: of the zero page, or of the page cache.
+                    // Read-only entries: of the zero page, or of the page cache.
                     for at in (0..LEN).step_by(3 * PAGE) {
                         map.peek(at);
                     }
@@ -71,7 +71,7 @@ fn held(kind: Kind) -> Result<String> {
                 device.read_pinned(&copy).context("reading the pages")?;
                 copy.require(0, &bytes, &format!("{what}: pinned pages"))?;
                 map.require(0, &bytes, &format!("{what}: mapping"))?;
-                // The pin outlives what it was made of.
+                // The pin outlives the mapping.
                 drop(memory);
                 device.read_pinned(&copy).context("reading the pages")?;
                 copy.require(0, &bytes, &format!("{what}: pinned pages after munmap"))?;
@@ -95,8 +95,8 @@ fn secret() -> Result<String> {
         }
         for how in How::ALL {
             for write in [false, true] {
-                // C's walk pins such a page for a moment, and counts that; what was acquired was
-                // released.
+                // The walk in C pins such a page briefly, and counts that; all acquired pins
+                // were released.
                 let (got, _) = take_counted(&device, how, map, (0, LEN), 4, write)?;
                 ensure!(
                     got == 0,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many levels the page tables have that the other tests walk.
+//! The number of page table levels that the other tests walk.
 
 use anyhow::{ensure, Result};
 
@@ -11,7 +11,7 @@ pub fn tests() -> Vec<Test> {
     vec![Test::new(
         "gup::levels",
         10,
-        "a kernel that was told to use four levels of page tables uses five, so that the walk of four is not \
+        "a kernel that was booted to use four levels of page tables uses five, so that the walk of four is not \
          tested",
         levels,
     )]
@@ -19,9 +19,9 @@ pub fn tests() -> Vec<Test> {
 
 fn levels() -> Result<String> {
     let five = has_word(&system::read("/proc/cpuinfo")?, "la57");
-    let told = has_word(&system::read("/proc/cmdline")?, "no5lvl");
+    let requested = has_word(&system::read("/proc/cmdline")?, "no5lvl");
     ensure!(
-        !(five && told),
+        !(five && requested),
         "no5lvl does not keep this kernel from using five levels"
     );
     Ok(format!("{} levels", if five { 5 } else { 4 }))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protection keys: the rights of the thread count, not those of the mapping alone.
+//! Protection keys: the rights of the thread apply too, not only those of the mapping.
 
 use std::io;
 
@@ -27,12 +27,12 @@ pub fn tests() -> Vec<Test> {
     )]
 }
 
-/// A protection key; dropped means freed.
+/// A protection key, which is freed when dropped.
 struct Key(libc::c_long);
 
 impl Key {
     fn new() -> Result<Self> {
-        // SAFETY: takes no pointers.
+        // SAFETY: pkey_alloc() takes no pointers, so no argument can be invalid memory.
         match unsafe { libc::syscall(libc::SYS_pkey_alloc, 0, 0) } {
             key if key > 0 => Ok(Self(key)),
             _ => Err(Skip(format!(
@@ -43,22 +43,22 @@ impl Key {
         }
     }
 
-    /// Puts it on a mapping.
+    /// Assigns the key to a mapping.
     fn put_on(&self, map: &Mapping) -> Result<()> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: the range is the mapping's, to which no reference exists.
+        // SAFETY: The range belongs to the mapping, to which no reference exists.
         let rc =
             unsafe { libc::syscall(libc::SYS_pkey_mprotect, map.addr(), map.len(), prot, self.0) };
         ensure!(rc == 0, "pkey_mprotect: {}", io::Error::last_os_error());
         Ok(())
     }
 
-    /// Sets what this thread may not do.
+    /// Sets the rights that this thread lacks.
     fn deny(&self, rights: u32) {
         let mut all: u32;
         let shift = 2 * self.0 as u32;
-        // SAFETY: there is a key, so the processor has the register and the kernel has turned it
-        // on; both instructions want zeroes in the other registers.
+        // SAFETY: A key exists, so the processor has the register and the kernel has enabled it;
+        // both instructions require zeros in the other registers.
         unsafe {
             std::arch::asm!("rdpkru", in("ecx") 0, out("eax") all, out("edx") _,
                 options(nomem, nostack, preserves_flags));
@@ -72,7 +72,7 @@ impl Key {
 impl Drop for Key {
     fn drop(&mut self) {
         self.deny(0);
-        // SAFETY: takes no pointers. Whatever had the key is unmapped.
+        // SAFETY: pkey_free() takes no pointers. Every mapping with this key is unmapped by now.
         unsafe { libc::syscall(libc::SYS_pkey_free, self.0) };
     }
 }
@@ -107,6 +107,6 @@ fn run() -> Result<String> {
             }
         }
     }
-    require_unpinned("all of it")?;
+    require_unpinned("all requests")?;
     Ok(format!("key {}", key.0))
 }

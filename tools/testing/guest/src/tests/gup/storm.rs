@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages taken and given back in all ways by some threads, while another one takes the mapping
-//! apart and puts it together again.
+//! Some threads take and release pages in all ways, while another one unmaps, maps and changes the
+//! mapping.
 //!
-//! Another process reads the mapping from outside meanwhile, if it is shared: that is the other way
-//! to take pages. `run --all` keeps each storm up for a minute.
+//! If the mapping is shared, another process reads it from outside meanwhile, which is another
+//! way to take pages. `run --all` continues each storm for a minute.
 //!
-//! No thread touches the memory itself, so nobody meets a signal: GUP brings in what is missing.
-//! Half of the region may lose its bytes; the rest ([`Ground::kept`]) has to have them in the end.
-//! And in the end nobody has a reference any more: the books say so for pins, and for the others
-//! what cannot be done to a page that somebody refers to (collapsing it, freeing its block), or the
-//! counts themselves.
+//! No thread touches the memory itself, so no signal is raised: GUP faults in missing pages.
+//! Half of the region may lose its bytes; the rest ([`Ground::kept`]) has to keep them. After the
+//! storm no references may be left: the vmstat counters show this for pins, and for other
+//! references the operations that a referenced page prevents (collapsing it, freeing its block), or
+//! the counts themselves.
 
 use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ pub fn tests() -> Vec<Test> {
         "gup::storm",
         120,
         "a walk without locks met a page table that was freed, a page that was split, collapsed, replaced or \
-         freed meanwhile, and kept or lost a reference: the books differ, pages cannot be collapsed, bytes \
+         freed meanwhile, and kept or lost a reference: the vmstat counters differ, pages cannot be collapsed, bytes \
          change, or the kernel complains",
         memory,
     );
@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
         "gup::storm",
         180,
         "a block of a file was freed under a reference or a reference of a walk was never dropped: punching \
-         a hole or unmounting hangs, the books differ, or bytes change",
+         a hole or unmounting hangs, the vmstat counters differ, or bytes change",
         fsdax,
     ));
     tests.extend(per_kind(
@@ -73,20 +73,20 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// What the threads work on.
+/// The object of the threads' operations.
 pub struct Ground<'a> {
     pub map: &'a Mapping,
-    /// What is mapped shared, from its start on.
+    /// The file that is mapped shared, from its start.
     pub file: Option<&'a File>,
-    /// What new memory in it is advised.
+    /// Advice for new memory in the mapping.
     pub advice: Option<i32>,
-    /// The smallest part that can be unmapped.
+    /// The smallest part that can be unmapped, in bytes.
     pub unit: usize,
-    /// So many bytes from the start have to stay what they are.
+    /// Number of bytes from the start that must be kept.
     pub kept: usize,
 }
 
-/// Draws numbers, the same ones for each run.
+/// A generator of numbers that are the same in each run.
 struct Draw(u64);
 
 impl Draw {
@@ -97,7 +97,7 @@ impl Draw {
         (u64::from_le_bytes(word) >> 16) as usize % end
     }
 
-    /// A part of `len` bytes in units: at least one.
+    /// Returns a part of `len` bytes in units: at least one.
     fn part(&mut self, from: usize, len: usize, unit: usize) -> (usize, usize) {
         let at = self.below(len / unit);
         let units = 1 + self.below(len / unit - at);
@@ -105,8 +105,8 @@ impl Draw {
     }
 }
 
-/// Takes pages in all ways until told to stop. Returns how many calls took what they asked for,
-/// and how many did not.
+/// Takes pages in all ways until `stop` is set. Returns the number of calls that took all requested
+/// pages, and of those that did not.
 fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u64)> {
     let device = Device::open()?;
     let mut draw = Draw(seed << 32);
@@ -114,7 +114,7 @@ fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u
     while !stop.load(Ordering::Relaxed) {
         let how = How::ALL[draw.below(How::ALL.len())];
         let write = draw.below(2) == 0;
-        // The test device warns of pinned zero pages, which reading may bring where bytes get
+        // The test device warns about pinned zero pages, which reading may map where bytes are
         // lost.
         let end = match how.pins() && !write {
             true => ground.kept,
@@ -122,7 +122,7 @@ fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u
         };
         let (at, len) = draw.part(0, end, PAGE);
         let per_call = [1, 16, 512, 1024][draw.below(4)];
-        // Page by page it takes long.
+        // Page by page this takes long.
         let len = len.min(per_call * 64 * PAGE);
         let got = device
             .cycle(how, ground.map, at, len, per_call as u32, write)
@@ -135,57 +135,58 @@ fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u
     Ok((whole, partly))
 }
 
-/// A process that reads this one's memory until it is told to stop.
+/// A process that reads this one's memory until it is stopped.
 struct Outside {
     child: Child,
-    /// Whether it is to stop, and how many reads it did.
-    told: Mapping,
+    /// The stop flag, and the number of reads.
+    shared: Mapping,
 }
 
 impl Outside {
     fn start(map: &Mapping) -> Result<Self> {
-        let told = Mapping::shared_memory(PAGE)?;
-        // SAFETY: a plain call.
+        let shared = Mapping::shared_memory(PAGE)?;
+        // SAFETY: getpid() has no preconditions.
         let pid = unsafe { libc::getpid() };
         let child = spawn(|| {
             let buffer = Mapping::anonymous(map.len().min(LEN))?;
             let mut draw = Draw(77 << 32);
             let mut reads = 0u64;
-            while told.peek(0) == 0 {
+            while shared.peek(0) == 0 {
                 let (at, len) = draw.part(0, buffer.len(), PAGE);
                 match cross_copy(pid, &buffer, map.addr() + at, len, false) {
                     Ok(_) => reads += 1,
-                    // Where nothing is mapped, or without rights, at this moment.
+                    // Nothing is mapped there, or without rights, at this moment.
                     Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
                     Err(e) => return Err(e).context("process_vm_readv"),
                 }
             }
-            told.write(8, &reads.to_le_bytes());
+            shared.write(8, &reads.to_le_bytes());
             Ok(())
         })?;
-        Ok(Self { child, told })
+        Ok(Self { child, shared })
     }
 
     fn stop(self) -> Result<u64> {
-        self.told.poke(0, 1);
+        self.shared.poke(0, 1);
         self.child.join(30, "the process that reads from outside")?;
         let mut reads = [0; 8];
-        self.told.read(8, &mut reads);
+        self.shared.read(8, &mut reads);
         Ok(u64::from_le_bytes(reads))
     }
 }
 
-/// One thing that is done to the mapping; the number chooses.
+/// An operation on the mapping, on a range that is drawn at random.
 pub type Disturbance = fn(&Ground<'_>, (usize, usize), &Mapping) -> Result<()>;
 
-/// Runs a storm. `anywhere` may be done to all of the mapping, `losing` to what is not kept.
+/// Runs a storm. `anywhere` may be applied to all of the mapping, `losing` to the part that is not
+/// kept.
 pub fn storm(
     ground: &Ground<'_>,
     anywhere: &[Disturbance],
     losing: &[Disturbance],
 ) -> Result<String> {
     let aside = Mapping::reserve(ground.map.len(), HUGE)?;
-    // What is moved there needs a hole.
+    // The parts that are moved there need a hole.
     aside.punch(0, aside.len()).context("munmap")?;
     let threads = thread::available_parallelism().map_or(2, |n| n.get().max(2));
     let outside = match ground.file {
@@ -232,7 +233,7 @@ pub fn storm(
     ))
 }
 
-/// Takes rights away and gives them back. Splits huge pages.
+/// Removes rights and restores them. Splits huge pages.
 pub fn protect(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     for prot in [
         libc::PROT_READ,
@@ -244,13 +245,13 @@ pub fn protect(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> R
     Ok(())
 }
 
-/// Takes the entries away. What is private is lost.
+/// Removes the entries. Private content is lost.
 pub fn zap(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let advice = libc::MADV_DONTNEED;
     ground.map.advise(at, len, advice).context("MADV_DONTNEED")
 }
 
-/// Unmaps and maps again. What is private is lost.
+/// Unmaps and maps again. Private content is lost.
 fn renew(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     ground.map.punch(at, len).context("munmap")?;
     ground.map.mend(ground.file, at, len).context("mmap")?;
@@ -261,7 +262,7 @@ fn renew(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<
 }
 
 fn carry(ground: &Ground<'_>, (at, len): (usize, usize), aside: &Mapping) -> Result<()> {
-    // In two ranges mremap() does not move what a part of was moved before.
+    // mremap() does not move two ranges, which a range is if a part of it was moved before.
     let len = len.min(ground.unit.max(HUGE));
     match ground.map.move_aside_and_back(aside, at, len) {
         // The part consists of more than one mapping, by other rights or flags.
@@ -274,19 +275,19 @@ fn fork(_: &Ground<'_>, _: (usize, usize), _: &Mapping) -> Result<()> {
     fork_once()
 }
 
-/// Brings pages in, without a signal where there are none.
+/// Faults pages in, without a signal where that is impossible.
 fn populate(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let _ = ground.map.advise(at, len, libc::MADV_POPULATE_WRITE);
     Ok(())
 }
 
-/// Makes huge pages where it can.
+/// Collapses pages into huge pages where possible.
 fn collapse(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let _ = ground.map.advise(at, len, libc::MADV_COLLAPSE);
     Ok(())
 }
 
-/// Splits folios of more than one page into pages, where nobody refers to them.
+/// Splits folios of more than one page into pages, where they are not referenced.
 fn split(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let path = system::debugfs()?.join("split_huge_pages");
     let from = ground.map.addr() + at;
@@ -302,10 +303,10 @@ fn punch(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<
     fallocate(file, 0, at as u64, len as u64).context("fallocate")
 }
 
-/// Cuts the file and makes it as long again.
+/// Truncates the file and extends it again.
 fn truncate(ground: &Ground<'_>, (at, _): (usize, usize), _: &Mapping) -> Result<()> {
     let file = ground.file.context("there is no file")?;
-    // Also in the middle of a page.
+    // This includes offsets in the middle of a page.
     file.set_len(at as u64 + 17).context("ftruncate")?;
     fallocate(file, 0, 0, ground.map.len() as u64).context("fallocate")
 }
@@ -342,27 +343,27 @@ fn memory(kind: Kind) -> Result<String> {
     memory
         .map
         .require(0, &bytes[..LEN / 2], "memory after the storm")?;
-    nobody_refers(&memory.map, LEN / 2)?;
+    require_unreferenced(&memory.map, LEN / 2)?;
     memory
         .map
         .require(0, &bytes[..LEN / 2], "collapsed memory")?;
     Ok(said)
 }
 
-/// Pages that somebody has a reference to cannot be collapsed.
-fn nobody_refers(map: &Mapping, len: usize) -> Result<()> {
+/// Requires that pages can be collapsed, which a reference prevents.
+fn require_unreferenced(map: &Mapping, len: usize) -> Result<()> {
     map.advise(0, len, libc::MADV_HUGEPAGE)
         .context("MADV_HUGEPAGE")?;
     let end = Instant::now() + timeout(Duration::from_secs(5));
     for at in (0..len).step_by(HUGE) {
-        // After a fork all are read-only; one writable page is wanted, and the others must not be
-        // replaced by copies that nobody knows.
+        // After a fork all are read-only; one writable page is needed, and the others must not be
+        // replaced by copies unnoticed.
         map.poke(at, map.peek(at));
-        // Pages on their way to a list have a reference for a moment.
+        // Pages on their way to an LRU list have a transient reference.
         while let Err(e) = map.advise(at, HUGE, libc::MADV_COLLAPSE) {
             ensure!(
                 Instant::now() < end,
-                "memory cannot be collapsed after the storm ({e}): somebody still has references"
+                "memory cannot be collapsed after the storm ({e}): references are left"
             );
             thread::sleep(Duration::from_millis(100));
         }
@@ -389,18 +390,18 @@ fn fsdax(want: &Want) -> Result<String> {
     )?;
     map.require(0, &bytes[..LEN / 2], "the mapping after the storm")?;
     idle(&map, LEN / 2, PAGE)?;
-    // Waits for each page of the file to be idle.
+    // Waits until each page of the file is idle.
     target.file.set_len(0).context("ftruncate")?;
     drop(map);
     target.finish()?;
     Ok(said)
 }
 
-/// Looks at some pages of the first `len` bytes of a device, whose folios are `unit` bytes large:
-/// nobody has a reference but the asker.
+/// Checks some pages of the first `len` bytes of a device, whose folios are `unit` bytes large:
+/// there must be no reference but the test device's.
 pub fn idle(map: &Mapping, len: usize, unit: usize) -> Result<()> {
     let device = Device::open()?;
-    // Each large folio, or some 16 pages at different places of their 2 MiB.
+    // Each large folio, or some 16 pages at different offsets in their 2 MiB.
     let step = unit.max(len / 16 + PAGE);
     for at in (0..len).step_by(step) {
         let counts = device.counts(map, at)?;
@@ -410,7 +411,7 @@ pub fn idle(map: &Mapping, len: usize, unit: usize) -> Result<()> {
                     references: 2,
                     pins: 0
                 },
-            "the page at {at:#x} has other counts than one reference of its own and one of the asker: {counts:?}"
+            "the page at {at:#x} has other counts than one reference of its own and one of the test device: {counts:?}"
         );
     }
     Ok(())

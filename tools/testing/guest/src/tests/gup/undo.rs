@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why x86 lost the generic GUP in 2017: references to a pgmap that went below zero.
+//! The reason why x86 lost the generic GUP in 2017: references to a pgmap that dropped below
+//! zero.
 //!
-//! A walk that takes the pages of a device and then finds that the entry has changed has to give
-//! back what it took, and nothing else; the walk of that time gave back a reference to the pgmap
-//! that it did not have. Here huge entries come and go under walks over all of their pages, many
-//! times, and then the pgmap goes away: it does not if a reference is missing from the count
-//! or was left on it.
+//! A walk that takes the pages of a device and then finds that the entry has changed has to
+//! release what it took, and nothing else; the walk of that time released a reference to the
+//! pgmap that it did not hold. Here huge entries appear and disappear under walks over all of
+//! their pages, many times, and then the pgmap is torn down: the teardown does not finish if a
+//! reference is missing from the count or was left on it.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
 use crate::target::Target;
 
 const ROUNDS: usize = 2;
-/// A pgmap that nobody refers to goes away at once.
+/// Time limit of a teardown; a pgmap without references is torn down at once.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
 pub fn tests() -> Vec<Test> {
@@ -33,7 +34,7 @@ pub fn tests() -> Vec<Test> {
         ],
         "gup::undo",
         180,
-        "a walk that had to give back what it took lost a reference to the pgmap (the namespace cannot \
+        "a walk that had to release what it took lost a reference to the pgmap (the namespace cannot \
          be torn down: the destroy hangs) or gave back one too many (percpu_ref warns, pages are used after \
          they are freed)",
         undo,
@@ -54,7 +55,7 @@ fn undo(want: &Want) -> Result<String> {
             unit: want.align as usize,
             kept: LEN,
         };
-        // Nothing but what changes entries.
+        // Only operations that change entries.
         let changes: [Disturbance; 2] = [protect, zap];
         said.push(storm(&ground, &changes, &[])?);
         map.require(0, &bytes, "the mapping after the storm")?;
@@ -69,7 +70,7 @@ fn undo(want: &Want) -> Result<String> {
         target.finish().context("tearing the namespace down")?;
         ensure!(
             start.elapsed() < timeout(TEARDOWN),
-            "the namespace went away only after {} s",
+            "the namespace was torn down only after {} s",
             start.elapsed().as_secs()
         );
     }

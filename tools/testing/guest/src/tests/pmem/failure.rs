@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every allocation of a bind fails once: the first in one attempt, the second
-//! in the next, until an attempt needs no more of them. After each nothing of
-//! it may be left, and in the end the driver binds as if nothing had been.
+//! Every allocation of a bind fails once: the first in one attempt, the second in
+//! the next, until an attempt needs no more of them. After each attempt no state
+//! may be left, and finally the driver binds as if nothing had failed.
 //!
-//! Needs the fault injection of a debug kernel: `fail-nth` of a task counts the
-//! places in the kernel at which it may be told that there is no memory.
+//! Needs the fault injection of a debug kernel: `fail-nth` of a task counts
+//! the places in the kernel at which an allocation can fail.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -25,9 +25,9 @@ use crate::vmstat::settled;
 
 const LEN: usize = 1 << 20;
 const AT: u64 = 32 << 20;
-/// More than any bind has; an attempt that never ends would go on for ever.
+/// More allocations than any bind has; it bounds an attempt that never ends.
 const MOST: u32 = 5000;
-/// Unless all is asked for, one allocation in so many fails.
+/// Unless all tests were requested, one allocation in this number fails.
 const SAMPLE: usize = 7;
 
 pub fn tests() -> Vec<Test> {
@@ -51,14 +51,14 @@ pub fn tests() -> Vec<Test> {
     .collect()
 }
 
-/// What fails: allocations that may sleep as well, without a word about it.
+/// Configures the failures: allocations that may sleep fail as well, silently.
 fn configure() -> Result<()> {
     inject::configure("failslab", &[("ignore-gfp-wait", "N"), ("verbose", "0")])?;
     let pages = [
         ("ignore-gfp-wait", "N"),
         ("ignore-gfp-highmem", "N"),
-        // A page for the tables of the direct map may not be missing: there the
-        // kernel dies (phys_pmd_init(), in C, whatever the driver is).
+        // A page for the tables of the direct map must not be missing: there the
+        // kernel dies (phys_pmd_init(), in C, with either driver).
         ("min-order", "1"),
         ("verbose", "0"),
     ];
@@ -75,7 +75,8 @@ impl FailNth {
         Ok(Self(file.with_context(|| path.to_owned())?))
     }
 
-    /// Runs `work` with its `n`-th allocation failing; whether there were so many.
+    /// Runs `work` with its `n`-th allocation failing; returns whether there were
+    /// as many.
     fn during(
         &self,
         n: u32,
@@ -126,24 +127,27 @@ fn every_step(arguments: &str) -> Result<String> {
                 borne += u32::from(injected);
             }
             Err(e) if injected && e.raw_os_error() == Some(libc::ENOMEM) => refused += 1,
-            // Some parts of the kernel have another word for it.
+            // Some parts of the kernel return another errno.
             Err(e) if injected => {
                 println!("step {n}: {e}");
                 refused += 1;
             }
-            Err(e) => bail!("step {n}: nothing was made to fail, and bind says {e}"),
+            Err(e) => bail!("step {n}: no allocation was made to fail, and bind returns {e}"),
         }
         ensure!(
             !bound.exists(),
             "step {n}: the device is bound after {result:?}"
         );
         if let Some(diff) = line_diff(&iomem_before, &iomem()?) {
-            bail!("step {n}, {result:?}: /proc/iomem is not what it was before: {diff}");
+            bail!("step {n}, {result:?}: /proc/iomem differs from before: {diff}");
         }
         if !injected {
             break;
         }
-        ensure!(n + (step as u32) < MOST, "{MOST} allocations and no end");
+        ensure!(
+            n + (step as u32) < MOST,
+            "{MOST} allocations without an end"
+        );
     }
     let memmap = settled()?.memmap;
     ensure!(
@@ -156,5 +160,5 @@ fn every_step(arguments: &str) -> Result<String> {
     pread_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
     memory.require(0, &bytes, "the disk after all attempts")?;
     ensure!(refused > 0, "no attempt failed");
-    Ok(format!("{refused} attempts refused, {borne} borne"))
+    Ok(format!("{refused} attempts refused, {borne} tolerated"))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fio on the disks, which checks what it wrote: sizes and offsets that are no
-//! multiple of anything through the page cache, of sectors without it.
+//! fio on the disks, which verifies its writes: arbitrary sizes and offsets
+//! through the page cache, multiples of sectors without it.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             format!("pmem::fio::{name}"),
             180,
-            "a block that fio wrote, alone or while others are under way, does not come back with the checksum \
+            "a block that fio wrote, alone or concurrently with others, is not read with the checksum \
              that it was written with",
             move || verified(arguments),
         )
@@ -29,7 +29,7 @@ fn verified(arguments: &str) -> Result<String> {
     let node = made.node()?;
     let sector = system::read_u64(made.disk()?.join("queue/logical_block_size"))?;
     let jobs = [
-        // A checksum is over whole blocks, so they may not overlap: the sizes
+        // A checksum covers whole blocks, so they may not overlap: the sizes
         // vary by file offset, in an order that fio remembers.
         ("buffered", "--ioengine=psync --bsrange=700-90000 --bs_unaligned --size=5m".to_owned()),
         (

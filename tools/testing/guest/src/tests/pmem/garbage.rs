@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Info blocks that nobody wrote on purpose: right signature and checksum, and
-//! in between what a random number says. And labels of random bytes.
+//! Random info blocks: correct signature and checksum, with random numbers in between.
+//! And labels of random bytes.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -17,10 +17,10 @@ use crate::ndctl::{namespace, regions, Bus, Info};
 use crate::system;
 use crate::tests::Test;
 
-/// Where the info block of a namespace with pages is, and how long.
+/// Offset and length of the info block of a namespace with pages.
 const AT: u64 = 4096;
 const LEN: usize = 4096;
-/// Its fields behind signature and identities: offset and bytes.
+/// Its fields after signature and identities: offset and bytes.
 const FIELDS: &[(usize, usize)] = &[
     (48, 4), // flags
     (52, 2), // version, major
@@ -38,7 +38,7 @@ const CHECKSUM: usize = 4088;
 
 pub fn tests() -> Vec<Test> {
     const MEANING: &str =
-        "an info block with rubbish in it makes the kernel complain or hang, or gives a device that is larger than \
+        "an info block with random content makes the kernel complain or hang, or gives a device that is larger than \
          its namespace, instead of being refused";
     vec![
         Test::new("pmem::garbage::info-block", 300, MEANING, || {
@@ -56,7 +56,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// The checksum of libnvdimm's metadata: two running sums over 32-bit words.
+/// Computes the checksum of libnvdimm's metadata: two running sums over 32-bit words.
 fn fletcher64(block: &[u8]) -> u64 {
     let (mut low, mut high) = (0_u32, 0_u64);
     for word in block.chunks_exact(4) {
@@ -73,7 +73,7 @@ fn seal(block: &mut [u8]) {
     block[CHECKSUM..].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// A number that is likely to hurt a field that is meant to hold `old`.
+/// Returns a number that is likely to break a field that should hold `old`.
 fn nasty(random: &mut Random, old: u64) -> u64 {
     match random.below(8) {
         0 => 0,
@@ -89,7 +89,7 @@ fn nasty(random: &mut Random, old: u64) -> u64 {
     }
 }
 
-/// The namespace without what claims it, to get at the block.
+/// Runs `work` on the namespace without its claim, to access the block.
 fn raw<T>(dev: &str, work: impl FnOnce(&fs::File) -> Result<T>) -> Result<T> {
     let force = Path::new("/sys/bus/nd/devices").join(dev).join("force_raw");
     fs::write(&force, "1").context("force_raw")?;
@@ -105,7 +105,7 @@ fn raw<T>(dev: &str, work: impl FnOnce(&fs::File) -> Result<T>) -> Result<T> {
     result
 }
 
-/// Of a namespace in this mode, whose info block begins with this signature.
+/// Tests a namespace in this mode, whose info block begins with this signature.
 fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
     let rounds = if system::is_slow()? { 8 } else { 24 };
     let made = Made::new(&format!("-m {mode} -M dev"))?;
@@ -117,7 +117,7 @@ fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
     seal(&mut sealed);
     ensure!(
         sealed == good && good.starts_with(signature),
-        "there is no info block, or its checksum is another"
+        "there is no info block, or its checksum differs"
     );
     let mut random = Random::new(0);
     let mut refused = 0;
@@ -157,13 +157,13 @@ fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
     let info = namespace(&dev)?.context("the namespace is gone")?;
     ensure!(
         info.mode == mode && info.uuid == made.info.uuid,
-        "the old info block does not work any more: {info:?}"
+        "the original info block no longer works: {info:?}"
     );
-    ensure!(refused > 0, "all {rounds} info blocks were taken");
+    ensure!(refused > 0, "all {rounds} info blocks were accepted");
     Ok(format!("{refused} refused, {} taken", rounds - refused))
 }
 
-/// What a namespace that was enabled gives to programs.
+/// The device that an enabled namespace offers to programs.
 enum Offered<'a> {
     Disk(&'a str),
     Dax(&'a str),
@@ -180,7 +180,8 @@ fn offered(info: &Info) -> Option<Offered<'_>> {
     }
 }
 
-/// It is no larger than its namespace, and its first and last sector can be read.
+/// Requires that a disk is no larger than its namespace, and that its first and last
+/// sector can be read.
 fn look_at_disk(disk: &str) -> Result<()> {
     let sectors = system::read_u64(Path::new("/sys/block").join(disk).join("size"))?;
     ensure!(
@@ -198,7 +199,8 @@ fn look_at_disk(disk: &str) -> Result<()> {
     Ok(())
 }
 
-/// It is no larger than its namespace, and its first and last page can be mapped and read.
+/// Requires that a device is no larger than its namespace, and that its first and last
+/// page can be mapped and read.
 fn look_at_dax(device: &str) -> Result<()> {
     let folder = Path::new("/sys/bus/dax/devices").join(device);
     let (size, align) = (
@@ -237,7 +239,7 @@ fn labels() -> Result<String> {
         let good = fs::read(&file)?;
         for round in 0..rounds {
             let mut bytes = good.clone();
-            // All of it, or what stands behind the first index alone.
+            // All of it, or what follows the first index alone.
             let from = if round % 2 == 0 { 0 } else { 256 };
             data::fill(100 + round, bytes.get_mut(from..).unwrap_or_default());
             fs::write(&file, &bytes)?;
@@ -267,7 +269,7 @@ fn labels() -> Result<String> {
         .context("the region is gone")?;
     if now.available_size != region.size {
         bail!(
-            "of {} bytes {} can be had after all",
+            "of {} bytes only {} are available after all rounds",
             region.size,
             now.available_size
         );
@@ -275,7 +277,7 @@ fn labels() -> Result<String> {
     Ok(format!("{rounds} rounds on {dimm}"))
 }
 
-/// The DIMM that a region is on.
+/// Returns the DIMM of a region.
 fn dimm_of(region: &str) -> Result<String> {
     let mapping = format!("/sys/bus/nd/devices/{region}/mapping0");
     let text = system::read(mapping)?;

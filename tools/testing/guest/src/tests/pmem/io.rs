@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! I/O to the disks: odd sizes and offsets, buffered and direct, and what is
-//! said about it in sysfs.
+//! I/O to the disks: odd sizes and offsets, buffered and direct, and its
+//! representation in sysfs.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,7 +16,7 @@ use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
 use crate::system;
 use crate::tests::Test;
 
-/// How much of a disk these tests use, and from where on.
+/// Number of bytes of a disk that these tests use, and the first of them.
 const LEN: usize = 4 << 20;
 const AT: u64 = 16 << 20;
 
@@ -31,8 +31,8 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             format!("pmem::io::{name}"),
             180,
-            "bytes come back wrong from the disk: a segment of a bio was taken for longer, shorter or \
-             elsewhere than it is, or the offset of the data is wrong",
+            "wrong bytes are read from the disk: a segment of a bio was treated as longer, shorter or \
+             at another place than it is, or the offset of the data is wrong",
             move || odd(arguments),
         )
     })
@@ -41,7 +41,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "pmem::write-cache",
             90,
-            "dax/write_cache does not say or take what it should, so nobody can tell a filesystem that the \
+            "dax/write_cache does not show or accept what it should, so a filesystem cannot learn that the \
              CPU's caches are safe",
             write_cache,
         ),
@@ -49,7 +49,7 @@ pub fn tests() -> Vec<Test> {
             "pmem::accounting",
             90,
             "I/O to the disk is not in /sys/block/pmem*/stat, or is although queue/iostats is off: iostat \
-             and cgroups see nothing or rubbish",
+             and cgroups see nothing or wrong numbers",
             accounting,
         ),
         Test::new(
@@ -61,14 +61,14 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "pmem::differs_nowait",
             60,
-            "I/O that must not wait is refused, so that io_uring hands each request to a worker thread, or it \
+            "I/O that must not wait is refused, so that io_uring passes each request to a worker thread, or it \
              moves wrong bytes",
             nowait,
         ),
         Test::new(
             "pmem::read-only",
             90,
-            "a region that is made read-only leaves its disk writable, or does not give it back",
+            "a region that is made read-only leaves its disk writable, or the disk does not become writable again",
             read_only,
         ),
     ]);
@@ -89,7 +89,7 @@ fn odd(arguments: &str) -> Result<String> {
     let mut random = Random::new(0);
     let mut ops = 0;
     for round in 0..60 {
-        // Any byte to any byte, through the page cache.
+        // Any byte range, through the page cache.
         let (at, len) = piece(&mut random, 1, 200_000);
         let bytes = data::bytes(1000 + round, len);
         model[at..at + len].copy_from_slice(&bytes);
@@ -103,7 +103,7 @@ fn odd(arguments: &str) -> Result<String> {
         memory.write(from, &bytes);
         let chunk = sector * (1 + random.below(64));
         pwrite_all(&direct, &memory, from, len, AT + at as u64, chunk)?;
-        // Back by the same way.
+        // Read in the same way.
         let (at, len) = piece(&mut random, sector, 600_000);
         let to = step * random.below(PAGE / step);
         pread_all(&direct, &memory, to, len, AT + at as u64, LEN)?;
@@ -115,7 +115,7 @@ fn odd(arguments: &str) -> Result<String> {
     drop((buffered, direct));
     made.cycle()?;
     check(&node_reader(&made)?, &model)?;
-    // The end of the disk: the last sector is there, and nothing behind it.
+    // The end of the disk: the last sector exists, and nothing beyond it.
     let mut disk = node_reader(&made)?;
     let size = disk.seek(SeekFrom::End(0))?;
     let mut last = vec![0; sector];
@@ -123,12 +123,12 @@ fn odd(arguments: &str) -> Result<String> {
         .context("the last sector")?;
     ensure!(
         disk.read_at(&mut last, size)? == 0,
-        "there is data behind the end of the disk"
+        "there is data beyond the end of the disk"
     );
     Ok(format!("{ops} operations, sectors of {sector} bytes"))
 }
 
-/// Where and how much: multiples of `unit`.
+/// Returns offset and length: multiples of `unit`.
 fn piece(random: &mut Random, unit: usize, most: usize) -> (usize, usize) {
     let len = unit * (1 + random.below(most / unit));
     let at = unit * random.below((LEN - len) / unit + 1);
@@ -139,9 +139,9 @@ fn node_reader(made: &Made) -> Result<File> {
     open_rw(&made.node()?, false)
 }
 
-/// Reads all of it anew, by an open file that has nothing cached.
+/// Reads all of it again, through an open file that has nothing cached.
 fn check(disk: &File, model: &[u8]) -> Result<()> {
-    // SAFETY: advice about a descriptor that is open.
+    // SAFETY: posix_fadvise() takes no pointers, and the descriptor is open.
     unsafe { libc::posix_fadvise(disk.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     let mut bytes = vec![0; model.len()];
     disk.read_exact_at(&mut bytes, AT)?;
@@ -151,7 +151,7 @@ fn check(disk: &File, model: &[u8]) -> Result<()> {
     }
 }
 
-/// Data that is written survives that the namespace is disabled and enabled.
+/// Requires that written data survives disabling and enabling the namespace.
 pub fn survives(made: &mut Made, seed: u64) -> Result<()> {
     let bytes = data::bytes(seed, LEN);
     let mut disk = node_reader(made)?;
@@ -190,7 +190,7 @@ fn write_cache() -> Result<String> {
         for rubbish in ["2", "perhaps", "x"] {
             match std::fs::write(&file, rubbish) {
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
-                other => bail!("{rubbish:?} is taken: {other:?}"),
+                other => bail!("{rubbish:?} is accepted: {other:?}"),
             }
             ensure!(system::read_u64(&file)? == 1, "{rubbish:?} has changed it");
         }
@@ -199,7 +199,7 @@ fn write_cache() -> Result<String> {
     Ok("raw and fsdax".into())
 }
 
-/// Read I/Os, read sectors, write I/Os, write sectors.
+/// Returns read I/Os, read sectors, write I/Os, write sectors.
 fn stat(made: &Made) -> Result<[u64; 4]> {
     let text = system::read(made.disk()?.join("stat"))?;
     let fields: Vec<u64> = text
@@ -256,14 +256,15 @@ fn flush() -> Result<String> {
     Ok(format!("{} synced writes", bytes.chunks(300_001).len()))
 }
 
-/// preadv2(2) or pwritev2(2) of all of `memory`.
+/// Calls preadv2(2) or pwritev2(2) with RWF_NOWAIT on all of `memory`.
 pub fn without_wait(disk: &File, memory: &Mapping, at: u64, write: bool) -> io::Result<usize> {
     let part = libc::iovec {
         iov_base: memory.addr() as *mut libc::c_void,
         iov_len: memory.len(),
     };
     let call = if write { libc::pwritev2 } else { libc::preadv2 };
-    // SAFETY: one vector, which describes memory of our own.
+    // SAFETY: The single vector describes memory of our own, which outlives the
+    // call.
     let n = unsafe {
         call(
             disk.as_raw_fd(),
@@ -288,7 +289,7 @@ fn nowait() -> Result<String> {
             let n = without_wait(&disk, &memory, AT, write)
                 .with_context(|| format!("{arguments}, write {write}"))?;
             ensure!(n == CHUNK, "{arguments}, write {write}: {n} bytes");
-            memory.require(0, &bytes, "what was moved without waiting")?;
+            memory.require(0, &bytes, "bytes that were moved without waiting")?;
             memory.write(0, &vec![0; if write { CHUNK } else { 0 }]);
         }
     }

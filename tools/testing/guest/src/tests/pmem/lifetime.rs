@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Binding and unbinding the driver, with I/O under way.
+//! Binding and unbinding the driver, during I/O.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             format!("pmem::rebind::{name}"),
             900,
-            "unbinding the driver while a program reads and writes hangs, ends in a complaint of the kernel, \
+            "unbinding the driver while a program reads and writes hangs, causes a kernel complaint, \
              or leaves something behind: memory, a range in /proc/iomem, a disk",
             move || rebind(arguments),
         )
@@ -36,7 +36,7 @@ pub fn tests() -> Vec<Test> {
     .collect()
 }
 
-/// Bytes that the slab allocator has and does not give back.
+/// Returns the bytes of unreclaimable slab.
 fn slab() -> Result<u64> {
     let text = system::read("/proc/meminfo")?;
     let line = text
@@ -78,13 +78,10 @@ fn rebind(arguments: &str) -> Result<String> {
             for round in 0..rounds {
                 let seen = done.load(Ordering::Relaxed);
                 bind("unbind", &device)?;
-                ensure!(
-                    !made.disk()?.exists(),
-                    "the disk is there without its driver"
-                );
+                ensure!(!made.disk()?.exists(), "the disk exists without its driver");
                 bind("bind", &device)?;
                 system::wait_for_node(&node)?;
-                // I/O goes on before the next round.
+                // I/O continues before the next round.
                 while done.load(Ordering::Relaxed) == seen {
                     thread::yield_now();
                 }
@@ -103,14 +100,14 @@ fn rebind(arguments: &str) -> Result<String> {
     crate::mapping::pread_all(&open_rw(&node, true)?, &memory, 0, LEN, AT, LEN)?;
     memory.require(0, &bytes, "the disk after all rebinds")?;
     if let Some(diff) = line_diff(&iomem_before, &iomem()?) {
-        bail!("/proc/iomem is not what it was before: {diff}");
+        bail!("/proc/iomem differs from before: {diff}");
     }
     let memmap = settled()?.memmap;
     ensure!(
         memmap == memmap_before,
         "nr_memmap_pages was {memmap_before} and is {memmap}"
     );
-    // What a bind allocates is tens of KiB; caches that grow are not leaks.
+    // A bind allocates tens of KiB; caches that grow are not leaks.
     let grown = slab()?.saturating_sub(slab_warm);
     ensure!(
         grown < 8 << 20,
@@ -121,16 +118,16 @@ fn rebind(arguments: &str) -> Result<String> {
         no_leaks()?;
     }
     Ok(format!(
-        "{rounds} rounds, {} I/Os beside",
+        "{rounds} rounds, {} concurrent I/Os",
         done.load(Ordering::Relaxed)
     ))
 }
 
-/// Reads with fio, which loses its disk, and again.
+/// Reads with fio, which loses its disk, repeatedly.
 fn fio(node: &Path, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        // It fails each time that the disk goes. What is not there yet it takes for a file to be
-        // laid out, and removes what stands in its place by then: the node, unless it may only read.
+        // It fails each time the disk disappears. fio treats a missing file as one to be laid out,
+        // and removes what exists in its place by then: the node, unless it may only read.
         let _ = Cmd::new("fio --name=rebind --rw=randread --bs=4k --direct=1 --ioengine=libaio")
             .arg_words("--iodepth=8 --size=16M --time_based --runtime=2 --readonly")
             .arg("--allow_file_create=0")
@@ -141,7 +138,7 @@ fn fio(node: &Path, stop: &AtomicBool) {
 
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 
-/// What kmemleak knows of until now is not ours. Without it nothing is done.
+/// Clears the leaks that kmemleak knows so far, which are not ours. Does nothing without kmemleak.
 fn forget_leaks() -> Result<()> {
     for command in ["scan", "clear"] {
         kmemleak(command)?;
@@ -149,9 +146,9 @@ fn forget_leaks() -> Result<()> {
     Ok(())
 }
 
-/// An error if kmemleak has found something since.
+/// Returns an error if kmemleak has found leaks since.
 fn no_leaks() -> Result<()> {
-    // What is young is not reported, and what moved during a scan only by the next.
+    // Young objects are not reported, and objects that moved during a scan only by the next scan.
     for _ in 0..2 {
         thread::sleep(Duration::from_secs(6));
         kmemleak("scan")?;
@@ -165,10 +162,10 @@ fn kmemleak(command: &str) -> Result<()> {
     if !Path::new(KMEMLEAK).exists() {
         return Ok(());
     }
-    fs::write(KMEMLEAK, command).with_context(|| format!("kmemleak does not take {command}"))
+    fs::write(KMEMLEAK, command).with_context(|| format!("kmemleak does not accept {command}"))
 }
 
-/// Opens the disk, reads and writes until that fails, and again.
+/// Opens the disk, reads and writes until that fails, and repeats.
 fn busy(node: &Path, stop: &AtomicBool, done: &AtomicU64) {
     let Ok(memory) = Mapping::anonymous(64 << 10) else {
         return;
@@ -183,7 +180,7 @@ fn busy(node: &Path, stop: &AtomicBool, done: &AtomicU64) {
             if !matches!(read, Ok(n) if n > 0) {
                 break;
             }
-            // Not over what is compared in the end.
+            // Does not overwrite the bytes that are compared at the end.
             if pwrite_once(&disk, &memory, 0, 8192, AT + LEN as u64).is_err() {
                 break;
             }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Media errors, which only the mock platform of nfit_test can have on request.
+//! Media errors, which only the mock platform of nfit_test can produce on
+//! request.
 
 use std::io;
 
@@ -15,7 +16,7 @@ use crate::system;
 use crate::tests::{nfit::with_mock, Test};
 
 const BUS: &str = "nfit_test.0";
-/// What is bad, in sectors of the disk: in the middle of a page, and over the
+/// Bad ranges, in sectors of the disk: in the middle of a page, and across the
 /// end of one.
 const BAD: [(u64, u64); 2] = [(8 * 20 + 3, 1), (8 * 40 + 6, 4)];
 const LEN: usize = 64 * PAGE;
@@ -24,7 +25,7 @@ pub fn tests() -> Vec<Test> {
     vec![Test::new(
         "pmem::poison",
         300,
-        "bad sectors are read as if they were good, good ones next to them are refused, or writing over them \
+        "bad sectors are read as if they were good, good ones next to them are refused, or overwriting them \
          does not make them good: the list of bad sectors is not kept",
         || with_mock(poison),
     )]
@@ -55,46 +56,53 @@ fn poison() -> Result<String> {
         "{} ranges were made bad, the disk knows of {known:?}",
         BAD.len()
     );
-    // One bio over all of it.
-    refused(pread_once(&disk, &memory, 0, LEN, 0), "a read of it all")?;
+    // One bio over the whole range.
+    refused(
+        pread_once(&disk, &memory, 0, LEN, 0),
+        "a read of the whole range",
+    )?;
     for (sector, count) in BAD {
         let at = sector * 512;
         refused(
             pread_once(&disk, &memory, 0, count as usize * 512, at),
-            "a read of what is bad",
+            "a read of bad sectors",
         )?;
         for good in [at - 512, at + count * 512] {
             let n = pread_once(&disk, &memory, 0, 512, good)
                 .with_context(|| format!("a read of the good sector at {good}"))?;
             ensure!(n == 512, "a short read");
             let good = good as usize;
-            memory.require(0, &bytes[good..good + 512], "a good sector by a bad one")?;
+            memory.require(
+                0,
+                &bytes[good..good + 512],
+                "a good sector next to a bad one",
+            )?;
         }
     }
-    // To clear it takes time. (The C driver serves no such request at all.)
+    // Clearing takes time. (The C driver serves no such request at all.)
     match without_wait(&disk, &memory, 0, true) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {}
-        other => bail!("a write over it that must not wait gives {other:?}, not EAGAIN"),
+        other => bail!("an overwrite that must not wait gives {other:?}, not EAGAIN"),
     }
-    // Whole pages over the first, by many pages in one bio.
+    // Whole pages over the first range, by many pages in one bio.
     memory.write(0, &bytes);
     let written = pwrite_once(&disk, &memory, 0, 32 * PAGE, 0)?;
-    ensure!(written == 32 * PAGE, "a short write over what was bad");
+    ensure!(written == 32 * PAGE, "a short write over bad sectors");
     let known = system::read(&list)?;
     ensure!(
         known.lines().count() == 1,
-        "the first range was written over, the disk knows of {known:?}"
+        "the first range was overwritten, the disk knows of {known:?}"
     );
     pwrite_all(&disk, &memory, 0, LEN, 0, LEN)?;
     let known = system::read(&list)?;
     ensure!(
         known.trim().is_empty(),
-        "all was written over, the disk knows of {known:?}"
+        "everything was overwritten, the disk knows of {known:?}"
     );
     memory.write(0, &vec![0; LEN]);
     let n = pread_once(&disk, &memory, 0, LEN, 0)?;
-    ensure!(n == LEN, "a short read of what was written over");
-    memory.require(0, &bytes, "what was written over bad sectors")?;
+    ensure!(n == LEN, "a short read of overwritten sectors");
+    memory.require(0, &bytes, "bytes that overwrote bad sectors")?;
     Ok(format!("{} bad ranges", BAD.len()))
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The second driver of `samples/rust`, which is made of the same abstractions:
-//! the bus gives it a namespace, and takes it back.
+//! The second driver of `samples/rust`, which uses the same abstractions: the
+//! bus binds it to a namespace, and unbinds it.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -25,8 +25,8 @@ pub fn tests() -> Vec<Test> {
     vec![Test::new(
         "pmem::second-driver",
         60,
-        "a second driver on the nvdimm bus cannot have a namespace, reads other bytes than were written through \
-         nd_pmem, lets somebody write, or leaves something behind",
+        "a second driver on the nvdimm bus cannot be bound to a namespace, reads other bytes than were written through \
+         nd_pmem, permits writes, or leaves something behind",
         second_driver,
     )]
 }
@@ -51,17 +51,18 @@ fn second_driver() -> Result<String> {
     Cmd::new("modprobe").arg(MODULE).ok()?;
     bind("unbind", &device)?;
     let file = |name: &str| Path::new("/sys/bus/nd/drivers").join(MODULE).join(name);
-    fs::write(file("bind"), &device).context("the second driver does not take the namespace")?;
+    fs::write(file("bind"), &device)
+        .context("the second driver cannot be bound to the namespace")?;
     let looked = system::wait_for_node(&node).and_then(|()| look(&node, &disk, &bytes));
-    fs::write(file("unbind"), &device).context("the second driver does not give it back")?;
+    fs::write(file("unbind"), &device).context("the second driver cannot be unbound from it")?;
     Cmd::new("modprobe -r").arg(MODULE).ok()?;
     bind("bind", &device)?;
     system::wait_for_node(&node)?;
     let reads = looked?;
 
-    require(&node, &bytes).context("nd_pmem has it again")?;
+    require(&node, &bytes).context("nd_pmem is bound again")?;
     if let Some(diff) = line_diff(&before, &iomem()?) {
-        anyhow::bail!("/proc/iomem is not what it was: {diff}");
+        anyhow::bail!("/proc/iomem differs from before: {diff}");
     }
     Ok(format!("{reads} bios"))
 }
@@ -70,21 +71,22 @@ fn require(node: &Path, bytes: &[u8]) -> Result<()> {
     let memory = Mapping::anonymous(LEN)?;
     let disk = fs::OpenOptions::new().read(true).open(node)?;
     pread_all(&disk, &memory, 0, LEN, AT, LEN)?;
-    memory.require(0, bytes, "what the disk has")
+    memory.require(0, bytes, "content of the disk")
 }
 
-/// At the disk while the second driver has it. Tells how many bios it has read.
+/// Checks the disk while the second driver is bound. Returns the number of bios
+/// that it has read.
 fn look(node: &Path, disk: &Path, bytes: &[u8]) -> Result<u64> {
     ensure!(
         system::read_u64(disk.join("ro"))? == 1,
         "the disk says that it can be written"
     );
-    // Opened for writing or not, nothing must be written.
+    // Whether it is opened for writing or not, no write may succeed.
     if let Ok(disk) = open_rw(node, false) {
         let wrote = disk
             .write_all_at(&[0xff; 4096], AT)
             .and_then(|()| disk.sync_all());
-        ensure!(wrote.is_err(), "a disk to be read only was written");
+        ensure!(wrote.is_err(), "a read-only disk was written");
     }
     require(node, bytes)?;
     let reads = system::read_u64(disk.join("rom/reads"))?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Persistent memory that the host keeps in its page cache: a flush has to ask
-//! the host, and the driver for the memory is the same.
+//! Persistent memory that the host keeps in its page cache: a flush must send a request to the
+//! host, and the same driver serves the memory.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -33,14 +33,14 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "pmem::differs_map_sync_without_flush",
             240,
-            "a program gets MAP_SYNC on virtio-pmem, which nobody can keep, because the device has the flags \
-             of one that had its memory before",
+            "a program gets MAP_SYNC on virtio-pmem, which cannot be guaranteed, because the device has the flags \
+             of a device that had its memory before",
             map_sync,
         ),
     ]
 }
 
-/// The test while the driver of the device is loaded.
+/// Runs the test while the driver of the device is loaded.
 fn with_module(test: fn() -> Result<String>) -> Result<String> {
     Cmd::new("modprobe virtio_pmem").ok()?;
     let result = match device()? {
@@ -57,7 +57,7 @@ fn with_module(test: fn() -> Result<String>) -> Result<String> {
     Ok(result)
 }
 
-/// The name of the device that the driver is bound to.
+/// Returns the name of the device that the driver is bound to.
 fn device() -> Result<Option<String>> {
     let entries = fs::read_dir("/sys/bus/virtio/drivers/virtio_pmem")
         .context("virtio_pmem is not in sysfs")?;
@@ -67,7 +67,7 @@ fn device() -> Result<Option<String>> {
     Ok(names.find(|name| name.starts_with("virtio")))
 }
 
-/// The namespace that is there from the start.
+/// Returns the namespace that exists from the start.
 fn only() -> Result<Info> {
     namespaces(&format!("-b {BUS}"))?
         .into_iter()
@@ -96,11 +96,11 @@ fn virtio() -> Result<String> {
     Ok(format!("{flushed:?} flushes asked of the host"))
 }
 
-/// Requests that the host has answered: each answer is an interrupt.
+/// Returns the number of requests that the host has completed: each completion is an interrupt.
 fn answered() -> Result<u64> {
     let device = device()?.context("the device is gone")?;
     let text = system::read("/proc/interrupts")?;
-    // With an interrupt for each queue its name follows.
+    // With an interrupt for each queue, the queue's name follows.
     let ours = |line: &&str| {
         line.split_whitespace().any(|word| {
             let name = word.trim_end_matches(',');
@@ -119,7 +119,7 @@ fn answered() -> Result<u64> {
     Ok(counts.sum())
 }
 
-/// How often the disk was synced, and how many requests that made.
+/// Returns the number of syncs of the disk, and of the requests that they caused.
 fn synced(made: &Made) -> Result<(u64, u64)> {
     const SYNCS: u64 = 8;
     let disk = open_rw(&made.node()?, false)?;
@@ -131,8 +131,9 @@ fn synced(made: &Made) -> Result<(u64, u64)> {
     Ok((SYNCS, answered()?.saturating_sub(before)))
 }
 
-/// A write that has to be durable before it ends is a bio with FUA, and an empty one with PREFLUSH
-/// behind it, for `O_DSYNC` syncs the disk: a request to the host for each. Other writes are none.
+/// Checks writes. A write that must be durable before it ends is a bio with FUA, followed by an
+/// empty one with PREFLUSH, because `O_DSYNC` syncs the disk: a request to the host for each.
+/// Other writes cause none.
 fn durable(made: &Made) -> Result<()> {
     const WRITES: u64 = 8;
     let memory = Mapping::anonymous(PAGE)?;
@@ -163,7 +164,7 @@ fn durable(made: &Made) -> Result<()> {
     Ok(())
 }
 
-/// A file on it is mapped, and its data reaches the host.
+/// Checks that the data of a mapped file on it reaches the host.
 fn file(made: &Made) -> Result<()> {
     const LEN: usize = 4 << 20;
     let dir = Path::new(MOUNT);
@@ -184,18 +185,18 @@ fn file(made: &Made) -> Result<()> {
     let mount = DaxMount::mount(Kind::Ext4, &made.node()?, dir)?;
     let file = open_rw(&mount.path("data"), false)?;
     let map = Mapping::shared(&file, 0, LEN, PAGE)?;
-    map.require(0, &bytes, "the file after it was mounted anew")?;
+    map.require(0, &bytes, "the file after it was mounted again")?;
     drop(map);
     drop(file);
     mount.unmount()
 }
 
-/// DAX devices that can be mapped synchronously go, and one that cannot comes.
+/// Checks that MAP_SYNC is refused after devices that support it were removed.
 fn map_sync() -> Result<String> {
     const ROUNDS: usize = 4;
     const DEVICES: usize = 6;
     for round in 0..ROUNDS {
-        // On each CPU some: memory is given out again where it was given back.
+        // Some are freed on each CPU: memory is reused on the CPU where it was freed.
         let gone = (0..DEVICES)
             .map(|_| Made::new("-m fsdax -M mem"))
             .collect::<Result<Vec<_>>>()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device whose driver is taken away and comes back, whatever uses it.
+//! A device whose driver is unbound and bound again, while it is in use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::system;
 use crate::tests::pmem::{device_of, DRIVER};
 use crate::tests::truncate::Background;
 
-/// A device that has a driver, or has had one: dropping it binds it again, so
-/// that what is done to its filesystem or its pages later finds memory there.
+/// A device that is or was bound to its driver: dropping it binds it again, so
+/// that later operations on its filesystem or its pages find memory there.
 pub struct Bound {
-    /// The namespace, and what ndctl is not asked about.
+    /// The namespace, if ndctl is used.
     dev: String,
     device: Option<Device>,
     gone: bool,
@@ -39,7 +39,8 @@ impl Device {
 }
 
 impl Bound {
-    /// By ndctl, except for a disk: it refuses what is mounted.
+    /// Unbinds by ndctl, except for a disk, because ndctl refuses a mounted
+    /// one.
     pub fn of(namespace: &Namespace) -> Result<Self> {
         let disk = namespace.info.blockdev.as_deref().map(device_of);
         Ok(Self {
@@ -52,8 +53,8 @@ impl Bound {
         })
     }
 
-    /// The device of device-dax alone: what nd_pmem has made of the namespace
-    /// stays, its description of the memory too.
+    /// Unbinds only the device-dax device: the nd_pmem state of the namespace
+    /// remains, including its pgmap.
     pub fn device_dax(namespace: &Namespace) -> Result<Self> {
         let node = namespace.node()?;
         let name = node.file_name().context("the node has no name")?;
@@ -67,7 +68,7 @@ impl Bound {
         })
     }
 
-    /// Begins to unbind the driver.
+    /// Starts to unbind the driver.
     pub fn unbind(&mut self) -> Background {
         self.gone = true;
         let (dev, device) = (self.dev.clone(), self.device.clone());
@@ -77,7 +78,7 @@ impl Bound {
         })
     }
 
-    /// The same by a process of its own, which can be killed.
+    /// Starts to unbind in a separate process, which can be killed.
     pub fn unbind_in_process(&mut self) -> Result<Child> {
         self.gone = true;
         let mut command = match &self.device {
@@ -99,18 +100,18 @@ impl Bound {
             .with_context(|| format!("cannot start {command:?}"))
     }
 
-    /// Whether ndctl takes the driver away and brings it back.
+    /// Returns whether ndctl unbinds and binds the driver.
     pub fn by_ndctl(&self) -> bool {
         self.device.is_none()
     }
 
-    /// Does what an unbinding by ndctl that was killed has not done.
+    /// Completes the work of an unbinding by ndctl that was killed.
     pub fn disable(&mut self) -> Result<()> {
         self.gone = true;
         disable(&self.dev)
     }
 
-    /// Binds it again; the node that it has now.
+    /// Binds it again; returns its current node.
     pub fn bind(&mut self) -> Result<PathBuf> {
         match &self.device {
             Some(device) => device.write("bind")?,

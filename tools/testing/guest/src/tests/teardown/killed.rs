@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who waits for the pages of a device to come back, and is killed.
+//! The task that unbinds a driver waits for pages of the device, and is killed.
 //!
-//! On C nobody waits, and these tests fail as those of `pinned.rs` do.
+//! On C the task does not wait, and these tests fail as those of `pinned.rs` do.
 
 use std::process::Child;
 use std::thread;
@@ -21,8 +21,8 @@ pub fn tests() -> Vec<Test> {
         &mapped_kinds(),
         "teardown::differs_killed",
         120,
-        "who unbinds a driver while a pipe holds pages of its device survives SIGKILL, or takes the pages with \
-         him: their bytes are lost, giving them back oopses, the device can be bound meanwhile, or never again",
+        "a task that unbinds a driver while a pipe holds pages of its device survives SIGKILL, or its death frees the \
+         pages: their bytes are lost, releasing them oopses, the device can be bound meanwhile, or never again",
         |want| killed(Pinned::new(want)?),
     );
     tests.extend(per_kind(
@@ -40,7 +40,7 @@ const DEVICE_DAX: Want = want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi);
 
 fn killed(mut pinned: Pinned) -> Result<String> {
     let mut child = pinned.bound.unbind_in_process()?;
-    let waited = must_wait(&mut child).and_then(|()| pinned.told());
+    let waited = must_wait(&mut child).and_then(|()| pinned.require_reported());
     let died = waited.and_then(|()| kill(&mut child));
     let took = *died.as_ref().unwrap_or(&Duration::ZERO);
     let refused = died.and_then(|_| {
@@ -48,10 +48,10 @@ fn killed(mut pinned: Pinned) -> Result<String> {
         pinned.unmount()?;
         refused(&mut pinned)
     });
-    let given_back = pinned.give_back(refused);
-    // Before an error is told: the device is bound again then.
-    let gone = unmapped(&pinned, given_back.is_ok());
-    given_back?;
+    let released = pinned.release(refused);
+    // Checked before an error is reported, because that binds the device again.
+    let gone = unmapped(&pinned, released.is_ok());
+    released?;
     let gone = gone?;
     require_unpinned("unbinding")?;
     pinned.require_kept()?;
@@ -62,7 +62,7 @@ fn killed(mut pinned: Pinned) -> Result<String> {
     ))
 }
 
-/// Two seconds are enough on every kernel for what does not wait.
+/// Requires that the task waits; an unbinding without a wait takes less than two seconds on every kernel.
 fn must_wait(child: &mut Child) -> Result<()> {
     match poll(child, timeout(Duration::from_secs(2)))? {
         None => Ok(()),
@@ -72,67 +72,68 @@ fn must_wait(child: &mut Child) -> Result<()> {
 
 fn kill(child: &mut Child) -> Result<Duration> {
     let start = Instant::now();
-    child.kill().context("cannot kill who unbinds")?;
+    child.kill().context("cannot kill the unbinding task")?;
     match poll(child, timeout(Duration::from_secs(15)))? {
         Some(_) => Ok(start.elapsed()),
         None => bail!(
-            "who unbinds the driver survives SIGKILL ({})",
+            "the unbinding task survives SIGKILL ({})",
             whereabouts(child.id())
         ),
     }
 }
 
-/// The pgmap is still there, and dead, after all that the driver had is gone.
+/// Requires that the pgmap still exists, and is dying, after the driver's resources are released.
 fn left_alone(pinned: &Pinned) -> Result<()> {
     thread::sleep(Duration::from_millis(500));
     ensure!(
         dying()?.is_some(),
-        "the pgmap of pinned pages is gone since who waited for them was killed"
+        "the pgmap of pinned pages was freed when the waiting task was killed"
     );
     ensure!(
         pinned.log()?.contains(": waiter killed after "),
-        "the log does not say who has left the pgmap alone"
+        "the log does not say that the waiter was killed"
     );
     Ok(())
 }
 
-/// The memory is in use, so no driver gets it.
+/// Requires that no driver can be bound while the memory is in use.
 fn refused(pinned: &mut Pinned) -> Result<()> {
     if pinned.bound.by_ndctl() {
-        // What is left to do of it when the kernel is back.
+        // Completes the disable that the killed ndctl did not finish.
         pinned.bound.disable()?;
     }
     ensure!(
         pinned.bound.bind().is_err(),
-        "a driver was bound to memory of which somebody has pages"
+        "a driver was bound to memory with pinned pages"
     );
     let log = pinned.log()?;
     ensure!(
-        log.contains("pages of the namespace are still in use") || log.contains(" range that is being unmapped"),
+        log.contains("pages of the namespace are still in use")
+            || log.contains(" range that is being unmapped"),
         "the log does not say why the driver could not be bound: {log}"
     );
     Ok(())
 }
 
-/// Waits until no pgmap is being torn down, and, if so, the log has said so.
-fn unmapped(pinned: &Pinned, and_said: bool) -> Result<Duration> {
+/// Waits until no pgmap is being torn down and, with `and_logged`, the log says so.
+fn unmapped(pinned: &Pinned, and_logged: bool) -> Result<Duration> {
     let (start, limit) = (Instant::now(), timeout(Duration::from_secs(20)));
     let mut gone = None;
     loop {
         match (dying()?, gone) {
             (Some(line), _) => ensure!(
                 start.elapsed() < limit,
-                "the pgmap stays after its last page was given back: {line}"
+                "the pgmap remains after its last page was released: {line}"
             ),
             (None, None) => gone = Some(start.elapsed()),
             (None, Some(gone)) => {
-                // The counters and a grace period come after the entry.
-                if !and_said || pinned.log()?.contains(": unmapped") {
+                // The counters and a grace period follow the removal of the entry.
+                if !and_logged || pinned.log()?.contains(": unmapped") {
                     return Ok(gone);
                 }
                 ensure!(
                     start.elapsed() < limit,
-                    "the log does not say that the memory went in the end"
+                    "the log does not say that the memory was unmapped"
                 );
             }
         }

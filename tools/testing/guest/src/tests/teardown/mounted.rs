@@ -2,8 +2,8 @@
 
 //! Filesystems that are mounted when the driver of their device is unbound.
 //!
-//! In 6.12 in C their files keep entries for pages that have no `struct page`
-//! any more, and what user space has mapped stays mapped; unmounting the
+//! In 6.12 in C their files keep entries for pages that no longer have a
+//! `struct page`, and the mappings of user space remain; unmounting the
 //! filesystem is an oops. So on C these tests bind the driver again before.
 
 use std::fs::{self, File};
@@ -36,7 +36,8 @@ pub fn tests() -> Vec<Test> {
         .into_iter()
         .map(|(kind, map)| {
             Test::new(
-                // XFS is told that the device goes, and lets go of it by itself.
+                // XFS is notified that the device is removed, and releases it
+                // without an unmount.
                 match kind {
                     Kind::Xfs | Kind::XfsReflink => format!("teardown::mounted::{}", kind.name()),
                     _ => format!("teardown::differs_mounted::{}", kind.name()),
@@ -68,7 +69,7 @@ fn mounted(kind: Kind, map: Map) -> Result<String> {
     let bytes = data::bytes(5, LEN);
     let (ready, gone) = (Gate::new()?, Gate::new()?);
     let mut child = spawn(|| {
-        // What the files share they have both mapped, at first.
+        // At first both processes have mapped the shared blocks.
         let theirs = twin
             .as_ref()
             .map(|twin| Mapping::shared(twin, 0, LEN, 2 << 20));

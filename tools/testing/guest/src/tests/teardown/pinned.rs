@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that somebody has when their device is to go.
+//! Pages that are pinned when their device is unbound.
 //!
-//! 6.12 takes the memory away in C, and who gives a page back later writes to
-//! where its `struct page` was. So on C these tests bind the driver again before
-//! they do that.
+//! In 6.12 the C code unmaps the memory, and a later put of a page writes to the
+//! location of its former `struct page`. So on C these tests bind the driver again
+//! before they release the pages.
 
 use std::fs::{self, File};
 use std::thread;
@@ -31,8 +31,8 @@ pub fn tests() -> Vec<Test> {
         &mapped_kinds(),
         "teardown::differs_pinned",
         90,
-        "a driver is unbound while a pipe holds pages of its device, does not say what it waits for, does not go on \
-         when they are given back, or their bytes are lost",
+        "a driver is unbound while a pipe holds pages of its device, does not say what it waits for, does not continue \
+         when they are released, or their bytes are lost",
         pinned,
     )
 }
@@ -42,8 +42,8 @@ fn pinned(want: &Want) -> Result<String> {
     let operation = pinned.bound.unbind();
     let waited = operation
         .must_wait("unbinding the driver")
-        .and_then(|()| pinned.told());
-    pinned.give_back(waited)?;
+        .and_then(|()| pinned.require_reported());
+    pinned.release(waited)?;
     let took = operation.must_end("unbinding the driver")?;
     require_unpinned("unbinding")?;
     pinned.unmount()?;
@@ -51,18 +51,18 @@ fn pinned(want: &Want) -> Result<String> {
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
-/// A device of which a pipe holds pages.
+/// A device whose pages a pipe holds.
 pub struct Pinned {
     want: Want,
     held: Held,
     pub bound: Bound,
-    /// The inode of a file that is open stays, and so does not wait itself. An
-    /// open device would keep ndctl from disabling it.
+    /// An open file keeps its inode, whose eviction would wait. An open device
+    /// would keep ndctl from disabling it.
     file: Option<File>,
     mount: Option<DaxMount>,
     kind: Option<Kind>,
     namespace: Namespace,
-    /// A line of the log from before its end.
+    /// A line of the log from before the unbinding.
     marker: String,
     in_c: bool,
 }
@@ -81,7 +81,7 @@ impl Pinned {
         let map = target.map(LEN)?;
         map.prefault_write(PAGE);
         let in_c = live::ask()?.registry.implementation == Language::C;
-        let marker = format!("rust-dax: {} is to go", target.namespace.dev());
+        let marker = format!("rust-dax: {} will be unbound", target.namespace.dev());
         system::log(&marker)?;
         Ok(Self {
             want: *want,
@@ -96,15 +96,15 @@ impl Pinned {
         })
     }
 
-    /// The pages are given back, and are as they were. Before it the device is
-    /// bound again if its end has not waited, in C; that is an error.
-    pub fn give_back(&mut self, waited: Result<()>) -> Result<()> {
+    /// Releases the pages, whose bytes must be unchanged. In C, if the unbinding did
+    /// not wait, the device is bound again before; that is an error.
+    pub fn release(&mut self, waited: Result<()>) -> Result<()> {
         if waited.is_err() && self.in_c {
             self.bound.bind()?;
-            // Given back, the page has no reference left that it was born with.
+            // The released page lacks its initial reference.
             system::log("rust-dax-expect: at mm/memremap.c:")?;
         }
-        let whole = self.held.give_back();
+        let whole = self.held.release();
         waited?;
         whole
     }
@@ -114,7 +114,7 @@ impl Pinned {
         self.mount.take().map_or(Ok(()), DaxMount::unmount)
     }
 
-    /// The device can be bound again, and has the bytes.
+    /// Requires that the device can be bound again, and has the bytes.
     pub fn require_kept(mut self) -> Result<()> {
         let node = self.bound.bind()?;
         if let Some(kind) = self.kind {
@@ -138,8 +138,8 @@ impl Pinned {
         again.finish()
     }
 
-    /// In the log and in debugfs is what the unbinding waits for.
-    pub fn told(&self) -> Result<()> {
+    /// Requires that the log and debugfs show what the unbinding waits for.
+    pub fn require_reported(&self) -> Result<()> {
         let limit = Instant::now() + timeout(Duration::from_secs(10));
         while !dying()?.is_some_and(|line| line.contains(" busy=")) {
             if Instant::now() > limit {
@@ -155,7 +155,7 @@ impl Pinned {
         Ok(())
     }
 
-    /// The log since this was made.
+    /// Returns the log since this was created.
     pub fn log(&self) -> Result<String> {
         let log = Cmd::new("dmesg").ok()?.stdout;
         let since = log.rsplit(&self.marker).next().unwrap_or_default();
@@ -163,7 +163,7 @@ impl Pinned {
     }
 }
 
-/// What debugfs says of the pgmap that is being torn down.
+/// Returns the line of debugfs on the pgmap that is being torn down.
 pub fn dying() -> Result<Option<String>> {
     let text = system::read(system::debugfs()?.join("dev_pagemap/ranges"))?;
     let line = text.lines().find(|l| l.contains(" dying "));

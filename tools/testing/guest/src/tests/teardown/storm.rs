@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver is unbound while programs pin pages of its device, fault them in
-//! and give them back.
+//! The driver is unbound while programs pin pages of its device, fault them in and
+//! release them.
 
 use std::fs::File;
 use std::io::Read;
@@ -27,9 +27,9 @@ use crate::tests::{want, Test};
 use crate::vmstat::require_unpinned;
 
 const LEN: usize = 4 << 20;
-/// Where on the scratch disk this writes.
+/// Offset on the scratch disk at which this test writes.
 const DISK_AT: u64 = 3 << 30;
-/// A pipe of the default size holds as many pages.
+/// Number of pages that a pipe of the default size holds.
 const PAGES: usize = 16;
 
 pub fn tests() -> Vec<Test> {
@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
                 format!("teardown::storm::{name}"),
                 300,
                 "unbinding a driver while pages of its device are pinned, faulted in and written hangs, ends in a \
-                 complaint of the kernel, or loses a pin",
+                 kernel complaint, or loses a pin",
                 move || storm(kind, &want),
             )
         })
@@ -88,11 +88,12 @@ fn storm(kind: Option<Kind>, want: &Want) -> Result<String> {
         })?;
         ready.pass()?;
         thread::sleep(Duration::from_millis(40 + 53 * (rounds % 7)));
-        bound.unbind().must_end("unbinding the driver under fire")?;
+        bound.unbind().must_end("unbinding the driver during I")?;
         stop.open()?;
         match child.wait_signal(60, "the process that pins")? {
             None => {}
-            // XFS lets memory failure deal with it, who kills what has a page mapped.
+            // XFS reports it to memory failure handling, which kills processes that
+            // have a page mapped.
             Some(libc::SIGBUS) if matches!(kind, Some(Kind::Xfs | Kind::XfsReflink)) => {}
             Some(signal) => bail!("the process that pins died of signal {signal}"),
         }
@@ -115,8 +116,9 @@ fn storm(kind: Option<Kind>, want: &Want) -> Result<String> {
     Ok(format!("{rounds} rounds, {done} times pinned"))
 }
 
-/// Pins and gives back until told to stop, and how often that was: direct I/O
-/// both ways, a pipe, and stores by the kernel. All may fail from some time on.
+/// Pins and releases until `stop` is set, and returns how often: direct I/O in both
+/// directions, a pipe, and stores by the kernel. All of them may start to fail at
+/// some time.
 fn pins(
     map: &Mapping,
     file: Option<&File>,
@@ -134,7 +136,7 @@ fn pins(
                 let n = count.fetch_add(1, Ordering::Relaxed);
                 counted.write(0, &n.to_le_bytes());
             } else {
-                // It will be so to the end.
+                // From now on it fails until the end.
                 thread::sleep(Duration::from_millis(5));
             }
         }
@@ -146,13 +148,13 @@ fn pins(
         if let Some(file) = file {
             scope.spawn(|| again(&|at| file.write_all_at(&[1; PAGE], at as u64).is_ok()));
         }
-        let told = ready.open().and_then(|()| stop.pass());
+        let passed = ready.open().and_then(|()| stop.pass());
         over.store(true, Ordering::Relaxed);
-        told
+        passed
     })
 }
 
-/// Some pages are in a pipe for a moment.
+/// Puts some pages into a pipe briefly.
 fn piped(map: &Mapping, at: usize) -> Result<()> {
     let (mut reader, writer) = pipe()?;
     vmsplice(map, at, PAGES * PAGE, &writer)?;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A hole is punched while other threads use futexes in the same page. Each use
-//! takes a reference and gives it back by `folio_put()`, which wakes nobody: a
-//! thread that is stopped in between, while the hole is punched, leaves the
-//! waiter to his fate.
+//! A hole is punched while other threads use futexes in the same page. Each use takes a
+//! reference and drops it by `folio_put()`, which does not wake the waiter: a thread that is
+//! preempted in between, while the hole is punched, leaves the waiter waiting forever.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::skip::Skip;
 use crate::target::Target;
 
 const LEN: usize = 4 << 20;
-/// More than there are CPUs, so that one of them is always stopped somewhere.
+/// More than there are CPUs, so that one of them is always preempted.
 const THREADS: usize = 4;
 const LONG: Duration = Duration::from_secs(10);
 
@@ -40,8 +39,8 @@ pub fn storm(kind: Kind) -> Result<String> {
             let (stop, uses) = (stop.clone(), uses.clone());
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    // SAFETY: the kernel checks the address; the mapping stays until the threads
-                    // have ended. Nobody waits: it only looks the page up.
+                    // SAFETY: The kernel checks the address; the mapping stays until the threads
+                    // have ended. There are no waiters: the call only looks up the page.
                     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, 1) };
                     uses.fetch_add(1, Ordering::Relaxed);
                 }

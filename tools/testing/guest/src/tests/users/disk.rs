@@ -22,11 +22,11 @@ use crate::tests::{mapped_kinds, per_kind, want, Test};
 use crate::vmstat::{require_unpinned, settled};
 
 const LEN: u64 = 16 << 20;
-/// Where on the disks fio writes.
+/// Offset on the disks at which fio writes.
 const DISK_AT: &str = "2g";
 
-/// fio maps as many bytes as it needs, which device-dax takes in pages of 4 KiB
-/// only.
+/// fio maps exactly as many bytes as it needs, which device-dax supports only
+/// with pages of 4 KiB.
 const KINDS: [Want; 2] = [
     want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
     want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
@@ -60,7 +60,7 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// The disk behind QEMU's NVMe controller.
+/// Returns the disk of QEMU's NVMe controller.
 pub fn nvme() -> Result<&'static Path> {
     let node = Path::new("/dev/nvme0n1");
     Cmd::new("modprobe nvme").ok()?;
@@ -86,7 +86,7 @@ fn uring_nvme(want: &Want) -> Result<String> {
     verified(want, "io_uring", nvme()?)
 }
 
-/// The path of what `target` maps.
+/// Returns the path that `target` maps.
 fn path_of(target: &Target) -> Result<PathBuf> {
     match &target.mount {
         Some(mount) => Ok(mount.path("data")),
@@ -114,7 +114,7 @@ fn verified(want: &Want, engine: &str, disk: &Path) -> Result<String> {
     let pinned = require_unpinned("fio")?.acquired - before.acquired;
     ensure!(pinned > 0, "fio's direct I/O pinned no page at all");
     target.finish()?;
-    Ok(format!("{pinned} pins, all given back"))
+    Ok(format!("{pinned} pins, all released"))
 }
 
 fn fio(arguments: &[&str]) -> Result<()> {
@@ -144,25 +144,28 @@ struct Ring(File);
 
 impl Ring {
     fn new() -> Result<Self> {
-        // struct io_uring_params; zeroes ask for nothing special.
+        // struct io_uring_params; zeros request no special feature.
         let mut params = [0u8; 120];
-        // SAFETY: the kernel fills the structure, which is as long as it says.
+        // SAFETY: The kernel fills the structure, which has the size that it
+        // expects and outlives the call.
         let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr()) };
         match i32::try_from(fd) {
-            // SAFETY: fresh, and owned here.
+            // SAFETY: The descriptor is new and owned here, so nothing else
+            // closes it.
             Ok(fd) if fd >= 0 => Ok(Self(unsafe { File::from_raw_fd(fd) })),
             _ => Err(io::Error::last_os_error()).context("io_uring_setup"),
         }
     }
 
-    /// IORING_REGISTER_BUFFERS of one buffer.
+    /// Calls IORING_REGISTER_BUFFERS with one buffer.
     fn register(&self, map: &Mapping, len: usize) -> io::Result<()> {
         const REGISTER_BUFFERS: i32 = 0;
         let buffer = libc::iovec {
             iov_base: map.addr() as *mut libc::c_void,
             iov_len: len,
         };
-        // SAFETY: one vector, which describes a part of `map`.
+        // SAFETY: The single vector describes a part of `map` and outlives the
+        // call.
         let ret = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_register,
@@ -191,7 +194,7 @@ fn fixed_buffers(want: &Want) -> Result<String> {
         let ring = Ring::new()?;
         let what = format!("registering a buffer (touched: {touched})");
         long_term(&what, &target, &before, ring.register(&map, BUFFER))?;
-        // The ring lets go of its buffers some time after it was closed.
+        // The ring releases its buffers some time after it was closed.
         drop(ring);
         require_unpinned("registered buffers")?;
     }
@@ -210,7 +213,7 @@ fn fixed_buffers(want: &Want) -> Result<String> {
                 "--iodepth=8",
             ])?;
             let pinned = require_unpinned("fio")?.acquired - before.acquired;
-            format!("{pinned} pins, all given back")
+            format!("{pinned} pins, all released")
         }
     };
     target.finish()?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of a PCI device, which its driver gives to `memremap_pages()` for
+//! Memory of a PCI device, which its driver passes to `memremap_pages()` for
 //! peers: the buffer of QEMU's NVMe controller. A program maps it, and a disk
-//! takes it for direct I/O if it can reach it, and else must not get it.
+//! accepts it for direct I/O only if the disk can reach it.
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,10 @@ use crate::tests::direct_io::{both_ways, scratch};
 use crate::tests::Test;
 use crate::vmstat::{require_unpinned, settled};
 
-/// A processor reaches the buffer by a word at a time, and slowly.
+/// Number of bytes; a processor accesses the buffer one word at a time, and
+/// slowly.
 const LEN: usize = 16 * PAGE;
-/// Where on the disks this test writes.
+/// Offset on the disks at which this test writes.
 const DISK_AT: u64 = 2 << 30;
 
 pub fn tests() -> Vec<Test> {
@@ -32,7 +33,7 @@ pub fn tests() -> Vec<Test> {
     )]
 }
 
-/// What the driver has published for peers: a folder of files in sysfs.
+/// Returns the driver's files for peers: a folder in sysfs.
 fn published() -> Result<PathBuf> {
     let folder = Path::new("/sys/class/nvme/nvme0/device/p2pmem");
     if !folder.exists() {
@@ -68,15 +69,15 @@ fn p2pdma() -> Result<String> {
         require_unpinned("direct I/O of a PCI device's memory")?.acquired - before.acquired;
     ensure!(pinned > 0, "direct I/O pinned no page of the controller");
     refused(&map)?;
-    require_unpinned("what was refused")?;
+    require_unpinned("refused requests")?;
     drop(map);
 
     let left = available()?;
-    ensure!(left == idle, "of {idle} bytes {left} came back");
-    Ok(format!("{pinned} pins, all given back"))
+    ensure!(left == idle, "of {idle} bytes {left} were released");
+    Ok(format!("{pinned} pins, all released"))
 }
 
-/// By who cannot tell this memory from the system's.
+/// Requires that users which cannot handle this memory refuse it.
 fn refused(map: &Mapping) -> Result<()> {
     let (_reader, writer) = pipe()?;
     let other = scratch()?;
@@ -92,10 +93,10 @@ fn refused(map: &Mapping) -> Result<()> {
                 .and_then(|e| e.downcast().ok()),
         ),
     ];
-    for (who, error) in tries {
+    for (user, error) in tries {
         match error.map(|e| e.raw_os_error()) {
             Some(Some(libc::EREMOTEIO)) => {}
-            got => bail!("{who} and memory of a PCI device: {got:?} and not EREMOTEIO"),
+            got => bail!("{user} and memory of a PCI device: {got:?} instead of EREMOTEIO"),
         }
     }
     Ok(())

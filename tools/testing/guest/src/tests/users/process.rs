@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Another process's pages, and pages as a name for something: pipes, ptrace,
-//! core dumps, futexes.
+//! Another process's pages, and uses of pages by reference: pipes, ptrace, core
+//! dumps, futexes.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ use crate::vmstat::require_unpinned;
 const LEN: usize = 4 << 20;
 
 pub fn tests() -> Vec<Test> {
-    // A core with a whole page of 1 GiB in it takes too long to write.
+    // Writing a core with a whole page of 1 GiB takes too long.
     let mut small_sizes = each_size().to_vec();
     small_sizes.retain(|want| want.align < GIB);
     let mut tests = per_kind(
@@ -49,7 +49,7 @@ pub fn tests() -> Vec<Test> {
         &one_of_each(),
         "users::futex",
         60,
-        "a futex in a shared DAX mapping is not the same one for two processes: the wake-up reaches nobody",
+        "a futex in a shared DAX mapping is not the same one for two processes: the wake-up is lost",
         woken,
     ));
     tests
@@ -58,13 +58,13 @@ pub fn tests() -> Vec<Test> {
 fn spliced(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
-    // Over the boundary of a huge page.
+    // Across the boundary of a huge page.
     let (at, len) = ((2 << 20) - 3 * PAGE, 8 * PAGE);
     let bytes = data::bytes(31, len);
     map.write(at, &bytes);
     let (mut reader, writer) = pipe()?;
     vmsplice(&map, at, len, &writer)?;
-    // By reference: what is written now is what comes out.
+    // By reference: a later store appears in the pipe.
     let later = data::bytes(32, PAGE);
     map.write(at + 4 * PAGE, &later);
     let mut expected = bytes;
@@ -80,10 +80,10 @@ fn spliced(want: &Want) -> Result<String> {
     Ok(format!("{} pages", len / PAGE))
 }
 
-/// One request to a process that is being traced.
+/// Sends a ptrace request for a process that is being traced.
 fn ptrace(request: libc::c_uint, pid: i32, addr: usize, word: usize) -> io::Result<i64> {
-    // SAFETY: the addresses are the other process's, checked by the kernel;
-    // PEEKDATA of the C library returns the word.
+    // SAFETY: The addresses belong to the other process, and the kernel checks
+    // them; PEEKDATA of the C library returns the word.
     unsafe {
         *libc::__errno_location() = 0;
         let ret = libc::ptrace(request, pid, addr, word);
@@ -110,14 +110,14 @@ fn traced(want: &Want) -> Result<String> {
         for at in places {
             expected[at..at + 8].copy_from_slice(&NEW.to_ne_bytes());
         }
-        map.require(0, &expected, "what the debugger wrote")
+        map.require(0, &expected, "bytes that the debugger wrote")
     })?;
     drop(map);
     ready.pass()?;
     let pid = child.pid();
     ptrace(libc::PTRACE_ATTACH, pid, 0, 0).context("PTRACE_ATTACH")?;
     let mut status = 0;
-    // SAFETY: `status` outlives the call.
+    // SAFETY: `status` is valid for writes and outlives the call.
     let stopped = unsafe { libc::waitpid(pid, &mut status, 0) };
     ensure!(
         stopped == pid && libc::WIFSTOPPED(status),
@@ -138,7 +138,7 @@ fn traced(want: &Want) -> Result<String> {
     Ok(format!("{} words read and written", places.len()))
 }
 
-/// Where cores go while the value lives.
+/// Redirects cores while the value lives.
 struct CorePattern(String);
 
 impl CorePattern {
@@ -159,7 +159,7 @@ impl Drop for CorePattern {
 }
 
 fn dumped(want: &Want) -> Result<String> {
-    /// Anonymous memory, and bits 7 and 8: private and shared DAX.
+    /// Bits for anonymous memory, and bits 7 and 8: private and shared DAX.
     const FILTER: &str = "0x181";
     let target = Target::create(want, LEN as u64)?;
     let bytes = data::bytes(34, LEN);
@@ -173,7 +173,8 @@ fn dumped(want: &Want) -> Result<String> {
             rlim_cur: libc::RLIM_INFINITY,
             rlim_max: libc::RLIM_INFINITY,
         };
-        // SAFETY: plain calls; the last one ends the process.
+        // SAFETY: These calls have no memory preconditions; the last one ends
+        // the process.
         unsafe {
             libc::setrlimit(libc::RLIMIT_CORE, &unlimited);
             libc::abort()
@@ -202,10 +203,10 @@ fn dumped(want: &Want) -> Result<String> {
     Ok(format!("{} KiB of core", core.len() / 1024))
 }
 
-/// A word of the mapping.
+/// Returns a word of the mapping.
 fn word(map: &Mapping, at: usize) -> &AtomicU32 {
     assert!(at % 4 == 0 && at + 4 <= map.len());
-    // SAFETY: aligned and inside the mapping, which lives as long.
+    // SAFETY: The word is aligned and inside the mapping, which lives as long.
     unsafe { AtomicU32::from_ptr((map.addr() + at) as *mut u32) }
 }
 
@@ -217,7 +218,7 @@ fn woken(want: &Want) -> Result<String> {
         word(&map, at).store(1, Ordering::SeqCst);
         let ready = Gate::new()?;
         let child = spawn(|| {
-            // At an address of its own.
+            // Mapped at a different address.
             let own = target.map(LEN)?;
             ensure!(own.addr() != map.addr(), "both mappings are at one address");
             ready.open()?;
@@ -225,7 +226,8 @@ fn woken(want: &Want) -> Result<String> {
                 tv_sec: 30,
                 tv_nsec: 0,
             };
-            // SAFETY: a word of the mapping; not FUTEX_PRIVATE_FLAG.
+            // SAFETY: The address is a word of the mapping; not
+            // FUTEX_PRIVATE_FLAG.
             let ret = unsafe {
                 libc::syscall(libc::SYS_futex, word(&own, at), libc::FUTEX_WAIT, 1, &long)
             };
@@ -234,10 +236,10 @@ fn woken(want: &Want) -> Result<String> {
             Ok(())
         })?;
         ready.pass()?;
-        // It is woken once it waits.
+        // The wake-up is repeated until the process waits.
         let mut woken = 0;
         for _ in 0..1000 {
-            // SAFETY: as above.
+            // SAFETY: The address is a word of the mapping, as for the wait.
             woken = unsafe { libc::syscall(libc::SYS_futex, word(&map, at), libc::FUTEX_WAKE, 1) };
             if woken != 0 {
                 break;

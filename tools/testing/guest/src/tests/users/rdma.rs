@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that an RDMA device may reach: a long-term pin for as long as it is
-//! registered. The device is the kernel's software RoCE on the loopback
-//! interface, spoken to by the calls that libibverbs writes to its file.
+//! Memory registered with an RDMA device: a long-term pin for as long as it is registered. The
+//! device is the kernel's software RoCE on the loopback interface, driven by the calls that
+//! libibverbs writes to its file.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ use crate::tests::{mapped_kinds, per_kind, Test};
 use crate::vmstat::{require_unpinned, settled};
 
 const LEN: usize = 16 << 20;
-/// Not all of it, and not whole huge pages.
+/// Not all of it, and not a multiple of huge pages.
 const REGISTERED: usize = (4 << 20) + (3 << 12);
 
 pub fn tests() -> Vec<Test> {
@@ -35,7 +35,7 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// The calls by their numbers: `enum ib_uverbs_write_cmds`.
+/// The numbers of the calls: `enum ib_uverbs_write_cmds`.
 const GET_CONTEXT: u32 = 0;
 const ALLOC_PD: u32 = 3;
 const REG_MR: u32 = 9;
@@ -44,7 +44,7 @@ const DEREG_MR: u32 = 13;
 /// An open device with a protection domain.
 struct Rdma {
     file: File,
-    /// Where events would be read; it keeps the device.
+    /// The file of events, which keeps the device.
     _events: OwnedFd,
     domain: u32,
 }
@@ -53,7 +53,7 @@ impl Rdma {
     fn open(node: &Path) -> Result<Self> {
         let file = open_rw(node, false)?;
         let [events, _] = call(&file, GET_CONTEXT, &[]).context("GET_CONTEXT")?;
-        // SAFETY: fresh, and owned here.
+        // SAFETY: The descriptor is new and owned here, so nothing else closes it.
         let events = unsafe { OwnedFd::from_raw_fd(events.try_into()?) };
         let [domain] = call(&file, ALLOC_PD, &[]).context("ALLOC_PD")?;
         Ok(Self {
@@ -63,7 +63,7 @@ impl Rdma {
         })
     }
 
-    /// Registers the start of a mapping; the number that it has then.
+    /// Registers the start of a mapping; returns its handle.
     fn register(&self, map: &Mapping, len: usize) -> io::Result<u32> {
         const LOCAL_WRITE: u32 = 1;
         let start = halves(map.addr() as u64);
@@ -81,21 +81,24 @@ impl Rdma {
     }
 }
 
-/// Writes a call whose answer has `N` words: a header, where the answer goes, and its own words.
+/// Writes a call whose response has `N` words: a header, the address of the response, and the
+/// arguments.
 fn call<const N: usize>(file: &File, command: u32, words: &[u32]) -> io::Result<[u32; N]> {
-    let mut answer = [0; N];
+    let mut reply = [0; N];
     let mut message = vec![command, 0];
     if N > 0 {
-        message.extend(halves(answer.as_mut_ptr() as u64));
+        message.extend(halves(reply.as_mut_ptr() as u64));
     }
     message.extend(words);
-    // A header is two words: the command, and how long call and answer are.
+    // A header is two words: the command, and the lengths of call and response.
     message[1] = message.len() as u32 | ((N as u32) << 16);
-    // SAFETY: the kernel reads the message, and writes `N` words to the answer.
+    // SAFETY: The kernel reads the message, and writes `N` words to the response; both outlive
+    // the call.
     let n = unsafe { libc::write(file.as_raw_fd(), message.as_ptr().cast(), 4 * message.len()) };
     match n {
-        // SAFETY: it is ours, and initialised; the compiler has not seen who wrote it.
-        0.. => Ok(unsafe { std::ptr::read_volatile(&answer) }),
+        // SAFETY: The response is our initialised array; the volatile read is needed because the
+        // compiler has not seen the kernel's write.
+        0.. => Ok(unsafe { std::ptr::read_volatile(&reply) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -104,7 +107,7 @@ fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
 }
 
-/// The device, until it is dropped.
+/// The device, which exists until this is dropped.
 struct Link;
 
 impl Link {
@@ -137,14 +140,14 @@ fn registered(want: &Want) -> Result<String> {
     let before = settled()?;
     let map = target.map(LEN)?;
     map.prefault_write(4096);
-    for give_back in [true, false] {
+    for deregister in [true, false] {
         let rdma = Rdma::open(Path::new(Link::NODE))?;
         let handle = rdma.register(&map, REGISTERED);
         match long_term("registering memory", &target, &before, handle)? {
-            Some(handle) if give_back => rdma.deregister(handle).context("DEREG_MR")?,
+            Some(handle) if deregister => rdma.deregister(handle).context("DEREG_MR")?,
             _ => {}
         }
-        // Closing it gives back the rest.
+        // Closing releases the rest.
         drop(rdma);
         require_unpinned("registered memory")?;
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each worker knows to be durable.
+//! The log of the records that each worker knows to be durable.
 //!
-//! A record follows from its number, so a number says it all. It is stored in
-//! device-dax memory on the NVDIMMs, which fail at the same instant as the
-//! files: each word is what the program knew then, neither more nor less. No
-//! filesystem and no journal has a part in it.
+//! A record is determined by its number, so the log holds numbers. They are
+//! stored in device-dax memory on the NVDIMMs, which fail at the same instant
+//! as the files: each word is exactly the worker's knowledge at that time. No
+//! filesystem and no journal is involved.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,11 +21,11 @@ const LEN: usize = 2 * MIB as usize;
 /// The words of a worker.
 #[derive(Debug, Clone, Copy)]
 enum Word {
-    /// The records that are durable: all whose numbers are smaller.
+    /// Number of durable records: all with smaller numbers are durable.
     Durable,
-    /// The first round whose file is there, or was when the power failed.
+    /// The first round whose file exists, or existed when the power failed.
     Kept,
-    /// Files of rounds before this are gone for good.
+    /// Files of rounds before this are removed durably.
     Gone,
 }
 
@@ -40,7 +40,7 @@ impl Log {
         })
     }
 
-    /// That of one worker.
+    /// Returns the part of one worker.
     pub fn part(&self, place: usize) -> Part<'_> {
         self.map.check(place * PAGE, PAGE);
         Part {
@@ -63,8 +63,8 @@ impl Part<'_> {
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
-        // SAFETY: aligned, in the mapping (see `Log::part`), which outlives
-        // the reference, and never accessed in another way.
+        // SAFETY: The word is aligned, in the mapping (see `Log::part`), which
+        // outlives the reference, and only accessed atomically.
         unsafe { AtomicU64::from_ptr((self.map.addr() + self.place(word)) as *mut u64) }
     }
 
@@ -77,7 +77,7 @@ impl Part<'_> {
         persist(self.map, self.place(word), size_of::<u64>());
     }
 
-    /// Nothing has been written in this boot.
+    /// Resets the log: no record has been written in this boot.
     pub fn begin(&self) {
         for word in [Word::Durable, Word::Kept, Word::Gone] {
             self.set(word, 0);
@@ -88,7 +88,7 @@ impl Part<'_> {
         self.get(Word::Durable)
     }
 
-    /// One more record is durable.
+    /// Adds one durable record.
     pub fn add(&self) {
         self.set(Word::Durable, self.durable() + 1);
     }
@@ -97,7 +97,7 @@ impl Part<'_> {
         self.get(Word::Kept)
     }
 
-    /// Files of rounds before this one are about to go.
+    /// Announces that files of rounds before this one will be removed.
     pub fn keep(&self, round: u64) {
         self.set(Word::Kept, round);
     }
@@ -106,7 +106,7 @@ impl Part<'_> {
         self.get(Word::Gone)
     }
 
-    /// They have gone, and that is durable.
+    /// Records that they are durably removed.
     pub fn forget(&self, round: u64) {
         self.set(Word::Gone, round);
     }

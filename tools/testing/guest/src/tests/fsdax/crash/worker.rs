@@ -3,9 +3,10 @@
 //! A worker: one filesystem, one way of making records durable, one process.
 //!
 //! It works in rounds. A round is a new file, into which the same number of
-//! records goes, each at its own place, in any order; the file of the round
-//! before the last is removed, so that blocks with old bytes are used again. The
-//! first half of a file has small records, the second half is one of 2 MiB.
+//! records is written, each at its own place, in random order; the file of the
+//! round before the last is removed, so that blocks with old bytes are reused.
+//! The first half of a file has small records, the second half is one record of
+//! 2 MiB.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -21,18 +22,18 @@ use crate::mapping::{open_rw, pwrite_all, Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::tests::fsdax::{clone, large, small};
 
-/// Of a file.
+/// Length of a file in bytes.
 const LEN: usize = 2 * HUGE;
-/// How many small records there are.
+/// Number of small records.
 const SMALL: usize = 16;
-/// What each has room for.
+/// Maximum size of a small record in bytes.
 const ROOM: usize = HUGE / SMALL;
-/// The records of a round.
+/// Number of records of a round.
 pub const RECORDS: u64 = SMALL as u64 + 1;
-/// How many records there are from one word to the host to the next.
+/// Number of records between two messages to the host.
 const OFTEN: u64 = 4;
 
-/// How a record becomes durable.
+/// The way in which a record becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Stores, msync().
@@ -45,8 +46,8 @@ pub enum Way {
     Direct,
     /// write() with O_DSYNC.
     Written,
-    /// Stores to a file that shares its blocks with that of the round before,
-    /// fsync().
+    /// Stores to a file that shares its blocks with the file of the previous
+    /// round, fsync().
     Clone,
 }
 
@@ -71,7 +72,7 @@ impl Way {
         }
     }
 
-    /// What the file is opened with besides.
+    /// Returns additional flags for open().
     fn flags(self) -> i32 {
         match self {
             Self::Direct => libc::O_DIRECT,
@@ -81,7 +82,7 @@ impl Way {
     }
 }
 
-/// A record's place in its file.
+/// The place of a record in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
     at: usize,
@@ -99,13 +100,13 @@ impl Record {
 pub struct Worker {
     pub kind: Kind,
     pub way: Way,
-    /// In the log.
+    /// Index in the log.
     pub place: usize,
     seed: u64,
 }
 
 impl Worker {
-    /// Each boot writes other bytes.
+    /// Creates a worker; each boot writes different bytes.
     pub fn new(kind: Kind, way: Way, place: usize, boot: u32, seed: u64) -> Self {
         let mut random = Random::new(seed ^ (u64::from(boot) << 32) ^ place as u64);
         Self {
@@ -124,10 +125,10 @@ impl Worker {
         dir.join(format!("{}-{round}", self.way.name()))
     }
 
-    /// The records of a round, in their order.
+    /// Returns the records of a round, in their order.
     fn plan(&self, round: u64) -> Vec<Record> {
         let mut random = Random::new(self.seed ^ (round << 8));
-        // O_DIRECT takes whole blocks.
+        // O_DIRECT requires whole blocks.
         let unit = if self.way == Way::Direct { PAGE } else { 1 };
         let mut places: Vec<(usize, usize)> = (0..SMALL)
             .map(|n| {
@@ -151,12 +152,13 @@ impl Worker {
         records
     }
 
-    /// Whether the file of this round begins as a copy of the one before.
+    /// Returns whether the file of this round starts as a copy of the previous
+    /// one.
     fn is_clone(&self, round: u64) -> bool {
         self.way == Way::Clone && round % 2 == 1
     }
 
-    /// What the file of a round has before its first record.
+    /// Returns the content of a round's file before its first record.
     fn base(&self, round: u64) -> Vec<u8> {
         let mut image = vec![0; LEN];
         if self.is_clone(round) {
@@ -175,9 +177,9 @@ fn sync_dir(dir: &Path) -> Result<()> {
         .with_context(|| format!("cannot sync {}", dir.display()))
 }
 
-/// Before the power fails.
+/// The part before the power failure.
 impl Worker {
-    /// Writes round after round, and never returns but with an error.
+    /// Writes round after round; returns only with an error.
     pub fn write(&self, dir: &Path, log: &Part<'_>) -> Result<()> {
         for round in 0.. {
             if round > 1 {
@@ -203,7 +205,7 @@ impl Worker {
         bail!("there are no more rounds")
     }
 
-    /// The file of a round, which is durable but for its bytes.
+    /// Creates the file of a round, which is durable except for its bytes.
     fn create(&self, dir: &Path, round: u64) -> Result<File> {
         let path = self.path(dir, round);
         let file = fs::OpenOptions::new()
@@ -238,7 +240,7 @@ impl Worker {
         }
     }
 
-    /// Writes a record; when this returns it is durable.
+    /// Writes a record, which is durable when this returns.
     fn put(&self, file: &File, map: &Mapping, buffer: &Mapping, record: &Record) -> Result<()> {
         let (at, len, bytes) = (record.at, record.len, record.bytes());
         match self.way {
@@ -263,16 +265,16 @@ impl Worker {
     }
 }
 
-/// After it.
+/// The part after the power failure.
 impl Worker {
-    /// An error unless the files are what the log says.
+    /// Returns an error unless the files match the log.
     pub fn compare(&self, dir: &Path, log: &Part<'_>) -> Result<()> {
         let durable = log.durable();
         for round in 0..log.gone() {
             let path = self.path(dir, round);
             ensure!(
                 !path.exists(),
-                "{} was removed for good, and is there",
+                "{} was durably removed, but exists",
                 path.display()
             );
         }
@@ -284,17 +286,17 @@ impl Worker {
         Ok(())
     }
 
-    /// Of this round, `durable` records are.
+    /// Checks a round of which `durable` records are durable.
     fn compare_round(&self, dir: &Path, round: u64, durable: usize) -> Result<()> {
         let path = self.path(dir, round);
         let file = match open_rw(&path, false) {
             Ok(file) => file,
-            // It may not have been made by then.
+            // The file may not have been created by then.
             Err(_) if durable == 0 && !path.exists() => return Ok(()),
             Err(e) => return Err(e),
         };
         let len = file.metadata().context("fstat")?.len() as usize;
-        // The blocks of a copy come one after the other, and the size with them.
+        // The blocks of a copy appear one after another, and the size with them.
         if durable == 0 && (len == 0 || self.is_clone(round)) {
             return Ok(());
         }
@@ -309,7 +311,7 @@ impl Worker {
         }
         let mut got = vec![0; LEN];
         file.read_exact_at(&mut got, 0).context("read")?;
-        // Of the record that was being written, any part may be there.
+        // Any part of the record that was being written may be present.
         if let Some(record) = plan.get(durable) {
             let range = record.at..record.at + record.len;
             for ((want, got), new) in want[range.clone()]
@@ -328,7 +330,7 @@ impl Worker {
         large(&file, LEN)?.require(0, &want, "the same file, mapped")
     }
 
-    /// Makes room for the next boot's files.
+    /// Removes the files to make room for those of the next boot.
     pub fn remove_all(&self, dir: &Path) -> Result<()> {
         let prefix = format!("{}-", self.way.name());
         for entry in fs::read_dir(dir).context("cannot list the files")? {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files that nobody has open for long, against their inodes' end: by reclaim, or
-//! with their filesystem.
+//! Files that are open only briefly, while their inodes are evicted: by reclaim, or with their
+//! filesystem.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -19,8 +19,8 @@ use crate::data;
 use crate::filesystem::DaxMount;
 use crate::mapping::PAGE;
 
-/// Files that come and go, each with bytes that its name tells, but for its first ones: each writer
-/// has one of them for itself.
+/// Adds races on files that are opened and closed, each with bytes that depend on its name, except
+/// for the first ones, one per writer.
 fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
     const FILES: usize = 24;
     const SIZE: usize = 5 * PAGE;
@@ -68,13 +68,13 @@ pub fn reclaim(place: &Place) -> Result<String> {
         thread::sleep(Duration::from_millis(3));
         Ok(())
     });
-    let told = race.run()?;
+    let report = race.run()?;
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
-/// The filesystem is unmounted while files of it are mapped, so that it ends with the last of them;
-/// and mounted again, be that while it still ends, or ended.
+/// Unmounts the filesystem while files of it are mapped, so that it ends with the last of them; and
+/// mounts it again, whether its end is in progress or complete.
 pub fn unmount(place: &Place) -> Result<String> {
     let ground = Ground::create(place)?;
     let mut race = Race::default();
@@ -84,14 +84,14 @@ pub fn unmount(place: &Place) -> Result<String> {
     race.add("unmounts", move |random| {
         detach(&dir)?;
         thread::sleep(Duration::from_millis(random.below(4) as u64));
-        // It stays mounted: who has created it unmounts it.
+        // It stays mounted: its creator unmounts it.
         std::mem::forget(DaxMount::mount(kind, &node, &dir)?);
         thread::sleep(Duration::from_millis(20));
         Ok(())
     });
-    let told = race.run()?;
+    let report = race.run()?;
     ground.finish()?;
-    Ok(told)
+    Ok(report)
 }
 
 fn detach(dir: &Path) -> Result<()> {
