@@ -5,8 +5,8 @@
 //! A [`FolioRef`] gives the right to look at a folio, and to take references to it if its count
 //! is not zero. As long as nothing keeps the folio it may be freed, split or merged at any time,
 //! so a caller without a reference checks after it has taken one that the page still belongs to the
-//! same folio. [`ZoneDeviceFolio`](super::memremap::ZoneDeviceFolio) is the view of a folio in
-//! ZONE_DEVICE whose pgmap stays valid; it dereferences to this type.
+//! same folio. [`ZoneDeviceFolio`](super::memremap::ZoneDeviceFolio) adds that the folio is in
+//! ZONE_DEVICE and its pgmap stays valid; it dereferences to this type.
 //!
 //! This file encapsulates the access to the fields of `struct folio` that lie beyond those of its
 //! first page, and the reference and pin counts.

@@ -64,8 +64,7 @@ impl<'a> PageRef<'a> {
     ///
     /// # Safety
     ///
-    /// `pfn` must have an initialised `struct page` whose memory stays valid for `'a`. That holds
-    /// for a PFN in a present page table entry that is not special, as long as interrupts are off;
+    /// `pfn` must have an initialised `struct page` that stays valid for `'a`. That holds for a PFN in a present page table entry that is not special, as long as interrupts are off;
     /// and for a PFN of a pgmap, as long as the caller has a live reference to the pgmap.
     #[doc(alias = "pfn_to_page")]
     #[inline(always)]
@@ -153,7 +152,7 @@ impl<'a> PageRef<'a> {
 
     /// Returns the first page of the compound page if this page is a tail page of one.
     ///
-    /// This does not find the head of a tail page whose `struct page` hugetlb has freed;
+    /// This does not find the head if hugetlb has freed the `struct page` of the tail page;
     /// [`folio()`](Self::folio) does.
     #[inline(always)]
     pub(super) fn head_of_tail(self) -> Option<Self> {

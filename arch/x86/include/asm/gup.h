@@ -3,21 +3,26 @@
 #define _ASM_X86_GUP_H
 
 /*
- * The walk of get_user_pages_fast() in Rust, arch/x86/mm/gup/gup.rs, and the slow
- * path's leaves of device memory, arch/x86/mm/gup/slow.rs, for mm/gup.c.
+ * What mm/gup.c calls in arch/x86/mm/gup/: the walk of get_user_pages_fast(),
+ * the slow path's leaves of device memory, and unpin_user_pages().
  */
 
 #include <linux/mm_types.h>
 
-/* Interrupts are off; pgd is that of the process that runs. */
+/*
+ * Takes the pages from start to end (exclusive), up to the first that cannot be
+ * taken without locks. Returns their number. Interrupts must be off, and pgd
+ * must be that of the current process.
+ */
 int gup_fast_walk(pgd_t *pgd, unsigned long start, unsigned long end,
 		  unsigned int flags, struct page **pages);
 
 /*
- * As follow_page_mask() for a leaf of device memory; the lock of the page table
- * is held. What is wanted ends at end (exclusive). *more is how many pages were
- * taken behind the one that is returned; or, with -EEXIST, how many are mapped
- * there. It is 0 before, and stays so for every other answer.
+ * As follow_page_mask() for a leaf of device memory. The page table lock must be
+ * held. The caller's range ends at end (exclusive). *more is set to the number
+ * of pages that were taken behind the one that is returned or, with -EEXIST, of
+ * those that are mapped there. It must be 0 before, and remains 0 for every
+ * other result.
  */
 struct page *gup_follow_devmap_pte(struct vm_area_struct *vma,
 				   unsigned long addr, pte_t *pte,
@@ -32,7 +37,7 @@ struct page *gup_follow_devmap_pud(struct vm_area_struct *vma,
 				   unsigned int flags, unsigned long end,
 				   unsigned int *more);
 
-/* One pin of each page; entries may be NULL. */
+/* Unpins each page of the array once. Entries may be NULL. */
 void gup_unpin_pages(struct page **pages, unsigned long npages);
 
 #endif

@@ -3,26 +3,31 @@
 #define _ASM_X86_GUP_CHECK_H
 
 /*
- * For mm/gup.c of a kernel that has both walks: what the C walk takes is put
- * again, and what the Rust walk takes of the same addresses a moment later is
- * compared with it: the pages, and what holds their folios meanwhile.
+ * Compares both walks, in a kernel that has both. The C walk takes the pages and
+ * they are put, the Rust walk takes the pages of the same addresses a moment
+ * later, and the pages and the counts of their folios are compared.
+ *
  * Interrupts are off, but other CPUs may change an entry or a count in between,
- * so only a difference that stays is reported. Pages that were put are looked
- * at: who frees a memmap has unmapped it before, and waits for this CPU there.
+ * so only a difference that persists is reported. The memmap of a page is read
+ * after the page was put. It is still valid: before a memmap is freed, the pages
+ * are unmapped, which waits for this CPU.
  */
 
 #include <asm/gup.h>
 
 #define GUP_CHECK_TRIES 8
 
-/* What a walk took, in numbers. */
+/* What the C walk took: the number of pages, checksums of PFNs and counts. */
 struct gup_check {
 	int nr;
 	u64 pages;
 	u64 counts;
 };
 
-/* As if they had never been taken: the books of pins are for tests to compare. */
+/*
+ * Puts the pages as if they had never been taken: tests compare the vmstat
+ * counters of pins, so these are corrected as well.
+ */
 static void gup_check_put(struct page **pages, int nr, unsigned int flags)
 {
 	int i;
@@ -43,7 +48,7 @@ static void gup_check_put(struct page **pages, int nr, unsigned int flags)
 	gup_fast_unpin_user_pages(pages, nr);
 }
 
-/* What holds the folios of these pages: references, and pins of large ones. */
+/* Returns a checksum of reference counts, and of pin counts of large folios. */
 static u64 gup_check_counts(struct page **pages, int nr)
 {
 	u64 sum = 0;
@@ -59,6 +64,7 @@ static u64 gup_check_counts(struct page **pages, int nr)
 	return sum;
 }
 
+/* Returns a checksum of the PFNs. */
 static u64 gup_check_pages(struct page **pages, int nr)
 {
 	u64 sum = 0;
@@ -69,7 +75,10 @@ static u64 gup_check_pages(struct page **pages, int nr)
 	return sum;
 }
 
-/* The Rust walk may take device memory where the C walk leaves off. */
+/*
+ * Returns whether both walks took the same pages. The Rust walk may go on with
+ * device memory where the C walk ends.
+ */
 static bool gup_check_same_pages(struct page **pages, int nr,
 				 const struct gup_check *c)
 {
@@ -78,7 +87,7 @@ static bool gup_check_same_pages(struct page **pages, int nr,
 	return nr == c->nr || is_zone_device_page(pages[c->nr]);
 }
 
-/* Takes what gup_fast_walk() takes, and says whether the C walk agrees. */
+/* Takes what gup_fast_walk() takes, and warns if the C walk differs. */
 static int gup_fast_checked_walk(unsigned long start, unsigned long end,
 				 unsigned int flags, struct page **pages)
 {
@@ -106,7 +115,7 @@ static int gup_fast_checked_walk(unsigned long start, unsigned long end,
 			     gup_check_counts(pages, nr) == c.counts))
 			return nr;
 		gup_check_put(pages, nr, flags);
-		/* Counts say nothing while others take the same folios. */
+		/* Counts cannot be compared while other CPUs take the same folios. */
 		quiet = same && gup_check_counts(pages, nr) == idle;
 		pages_differ &= !same;
 		counts_differ &= quiet;

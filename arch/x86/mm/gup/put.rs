@@ -150,7 +150,7 @@ unsafe fn unpin_large(folio: FolioRef<'_>, pins: usize, stat: &mut FollPinStat<'
     // CAST: A folio has at most 2^18 pages, but may be in the array more than once: C counts in an
     // `int` as well.
     let pins = pins as i32;
-    // SAFETY: The folio is large. The caller owns the pins, whose references are dropped next.
+    // SAFETY: The folio is large. The caller owns the pins, and drops their references next.
     unsafe { folio.pincount_sub(pins) };
     // SAFETY: Each pin of a large folio is one reference.
     unsafe { put_folio_refs(folio, pins) };

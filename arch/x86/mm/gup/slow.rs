@@ -54,14 +54,14 @@ enum Followed {
     Mapped(usize),
 }
 
-/// An entry with `_PAGE_DEVMAP` at the address that is followed, in a page table whose lock is held.
+/// An entry with `_PAGE_DEVMAP` at the address that is followed. The page table lock is held.
 ///
 /// # Invariants
 ///
 /// While the value lives, the page table lock is held, `first` points to the entry, and the entries
 /// behind it, up to the end of the table, are valid. The entry is a leaf of the level that maps from
-/// bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`, whose range
-/// does not change, because the mmap lock is held as well.
+/// bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`. The range
+/// of the VMA does not change, because the mmap lock is held as well.
 struct LockedLeaf {
     first: NonNull<u64>,
     shift: u32,
@@ -215,7 +215,7 @@ impl LockedLeaf {
 ///
 /// # Safety
 ///
-/// An entry in a page table whose lock is held must map `pfn`.
+/// An entry must map `pfn`, and the lock of its page table must be held.
 unsafe fn take<const PIN: bool>(
     pfn: Pfn,
     pages: usize,

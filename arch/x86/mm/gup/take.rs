@@ -287,8 +287,8 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
     /// Returns whether a walk that does not know the VMA can take the folio. If not, the slow path
     /// decides. C: `gup_fast_folio_allowed()`.
     ///
-    /// The kernel must not access secret memory, and a page of a file whose filesystem tracks dirty
-    /// pages must not be written for long without the filesystem's knowledge.
+    /// The kernel must not access secret memory. A filesystem that tracks dirty pages must know when a
+    /// page of its files is written, so such a page cannot be pinned for long to write to it.
     #[doc(alias = "gup_fast_folio_allowed")]
     #[inline(always)]
     pub(crate) fn is_allowed(&self) -> bool {
@@ -444,8 +444,8 @@ unsafe fn put_grabbed(folio: FolioRef<'_>, refs: i32, pin: bool) {
     let amount = match folio.is_large() {
         true => {
             if pin {
-                // SAFETY: The folio is large. The caller owns the pins, whose references are dropped
-                // below.
+                // SAFETY: The folio is large. The caller owns the pins, and their references are
+                // dropped below.
                 unsafe { folio.pincount_sub(refs) };
             }
             refs
@@ -644,8 +644,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         Self::check_type(pgmap, flags)?;
         // INVARIANT: The pages are in the pgmap, which stays mapped for `'a`; none was taken yet.
         let run = Self {
-            // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap, whose
-            // pages are initialised and stay valid as long as it is mapped.
+            // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap. The pages
+            // of such a range are initialised and stay valid as long as it is mapped.
             first: unsafe { PageRef::from_pfn(pfn) },
             taken: 0,
             _pgmap: PhantomData,
@@ -676,8 +676,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         self.taken
     }
 
-    /// Takes a reference to each of `pages` pages, or to those before the first whose count is about
-    /// to overflow. Returns whether all were taken.
+    /// Takes a reference to each of `pages` pages, or, if a count is about to overflow, to those before
+    /// it. Returns whether all were taken.
     #[inline(always)]
     fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> bool {
         match pgmap.vmemmap_shift() {
@@ -804,7 +804,8 @@ fn part_in_folio(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
 /// whether it did.
 #[inline(always)]
 fn try_add(folio: FolioRef<'_>, amount: i32) -> bool {
-    // SAFETY: No folio of a mapped pgmap whose type was checked is free, and an overflow is undone.
+    // SAFETY: The type of the pgmap was checked: no folio of it is free while it is mapped. An
+    // overflow is undone.
     let old = unsafe { folio.ref_fetch_add(amount) };
     old > 0 || undo_add(folio, amount, old)
 }
