@@ -211,7 +211,7 @@ pub(crate) fn wait_all_idle(mapping: &AddressSpace) {
             kernel::pr_warn!(
                 "{} {major}:{minor}: inode {}: pages still pinned at eviction\n",
                 inode.filesystem_name(),
-                inode.number(),
+                inode.ino(),
             );
         }
     }

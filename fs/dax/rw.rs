@@ -37,7 +37,7 @@ pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapO
     if len == 0 {
         return Ok(0);
     }
-    let first = iocb.position();
+    let first = iocb.ki_pos();
     let (last, ended) = {
         let inode = iocb.inode();
         inode.assert_locked(write);
@@ -55,7 +55,7 @@ pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapO
         };
         (iter.pos(), ended)
     };
-    iocb.set_position(last);
+    *iocb.ki_pos_mut() = last;
     match last.wrapping_sub(first) {
         0 => ended.map(|_| 0),
         done => Ok(done),

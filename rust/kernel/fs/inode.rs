@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Inodes, as far as code below a filesystem looks at them.
+//! Inodes, as code below a filesystem sees them.
+//!
+//! The unsafe code here encapsulates access to the fields of a valid `struct inode`. There is no type
+//! that owns a reference and lives as long as it likes (`ARef`): a reference keeps the inode, but not
+//! its filesystem mounted, so references exist only inside
+//! [`super_block`](crate::fs::super_block), while the filesystem is locked.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -11,126 +16,169 @@ use core::{
     sync::atomic::{AtomicI64, Ordering},
 };
 
-/// An inode that somebody keeps. C: `struct inode`.
+/// An inode. C: `struct inode`.
 ///
 /// # Invariants
 ///
-/// The inode is initialised and belongs to a filesystem that stays at least as long as the value.
+/// The inode is initialised, and its filesystem is mounted, at least for the lifetime of the reference.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{fs::inode::Inode, prelude::*};
+///
+/// /// Prints which file it is, as `ls -i` and `/proc/self/mountinfo` show it.
+/// fn print(inode: &Inode) {
+///     let (major, minor) = inode.device_numbers();
+///     pr_info!("{major}:{minor} inode {}: {} bytes\n", inode.ino(), inode.size());
+/// }
+/// ```
+#[doc(alias = "inode")]
 #[repr(transparent)]
 pub struct Inode(Opaque<bindings::inode>);
 
 impl Inode {
-    /// The inode that C code has at `ptr`.
+    /// Creates a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// It is as the type's invariant says, for `'a`.
+    /// `ptr` must point to an initialised inode. The inode must stay valid, and its filesystem mounted,
+    /// for `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::inode) -> &'a Self {
-        // SAFETY: The type is transparent over `struct inode`; the rest is the caller's promise.
+        // SAFETY: The type is transparent over `struct inode`, and the caller promises that `ptr` is
+        // valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
-    /// What C code takes.
+    /// Returns the C pointer.
     #[inline]
     pub fn as_raw(&self) -> *mut bindings::inode {
         self.0.get()
     }
 
-    /// Its mapping. C: `i_mapping`.
+    /// Returns the mapping of the file. C: `inode->i_mapping`.
     #[inline]
     pub fn mapping(&self) -> &AddressSpace {
-        // SAFETY: By the invariant the inode has a mapping, which stays as long.
+        // SAFETY: By the type invariants the inode is initialised, so `i_mapping` points to a mapping,
+        // which stays valid as long as the inode.
         unsafe { AddressSpace::from_raw((*self.as_raw()).i_mapping) }
     }
 
-    /// The size of the file, in bytes. C: `i_size_read()`. Any context.
+    /// Returns the size of the file, in bytes. Any context. C: `i_size_read()`.
     #[doc(alias = "i_size_read")]
     #[inline]
     pub fn size(&self) -> i64 {
-        // SAFETY: By the invariant the field is there; it is an aligned word that others change as a
-        // whole. The load pairs with the release in `i_size_write()`.
-        unsafe { AtomicI64::from_ptr(addr_of_mut!((*self.as_raw()).i_size)) }
-            .load(Ordering::Acquire)
+        // SAFETY: By the type invariants the field is valid. It is an aligned word that other CPUs write
+        // as a whole, so it may be accessed as an atomic.
+        let size = unsafe { AtomicI64::from_ptr(addr_of_mut!((*self.as_raw()).i_size)) };
+        // Pairs with the release in `i_size_write()`.
+        size.load(Ordering::Acquire)
     }
 
-    /// Whether its files are mapped without page cache. C: `IS_DAX()`.
+    /// Returns whether the file is mapped without the page cache. C: `IS_DAX()`.
     #[doc(alias = "IS_DAX")]
     #[inline]
     pub fn is_dax(&self) -> bool {
-        // SAFETY: By the invariant the field is there.
+        // SAFETY: By the type invariants the inode is valid. C reads the flags without a lock as well.
         unsafe { (*self.as_raw()).i_flags & bindings::S_DAX != 0 }
     }
 
-    /// Whether it is a character device: device-dax. C: `S_ISCHR()`.
+    /// Returns whether it is a character device, such as device-dax. C: `S_ISCHR()`.
     #[doc(alias = "S_ISCHR")]
     #[inline]
     pub fn is_char_device(&self) -> bool {
-        // SAFETY: By the invariant the field is there.
+        // SAFETY: By the type invariants the inode is valid. The type of a file, which is the part of the
+        // mode that counts here, does not change.
         let mode = u32::from(unsafe { (*self.as_raw()).i_mode });
         mode & bindings::S_IFMT == bindings::S_IFCHR
     }
 
-    /// The size of a block, as a power of two. C: `i_blkbits`.
+    /// Returns the size of a block of the filesystem, as a power of two. C: `inode->i_blkbits`.
     #[inline]
     pub fn block_bits(&self) -> u32 {
-        // SAFETY: By the invariant the field is there.
+        // SAFETY: By the type invariants the inode is valid. The field does not change while the file is
+        // in use.
         u32::from(unsafe { (*self.as_raw()).i_blkbits })
     }
 
-    /// Says that pages of it are dirty. C: `__mark_inode_dirty(inode, I_DIRTY_PAGES)`. Any context
-    /// that may take the inode's spinlock.
+    /// Marks the inode as having dirty pages. Any context in which the inode's spinlock may be taken.
+    /// C: `__mark_inode_dirty(inode, I_DIRTY_PAGES)`.
     #[doc(alias = "__mark_inode_dirty")]
     #[inline]
     pub fn mark_pages_dirty(&self) {
-        // SAFETY: By the invariant the inode is valid.
+        // SAFETY: By the type invariants the inode is valid and its filesystem mounted, which is all that
+        // the function needs.
         unsafe { bindings::__mark_inode_dirty(self.as_raw(), bindings::I_DIRTY_PAGES as _) };
     }
 
-    /// The number of the filesystem's device. C: `i_sb->s_dev`.
+    /// Returns the device number of the filesystem. C: `inode->i_sb->s_dev`.
     #[inline]
     pub fn device(&self) -> u32 {
-        // SAFETY: By the invariant the inode has a superblock.
+        // SAFETY: By the type invariants the filesystem is mounted, so the superblock is valid. Its
+        // device number does not change.
         unsafe { (*(*self.as_raw()).i_sb).s_dev }
     }
 
-    /// The same as its two parts. C: `MAJOR()`, `MINOR()`.
+    /// Returns the major and the minor device number of the filesystem.
     pub fn device_numbers(&self) -> (u32, u32) {
         device_numbers(self.device())
     }
 
-    /// The number of the inode in its filesystem. C: `i_ino`.
-    pub fn number(&self) -> usize {
-        // SAFETY: By the invariant the field is there.
+    /// Returns the number of the inode in its filesystem. C: `inode->i_ino`.
+    pub fn ino(&self) -> usize {
+        // SAFETY: By the type invariants the inode is valid. The number of an inode does not change.
         unsafe { (*self.as_raw()).i_ino }
     }
 
-    /// What tells filesystems on one device that come after each other apart, unless they are of
-    /// one type.
+    /// Returns a number that identifies the type of the filesystem: the address of
+    /// `struct file_system_type`.
+    ///
+    /// Together with [`device`](Self::device) it distinguishes filesystems of different types that are
+    /// mounted from one device one after the other.
     #[inline]
     pub fn filesystem_id(&self) -> usize {
-        // SAFETY: By the invariant the inode has a superblock.
+        // SAFETY: By the type invariants the filesystem is mounted, so the superblock is valid. Its type
+        // does not change.
         unsafe { (*(*self.as_raw()).i_sb).s_type as usize }
     }
 
-    /// The name of the filesystem's type.
+    /// Returns the name of the type of the filesystem, such as `ext4`.
     pub fn filesystem_name(&self) -> &CStr {
-        // SAFETY: By the invariant the filesystem stays, and its type has a name, which never changes.
+        // SAFETY: By the type invariants the filesystem is mounted, so its type is registered. Its name
+        // is a constant string.
         unsafe { cstr::from_char_ptr((*(*(*self.as_raw()).i_sb).s_type).name) }
     }
 
-    /// Reports if the inode is not locked as it has to be for reading or writing its data. C:
-    /// `lockdep_assert_held()`. Nothing without lockdep.
+    /// Asserts, in kernels with lockdep, that the inode is locked for reading or writing its data.
+    ///
+    /// A read-only filesystem may read without the lock.
+    #[doc(alias = "lockdep_assert_held")]
     #[inline]
     pub fn assert_locked(&self, write: bool) {
-        if cfg!(CONFIG_LOCKDEP) {
-            // SAFETY: By the invariant the inode is valid.
-            unsafe { bindings::dax_assert_inode_locked(self.as_raw(), write) };
+        if !cfg!(CONFIG_LOCKDEP) {
+            return;
+        }
+        // SAFETY: By the type invariants the inode is valid, so its lock is initialised, and its
+        // filesystem is mounted, so the superblock is valid.
+        unsafe {
+            let lock = addr_of_mut!((*self.as_raw()).i_rwsem);
+            if write {
+                bindings::lockdep_assert_held_write(lock);
+            } else if (*(*self.as_raw()).i_sb).s_flags & bindings::SB_RDONLY == 0 {
+                bindings::lockdep_assert_held(lock);
+            }
         }
     }
 }
 
-/// The two parts of a device number. C: `MAJOR()`, `MINOR()`.
+/// Splits a device number into its major and minor number. C: `MAJOR()`, `MINOR()`.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(kernel::fs::inode::device_numbers(0x1030_0005), (259, 5));
+/// ```
 #[doc(alias = "MAJOR")]
 #[doc(alias = "MINOR")]
 pub const fn device_numbers(device: u32) -> (u32, u32) {

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The filesystems that are mounted, and their inodes.
+//! Mounted filesystems, and walks over their inodes.
+//!
+//! While a walk is in a filesystem, that is locked (`s_umount`) and so stays mounted. The walk keeps its
+//! place in the list of inodes by a reference to one of them:
+//!
+//! ```text
+//!  lock the list -> next inode -> igrab() -> unlock -> iput() the one before -> visit
+//! ```
+//!
+//! The unsafe code here encapsulates that list, its lock, and the references.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -11,143 +20,171 @@ use core::{
     ptr::{addr_of, addr_of_mut, null_mut},
 };
 
-/// After how many inodes that are not wanted others get the lock of the list.
-const CHECK: usize = 1024;
+/// The number of inodes that are skipped before the lock of the list is dropped for a moment.
+const MAX_SKIPPED: usize = 1024;
 
-/// Calls `visit` for every inode in memory that `wanted` says, of every filesystem that is mounted, but
-/// not for those that are just being freed. Sleeps; so may `visit`, but `wanted` may not: it is
-/// asked under a spinlock. C: `iterate_supers()`.
+/// Calls `visit` for each inode in memory, of all mounted filesystems, for which `wanted` returns
+/// `true`. C: `iterate_supers()`.
 ///
-/// The caller holds no lock of a filesystem: each is kept from being unmounted (`s_umount`) while its
-/// inodes are visited.
+/// Inodes that are being freed are skipped. Sleeps, and `visit` may sleep as well; `wanted` must not,
+/// because it is called under a spinlock.
+///
+/// The caller must not hold a lock of a filesystem: each one is locked against unmounting (`s_umount`)
+/// while its inodes are visited.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::fs::super_block;
+///
+/// let mut bytes = 0i64;
+/// super_block::for_each_inode(
+///     |inode| inode.is_dax(),
+///     |inode| bytes = bytes.saturating_add(inode.size()),
+/// );
+/// ```
 #[doc(alias = "iterate_supers")]
 pub fn for_each_inode<W, V>(wanted: W, visit: V)
 where
     W: Fn(&Inode) -> bool,
     V: FnMut(&Inode),
 {
-    let mut both = (wanted, visit);
-    // SAFETY: `of_super_block` is called with what is handed over here, of the types that it takes,
-    // and only during this call.
-    unsafe { bindings::iterate_supers(Some(of_super_block::<W, V>), addr_of_mut!(both).cast()) };
+    let mut closures = (wanted, visit);
+    // SAFETY: C calls `visit_super_block` only during this call, with a superblock that it has locked and
+    // with the pointer passed here, which points to closures of the types that the function expects.
+    unsafe {
+        bindings::iterate_supers(
+            Some(visit_super_block::<W, V>),
+            addr_of_mut!(closures).cast(),
+        )
+    };
 }
 
-/// The same for one filesystem, the one with this device number, if there is one. C:
-/// `user_get_super()`.
+/// Calls `visit` as [`for_each_inode`] does, for the inodes of the filesystem with this device number, if
+/// it is mounted. C: `user_get_super()`.
 #[doc(alias = "user_get_super")]
 pub fn for_each_inode_of<W, V>(device: u32, wanted: W, visit: V)
 where
     W: Fn(&Inode) -> bool,
     V: FnMut(&Inode),
 {
-    let mut both = (wanted, visit);
-    // SAFETY: Looks at the list of filesystems.
+    let mut closures = (wanted, visit);
+    // SAFETY: The function has no preconditions but that the caller may sleep.
     let sb = unsafe { bindings::user_get_super(device, false) };
     if sb.is_null() {
         return;
     }
-    // SAFETY: It is locked, so it stays mounted.
-    unsafe { of_super_block::<W, V>(sb, addr_of_mut!(both).cast()) };
-    // SAFETY: We have it from above, locked for reading.
+    // SAFETY: `user_get_super()` has locked the superblock, so it stays mounted until it is dropped below.
+    // The pointer is that of closures of the types that the function expects.
+    unsafe { visit_super_block::<W, V>(sb, addr_of_mut!(closures).cast()) };
+    // SAFETY: `user_get_super()` has taken a reference, and the lock for reading; both end here.
     unsafe { bindings::drop_super(sb) };
 }
 
+/// Calls the second closure for each inode of a filesystem for which the first returns `true`.
+///
 /// # Safety
 ///
-/// `sb` is mounted and stays so for the call. `both` are a `W` and a `V` that nobody else uses.
-unsafe extern "C" fn of_super_block<W, V>(sb: *mut bindings::super_block, both: *mut c_void)
+/// `sb` must be mounted, and stay so for the call. `closures` must point to a `(W, V)` that no other
+/// code accesses during the call.
+unsafe extern "C" fn visit_super_block<W, V>(sb: *mut bindings::super_block, closures: *mut c_void)
 where
     W: Fn(&Inode) -> bool,
     V: FnMut(&Inode),
 {
-    // SAFETY: The caller's promise.
-    let (wanted, visit) = unsafe { &mut *both.cast::<(W, V)>() };
-    let mut from = None;
-    // SAFETY: As above; the inode that it goes on from is one of its.
-    while let Some(kept) = unsafe { Kept::after(sb, from, wanted) } {
-        // It may be one at which the walk only took a breath.
-        if wanted(kept.inode()) {
-            visit(kept.inode());
+    // SAFETY: The caller promises a pointer to closures of these types, with exclusive access.
+    let (wanted, visit) = unsafe { &mut *closures.cast::<(W, V)>() };
+    let mut previous = None;
+    // SAFETY: The caller promises that the filesystem stays mounted, and `previous` is one of its inodes.
+    while let Some(current) = unsafe { InodeRef::after(sb, previous, wanted) } {
+        // It may be an inode at which the walk only paused.
+        if wanted(current.inode()) {
+            visit(current.inode());
         }
-        from = Some(kept);
-        // SAFETY: Nothing that forbids to sleep is held.
+        previous = Some(current);
+        // SAFETY: No spinlock is held here, so the task may sleep.
         unsafe { bindings::cond_resched() };
     }
 }
 
-/// An inode that was found in the list of its filesystem, and a reference to it, which keeps it
-/// there. Dropping it sleeps.
+/// A reference to an inode in the list of its filesystem, which keeps its place in the list.
+///
+/// Dropping it may sleep.
 ///
 /// # Invariants
 ///
-/// The value owns a reference to the inode.
-struct Kept(*mut bindings::inode);
+/// The value owns a reference to the inode, and the filesystem is mounted as long as the value exists.
+struct InodeRef(*mut bindings::inode);
 
-impl Kept {
-    /// The next inode of the filesystem, behind `from`, that is wanted and not being freed; or one
-    /// that is not wanted, after many of these, so that the lock is not held for long.
+impl InodeRef {
+    /// Returns the next inode behind `previous`, or the first one, for which `wanted` returns `true`; or
+    /// any inode, after many that are not wanted, so that the lock is not held for long.
     ///
     /// # Safety
     ///
-    /// `sb` is mounted and stays so for the call, and while the result is there; `from` is one of its
+    /// `sb` must be mounted, and stay so as long as the result exists. `previous` must be one of its
     /// inodes.
     unsafe fn after(
         sb: *mut bindings::super_block,
-        from: Option<Self>,
+        previous: Option<Self>,
         wanted: &impl Fn(&Inode) -> bool,
     ) -> Option<Self> {
-        // SAFETY: By the caller's promise the fields are there; only addresses are taken.
+        // SAFETY: The caller promises that the superblock is valid; only addresses of fields are computed.
         let (head, lock) = unsafe {
             (
                 addr_of_mut!((*sb).s_inodes),
                 addr_of_mut!((*sb).s_inode_list_lock),
             )
         };
-        let mut place = from.as_ref().map_or(head, |kept| {
-            // SAFETY: By the invariant the inode is there.
-            unsafe { addr_of_mut!((*kept.0).i_sb_list) }
+        let mut link = previous.as_ref().map_or(head, |previous| {
+            // SAFETY: By the type invariants the inode is valid; only the address of a field is computed.
+            unsafe { addr_of_mut!((*previous.0).i_sb_list) }
         });
-        // SAFETY: An initialised lock.
+        // SAFETY: The lock of a mounted superblock is initialised.
         unsafe { bindings::spin_lock(lock) };
-        let mut passed = 0usize;
+        let mut skipped = 0usize;
         let found = loop {
-            // SAFETY: The list is locked, and `place` is its head or the place of an inode in it: one
-            // that was just found, or one that is kept.
-            place = unsafe { addr_of!((*place).next).read() };
-            if place == head {
+            // SAFETY: The list is locked. `link` is its head, or the link of an inode in it: either of the
+            // one found in the last turn, or of `previous`, whose reference keeps it in the list.
+            link = unsafe { addr_of!((*link).next).read() };
+            if link == head {
                 break null_mut();
             }
-            // SAFETY: All places but the head are fields of inodes.
-            let inode = unsafe { crate::container_of!(place, bindings::inode, i_sb_list) };
+            // SAFETY: Every link but the head is the field `i_sb_list` of an inode.
+            let inode = unsafe { crate::container_of!(link, bindings::inode, i_sb_list) };
             let inode = inode.cast_mut();
-            // SAFETY: An inode in the list is initialised, and is not freed while that is locked.
+            // SAFETY: An inode in the list is initialised, and is not freed while the list is locked.
             let is_wanted = wanted(unsafe { Inode::from_raw(inode) });
-            passed = passed.wrapping_add(1);
-            if is_wanted || passed >= CHECK {
-                // SAFETY: As above.
+            skipped = skipped.wrapping_add(1);
+            if is_wanted || skipped >= MAX_SKIPPED {
+                // SAFETY: The inode is valid while the list is locked. The function returns null for an
+                // inode that is being freed.
                 let inode = unsafe { bindings::igrab(inode) };
                 if !inode.is_null() {
                     break inode;
                 }
             }
         };
-        // SAFETY: Locked above.
+        // SAFETY: The lock was taken above, by this task.
         unsafe { bindings::spin_unlock(lock) };
-        // Not under the lock: it may be the last reference.
-        drop(from);
-        // INVARIANT: The reference was just taken.
+        // After the unlock, because it sleeps if it puts the last reference.
+        drop(previous);
+        // INVARIANT: `igrab()` has taken a reference, and the caller promises that the filesystem stays
+        // mounted.
         (!found.is_null()).then_some(Self(found))
     }
 
+    /// Returns the inode.
     fn inode(&self) -> &Inode {
-        // SAFETY: By the invariant there is a reference, and its filesystem stays mounted.
+        // SAFETY: By the type invariants there is a reference and the filesystem is mounted, for as long
+        // as `self` is borrowed.
         unsafe { Inode::from_raw(self.0) }
     }
 }
 
-impl Drop for Kept {
+impl Drop for InodeRef {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is ours.
+        // SAFETY: By the type invariants the value owns a reference, which ends here.
         unsafe { bindings::iput(self.0) };
     }
 }
