@@ -116,7 +116,7 @@ impl<'a> Context<'a> {
     ///
     /// # Safety
     ///
-    /// `bound` must be a namespace or a device that claims one, on the nvdimm bus, whose parent is a
+    /// `bound` must be a namespace or a device that claims one, on the nvdimm bus, and its parent a
     /// region. Its lock must be held while the value exists.
     #[inline]
     unsafe fn new(bound: &'a BoundDevice) -> Self {
@@ -190,8 +190,8 @@ impl<'a> Context<'a> {
     #[inline]
     pub fn check_and_set_read_only<T: Operations>(&self, disk: &GenDisk<T>) {
         if core::ptr::eq(disk.parent(), self.device()) {
-            // SAFETY: The disk was added under the device of this context, whose parent is a region
-            // by the type invariants, and the function looks for the region there.
+            // SAFETY: The disk was added under the device of this context. By the type invariants the
+            // parent of that is a region, and the function looks for the region there.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }

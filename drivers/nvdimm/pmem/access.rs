@@ -53,7 +53,7 @@ fn direct_access(
     }
 }
 
-/// Returns the first sector of a page.
+/// Returns the first sector of a page. C: `to_sect()`.
 fn sector_of(at: PageOffset) -> Result<u64> {
     at.bytes().map(|bytes| bytes / SECTOR_SIZE).ok_or(EINVAL)
 }
@@ -127,7 +127,7 @@ pub(crate) struct PgmapOwner {
 }
 
 impl PgmapOwner {
-    /// Creates the owner of pages whose data begins at the physical address `start`.
+    /// Creates the owner of pages with data from the physical address `start` on.
     pub(crate) fn new(start: u64) -> Self {
         Self {
             device: SetOnce::new(),

@@ -61,6 +61,8 @@ impl Layout {
 ///    fail, and accesses in progress end.
 /// 2. The disk: filesystems are shut down, new bios fail, and bios in progress end.
 /// 3. The media, which both share: the memory is unmapped, then its range is released.
+///
+/// C: `pmem_release_disk()`.
 pub(crate) struct Pmem {
     _dax: Option<dax::Registration<Media>>,
     disk: GenDisk<Media>,

@@ -77,7 +77,7 @@ impl Media {
         self.memory.data().len()
     }
 
-    /// Returns the region of the memory.
+    /// Returns the region of the memory. C: `to_region()`.
     pub(crate) fn region(&self) -> &Region {
         &self.region
     }
@@ -101,7 +101,9 @@ impl Media {
         self.badblocks().first_bad(sector, sectors).is_some()
     }
 
-    /// Copies data from `sector` on. Any context. C: `pmem_do_read()`.
+    /// Copies data from `sector` on. Any context.
+    ///
+    /// C: `pmem_do_read()`, `read_pmem()`.
     ///
     /// # Errors
     ///
@@ -116,7 +118,7 @@ impl Media {
 
     /// Copies data to the media, from `sector` on. Sleeps if it has to clear errors first.
     ///
-    /// C: `pmem_do_write()`.
+    /// C: `pmem_do_write()`, `write_pmem()`.
     ///
     /// # Errors
     ///
@@ -157,7 +159,7 @@ impl Media {
     /// Asks the device to clear the errors in `bytes` bytes from `sector` on, and returns how many
     /// bytes from there on are free of errors then. The sectors stay on the list. Sleeps.
     ///
-    /// C: `__pmem_clear_poison()`.
+    /// C: `__pmem_clear_poison()`, `pmem_to_phys()`.
     pub(crate) fn clear_poison(&self, sector: u64, bytes: usize) -> Result<usize> {
         let offset = offset_of(sector)?;
         let phys = self.memory.data().start().checked_add(offset).ok_or(EIO)?;

@@ -71,9 +71,9 @@ struct PmemDriver;
 
 /// The disk that is attached to a device.
 enum Attached {
-    /// A disk of atomic sectors, whose operations are in libnvdimm.
+    /// A disk of atomic sectors, with the operations of libnvdimm.
     Btt(Btt),
-    /// A disk whose operations are in this driver.
+    /// A disk with the operations of this driver.
     Disk(Pmem),
 }
 
@@ -124,7 +124,8 @@ impl Driver for PmemDriver {
         context.flush_region();
     }
 
-    /// Updates bad sectors or the read-only state. C: `nd_pmem_notify()`.
+    /// Updates the list of bad sectors (C: `pmem_revalidate_poison()`) or the read-only state (C:
+    /// `pmem_revalidate_region()`). C: `nd_pmem_notify()`.
     fn notify(context: &Context<'_>, data: &Attached, event: Event) {
         match (event, data) {
             (Event::RevalidatePoison, Attached::Btt(btt)) => btt.revalidate_poison(),

@@ -191,8 +191,8 @@ impl Badblocks {
     /// Removes `sectors` sectors from `from` on. The caller must have interrupts enabled; they are
     /// enabled on return.
     ///
-    /// If the list is full, and removing a part of a range would split it, the range stays. So does a
-    /// range whose number of sectors does not fit into an `int`. C: `badblocks_clear()`.
+    /// If the list is full, and removing a part of a range would split it, the range stays. It also
+    /// stays if the number of sectors does not fit into an `int`. C: `badblocks_clear()`.
     ///
     /// # Examples
     ///

@@ -110,7 +110,7 @@ pub enum Direction {
 }
 
 impl BlockDevice {
-    /// Opens the device whose node is at `path`, without claiming it exclusively. Sleeps.
+    /// Opens the device with the node `path`, without claiming it exclusively. Sleeps.
     ///
     /// C: `bdev_file_open_by_path()`.
     ///

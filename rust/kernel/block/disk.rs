@@ -218,8 +218,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `raw` is a disk from `blk_alloc_disk()`, whose reference this value owns. It is not added, unless
-/// the value is part of a [`GenDisk`].
+/// `raw` is a disk from `blk_alloc_disk()`, and this value owns that reference to it. The disk is not
+/// added, unless the value is part of a [`GenDisk`].
 pub struct GenDiskBuilder<T: Operations> {
     raw: NonNull<bindings::gendisk>,
     _operations: PhantomData<fn() -> T>,
@@ -373,7 +373,7 @@ impl<T: Operations> GenDiskBuilder<T> {
     }
 }
 
-// SAFETY: The attributes belong to the device of an added disk, whose private data is a `T`. They are
+// SAFETY: The attributes belong to the device of an added disk with a `T` as private data. They are
 // removed, and their operations waited for, before the data is dropped.
 unsafe impl<T: Operations> DeviceData<T> for GenDiskBuilder<T> {
     /// Returns the data of the disk with this device. C: `dev_to_disk()`.

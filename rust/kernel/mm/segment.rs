@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Segments of memory whose bytes are copied, and never borrowed.
+//! Segments of memory, with bytes that are copied and never borrowed.
 //!
 //! A bio describes its data by segments: contiguous memory in the kernel's linear mapping that other
 //! tasks may access at the same time (with direct I/O, user space has the same pages mapped). A Rust

@@ -276,7 +276,7 @@ impl<'a> Namespace<'a> {
         Ok(EnabledNamespace { namespace: self })
     }
 
-    /// Makes a disk whose sectors are written atomically. Sleeps.
+    /// Makes a disk of sectors that are written atomically. Sleeps.
     ///
     /// C: `nvdimm_namespace_attach_btt()`.
     ///
@@ -297,7 +297,7 @@ impl<'a> Namespace<'a> {
     }
 }
 
-/// A namespace whose info blocks can be read and written. Dropping it disables that. Sleeps.
+/// A namespace with accessible info blocks. Dropping it disables the access. Sleeps.
 ///
 /// # Invariants
 ///
@@ -550,8 +550,8 @@ impl Btt {
     /// C: `nvdimm_check_and_set_ro()`.
     #[inline]
     pub fn check_and_set_read_only(&self) {
-        // SAFETY: By the type invariants the BTT is attached, so it has a disk, whose parent is below
-        // a region.
+        // SAFETY: By the type invariants the BTT is attached, so it has a disk, and the parent of that
+        // is below a region.
         unsafe { bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk) };
     }
 }

@@ -130,7 +130,7 @@ impl Region {
     /// ```
     /// use kernel::{block::bio::Bio, nvdimm::Region};
     ///
-    /// /// Ends a bio whose data was transferred.
+    /// /// Ends a bio after its transfer.
     /// fn finish(region: &Region, bio: Bio) {
     ///     if bio.is_fua() {
     ///         region.flush_and_end(bio);

@@ -189,8 +189,8 @@ impl Bio {
         // its list of segments do not change before it ends.
         unsafe {
             let bio = self.0.as_ptr();
-            // INVARIANT: Position and list are those of the bio, whose segments are in the linear
-            // mapping; the caller guarantees that `WRITE` is its direction.
+            // INVARIANT: Position and list are those of the bio. By its invariants the segments are
+            // in the linear mapping, and the caller guarantees that `WRITE` is its direction.
             Segments {
                 vec: (*bio)
                     .bi_io_vec
@@ -262,8 +262,8 @@ pub enum Data<'a> {
 ///
 /// # Invariants
 ///
-/// `left` bytes are left in the list of segments that begins at `vec`, of whose first segment `skip`
-/// bytes are already transferred. All of them are in the linear mapping. `WRITE` is true if and only
+/// `left` bytes are left in the list of segments that begins at `vec`. `skip` bytes of the first of
+/// these segments are already transferred. All of them are in the linear mapping. `WRITE` is true if and only
 /// if the bio is a write.
 #[doc(alias = "bvec_iter")]
 pub struct Segments<'a, const WRITE: bool> {
