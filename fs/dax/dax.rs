@@ -4,23 +4,24 @@
 
 //! Filesystem DAX: files whose pages are the memory of the device.
 //!
-//! This replaces `fs/dax.c`. A filesystem cannot tell the difference: names, licence classes, errnos and
-//! tracepoints of the entry points are the same. Each entry point converts raw arguments to types, calls safe
-//! code, and converts the result back.
+//! This replaces `fs/dax.c`. A filesystem cannot tell the difference: names, licence classes,
+//! errnos and tracepoints of the entry points are the same. Each entry point converts raw arguments
+//! to types, calls safe code, and converts the result back.
 //!
 //! # One fault
 //!
-//! 1. The fault locks the *entry* of the page, or of the 2 MiB, in the mapping of the file. An entry takes the
-//!    place of a page in the page cache. Other faults of the same page, writeback and truncation wait for
-//!    it ([`entry`], [`entry_array`], [`entry_lock`]).
+//! 1. The fault locks the *entry* of the page, or of the 2 MiB, in the mapping of the file. An
+//!    entry takes the place of a page in the page cache. Other faults of the same page, writeback
+//!    and truncation wait for it ([`entry`], [`entry_array`], [`entry_lock`]).
 //! 2. The filesystem finds, or allocates, the blocks of the file (iomap).
-//! 3. The device returns their memory, and is not killed while the fault uses it ([`direct_access`]).
+//! 3. The device returns their memory, and is not killed while the fault uses it
+//!    ([`direct_access`]).
 //! 4. The entry names the memory from now on, and its pages name the file ([`owner`]).
 //! 5. The page table entry is inserted ([`vm_fault`]), and the entry is unlocked.
 //!
-//! The way back is in the same order: truncation unmaps the page, waits until it is not pinned, and then
-//! removes the entry ([`invalidate`]). If the device is removed, its teardown does so for all files
-//! ([`revoke`]).
+//! The way back is in the same order: truncation unmaps the page, waits until it is not pinned, and
+//! then removes the entry ([`invalidate`]). If the device is removed, its teardown does so for all
+//! files ([`revoke`]).
 //!
 //! # Files
 //!
@@ -106,8 +107,9 @@ fn errno(result: Result) -> c_int {
 ///
 /// # Safety
 ///
-/// `vmf` must be null or a fault that is being handled, of a file of a filesystem with DAX, which excludes
-/// truncation, and which has the operations `ops`. `pfnp` and `iomap_errp` must each be null or valid for writes.
+/// `vmf` must be null or a fault that is being handled, of a file of a filesystem with DAX, which
+/// excludes truncation, and which has the operations `ops`. `pfnp` and `iomap_errp` must each be
+/// null or valid for writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_iomap_fault(
     vmf: *mut bindings::vm_fault,
@@ -119,8 +121,9 @@ pub unsafe extern "C" fn dax_iomap_fault(
     let (Some(vmf), Some(size)) = (NonNull::new(vmf), size_of(order)) else {
         return VmFaultResult::FALLBACK.as_raw();
     };
-    // SAFETY: The caller promises that the fault is one of a DAX file and that `pfnp` is null or valid for
-    // writes; a `PfnT` has the layout of a `pfn_t`. It promises that `ops` are those of the filesystem.
+    // SAFETY: The caller promises that the fault is one of a DAX file and that `pfnp` is null or
+    // valid for writes; a `PfnT` has the layout of a `pfn_t`. It promises that `ops` are those of
+    // the filesystem.
     let (mut fault, sync, ops) = unsafe {
         (
             DaxFault::from_raw(vmf),
@@ -140,7 +143,8 @@ pub unsafe extern "C" fn dax_iomap_fault(
     result.as_raw()
 }
 
-/// Makes the metadata for a synchronous fault durable, and then maps `pfn`. Sleeps. Returns `VM_FAULT_*`.
+/// Makes the metadata for a synchronous fault durable, and then maps `pfn`. Sleeps. Returns
+/// `VM_FAULT_*`.
 ///
 /// # Safety
 ///
@@ -155,7 +159,8 @@ pub unsafe extern "C" fn dax_finish_sync_fault(
     let (Some(vmf), Some(size)) = (NonNull::new(vmf), size_of(order)) else {
         return VmFaultResult::FALLBACK.as_raw();
     };
-    // SAFETY: The caller promises that `dax_iomap_fault()` has handled this fault, so it is one of a DAX file.
+    // SAFETY: The caller promises that `dax_iomap_fault()` has handled this fault, so it is one of
+    // a DAX file.
     let mut fault = unsafe { DaxFault::from_raw(vmf) };
     fault::finish_sync(&mut fault, size, PfnT::from_raw(pfn)).as_raw()
 }
@@ -164,17 +169,17 @@ pub unsafe extern "C" fn dax_finish_sync_fault(
 ///
 /// # Safety
 ///
-/// `iocb` must be a request for a file of a filesystem with DAX that has the operations `ops`, and `iter` the
-/// buffers of the request. No other code may use the two during the call. The inode must be locked as the
-/// direction requires.
+/// `iocb` must be a request for a file of a filesystem with DAX that has the operations `ops`, and
+/// `iter` the buffers of the request. No other code may use the two during the call. The inode must
+/// be locked as the direction requires.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_iomap_rw(
     iocb: *mut bindings::kiocb,
     iter: *mut bindings::iov_iter,
     ops: *const bindings::iomap_ops,
 ) -> isize {
-    // SAFETY: The caller promises that the request and the buffers are valid and exclusively used here, and
-    // that `ops` are those of the filesystem.
+    // SAFETY: The caller promises that the request and the buffers are valid and exclusively used
+    // here, and that `ops` are those of the filesystem.
     let (iocb, iter, ops) = unsafe {
         (
             Kiocb::from_raw(iocb),
@@ -190,8 +195,8 @@ pub unsafe extern "C" fn dax_iomap_rw(
 ///
 /// # Safety
 ///
-/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero` must be
-/// null or valid for writes.
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero`
+/// must be null or valid for writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_zero_range(
     inode: *mut bindings::inode,
@@ -213,8 +218,8 @@ pub unsafe extern "C" fn dax_zero_range(
 ///
 /// # Safety
 ///
-/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero` must be
-/// null or valid for writes.
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero`
+/// must be null or valid for writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_truncate_page(
     inode: *mut bindings::inode,
@@ -234,15 +239,16 @@ pub unsafe extern "C" fn dax_truncate_page(
 ///
 /// # Safety
 ///
-/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero` must be
-/// null or valid for writes.
+/// `inode` must be a valid inode of a filesystem with DAX that has the operations `ops`. `did_zero`
+/// must be null or valid for writes.
 unsafe fn zero(
     inode: *mut bindings::inode,
     did_zero: *mut bool,
     ops: *const bindings::iomap_ops,
     work: impl FnOnce(&Inode, &mut bool, &IomapOps) -> Result,
 ) -> c_int {
-    // SAFETY: The caller promises that the inode is valid and that `ops` are those of its filesystem.
+    // SAFETY: The caller promises that the inode is valid and that `ops` are those of its
+    // filesystem.
     let (inode, ops) = unsafe { (Inode::from_raw(inode), IomapOps::from_raw(ops)) };
     let mut zeroed = false;
     let result = work(inode, &mut zeroed, ops);
@@ -253,7 +259,8 @@ unsafe fn zero(
     errno(result)
 }
 
-/// Gives a file blocks of its own for a range in which it shares blocks. Sleeps. Returns 0 or an errno.
+/// Gives a file blocks of its own for a range in which it shares blocks. Sleeps. Returns 0 or an
+/// errno.
 ///
 /// # Safety
 ///
@@ -265,7 +272,8 @@ pub unsafe extern "C" fn dax_file_unshare(
     len: bindings::loff_t,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller promises that the inode is valid and that `ops` are those of its filesystem.
+    // SAFETY: The caller promises that the inode is valid and that `ops` are those of its
+    // filesystem.
     let (inode, ops) = unsafe { (Inode::from_raw(inode), IomapOps::from_raw(ops)) };
     errno(share::unshare(inode, pos, len, ops))
 }
@@ -274,8 +282,8 @@ pub unsafe extern "C" fn dax_file_unshare(
 ///
 /// # Safety
 ///
-/// The files must be open files of one filesystem with DAX that has the operations `ops`, and `len` must be
-/// valid for reads and writes.
+/// The files must be open files of one filesystem with DAX that has the operations `ops`, and `len`
+/// must be valid for reads and writes.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_remap_file_range_prep(
     file_in: *mut bindings::file,
@@ -286,8 +294,8 @@ pub unsafe extern "C" fn dax_remap_file_range_prep(
     remap_flags: c_uint,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller makes the promises that this function requires: open files of one filesystem, valid
-    // `len`, and the operations of the filesystem.
+    // SAFETY: The caller makes the promises that this function requires: open files of one
+    // filesystem, valid `len`, and the operations of the filesystem.
     unsafe {
         bindings::__generic_remap_file_range_prep(
             file_in,
@@ -301,13 +309,13 @@ pub unsafe extern "C" fn dax_remap_file_range_prep(
     }
 }
 
-/// Compares ranges of two files. Sleeps. Returns 0, and stores to `is_same` whether they are equal; or returns
-/// an errno.
+/// Compares ranges of two files. Sleeps. Returns 0, and stores to `is_same` whether they are equal;
+/// or returns an errno.
 ///
 /// # Safety
 ///
-/// The inodes must be valid inodes of a filesystem with DAX that has the operations `ops`. `is_same` must be
-/// valid for reads and writes.
+/// The inodes must be valid inodes of a filesystem with DAX that has the operations `ops`.
+/// `is_same` must be valid for reads and writes.
 #[export]
 pub unsafe extern "C" fn dax_dedupe_file_range_compare(
     src: *mut bindings::inode,
@@ -318,8 +326,8 @@ pub unsafe extern "C" fn dax_dedupe_file_range_compare(
     is_same: *mut bool,
     ops: *const bindings::iomap_ops,
 ) -> c_int {
-    // SAFETY: The caller promises that the inodes and `is_same` are valid, and that `ops` are those of the
-    // filesystem.
+    // SAFETY: The caller promises that the inodes and `is_same` are valid, and that `ops` are those
+    // of the filesystem.
     let (src, dest, ops, same) = unsafe {
         (
             Inode::from_raw(src),
@@ -338,8 +346,8 @@ pub unsafe extern "C" fn dax_dedupe_file_range_compare(
     ))
 }
 
-/// Unmaps the pages that contain the bytes from `start` to `end`, and returns the first one that is pinned; null
-/// if there is none. Sleeps.
+/// Unmaps the pages that contain the bytes from `start` to `end`, and returns the first one that is
+/// pinned; null if there is none. Sleeps.
 ///
 /// # Safety
 ///
@@ -359,7 +367,8 @@ pub unsafe extern "C" fn dax_layout_busy_page_range(
     invalidate::busy_page(mapping, page_of(start), last).map_or(null_mut(), |page| page.as_raw())
 }
 
-/// Unmaps all pages of the file, and returns the first one that is pinned; null if there is none. Sleeps.
+/// Unmaps all pages of the file, and returns the first one that is pinned; null if there is none.
+/// Sleeps.
 ///
 /// # Safety
 ///
@@ -379,8 +388,8 @@ pub unsafe extern "C" fn dax_layout_busy_page(
 /// `inode` must be a valid inode that is being evicted.
 #[export]
 pub unsafe extern "C" fn dax_break_layout_final(inode: *mut bindings::inode) {
-    // SAFETY: The caller promises that the inode is valid, and so is the mapping inside it. That is not always
-    // `i_mapping`, which for the inode of a device may belong to another inode.
+    // SAFETY: The caller promises that the inode is valid, and so is the mapping inside it. That is
+    // not always `i_mapping`, which for the inode of a device may belong to another inode.
     invalidate::wait_all_idle(unsafe { AddressSpace::from_raw(&raw mut (*inode).i_data) });
 }
 
@@ -388,7 +397,8 @@ pub unsafe extern "C" fn dax_break_layout_final(inode: *mut bindings::inode) {
 ///
 /// # Safety
 ///
-/// `mapping` must be that of a DAX file, `dax_dev` null or the device of its filesystem, and `wbc` valid.
+/// `mapping` must be that of a DAX file, `dax_dev` null or the device of its filesystem, and `wbc`
+/// valid.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn dax_writeback_mapping_range(
     mapping: *mut bindings::address_space,
@@ -398,8 +408,8 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
     let Some(device) = NonNull::new(dax_dev) else {
         return EIO.to_errno();
     };
-    // SAFETY: The caller promises that the mapping is that of a DAX file, that `dax_dev` is the device of its
-    // filesystem, which holds it, and that `wbc` is valid.
+    // SAFETY: The caller promises that the mapping is that of a DAX file, that `dax_dev` is the
+    // device of its filesystem, which holds it, and that `wbc` is valid.
     let (mapping, device, wbc) = unsafe {
         (
             DaxMapping::from_raw(mapping),
@@ -417,12 +427,13 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
     ))
 }
 
-/// Splits the entries that cross a bound of the pages from `start` to `end`, exclusive, which are about to be
-/// truncated. Sleeps.
+/// Splits the entries that cross a bound of the pages from `start` to `end`, exclusive, which are
+/// about to be truncated. Sleeps.
 ///
 /// # Safety
 ///
-/// `mapping` must be that of a DAX file, and faults of this range must be excluded until it is truncated.
+/// `mapping` must be that of a DAX file, and faults of this range must be excluded until it is
+/// truncated.
 #[export]
 pub unsafe extern "C" fn dax_split_bounds(
     mapping: *mut bindings::address_space,

@@ -3,13 +3,14 @@
 //! Fault counters for each filesystem, and their files in debugfs.
 //!
 //! `fs_dax/faults` has a line per filesystem: device, type, PTE faults, PMD faults, and for each
-//! [`Reason`] the number of faults that fell back to pages because of it. `fs_dax/implementation` says
-//! `rust`.
+//! [`Reason`] the number of faults that fell back to pages because of it. `fs_dax/implementation`
+//! says `rust`.
 //!
-//! A fault increments one per-CPU counter. A table maps filesystems to their counters. Its index is a hash
-//! of the device number, which nearly always finds the filesystem at once. A filesystem gets a row with its
-//! first fault and keeps it, so its counters can be read after it was unmounted. If a filesystem of
-//! another type is mounted from the same device, it takes over the row, and the counters start at 0.
+//! A fault increments one per-CPU counter. A table maps filesystems to their counters. Its index is
+//! a hash of the device number, which nearly always finds the filesystem at once. A filesystem gets
+//! a row with its first fault and keeps it, so its counters can be read after it was unmounted. If
+//! a filesystem of another type is mounted from the same device, it takes over the row, and the
+//! counters start at 0.
 //!
 //! This file encapsulates the array of per-CPU counters, which `dax_glue.c` defines.
 
@@ -162,8 +163,8 @@ fn increment(row: usize, event: Event) {
     // OVERFLOW: Rows and columns are within the array.
     let index = row.wrapping_mul(COUNTS).wrapping_add(event.column());
     let counts = core::ptr::addr_of!(bindings::dax_fault_counts) as usize;
-    // SAFETY: This is the offset of an element of the per-CPU array. Only this CPU writes to its element,
-    // except when a row is cleared, which may lose a count.
+    // SAFETY: This is the offset of an element of the per-CPU array. Only this CPU writes to its
+    // element, except when a row is cleared, which may lose a count.
     unsafe { percpu::increment(counts.wrapping_add(index.wrapping_mul(8))) };
 }
 
@@ -193,8 +194,8 @@ fn find(inode: &Inode) -> Option<usize> {
     find_key(inode, |other| other == key)
 }
 
-/// Assigns a row to the filesystem of an inode: that of another filesystem on the same device, or else the
-/// first free one.
+/// Assigns a row to the filesystem of an inode: that of another filesystem on the same device, or
+/// else the first free one.
 fn assign(inode: &Inode) -> Option<usize> {
     if ASSIGNING.swap(true, Ordering::Acquire) {
         // Another task is assigning a row. The next fault is counted again.

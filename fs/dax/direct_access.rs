@@ -4,21 +4,21 @@
 
 //! Access to the memory of a DAX device while the device is known to be alive.
 //!
-//! A [`DaxReadGuard`] delays the killing of DAX devices: `kill_dax()` waits until every guard that was
-//! taken before is dropped. So what a device returns, a [`DirectAccess`], borrows from the guard and
-//! cannot outlive it.
+//! A [`DaxReadGuard`] delays the killing of DAX devices: `kill_dax()` waits until every guard that
+//! was taken before is dropped. So what a device returns, a [`DirectAccess`], borrows from the
+//! guard and cannot outlive it.
 //!
 //! ```text
-//!  DaxReadGuard::new() ---> guard.access(extent, ..) ---> DirectAccess<'guard> ---> copy, zero, flush
-//!                                                              |
-//!                                                              v
-//!                                              EntryMemory<'guard> ---> DAX entry, page table
+//!  DaxReadGuard::new() --> guard.access(extent, ..) --> DirectAccess<'guard> --> copy, zero, flush
+//!                                                           |
+//!                                                           v
+//!                                                EntryMemory<'guard> --> DAX entry, page table
 //! ```
 //!
 //! An [`EntryMemory`] is a direct access that has passed the checks for an entry of its size.
 //!
-//! This file encapsulates the SRCU section, calls of the device's operations, and reads and writes of
-//! device memory by address.
+//! This file encapsulates the SRCU section, calls of the device's operations, and reads and writes
+//! of device memory by address.
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
@@ -58,15 +58,15 @@ impl DaxReadGuard {
         Self(unsafe { bindings::dax_read_lock() }, PhantomData)
     }
 
-    /// Returns access to up to `len` bytes of a file from `position` on, as far as they are contiguous
-    /// on the device. The access starts at the beginning of the page of `position`. May sleep. C:
-    /// `dax_iomap_direct_access()`, `dax_direct_access()`.
+    /// Returns access to up to `len` bytes of a file from `position` on, as far as they are
+    /// contiguous on the device. The access starts at the beginning of the page of `position`. May
+    /// sleep. C: `dax_iomap_direct_access()`, `dax_direct_access()`.
     ///
     /// # Errors
     ///
-    /// Returns `EHWPOISON` for bad memory, unless `mode` is recovery; `ENXIO` if the device is dead;
-    /// `EOPNOTSUPP` if the extent has no DAX device; `EFAULT` for memory that the kernel has not
-    /// mapped; and other errors of the driver.
+    /// Returns `EHWPOISON` for bad memory, unless `mode` is recovery; `ENXIO` if the device is
+    /// dead; `EOPNOTSUPP` if the extent has no DAX device; `EFAULT` for memory that the kernel has
+    /// not mapped; and other errors of the driver.
     #[doc(alias = "dax_iomap_direct_access")]
     #[doc(alias = "dax_direct_access")]
     #[inline]
@@ -79,8 +79,9 @@ impl DaxReadGuard {
     ) -> Result<DirectAccess<'r>> {
         let at = iomap.dax_pgoff(position);
         let device = NonNull::new(iomap.dax_device()).ok_or(EOPNOTSUPP)?;
-        // SAFETY: The filesystem of the extent holds the device, so it is valid. The SRCU section, open
-        // for `'r`, keeps it from being killed, so the memory that it returns stays for as long.
+        // SAFETY: The filesystem of the extent holds the device, so it is valid. The SRCU section,
+        // open for `'r`, keeps it from being killed, so the memory that it returns stays for as
+        // long.
         let access = unsafe {
             call_direct_access(
                 at,
@@ -94,7 +95,8 @@ impl DaxReadGuard {
         if access.address().is_null() {
             return Err(EFAULT);
         }
-        // INVARIANT: The device has returned this memory, and is not killed while `self` is borrowed.
+        // INVARIANT: The device has returned this memory, and is not killed while `self` is
+        // borrowed.
         Ok(DirectAccess {
             access,
             at,
@@ -125,14 +127,15 @@ impl DaxReadGuard {
     ///
     /// # Errors
     ///
-    /// Returns `EIO` for bad memory; `ENXIO` if the device is dead; `EOPNOTSUPP` if the extent has no
-    /// DAX device; and other errors of the driver.
+    /// Returns `EIO` for bad memory; `ENXIO` if the device is dead; `EOPNOTSUPP` if the extent has
+    /// no DAX device; and other errors of the driver.
     #[doc(alias = "dax_zero_page_range")]
     #[inline]
     pub(crate) fn zero_page(&self, iomap: Iomap<'_>, position: i64) -> Result {
         let at = iomap.dax_pgoff(position).as_raw();
         let device = NonNull::new(iomap.dax_device()).ok_or(EOPNOTSUPP)?;
-        // SAFETY: The filesystem of the extent holds the device, so it is valid; the SRCU section is open.
+        // SAFETY: The filesystem of the extent holds the device, so it is valid; the SRCU section
+        // is open.
         to_result(unsafe { bindings::dax_zero_page_range(device.as_ptr(), at, 1) })
     }
 }
@@ -145,8 +148,8 @@ impl Drop for DaxReadGuard {
     }
 }
 
-/// Returns the error that `read()` and `write()` report for an error of memory: `EIO` for bad memory. C:
-/// `dax_mem2blk_err()`.
+/// Returns the error that `read()` and `write()` report for an error of memory: `EIO` for bad
+/// memory. C: `dax_mem2blk_err()`.
 #[doc(alias = "dax_mem2blk_err")]
 #[inline]
 pub(crate) fn as_block_error(error: Error) -> Error {
@@ -184,8 +187,8 @@ impl DaxDeviceRef<'_> {
         let Some(phys) = pfn.phys() else {
             return;
         };
-        // SAFETY: By the type invariants the device is valid. PFNs of an entry have a `struct page`, so
-        // they are in the linear mapping.
+        // SAFETY: By the type invariants the device is valid. PFNs of an entry have a `struct
+        // page`, so they are in the linear mapping.
         unsafe { bindings::dax_flush(self.0.as_ptr(), bindings::__va(phys), bytes) };
     }
 }
@@ -197,8 +200,8 @@ impl DaxDeviceRef<'_> {
 ///
 /// # Invariants
 ///
-/// `device` has returned `access` for the page `at`, and is not killed during `'r`. The memory is mapped
-/// for the kernel: the address is not null.
+/// `device` has returned `access` for the page `at`, and is not killed during `'r`. The memory is
+/// mapped for the kernel: the address is not null.
 #[derive(Clone, Copy)]
 pub(crate) struct DirectAccess<'r> {
     access: Access<'r>,
@@ -260,8 +263,8 @@ impl DirectAccess<'_> {
     #[inline]
     pub(crate) fn copy_from(&self, other: &DirectAccess<'_>, offset: usize, len: usize) -> Result {
         let (to, from) = (self.range(offset, len)?, other.range(offset, len)?);
-        // SAFETY: By the type invariants both ranges, which have just been checked, are mapped for the
-        // kernel.
+        // SAFETY: By the type invariants both ranges, which have just been checked, are mapped for
+        // the kernel.
         // CAST: As in C, a length of 4 GiB or more is truncated.
         let left = unsafe { bindings::copy_mc_to_kernel(to, from, len as _) };
         if left == 0 {
@@ -284,8 +287,8 @@ impl DirectAccess<'_> {
         len: usize,
     ) -> Result<bool> {
         let (one, two) = (self.range(offset, len)?, other.range(other_offset, len)?);
-        // SAFETY: By the type invariants both ranges, which have just been checked, are mapped for the
-        // kernel.
+        // SAFETY: By the type invariants both ranges, which have just been checked, are mapped for
+        // the kernel.
         Ok(unsafe { bindings::memcmp(one, two, len) } == 0)
     }
 
@@ -304,8 +307,8 @@ impl DirectAccess<'_> {
         Ok(())
     }
 
-    /// Copies up to `len` bytes between `offset` and the buffers of a process. May sleep. Returns how
-    /// many bytes were copied. C: `dax_copy_from_iter()`, `dax_copy_to_iter()`,
+    /// Copies up to `len` bytes between `offset` and the buffers of a process. May sleep. Returns
+    /// how many bytes were copied. C: `dax_copy_from_iter()`, `dax_copy_to_iter()`,
     /// `dax_recovery_write()`.
     ///
     /// # Errors
@@ -324,8 +327,8 @@ impl DirectAccess<'_> {
     ) -> Result<usize> {
         let memory = self.range(offset, len)?;
         let (device, at, data) = (self.device.0.as_ptr(), self.at.as_raw(), data.as_raw());
-        // SAFETY: By the type invariants the device is alive, and `memory` is mapped memory of it. The
-        // exclusive borrow of `data` keeps other code from using the iterator.
+        // SAFETY: By the type invariants the device is alive, and `memory` is mapped memory of it.
+        // The exclusive borrow of `data` keeps other code from using the iterator.
         Ok(unsafe {
             match direction {
                 Direction::Read => bindings::dax_copy_to_iter(device, at, memory, len, data),

@@ -4,8 +4,8 @@
 
 //! DAX entries: what the mapping of a file stores for pages that were faulted in.
 //!
-//! A DAX file has no page cache. In its place the mapping stores one entry for each page, or for each
-//! 2 MiB, that a fault has handled:
+//! A DAX file has no page cache. In its place the mapping stores one entry for each page, or for
+//! each 2 MiB, that a fault has handled:
 //!
 //! | entry | meaning | PFNs |
 //! |---|---|---|
@@ -13,9 +13,9 @@
 //! | zero | a hole, mapped read-only to the zero page or the huge zero folio | none of the device |
 //! | memory | device memory | 1 or 512 |
 //!
-//! An entry is a value entry of the XArray: a number, shifted left by one, with the lowest bit set. From
-//! the second bit on it consists of the flags locked, PMD, zero and empty, and the PFN. This is the format
-//! of C, and it is visible in tracepoints and in the cookies of memory failure.
+//! An entry is a value entry of the XArray: a number, shifted left by one, with the lowest bit set.
+//! From the second bit on it consists of the flags locked, PMD, zero and empty, and the PFN. This
+//! is the format of C, and it is visible in tracepoints and in the cookies of memory failure.
 
 use crate::direct_access::EntryMemory;
 use kernel::{
@@ -118,8 +118,8 @@ impl Entry {
     /// Creates an entry for device memory.
     #[inline]
     pub(crate) fn for_memory(memory: &EntryMemory<'_>) -> Self {
-        // INVARIANT: By the invariants of `EntryMemory` the PFNs have a `struct page`, and are those of the
-        // device that the filesystem holds.
+        // INVARIANT: By the invariants of `EntryMemory` the PFNs have a `struct page`, and are
+        // those of the device that the filesystem holds.
         Self::new(memory.pfn().pfn(), memory.size(), 0)
     }
 
@@ -130,7 +130,8 @@ impl Entry {
     /// If `word` is a value entry, it must be a DAX entry that is in the mapping of a DAX file.
     #[inline]
     pub(crate) unsafe fn from_word(word: usize) -> Option<Self> {
-        // INVARIANT: The lowest bit is checked, and the caller promises that the word is a DAX entry.
+        // INVARIANT: The lowest bit is checked, and the caller promises that the word is a DAX
+        // entry.
         (word & Self::VALUE != 0).then_some(Self(word))
     }
 
@@ -138,8 +139,8 @@ impl Entry {
     ///
     /// # Safety
     ///
-    /// [`into_word`](Self::into_word) must have returned `word` for an entry that has been locked in
-    /// a mapping since.
+    /// [`into_word`](Self::into_word) must have returned `word` for an entry that has been locked
+    /// in a mapping since.
     #[inline]
     pub(crate) const unsafe fn from_cookie(word: usize) -> Self {
         // INVARIANT: The caller promises that this is the word of an entry in a mapping.

@@ -4,16 +4,17 @@
 
 //! The array of the entries of a mapping, and its lock.
 //!
-//! A [`Cursor`] is a position in the array. While the array is not locked, it knows its index and nothing
-//! else. [`Cursor::lock`] takes the lock of the array (`xa_lock`, a spinlock, with interrupts disabled) and
-//! returns an [`EntryArray`], through which entries are read and changed.
+//! A [`Cursor`] is a position in the array. While the array is not locked, it knows its index and
+//! nothing else. [`Cursor::lock`] takes the lock of the array (`xa_lock`, a spinlock, with
+//! interrupts disabled) and returns an [`EntryArray`], through which entries are read and changed.
 //!
 //! The lock of the *array* is held for a few instructions at a time. A single *entry* is locked for
 //! longer, by a bit in it: see [`entry_lock`](crate::entry_lock).
 //!
-//! [`EntryArray::replace`] stores a word to the slot that the cursor has found, which C does by walking
-//! down the tree a second time (`xas_store()`). A value entry replaces a value entry there, so the counts
-//! and marks of the nodes stay correct. Everything else is done by the functions of the XArray.
+//! [`EntryArray::replace`] stores a word to the slot that the cursor has found, which C does by
+//! walking down the tree a second time (`xas_store()`). A value entry replaces a value entry there,
+//! so the counts and marks of the nodes stay correct. Everything else is done by the functions of
+//! the XArray.
 //!
 //! This file encapsulates the use of `struct xa_state`.
 //!
@@ -36,8 +37,8 @@ use kernel::{
 
 /// The number of slots of a node, as a binary logarithm. C: `XA_CHUNK_SHIFT`.
 const CHUNK_SHIFT: u32 = {
-    // SAFETY: A node consists of integers, pointers and arrays of these, for which all zeroes are a valid
-    // value.
+    // SAFETY: A node consists of integers, pointers and arrays of these, for which all zeroes are a
+    // valid value.
     let node: bindings::xa_node = unsafe { core::mem::zeroed() };
     node.slots.len().trailing_zeros()
 };
@@ -103,8 +104,8 @@ impl Slot {
 ///
 /// # Invariants
 ///
-/// `state` refers to the array of `mapping` and is for entries of one size. If it refers to a node, the
-/// array has been locked since that node was looked up.
+/// `state` refers to the array of `mapping` and is for entries of one size. If it refers to a node,
+/// the array has been locked since that node was looked up.
 #[doc(alias = "xa_state")]
 pub(crate) struct Cursor<'a> {
     state: bindings::xa_state,
@@ -157,7 +158,8 @@ impl<'a> Cursor<'a> {
 
     /// Locks the array. Spins, and disables interrupts. C: `xas_lock_irq()`.
     ///
-    /// Nodes are added and freed while the array is not locked, so only the index of the cursor is kept.
+    /// Nodes are added and freed while the array is not locked, so only the index of the cursor is
+    /// kept.
     #[doc(alias = "xas_lock_irq")]
     #[inline]
     pub(crate) fn lock<'c>(&'c mut self) -> EntryArray<'c, 'a> {
@@ -181,8 +183,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Allocates memory if a store has failed for lack of it. Returns whether the store may succeed now.
-    /// Sleeps. C: `xas_nomem()`.
+    /// Allocates memory if a store has failed for lack of it. Returns whether the store may succeed
+    /// now. Sleeps. C: `xas_nomem()`.
     #[doc(alias = "xas_nomem")]
     #[inline]
     pub(crate) fn allocate(&mut self) -> bool {
@@ -194,13 +196,13 @@ impl<'a> Cursor<'a> {
     #[inline(never)]
     fn allocate_slow(&mut self) -> bool {
         let gfp = self.mapping.gfp_mask() & !bindings::__GFP_HIGHMEM;
-        // SAFETY: By the type invariants the state is valid. The array is not locked by this task, because
-        // an `EntryArray` would borrow the cursor, so the function may sleep.
+        // SAFETY: By the type invariants the state is valid. The array is not locked by this task,
+        // because an `EntryArray` would borrow the cursor, so the function may sleep.
         unsafe { bindings::xas_nomem(&mut self.state, gfp) }
     }
 
-    /// Allocates the nodes for [splitting](EntryArray::split) a PMD entry, with `into` in every slot.
-    /// Sleeps. C: `xas_split_alloc()`.
+    /// Allocates the nodes for [splitting](EntryArray::split) a PMD entry, with `into` in every
+    /// slot. Sleeps. C: `xas_split_alloc()`.
     ///
     /// # Errors
     ///
@@ -214,13 +216,14 @@ impl<'a> Cursor<'a> {
             Gfp::NoFail => bindings::GFP_KERNEL | bindings::__GFP_NOFAIL,
         };
         let word = into.into_word() as *mut c_void;
-        // SAFETY: By the type invariants the state is valid. The array is not locked by this task, because
-        // an `EntryArray` would borrow the cursor, so the function may sleep.
+        // SAFETY: By the type invariants the state is valid. The array is not locked by this task,
+        // because an `EntryArray` would borrow the cursor, so the function may sleep.
         unsafe { bindings::xas_split_alloc(&mut self.state, word, order, gfp) };
         self.error().map_or(Ok(()), Err)
     }
 
-    /// Wakes waiters for `entry`, which is or was at the cursor. Any context. C: `dax_wake_entry()`.
+    /// Wakes waiters for `entry`, which is or was at the cursor. Any context. C:
+    /// `dax_wake_entry()`.
     #[doc(alias = "dax_wake_entry")]
     #[inline]
     pub(crate) fn wake(&self, entry: Entry, mode: WakeMode) {
@@ -232,8 +235,8 @@ impl Drop for Cursor<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.state.xa_alloc.is_null() {
-            // SAFETY: By the type invariants the state is valid; it owns the nodes in `xa_alloc`, which are
-            // in no array.
+            // SAFETY: By the type invariants the state is valid; it owns the nodes in `xa_alloc`,
+            // which are in no array.
             unsafe { bindings::xas_destroy(&mut self.state) };
         }
     }
@@ -244,8 +247,8 @@ impl Drop for Cursor<'_> {
 #[inline]
 fn lock(array: *mut bindings::xarray) {
     if cfg!(CONFIG_SMP) {
-        // SAFETY: The array is that of a mapping, so it is initialised. The first member of its lock is the
-        // raw lock, which is what the function takes.
+        // SAFETY: The array is that of a mapping, so it is initialised. The first member of its
+        // lock is the raw lock, which is what the function takes.
         unsafe { bindings::_raw_spin_lock_irq(addr_of_mut!((*array).xa_lock).cast()) };
     } else {
         // SAFETY: The array is that of a mapping, so it is initialised.
@@ -317,8 +320,8 @@ impl EntryArray<'_, '_> {
         Self::slot(unsafe { bindings::xas_load(&mut self.cursor.state) })
     }
 
-    /// Moves the cursor to the first slot from here to the page `last`, inclusive, that is not empty, and
-    /// returns its content. C: `xas_find()`.
+    /// Moves the cursor to the first slot from here to the page `last`, inclusive, that is not
+    /// empty, and returns its content. C: `xas_find()`.
     #[doc(alias = "xas_find")]
     #[inline]
     pub(crate) fn find(&mut self, last: usize) -> Slot {
@@ -326,8 +329,8 @@ impl EntryArray<'_, '_> {
         Self::slot(unsafe { bindings::xas_find(&mut self.cursor.state, last as _) })
     }
 
-    /// Moves the cursor to the first slot with the mark from here to the page `last`, inclusive, and
-    /// returns its content. C: `xas_find_marked()`.
+    /// Moves the cursor to the first slot with the mark from here to the page `last`, inclusive,
+    /// and returns its content. C: `xas_find_marked()`.
     #[doc(alias = "xas_find_marked")]
     #[inline]
     pub(crate) fn find_marked(&mut self, last: usize, mark: Mark) -> Slot {
@@ -340,7 +343,8 @@ impl EntryArray<'_, '_> {
     /// Returns the first entry, of any size, that overlaps the entry that the cursor is for. C:
     /// `xas_find_conflict()`.
     ///
-    /// Nothing may have been looked up since the array was locked or the cursor was [set](Self::set).
+    /// Nothing may have been looked up since the array was locked or the cursor was
+    /// [set](Self::set).
     #[doc(alias = "xas_find_conflict")]
     #[inline]
     pub(crate) fn find_conflict(&mut self) -> Slot {
@@ -348,50 +352,51 @@ impl EntryArray<'_, '_> {
         Self::slot(unsafe { bindings::xas_find_conflict(&mut self.cursor.state) })
     }
 
-    /// Stores an entry of the size that the cursor is for, and returns what it replaces. If there was no
-    /// memory, the cursor has an [error](Cursor::error) and nothing is stored. C: `xas_store()`.
+    /// Stores an entry of the size that the cursor is for, and returns what it replaces. If there
+    /// was no memory, the cursor has an [error](Cursor::error) and nothing is stored. C:
+    /// `xas_store()`.
     #[doc(alias = "xas_store")]
     #[inline]
     pub(crate) fn store(&mut self, entry: Entry) -> Slot {
         let word = entry.into_word() as *mut c_void;
-        // SAFETY: By the type invariants the array is locked and the state is valid. A DAX entry keeps the
-        // invariants of the mapping.
+        // SAFETY: By the type invariants the array is locked and the state is valid. A DAX entry
+        // keeps the invariants of the mapping.
         Self::slot(unsafe { bindings::xas_store(&mut self.cursor.state, word) })
     }
 
     /// Removes the entry at the cursor. C: `xas_store()` of `NULL`.
     #[inline]
     pub(crate) fn remove(&mut self) {
-        // SAFETY: By the type invariants the array is locked and the state is valid. Storing `NULL` needs
-        // no memory, so it cannot fail.
+        // SAFETY: By the type invariants the array is locked and the state is valid. Storing `NULL`
+        // needs no memory, so it cannot fail.
         unsafe { bindings::xas_store(&mut self.cursor.state, null_mut()) };
     }
 
-    /// Replaces the entry at the cursor by another of the same size. Returns the content of the slot
-    /// before, and stores nothing if that was no entry.
+    /// Replaces the entry at the cursor by another of the same size. Returns the content of the
+    /// slot before, and stores nothing if that was no entry.
     ///
-    /// The nodes count value entries and carry their marks. A value entry takes the place of another, so
-    /// only the word has to change.
+    /// The nodes count value entries and carry their marks. A value entry takes the place of
+    /// another, so only the word has to change.
     #[inline]
     pub(crate) fn replace(&mut self, entry: Entry) -> Slot {
         let old = self.load();
         if let Slot::Entry(_) = old {
             let state = &self.cursor.state;
             let slot = if state.xa_node.is_null() {
-                // SAFETY: The array is initialised. Without nodes its only entry, at index 0, is in the
-                // head.
+                // SAFETY: The array is initialised. Without nodes its only entry, at index 0, is in
+                // the head.
                 unsafe { addr_of_mut!((*state.xa).xa_head) }
             } else {
-                // SAFETY: `load` has found an entry, and the array has been locked since, so the state
-                // refers to a node, and `xa_offset` is less than its number of slots.
+                // SAFETY: `load` has found an entry, and the array has been locked since, so the
+                // state refers to a node, and `xa_offset` is less than its number of slots.
                 unsafe {
                     addr_of_mut!((*state.xa_node).slots)
                         .cast::<*mut c_void>()
                         .add(usize::from(state.xa_offset))
                 }
             };
-            // SAFETY: The slot is valid, as found above. It is an aligned word, which readers without the
-            // lock read as a whole.
+            // SAFETY: The slot is valid, as found above. It is an aligned word, which readers
+            // without the lock read as a whole.
             unsafe { AtomicUsize::from_ptr(slot.cast()) }
                 .store(entry.into_word(), Ordering::Release);
         }
@@ -405,10 +410,11 @@ impl EntryArray<'_, '_> {
         if self.cursor.state.xa_alloc.is_null() {
             return;
         }
-        // `prepare_split` has filled the new nodes. The function only checks that this is a value entry.
+        // `prepare_split` has filled the new nodes. The function only checks that this is a value
+        // entry.
         let word = Entry::empty(Size::Pte).into_word() as *mut c_void;
-        // SAFETY: By the type invariants the array is locked and the state is valid. It has nodes to split
-        // into, as was just checked.
+        // SAFETY: By the type invariants the array is locked and the state is valid. It has nodes
+        // to split into, as was just checked.
         unsafe { bindings::xas_split(&mut self.cursor.state, word, Size::Pmd.order()) };
     }
 
@@ -452,8 +458,9 @@ impl EntryArray<'_, '_> {
     #[inline]
     fn change_pages(&mut self, by: usize) {
         let pages = self.cursor.mapping.nrpages();
-        // SAFETY: The mapping is valid, so the field is. It is written under the lock of the array only,
-        // which this task holds. The write is volatile because the field is read without the lock.
+        // SAFETY: The mapping is valid, so the field is. It is written under the lock of the array
+        // only, which this task holds. The write is volatile because the field is read without the
+        // lock.
         unsafe { pages.write_volatile(pages.read().wrapping_add(by as _)) };
     }
 
@@ -463,9 +470,9 @@ impl EntryArray<'_, '_> {
         self.cursor.wake(entry, mode);
     }
 
-    /// Sleeps until the entry at the cursor, which is locked, is unlocked, as an exclusive waiter. The
-    /// array is unlocked meanwhile. On return the cursor is at the same index, and the caller looks
-    /// the entry up again. C: `get_unlocked_entry()`.
+    /// Sleeps until the entry at the cursor, which is locked, is unlocked, as an exclusive waiter.
+    /// The array is unlocked meanwhile. On return the cursor is at the same index, and the caller
+    /// looks the entry up again. C: `get_unlocked_entry()`.
     ///
     /// The caller has to lock the entry that it finds, or to [wake](Self::wake) the next waiter.
     #[cold]
@@ -481,8 +488,8 @@ impl EntryArray<'_, '_> {
         lock(array);
     }
 
-    /// Unlocks the array and sleeps until the entry at the cursor, which is locked, is unlocked, as a
-    /// shared waiter. C: `wait_entry_unlocked()`.
+    /// Unlocks the array and sleeps until the entry at the cursor, which is locked, is unlocked, as
+    /// a shared waiter. C: `wait_entry_unlocked()`.
     ///
     /// The mapping may be freed meanwhile, unless the caller holds it. So this does not access the
     /// mapping after it has unlocked the array.
@@ -494,14 +501,14 @@ impl EntryArray<'_, '_> {
         entry_lock::sleep(
             WaitKey::new(this.cursor.mapping, this.cursor.index(), entry),
             WaitMode::Shared,
-            // SAFETY: By the type invariants this task holds the lock. It is not released a second time,
-            // because the value is not dropped.
+            // SAFETY: By the type invariants this task holds the lock. It is not released a second
+            // time, because the value is not dropped.
             || unsafe { bindings::xa_unlock_irq(array) },
         );
     }
 
-    /// Unlocks the array while `work` runs, which may sleep. After it the cursor is at the same index, and
-    /// the caller looks up again what it needs.
+    /// Unlocks the array while `work` runs, which may sleep. After it the cursor is at the same
+    /// index, and the caller looks up again what it needs.
     #[inline]
     pub(crate) fn while_unlocked<R>(&mut self, work: impl FnOnce(&DaxMapping) -> R) -> R {
         let array = self.cursor.state.xa;

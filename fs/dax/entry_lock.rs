@@ -4,9 +4,10 @@
 
 //! The lock of a DAX entry, and waiting for it.
 //!
-//! A fault takes long: the filesystem may allocate blocks, and data may be copied. Meanwhile the entry for
-//! the page or the 2 MiB is locked by a bit in it, so that faults of other pages can proceed. A task that
-//! wants to fault the same page in, to write it back or to truncate it waits for the bit.
+//! A fault takes long: the filesystem may allocate blocks, and data may be copied. Meanwhile the
+//! entry for the page or the 2 MiB is locked by a bit in it, so that faults of other pages can
+//! proceed. A task that wants to fault the same page in, to write it back or to truncate it waits
+//! for the bit.
 //!
 //! ```text
 //!                    grab()                          LockedEntry dropped
@@ -27,24 +28,25 @@
 //!
 //! # Sizes
 //!
-//! An entry has one size. PTE entries take precedence: a PMD fault that finds one falls back, and a PTE
-//! fault that finds a PMD entry for a hole removes it. A PMD entry with memory stays, and PTE faults lock
-//! it as a whole, until one of its pages gets another block or a part of it is truncated.
+//! An entry has one size. PTE entries take precedence: a PMD fault that finds one falls back, and a
+//! PTE fault that finds a PMD entry for a hole removes it. A PMD entry with memory stays, and PTE
+//! faults lock it as a whole, until one of its pages gets another block or a part of it is
+//! truncated.
 //!
 //! # Waiting
 //!
-//! An entry has no room for a wait queue, so all entries share one table of queues, as pages do. The key
-//! is the mapping and the index. The index of a PMD entry is aligned, so that a waiter for any of its pages
-//! is found.
+//! An entry has no room for a wait queue, so all entries share one table of queues, as pages do.
+//! The key is the mapping and the index. The index of a PMD entry is aligned, so that a waiter for
+//! any of its pages is found.
 //!
-//! A task that wants to lock the entry waits *exclusively*: unlocking wakes one such waiter, and that task
-//! has to wake the next, whether or not it locks the entry. A task that only waits until the entry is
-//! unlocked, and then starts from scratch, waits *shared*: it may never come back to the queue, so a
-//! wake-up must not be spent on it alone. When an entry is removed or changes its size, all waiters are
-//! woken, for the next one may wait for nothing, or in another queue.
+//! A task that wants to lock the entry waits *exclusively*: unlocking wakes one such waiter, and
+//! that task has to wake the next, whether or not it locks the entry. A task that only waits until
+//! the entry is unlocked, and then starts from scratch, waits *shared*: it may never come back to
+//! the queue, so a wake-up must not be spent on it alone. When an entry is removed or changes its
+//! size, all waiters are woken, for the next one may wait for nothing, or in another queue.
 //!
-//! No wake-up is lost. A waiter enters the queue before it releases the lock of the array under which it
-//! saw the entry locked, and the task that unlocks the entry takes that lock.
+//! No wake-up is lost. A waiter enters the queue before it releases the lock of the array under
+//! which it saw the entry locked, and the task that unlocks the entry takes that lock.
 //!
 //! This file encapsulates the wait queues.
 
@@ -80,8 +82,8 @@ pub(crate) struct LockedEntry<'c, 'a> {
 }
 
 impl<'c, 'a> LockedEntry<'c, 'a> {
-    /// Creates the guard for the entry at the position of `cursor`, which this task has locked or has
-    /// taken over from the task that locked it.
+    /// Creates the guard for the entry at the position of `cursor`, which this task has locked or
+    /// has taken over from the task that locked it.
     pub(crate) fn new(cursor: &'c mut Cursor<'a>, entry: Entry) -> Self {
         Self {
             cursor,
@@ -99,7 +101,8 @@ impl<'c, 'a> LockedEntry<'c, 'a> {
         self.cursor.mapping()
     }
 
-    /// Returns the index of the page that the entry was locked for. A PMD entry may begin before it.
+    /// Returns the index of the page that the entry was locked for. A PMD entry may begin before
+    /// it.
     pub(crate) fn index(&self) -> usize {
         self.cursor.index()
     }
@@ -109,12 +112,12 @@ impl<'c, 'a> LockedEntry<'c, 'a> {
         self.cursor.lock()
     }
 
-    /// Splits a PMD entry with memory into PTE entries, and keeps the one locked that this entry was locked
-    /// for. Does nothing for other entries. Sleeps.
+    /// Splits a PMD entry with memory into PTE entries, and keeps the one locked that this entry
+    /// was locked for. Does nothing for other entries. Sleeps.
     ///
-    /// If files share blocks, one page of a PMD entry may get a block of its own. C then replaces the PMD
-    /// entry by a PTE entry that stands for 2 MiB and counts as one page. A file may also lose some of
-    /// these pages and keep others.
+    /// If files share blocks, one page of a PMD entry may get a block of its own. C then replaces
+    /// the PMD entry by a PTE entry that stands for 2 MiB and counts as one page. A file may also
+    /// lose some of these pages and keep others.
     ///
     /// # Errors
     ///
@@ -173,11 +176,12 @@ pub(crate) enum UnlockedSlot {
     Foreign,
 }
 
-/// Returns the first entry that overlaps one of this size at the cursor, once it is not locked. Sleeps; the
-/// array is unlocked meanwhile. C: `get_unlocked_entry()`.
+/// Returns the first entry that overlaps one of this size at the cursor, once it is not locked.
+/// Sleeps; the array is unlocked meanwhile. C: `get_unlocked_entry()`.
 ///
 /// The caller locks the entry that is returned, or calls [`put_unlocked`] for it.
-// With a constant `size` the first look is a few instructions, and it is nearly always the only one.
+// With a constant `size` the first look is a few instructions, and it is nearly always the only
+// one.
 #[doc(alias = "get_unlocked_entry")]
 #[inline(always)]
 pub(crate) fn get_unlocked(array: &mut EntryArray<'_, '_>, size: Size) -> UnlockedSlot {
@@ -200,11 +204,11 @@ pub(crate) fn get_unlocked(array: &mut EntryArray<'_, '_>, size: Size) -> Unlock
     }
 }
 
-/// Waits until the entry that a scan has found at the cursor is unlocked, and returns the entry that is
-/// there then. Sleeps; the array is unlocked meanwhile.
+/// Waits until the entry that a scan has found at the cursor is unlocked, and returns the entry
+/// that is there then. Sleeps; the array is unlocked meanwhile.
 ///
-/// A scan has to wait at *this* index. If it looked for the next entry from here on instead, it would
-/// skip an entry that another task holds locked, as C does wherever it scans.
+/// A scan has to wait at *this* index. If it looked for the next entry from here on instead, it
+/// would skip an entry that another task holds locked, as C does wherever it scans.
 ///
 /// The caller locks the entry that is returned, or calls [`put_unlocked`] for it.
 pub(crate) fn wait_unlocked(array: &mut EntryArray<'_, '_>, mut entry: Entry) -> Option<Entry> {
@@ -293,8 +297,8 @@ pub(crate) fn grab<'c, 'a>(
     Ok(LockedEntry { cursor, entry })
 }
 
-/// Removes the PMD entry for a hole at the cursor, which is not locked, to make room for PTE entries. Sleeps;
-/// the array is unlocked meanwhile.
+/// Removes the PMD entry for a hole at the cursor, which is not locked, to make room for PTE
+/// entries. Sleeps; the array is unlocked meanwhile.
 fn remove_hole(array: &mut EntryArray<'_, '_>, entry: Entry) {
     let index = array.index();
     // The entry stays locked while the array is not.
@@ -320,8 +324,9 @@ const WAIT_TABLE_ENTRIES: usize = 1 << WAIT_TABLE_BITS;
 ///
 /// # Invariants
 ///
-/// The queues are initialised by [`init`] before the first filesystem is mounted. After that they are only
-/// accessed by C functions that take their locks, and by the look of [`wake`] at a list head.
+/// The queues are initialised by [`init`] before the first filesystem is mounted. After that they
+/// are only accessed by C functions that take their locks, and by the look of [`wake`] at a list
+/// head.
 struct WaitTable(UnsafeCell<MaybeUninit<[bindings::wait_queue_head; WAIT_TABLE_ENTRIES]>>);
 
 // SAFETY: By the type invariants accesses are synchronised by the lock of each queue.
@@ -347,8 +352,8 @@ impl WaitTable {
 #[doc(alias = "init_dax_wait_table")]
 pub(crate) unsafe fn init() {
     for number in 0..WAIT_TABLE_ENTRIES {
-        // SAFETY: This is valid memory for a queue of the table, which by the caller's promise no other code
-        // uses yet.
+        // SAFETY: This is valid memory for a queue of the table, which by the caller's promise no
+        // other code uses yet.
         unsafe { bindings::init_waitqueue_head(WAIT_TABLE.queue(number)) };
     }
 }
@@ -400,8 +405,8 @@ pub(crate) enum WaitMode {
     Shared,
 }
 
-/// Sleeps until the entry with this key is unlocked. `unlock` releases the lock of the array; the mapping
-/// may be freed as soon as it has.
+/// Sleeps until the entry with this key is unlocked. `unlock` releases the lock of the array; the
+/// mapping may be freed as soon as it has.
 #[cold]
 #[inline(never)]
 pub(crate) fn sleep(key: WaitKey, mode: WaitMode, unlock: impl FnOnce()) {
@@ -411,8 +416,8 @@ pub(crate) fn sleep(key: WaitKey, mode: WaitMode, unlock: impl FnOnce()) {
         key,
     };
     let wait = addr_of_mut!(waiter);
-    // SAFETY: `waiter` is a local variable that stays in place until `finish_wait` below has removed it from
-    // the queue.
+    // SAFETY: `waiter` is a local variable that stays in place until `finish_wait` below has
+    // removed it from the queue.
     unsafe {
         bindings::init_wait_entry(addr_of_mut!((*wait).entry), 0);
         (*wait).entry.func = Some(wake_entry_function);
@@ -435,11 +440,13 @@ pub(crate) fn sleep(key: WaitKey, mode: WaitMode, unlock: impl FnOnce()) {
     unsafe { bindings::finish_wait(queue, addr_of_mut!((*wait).entry)) };
 }
 
-/// Wakes a waiter if it waits for the entry with the key of the wake-up. C: `wake_exceptional_entry_func()`.
+/// Wakes a waiter if it waits for the entry with the key of the wake-up. C:
+/// `wake_exceptional_entry_func()`.
 ///
 /// # Safety
 ///
-/// `entry` must be the entry of a [`Waiter`] that is in a queue, and `key` must point to a [`WaitKey`].
+/// `entry` must be the entry of a [`Waiter`] that is in a queue, and `key` must point to a
+/// [`WaitKey`].
 #[doc(alias = "wake_exceptional_entry_func")]
 unsafe extern "C" fn wake_entry_function(
     entry: *mut bindings::wait_queue_entry,
@@ -447,8 +454,8 @@ unsafe extern "C" fn wake_entry_function(
     flags: c_int,
     key: *mut c_void,
 ) -> c_int {
-    // SAFETY: `entry` is the first field of a `Waiter`, which stays in place while it is in the queue. The
-    // caller promises that `key` points to a `WaitKey`.
+    // SAFETY: `entry` is the first field of a `Waiter`, which stays in place while it is in the
+    // queue. The caller promises that `key` points to a `WaitKey`.
     let (waiting, unlocked) = unsafe { (&(*entry.cast::<Waiter>()).key, &*key.cast::<WaitKey>()) };
     if !eq(waiting.array, unlocked.array) || waiting.index != unlocked.index {
         return 0;
@@ -467,18 +474,19 @@ pub(crate) enum WakeMode {
     Next,
 }
 
-/// Wakes waiters for an entry, which need not be in the mapping any more: only its size counts. Any context.
-/// C: `dax_wake_entry()`.
+/// Wakes waiters for an entry, which need not be in the mapping any more: only its size counts. Any
+/// context. C: `dax_wake_entry()`.
 ///
-/// A task that has seen the entry locked is in the queue: it entered the queue under the lock of the array,
-/// and the caller has taken that lock since.
+/// A task that has seen the entry locked is in the queue: it entered the queue under the lock of
+/// the array, and the caller has taken that lock since.
 #[doc(alias = "dax_wake_entry")]
 #[inline]
 pub(crate) fn wake(mapping: &DaxMapping, index: usize, entry: Entry, mode: WakeMode) {
     let mut key = WaitKey::new(mapping, index, entry);
     let queue = key.queue();
-    // SAFETY: The queue is one of the table, which is initialised. The pointer is a word that other CPUs
-    // change under a lock that this task does not hold, so it is read once, by a volatile read.
+    // SAFETY: The queue is one of the table, which is initialised. The pointer is a word that other
+    // CPUs change under a lock that this task does not hold, so it is read once, by a volatile
+    // read.
     let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
     // SAFETY: The queue is valid; only the address of a field is computed.
     if !eq(first, unsafe { addr_of!((*queue).head) }) {
@@ -495,7 +503,7 @@ fn wake_queue(queue: *mut bindings::wait_queue_head, key: &mut WaitKey, mode: Wa
         WakeMode::Next => 1,
     };
     let key: *mut WaitKey = key;
-    // SAFETY: The queue is one of the table, whose waiters all have `wake_entry_function`, which takes a key
-    // of this type.
+    // SAFETY: The queue is one of the table, whose waiters all have `wake_entry_function`, which
+    // takes a key of this type.
     unsafe { bindings::__wake_up(queue, bindings::TASK_NORMAL, exclusive, key.cast()) };
 }

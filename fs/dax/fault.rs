@@ -4,25 +4,28 @@
 
 //! Faults: PTE faults, PMD faults, and the second half of synchronous faults.
 //!
-//! A PTE fault and a PMD fault take the same steps. A PMD fault has reasons to fall back at each of them.
+//! A PTE fault and a PMD fault take the same steps. A PMD fault has reasons to fall back at each of
+//! them.
 //!
 //! ```text
-//!                  PTE fault                    PMD fault                      falls back because of
-//!   check          inside the file              + inside the VMA, aligned      cow .. eof
-//!   lock           entry_lock::grab()           the same                       conflict, no-memory
-//!   ask            iomap: 4 KiB                 iomap: 2 MiB                   short, other
-//!   hole           zero page                    huge zero folio                no-zero-page, conflict
-//!   memory         entry_memory()               + contiguous, aligned          short, device, no-memmap
-//!   shared block   copy_around()                the same
-//!   entry          insert_entry()               the same
-//!   page table     DaxFault::insert()           the same                       other
+//!                 PTE fault             PMD fault                  falls back because of
+//!   check         inside the file       + inside the VMA, aligned  cow .. eof
+//!   lock          entry_lock::grab()    the same                   conflict, no-memory
+//!   ask           iomap: 4 KiB          iomap: 2 MiB               short, other
+//!   hole          zero page             huge zero folio            no-zero-page, conflict
+//!   memory        entry_memory()        + contiguous, aligned      short, device, no-memmap
+//!   shared block  copy_around()         the same
+//!   entry         insert_entry()        the same
+//!   page table    DaxFault::insert()    the same                   other
 //! ```
 //!
-//! [`EntryMemory`] borrows from the guard that keeps the device from being killed, and both the entry and the
-//! page table entry are made while it lives. C releases that guard before it inserts them.
+//! [`EntryMemory`] borrows from the guard that keeps the device from being killed, and both the
+//! entry and the page table entry are made while it lives. C releases that guard before it inserts
+//! them.
 //!
-//! A write fault of a `MAP_SYNC` mapping that needs metadata written does not map the page. It returns
-//! `VM_FAULT_NEEDDSYNC` and the PFN to the filesystem, which calls [`finish_sync`] after that.
+//! A write fault of a `MAP_SYNC` mapping that needs metadata written does not map the page. It
+//! returns `VM_FAULT_NEEDDSYNC` and the PFN to the filesystem, which calls [`finish_sync`] after
+//! that.
 
 use crate::{
     debugfs::{count, Event, Reason},
@@ -48,8 +51,8 @@ use kernel::{
 
 /// Handles a PTE fault. Sleeps. C: `dax_iomap_pte_fault()`.
 ///
-/// `sync` receives the PFN if the filesystem has to write metadata first. `iomap_result` receives the
-/// result of the filesystem, if it was called.
+/// `sync` receives the PFN if the filesystem has to write metadata first. `iomap_result` receives
+/// the result of the filesystem, if it was called.
 #[doc(alias = "dax_iomap_pte_fault")]
 pub(crate) fn pte_fault(
     fault: &mut DaxFault<'_>,
@@ -67,7 +70,8 @@ pub(crate) fn pte_fault(
     result
 }
 
-/// Locks the entry and maps the page. C: `dax_fault_return()` is `VmFaultResult::from_error()` here.
+/// Locks the entry and maps the page. C: `dax_fault_return()` is `VmFaultResult::from_error()`
+/// here.
 fn handle_pte_fault(
     fault: &mut DaxFault<'_>,
     mut sync: Option<&mut PfnT>,
@@ -373,14 +377,15 @@ fn map_pmd_hole(
     Ok(VmFaultResult::NOPAGE)
 }
 
-/// Returns whether the page table entry has to wait until metadata is durable: for a write fault of a
-/// `MAP_SYNC` mapping to blocks that have just been allocated. C: `dax_fault_is_synchronous()`.
+/// Returns whether the page table entry has to wait until metadata is durable: for a write fault of
+/// a `MAP_SYNC` mapping to blocks that have just been allocated. C: `dax_fault_is_synchronous()`.
 #[doc(alias = "dax_fault_is_synchronous")]
 fn is_synchronous(fault: &DaxFault<'_>, iter: &IomapIter<'_>) -> bool {
     iter.is_write() && fault.is_sync() && iter.iomap().is_dirty()
 }
 
-/// Asks the filesystem to write metadata and to come back with the PFN. C: `dax_fault_synchronous_pfnp()`.
+/// Asks the filesystem to write metadata and to come back with the PFN. C:
+/// `dax_fault_synchronous_pfnp()`.
 #[doc(alias = "dax_fault_synchronous_pfnp")]
 fn request_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
     let Some(sync) = sync else {
@@ -405,8 +410,8 @@ fn copy_shared(
     memory: &EntryMemory<'_>,
 ) -> Result {
     let (old, index) = (locked.entry(), locked.index());
-    // Stores from now on would be missing from the copy, so the old memory is unmapped first. The entry is
-    // locked, so it cannot be faulted in again before it names the copy.
+    // Stores from now on would be missing from the copy, so the old memory is unmapped first. The
+    // entry is locked, so it cannot be faulted in again before it names the copy.
     let mapping = locked.mapping();
     mapping.unmap(old.size().align(index), old.size().pages());
     let (position, len) = (byte_of(memory.size().align(index)), memory.size().bytes());
@@ -461,8 +466,8 @@ fn insert_entry(
     }
 }
 
-/// Handles the second half of a synchronous fault: makes the metadata of the file durable, and then maps
-/// `pfn` for writing. Sleeps. C: `dax_finish_sync_fault()`, `dax_insert_pfn_mkwrite()`.
+/// Handles the second half of a synchronous fault: makes the metadata of the file durable, and then
+/// maps `pfn` for writing. Sleeps. C: `dax_finish_sync_fault()`, `dax_insert_pfn_mkwrite()`.
 #[doc(alias = "dax_insert_pfn_mkwrite")]
 pub(crate) fn finish_sync(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> VmFaultResult {
     if fault.fsync(size).is_err() {
@@ -474,7 +479,8 @@ pub(crate) fn finish_sync(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> Vm
     let is_ours = |entry: Entry, pfn: Pfn| entry.size() == size && entry.pfn() == Some(pfn);
     let entry = match entry_lock::get_unlocked(&mut array, size) {
         UnlockedSlot::Entry(entry) if is_ours(entry, pfn.pfn()) => entry,
-        // The entry has been split, removed, or given another PFN meanwhile. The process faults again.
+        // The entry has been split, removed, or given another PFN meanwhile. The process faults
+        // again.
         other => {
             if let UnlockedSlot::Entry(entry) = other {
                 entry_lock::put_unlocked(&array, entry, WakeMode::Next);

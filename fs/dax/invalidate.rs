@@ -4,8 +4,9 @@
 
 //! Removing entries, and waiting for pins before blocks are freed ("breaking layouts").
 //!
-//! A task that does I/O to a mapping holds references to its pages, possibly longer than the mapping
-//! exists. So a filesystem that takes blocks away from a file first asks for a busy page and waits for it.
+//! A task that does I/O to a mapping holds references to its pages, possibly longer than the
+//! mapping exists. So a filesystem that takes blocks away from a file first asks for a busy page
+//! and waits for it.
 //!
 //! ```text
 //!   GUP                                       truncation
@@ -33,8 +34,8 @@ pub(crate) enum Removal {
     InvalidateClean,
 }
 
-/// Removes the entry that contains the page `index`, once it is unlocked. Returns whether it was removed.
-/// Sleeps. C: `__dax_invalidate_entry()`.
+/// Removes the entry that contains the page `index`, once it is unlocked. Returns whether it was
+/// removed. Sleeps. C: `__dax_invalidate_entry()`.
 #[doc(alias = "__dax_invalidate_entry")]
 pub(crate) fn remove(mapping: &DaxMapping, index: usize, removal: Removal) -> bool {
     let mut cursor = Cursor::new(mapping, index, Size::Pte);
@@ -53,11 +54,11 @@ pub(crate) fn remove(mapping: &DaxMapping, index: usize, removal: Removal) -> bo
     !kept
 }
 
-/// Removes the entries of the bytes from `first` to `end`, exclusive, whose shared blocks are replaced by
-/// copies. Sleeps.
+/// Removes the entries of the bytes from `first` to `end`, exclusive, whose shared blocks are
+/// replaced by copies. Sleeps.
 ///
-/// Dirty entries would not be invalidated, but from now on their data is in the copies; so they are marked
-/// clean first.
+/// Dirty entries would not be invalidated, but from now on their data is in the copies; so they are
+/// marked clean first.
 ///
 /// # Errors
 ///
@@ -71,15 +72,15 @@ pub(crate) fn shared(mapping: &AddressSpace, first: i64, end: i64) -> Result {
     Ok(())
 }
 
-/// Splits PMD entries with memory on both sides of a bound of the pages from `first` to `end`, exclusive, which
-/// are about to be truncated. Sleeps.
+/// Splits PMD entries with memory on both sides of a bound of the pages from `first` to `end`,
+/// exclusive, which are about to be truncated. Sleeps.
 ///
 /// The pages that stay may be dirty, mapped and pinned. C removes the whole entry and loses that
 /// information: a later fsync does not write these pages back.
 ///
-/// This has to happen before truncation, because `truncate_inode_pages_range()` continues behind a large
-/// entry that it has found: if only the page that it asked for were removed, the rest of the range
-/// would keep entries of blocks that the file does not have any more.
+/// This has to happen before truncation, because `truncate_inode_pages_range()` continues behind a
+/// large entry that it has found: if only the page that it asked for were removed, the rest of the
+/// range would keep entries of blocks that the file does not have any more.
 pub(crate) fn split_bounds(mapping: &DaxMapping, first: usize, end: usize) {
     for bound in [first, end] {
         // `usize::MAX` is the end of any file.
@@ -109,8 +110,9 @@ fn split_at(mapping: &DaxMapping, index: usize) {
     }
 }
 
-/// Marks the pages from `first` to `last`, inclusive, clean. The pages around them keep their marks: a PMD
-/// entry with memory on both sides of a bound is split. Sleeps. C: `__dax_clear_dirty_range()`.
+/// Marks the pages from `first` to `last`, inclusive, clean. The pages around them keep their
+/// marks: a PMD entry with memory on both sides of a bound is split. Sleeps. C:
+/// `__dax_clear_dirty_range()`.
 ///
 /// # Errors
 ///
@@ -129,8 +131,8 @@ fn clear_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
     }
 }
 
-/// Marks pages clean as [`clear_dirty`] does, until it finds an entry that has to be split. Returns that entry,
-/// with the cursor at a page of it that is not before `first`.
+/// Marks pages clean as [`clear_dirty`] does, until it finds an entry that has to be split. Returns
+/// that entry, with the cursor at a page of it that is not before `first`.
 fn clear_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) -> Option<Entry> {
     let mut scanned = 0usize;
     loop {
@@ -157,10 +159,11 @@ fn clear_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) 
     }
 }
 
-/// Unmaps the pages from `first` to `last`, inclusive, and returns the first one that is pinned. Sleeps. C:
-/// `dax_layout_busy_page_range()`.
+/// Unmaps the pages from `first` to `last`, inclusive, and returns the first one that is pinned.
+/// Sleeps. C: `dax_layout_busy_page_range()`.
 ///
-/// A page may be pinned although no process has it mapped any more, or while its entry is locked. C misses both.
+/// A page may be pinned although no process has it mapped any more, or while its entry is locked. C
+/// misses both.
 pub(crate) fn busy_page(mapping: &AddressSpace, first: usize, last: usize) -> Option<FilePage> {
     let mapping = DaxMapping::new(mapping)?;
     if mapping.is_empty() {
@@ -196,8 +199,9 @@ pub(crate) fn busy_page(mapping: &AddressSpace, first: usize, last: usize) -> Op
     }
 }
 
-/// Waits until no page of the file, which is being evicted, is pinned. Sleeps uninterruptibly: the blocks will
-/// belong to another file. After 8 seconds, and then at doubling intervals, logs what it waits for.
+/// Waits until no page of the file, which is being evicted, is pinned. Sleeps uninterruptibly: the
+/// blocks will belong to another file. After 8 seconds, and then at doubling intervals, logs what
+/// it waits for.
 pub(crate) fn wait_all_idle(mapping: &AddressSpace) {
     const LONG: u32 = 8;
 

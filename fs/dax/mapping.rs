@@ -4,9 +4,9 @@
 
 //! The mapping of a DAX file.
 //!
-//! It is an [`AddressSpace`] in which every value entry is a [DAX entry](crate::entry): a number in the
-//! mapping of any other file is the shadow of an evicted folio, and must not be taken for PFNs. So the
-//! array of the entries is reached through a [`DaxMapping`] only.
+//! It is an [`AddressSpace`] in which every value entry is a [DAX entry](crate::entry): a number in
+//! the mapping of any other file is the shadow of an evicted folio, and must not be taken for PFNs.
+//! So the array of the entries is reached through a [`DaxMapping`] only.
 //!
 //! This file encapsulates that promise, and the walk over the VMAs of a mapping.
 
@@ -23,8 +23,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The inode is one of a filesystem with DAX, and has `S_DAX` set or is being freed: value entries in
-/// `i_pages` are DAX entries.
+/// The inode is one of a filesystem with DAX, and has `S_DAX` set or is being freed: value entries
+/// in `i_pages` are DAX entries.
 #[repr(transparent)]
 pub(crate) struct DaxMapping(AddressSpace);
 
@@ -46,8 +46,8 @@ impl DaxMapping {
     #[doc(alias = "dax_mapping")]
     #[inline]
     pub(crate) fn new(mapping: &AddressSpace) -> Option<&Self> {
-        // SAFETY: Only a filesystem with DAX sets `S_DAX`, and an inode with it has no page cache, so
-        // this is the mapping of a DAX file. The borrow of the result is that of `mapping`.
+        // SAFETY: Only a filesystem with DAX sets `S_DAX`, and an inode with it has no page cache,
+        // so this is the mapping of a DAX file. The borrow of the result is that of `mapping`.
         (mapping.inode().is_dax()).then(|| unsafe { Self::from_raw(mapping.as_raw()) })
     }
 
@@ -57,12 +57,12 @@ impl DaxMapping {
         Self::new(inode.mapping())
     }
 
-    /// Makes every page table entry for the `count` pages from `first` on, which are at `pfn`, clean and
-    /// read-only, so that the next store faults; then writes the CPU caches back. Sleeps. C:
-    /// `pfn_mkclean_range()`, `dax_flush()`.
+    /// Makes every page table entry for the `count` pages from `first` on, which are at `pfn`,
+    /// clean and read-only, so that the next store faults; then writes the CPU caches back. Sleeps.
+    /// C: `pfn_mkclean_range()`, `dax_flush()`.
     ///
-    /// The caller holds the lock of the entry of these pages. Without it a store between the two steps
-    /// would be lost.
+    /// The caller holds the lock of the entry of these pages. Without it a store between the two
+    /// steps would be lost.
     #[doc(alias = "pfn_mkclean_range")]
     #[doc(alias = "dax_flush")]
     pub(crate) fn clean(&self, device: DaxDeviceRef<'_>, pfn: Pfn, first: usize, count: usize) {
@@ -70,8 +70,8 @@ impl DaxMapping {
         let last = first.wrapping_add(count).wrapping_sub(1);
         // SAFETY: By the type invariants the mapping is valid.
         unsafe { bindings::i_mmap_lock_read(self.as_raw()) };
-        // SAFETY: The mapping is valid, and the lock, which has just been taken, keeps the tree as it
-        // is.
+        // SAFETY: The mapping is valid, and the lock, which has just been taken, keeps the tree as
+        // it is.
         let mut vma = unsafe {
             let tree = addr_of_mut!((*self.as_raw()).i_mmap);
             bindings::vma_interval_tree_iter_first(tree, first as _, last as _)

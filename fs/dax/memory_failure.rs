@@ -4,11 +4,12 @@
 
 //! Entries that memory failure locks while it looks at their pages.
 //!
-//! A cookie stands for the lock. It is 0 if there is nothing to lock, and all ones if no lock is needed.
-//! `dax_lock_mapping_entry()` returns the word of the entry, as C does, because its caller knows mapping and
-//! index. `dax_lock_folio()` returns the address of a [`FolioLock`], which records them. C looks both up in
-//! the folio again when it unlocks; but they may have changed: another file that shares the block may fault
-//! it in under the lock of *its* entry meanwhile, and then the folio names neither file.
+//! A cookie stands for the lock. It is 0 if there is nothing to lock, and all ones if no lock is
+//! needed. `dax_lock_mapping_entry()` returns the word of the entry, as C does, because its caller
+//! knows mapping and index. `dax_lock_folio()` returns the address of a [`FolioLock`], which
+//! records them. C looks both up in the folio again when it unlocks; but they may have changed:
+//! another file that shares the block may fault it in under the lock of *its* entry meanwhile, and
+//! then the folio names neither file.
 //!
 //! This file encapsulates the cookies, and the way from a folio to the mapping that owns it.
 
@@ -39,7 +40,8 @@ const NOT_NEEDED: usize = usize::MAX;
 ///
 /// # Invariants
 ///
-/// `mapping` has `entry` at `index`, locked for the owner of this value; so the mapping stays valid.
+/// `mapping` has `entry` at `index`, locked for the owner of this value; so the mapping stays
+/// valid.
 #[must_use = "the entry stays locked"]
 struct FolioLock {
     mapping: NonNull<DaxMapping>,
@@ -50,8 +52,8 @@ struct FolioLock {
 impl FolioLock {
     /// Unlocks the entry.
     fn unlock(self) {
-        // SAFETY: By the type invariants the mapping stays valid until the entry is unlocked, and it is not
-        // accessed after that.
+        // SAFETY: By the type invariants the mapping stays valid until the entry is unlocked, and
+        // it is not accessed after that.
         let mapping = unsafe { self.mapping.as_ref() };
         unlock(mapping, self.index, self.entry);
     }
@@ -69,12 +71,13 @@ enum TryLock {
     Retry,
 }
 
-/// Locks the entry of a page unless another task holds it locked. In that case waits until it is unlocked, and
-/// the caller tries again, because the page may have another owner by then. Sleeps.
+/// Locks the entry of a page unless another task holds it locked. In that case waits until it is
+/// unlocked, and the caller tries again, because the page may have another owner by then. Sleeps.
 fn try_lock(page: PageRef<'_>) -> TryLock {
     let guard = rcu::read_lock();
-    // SAFETY: Inodes are freed a grace period after their last entry has been removed, and the section is open.
-    // After it the lock of the array keeps the mapping, once the page has been found to name it still.
+    // SAFETY: Inodes are freed a grace period after their last entry has been removed, and the
+    // section is open. After it the lock of the array keeps the mapping, once the page has been
+    // found to name it still.
     let mapping = match unsafe { Owner::of(page) } {
         Owner::None => return TryLock::Failed,
         // The caller's reference to the pgmap keeps the inode of the device.
@@ -122,7 +125,8 @@ fn lock_page(page: PageRef<'_>) -> usize {
     }
 }
 
-/// Locks the entry that contains the page `index`. Returns the cookie and the first page of the entry. Sleeps.
+/// Locks the entry that contains the page `index`. Returns the cookie and the first page of the
+/// entry. Sleeps.
 fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<FilePage>) {
     let Some(mapping) = DaxMapping::new(mapping) else {
         return (FAILED, None);
@@ -174,7 +178,8 @@ pub(crate) unsafe extern "C" fn dax_lock_folio(
 ///
 /// # Safety
 ///
-/// `dax_lock_folio()` must have returned `cookie`, which must not have been passed to this function before.
+/// `dax_lock_folio()` must have returned `cookie`, which must not have been passed to this function
+/// before.
 #[export]
 pub(crate) unsafe extern "C" fn dax_unlock_folio(
     _folio: *mut bindings::folio,
@@ -183,14 +188,14 @@ pub(crate) unsafe extern "C" fn dax_unlock_folio(
     if cookie == FAILED || cookie == NOT_NEEDED {
         return;
     }
-    // SAFETY: The caller promises that `lock_page()` has made the cookie, so it is the address of a box, and that
-    // it is passed here once, so the box is not freed yet.
+    // SAFETY: The caller promises that `lock_page()` has made the cookie, so it is the address of a
+    // box, and that it is passed here once, so the box is not freed yet.
     let lock = unsafe { KBox::from_raw(cookie as *mut FolioLock) };
     KBox::into_inner(lock).unlock();
 }
 
-/// Locks the entry that contains a page of a file, and stores the first page of the entry to `page`. Returns a
-/// cookie for `dax_unlock_mapping_entry()`, or 0. Sleeps.
+/// Locks the entry that contains a page of a file, and stores the first page of the entry to
+/// `page`. Returns a cookie for `dax_unlock_mapping_entry()`, or 0. Sleeps.
 ///
 /// # Safety
 ///
@@ -225,8 +230,8 @@ pub(crate) unsafe extern "C" fn dax_unlock_mapping_entry(
     if cookie == NOT_NEEDED {
         return;
     }
-    // SAFETY: The caller promises that the cookie was made for this mapping, which is therefore that of a DAX
-    // file, and that it is the word of an entry that has been locked there since.
+    // SAFETY: The caller promises that the cookie was made for this mapping, which is therefore
+    // that of a DAX file, and that it is the word of an entry that has been locked there since.
     let (mapping, entry) = unsafe { (DaxMapping::from_raw(mapping), Entry::from_cookie(cookie)) };
     unlock(mapping, index, entry);
 }

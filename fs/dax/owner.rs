@@ -14,15 +14,15 @@
 //! | several files | `PAGE_MAPPING_DAX_SHARED` | the number of entries |
 //! | device-dax | the mapping of the device | the index in the device |
 //!
-//! The owner changes under the locks of the entry and of the array. Files that share a page have locks of
-//! their own, so the number of entries is atomic. (In C it is not.)
+//! The owner changes under the locks of the entry and of the array. Files that share a page have
+//! locks of their own, so the number of entries is atomic. (In C it is not.)
 //!
-//! An entry holds no reference to its pages, and neither does a page table entry: the reference count of
-//! a page that is not pinned is 1.
+//! An entry holds no reference to its pages, and neither does a page table entry: the reference
+//! count of a page that is not pinned is 1.
 //!
-//! Only RCU keeps the mapping that a page names. Once the array of that mapping is locked, and the page
-//! still names the mapping, the mapping cannot be freed: freeing an inode takes that lock after its last
-//! entry has been removed.
+//! Only RCU keeps the mapping that a page names. Once the array of that mapping is locked, and the
+//! page still names the mapping, the mapping cannot be freed: freeing an inode takes that lock
+//! after its last entry has been removed.
 //!
 //! This file encapsulates changes of the owner, and the way from an entry to its pages.
 
@@ -55,8 +55,8 @@ impl FilePage {
     /// Returns a reference to the page.
     #[inline(always)]
     fn get(&self) -> PageRef<'_> {
-        // SAFETY: By the type invariants the page is initialised and valid. It is accessed under a lock
-        // that keeps the entry, or by a caller that keeps the inode.
+        // SAFETY: By the type invariants the page is initialised and valid. It is accessed under a
+        // lock that keeps the entry, or by a caller that keeps the inode.
         unsafe { PageRef::from_raw(self.0) }
     }
 
@@ -73,8 +73,8 @@ impl FilePage {
         self.get().ref_count() > 1
     }
 
-    /// Sleeps uninterruptibly until the page has no other references than that of the filesystem, but for at
-    /// most one second. C: `wait_var_event()`.
+    /// Sleeps uninterruptibly until the page has no other references than that of the filesystem,
+    /// but for at most one second. C: `wait_var_event()`.
     ///
     /// Not every function that puts a page wakes the waiters for it, so the caller checks again.
     #[doc(alias = "wait_var_event")]
@@ -82,8 +82,8 @@ impl FilePage {
         let page = self.get();
         let key = page.refcount_key().cast_mut();
         let mut waiter = MaybeUninit::<bindings::wait_bit_queue_entry>::uninit();
-        // SAFETY: `waiter` is a local variable that stays in place until `finish_wait` below has removed it
-        // from the queue. The queue is C's for this key, and is never freed.
+        // SAFETY: `waiter` is a local variable that stays in place until `finish_wait` below has
+        // removed it from the queue. The queue is C's for this key, and is never freed.
         let (queue, entry) = unsafe {
             bindings::init_wait_var_entry(waiter.as_mut_ptr(), key, 0);
             (
@@ -112,12 +112,12 @@ impl FilePage {
     ///
     /// # Safety
     ///
-    /// The caller must hold the lock of the array that has an entry for this page. `mapping` must be null
-    /// or the mapping with that entry.
+    /// The caller must hold the lock of the array that has an entry for this page. `mapping` must
+    /// be null or the mapping with that entry.
     #[inline(always)]
     unsafe fn set_owner(self, mapping: *mut bindings::address_space, index: usize) {
-        // SAFETY: The caller is the only one that changes the owner: it holds the lock of the only mapping
-        // with an entry for the page. Pages of fsdax are no tail pages.
+        // SAFETY: The caller is the only one that changes the owner: it holds the lock of the only
+        // mapping with an entry for the page. Pages of fsdax are no tail pages.
         unsafe {
             self.get().set_mapping(mapping);
             self.get().index_field().store(index, Ordering::Relaxed);
@@ -134,15 +134,16 @@ impl FilePage {
     unsafe fn share(self) {
         let page = self.get();
         let mapping = page.mapping();
-        // SAFETY: Pages of fsdax are no tail pages, and the field is changed as a number of entries.
+        // SAFETY: Pages of fsdax are no tail pages, and the field is changed as a number of
+        // entries.
         let entries = unsafe { page.index_field() };
         if mapping != SHARED {
             // The page had one owner so far, whose entry counts.
             if !mapping.is_null() {
                 entries.store(1, Ordering::Relaxed);
             }
-            // SAFETY: The filesystem shares a block with one file at a time, so this caller is the only
-            // one that changes the owner. The value is a flag without an address.
+            // SAFETY: The filesystem shares a block with one file at a time, so this caller is the
+            // only one that changes the owner. The value is a flag without an address.
             unsafe { page.set_mapping(SHARED) };
         }
         entries.fetch_add(1, Ordering::Relaxed);
@@ -157,8 +158,8 @@ impl FilePage {
     #[doc(alias = "dax_page_share_put")]
     #[inline]
     unsafe fn unshare(self) -> bool {
-        // SAFETY: Pages of fsdax are no tail pages, and by the caller's promise the field is the number of
-        // entries, of which one is removed.
+        // SAFETY: Pages of fsdax are no tail pages, and by the caller's promise the field is the
+        // number of entries, of which one is removed.
         unsafe { self.get().index_field() }.fetch_sub(1, Ordering::Relaxed) > 1
     }
 }
@@ -171,22 +172,24 @@ impl Entry {
     fn pages(self) -> impl Iterator<Item = FilePage> {
         let (first, count) = match self.pfn() {
             Some(pfn) => {
-                // SAFETY: By the invariants of `Entry` its PFNs have `struct page`s that stay valid.
+                // SAFETY: By the invariants of `Entry` its PFNs have `struct page`s that stay
+                // valid.
                 let first = unsafe { PageRef::from_pfn(pfn) };
                 (first.as_raw(), self.size().pages())
             }
             None => (null_mut(), 0),
         };
         (0..count).map(move |n| {
-            // INVARIANT: By the invariants of `Entry` all its PFNs have `struct page`s that stay valid.
-            // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP), which has these elements, so the address
-            // is not null.
+            // INVARIANT: By the invariants of `Entry` all its PFNs have `struct page`s that stay
+            // valid.
+            // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP), which has these elements, so the
+            // address is not null.
             FilePage(unsafe { NonNull::new_unchecked(first.wrapping_add(n)) })
         })
     }
 
-    /// Makes the mapping the owner of the pages of the entry; `index` is the index of the first. If the blocks
-    /// are `shared`, counts the entry instead. C: `dax_associate_entry()`.
+    /// Makes the mapping the owner of the pages of the entry; `index` is the index of the first. If
+    /// the blocks are `shared`, counts the entry instead. C: `dax_associate_entry()`.
     #[doc(alias = "dax_associate_entry")]
     #[inline]
     pub(crate) fn associate(self, array: &EntryArray<'_, '_>, index: usize, shared: bool) {
@@ -205,8 +208,8 @@ impl Entry {
         }
     }
 
-    /// Removes the mapping from the owners of the pages of the entry. If the pages are `truncated`, warns about
-    /// those that are pinned. C: `dax_disassociate_entry()`.
+    /// Removes the mapping from the owners of the pages of the entry. If the pages are `truncated`,
+    /// warns about those that are pinned. C: `dax_disassociate_entry()`.
     ///
     /// The caller holds the entry or the array locked.
     #[doc(alias = "dax_disassociate_entry")]
@@ -246,13 +249,14 @@ impl Entry {
         None
     }
 
-    /// Writes the CPU caches for the memory of the entry back. Any context. C: `arch_wb_cache_pmem()`.
+    /// Writes the CPU caches for the memory of the entry back. Any context. C:
+    /// `arch_wb_cache_pmem()`.
     #[doc(alias = "arch_wb_cache_pmem")]
     pub(crate) fn write_back(self) {
         #[cfg(all(CONFIG_ARCH_HAS_PMEM_API, CONFIG_LIBNVDIMM))]
         if let Some(phys) = self.pfn().and_then(Pfn::phys) {
-            // SAFETY: By the invariants of `Entry` its PFNs have `struct page`s, so they are in the linear
-            // mapping.
+            // SAFETY: By the invariants of `Entry` its PFNs have `struct page`s, so they are in the
+            // linear mapping.
             unsafe { bindings::arch_wb_cache_pmem(bindings::__va(phys), self.size().bytes()) };
         }
     }
@@ -279,8 +283,9 @@ impl Owner<'_> {
     ///
     /// # Safety
     ///
-    /// The caller must keep the mapping that the page names, if any, from being freed while the result is
-    /// used: by an RCU read-side section, and after that by the lock of the mapping's array.
+    /// The caller must keep the mapping that the page names, if any, from being freed while the
+    /// result is used: by an RCU read-side section, and after that by the lock of the mapping's
+    /// array.
     pub(crate) unsafe fn of(page: PageRef<'_>) -> Self {
         let mapping = page.mapping();
         // The value for shared pages is a flag without an address.
@@ -324,8 +329,8 @@ impl OwnerFilesystems {
         if eq(page.mapping(), SHARED) {
             return Self::Any;
         }
-        // SAFETY: Inodes and superblocks are freed a grace period after their last entry has been removed,
-        // and the read-side section is open while the result is used.
+        // SAFETY: Inodes and superblocks are freed a grace period after their last entry has been
+        // removed, and the read-side section is open while the result is used.
         match unsafe { Owner::of(page) } {
             Owner::File(mapping) => Self::One(mapping.inode().device()),
             Owner::None | Owner::Device => Self::None,

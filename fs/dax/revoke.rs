@@ -2,19 +2,19 @@
 
 //! Revoking device memory from all files, because the device is removed.
 //!
-//! A filesystem may be mounted when the driver of its device is unbound, and it stays mounted until it is
-//! unmounted. Its files have entries whose pages are about to lose their `struct page`, and processes may have
-//! these pages mapped. So every such entry is removed here. Later accesses fault, and fail with SIGBUS because
-//! the device is dead.
+//! A filesystem may be mounted when the driver of its device is unbound, and it stays mounted until
+//! it is unmounted. Its files have entries whose pages are about to lose their `struct page`, and
+//! processes may have these pages mapped. So every such entry is removed here. Later accesses
+//! fault, and fail with SIGBUS because the device is dead.
 //!
-//! A page names its file, and so its filesystem, whose files are searched. A page that files share names
-//! none; then the files of all filesystems are searched.
+//! A page names its file, and so its filesystem, whose files are searched. A page that files share
+//! names none; then the files of all filesystems are searched.
 //!
 //! # Lock order
 //!
 //! 1. `s_umount` of the filesystem.
-//! 2. `invalidate_lock` of the file: a truncation that has seen an entry expects to find it until it removes
-//!    the entry itself.
+//! 2. `invalidate_lock` of the file: a truncation that has seen an entry expects to find it until
+//!    it removes the entry itself.
 //! 3. The locks of a truncation: see [`entry_lock`].
 
 use crate::{
@@ -32,20 +32,20 @@ use kernel::{
     },
 };
 
-/// Revokes the pages of the pgmap that `page` belongs to from the files of the filesystem that owns `page`.
-/// Returns whether there were any. Sleeps.
+/// Revokes the pages of the pgmap that `page` belongs to from the files of the filesystem that owns
+/// `page`. Returns whether there were any. Sleeps.
 ///
-/// This is the [`RevokeHook`](kernel::mm::memremap::RevokeHook): the registry calls it before it waits for
-/// pages. The caller must hold no lock of a filesystem.
+/// This is the [`RevokeHook`](kernel::mm::memremap::RevokeHook): the registry calls it before it
+/// waits for pages. The caller must hold no lock of a filesystem.
 pub(crate) fn revoke_pages(page: ZoneDevicePage<'_>) -> bool {
     revoke_from_files(page.pgmap(), OwnerFilesystems::of(*page)) != 0
 }
 
-/// Revokes the pages of a pgmap from page tables and from the files of these filesystems. Returns how many
-/// entries were removed. Sleeps.
+/// Revokes the pages of a pgmap from page tables and from the files of these filesystems. Returns
+/// how many entries were removed. Sleeps.
 ///
-/// The device is dead, so no new memory of it is faulted in. An inode that is being freed is skipped: it
-/// removes its entries itself a moment later.
+/// The device is dead, so no new memory of it is faulted in. An inode that is being freed is
+/// skipped: it removes its entries itself a moment later.
 fn revoke_from_files(pgmap: &DevPagemap, owners: OwnerFilesystems) -> usize {
     let is_lost = |pfn| pgmap.covers(pfn);
     let mut removed = 0usize;
@@ -53,8 +53,8 @@ fn revoke_from_files(pgmap: &DevPagemap, owners: OwnerFilesystems) -> usize {
         let Some(mapping) = DaxMapping::of(inode) else {
             return;
         };
-        // Mappings without pages of this pgmap are skipped, so an unrelated busy inode does not delay
-        // teardown.
+        // Mappings without pages of this pgmap are skipped, so an unrelated busy inode does not
+        // delay teardown.
         if has_lost_entry(mapping, is_lost) {
             removed = removed.wrapping_add(remove_lost_entries(mapping, is_lost));
         }
@@ -120,8 +120,8 @@ fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> u
     }
 }
 
-/// Unmaps and removes the entry at the cursor, which is not locked, and moves the cursor behind it. Sleeps; the
-/// array is unlocked meanwhile.
+/// Unmaps and removes the entry at the cursor, which is not locked, and moves the cursor behind it.
+/// Sleeps; the array is unlocked meanwhile.
 fn remove_entry(array: &mut EntryArray<'_, '_>, entry: Entry) {
     let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
     let dirty = array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite);

@@ -23,14 +23,14 @@ use kernel::{
     signal,
 };
 
-/// Copies between a file and the buffers of a process, and advances the position of the request. Returns the
-/// number of bytes copied. Sleeps. C: `dax_iomap_rw()`.
+/// Copies between a file and the buffers of a process, and advances the position of the request.
+/// Returns the number of bytes copied. Sleeps. C: `dax_iomap_rw()`.
 ///
 /// # Errors
 ///
-/// Returns `EINTR` if a fatal signal is pending, `EIO` for bad memory, `EFAULT` if the process has no memory
-/// at its buffer, `ENXIO` if the device is dead, and the errors of the filesystem; but only if nothing was
-/// copied.
+/// Returns `EINTR` if a fatal signal is pending, `EIO` for bad memory, `EFAULT` if the process has
+/// no memory at its buffer, `ENXIO` if the device is dead, and the errors of the filesystem; but
+/// only if nothing was copied.
 pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapOps) -> Result<i64> {
     let write = data.is_source();
     let len = data.count();
@@ -85,8 +85,8 @@ fn transfer_extent(iter: &IomapIter<'_>, data: &mut IovIter) -> Result<u64> {
         return Err(EIO);
     }
     let mapping = inode.mapping();
-    // Processes that have the shared block, or the hole, mapped would not see the data, so their entries
-    // are removed.
+    // Processes that have the shared block, or the hole, mapped would not see the data, so their
+    // entries are removed.
     if write && iomap.is_shared() {
         invalidate::shared(mapping, first, end)?;
         return transfer_shared(iter, data, first, end);
@@ -104,8 +104,8 @@ fn transfer_shared(iter: &IomapIter<'_>, data: &mut IovIter, first: i64, end: i6
     transfer_range::<true>(iter, data, first, end, true)
 }
 
-/// Copies `first..end` of an extent. If the extent is a copy of shared blocks (`COW`), also copies the old
-/// data around what is written.
+/// Copies `first..end` of an extent. If the extent is a copy of shared blocks (`COW`), also copies
+/// the old data around what is written.
 #[inline]
 fn transfer_range<const COW: bool>(
     iter: &IomapIter<'_>,
@@ -146,8 +146,9 @@ fn transfer_range<const COW: bool>(
             }
         };
         if COW && copied > 0 && copied < len {
-            // The buffer of the process has ended early. The file gets the last block as a whole, so the rest
-            // of the block needs the old data of the file instead of what was on the device before.
+            // The buffer of the process has ended early. The file gets the last block as a whole,
+            // so the rest of the block needs the old data of the file instead of what was on the
+            // device before.
             result = copy_rest_of_page(&guard, iter, position, copied, access);
             if result.is_err() {
                 break;
@@ -190,8 +191,8 @@ fn bytes(from: i64, to: i64) -> usize {
     to.wrapping_sub(from) as usize
 }
 
-/// Returns access to up to `len` bytes from `position` on, and the direction in which to copy. A write to bad
-/// memory becomes a recovery write.
+/// Returns access to up to `len` bytes from `position` on, and the direction in which to copy. A
+/// write to bad memory becomes a recovery write.
 #[inline(always)]
 fn access<'r>(
     guard: &'r DaxReadGuard,
@@ -201,7 +202,8 @@ fn access<'r>(
     write: bool,
 ) -> Result<(DirectAccess<'r>, Direction)> {
     let iomap = iter.iomap();
-    // The access is in whole pages, from the start of the first one. OVERFLOW: A file ends before 2^63.
+    // The access is in whole pages, from the start of the first one. OVERFLOW: A file ends before
+    // 2^63.
     let len = offset_in_page(position)
         .wrapping_add(len)
         .wrapping_add(PAGE_SIZE - 1)

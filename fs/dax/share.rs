@@ -19,14 +19,14 @@ use kernel::{
     page::{PAGE_MASK, PAGE_SIZE},
 };
 
-/// Fills the blocks of `size` bytes that contain the `length` bytes from `position` on with their old data
-/// from `source`, except for these bytes. If these bytes are whole blocks, fills all of them. `to` starts
-/// with the first block. C: `dax_iomap_copy_around()`.
+/// Fills the blocks of `size` bytes that contain the `length` bytes from `position` on with their
+/// old data from `source`, except for these bytes. If these bytes are whole blocks, fills all of
+/// them. `to` starts with the first block. C: `dax_iomap_copy_around()`.
 ///
 /// A hole and an unwritten extent are copied as zeroes.
 ///
-/// The copied data is flushed, unless it is all of it: then the caller overwrites it, or has it flushed when
-/// the file is synced. C flushes only zeroes.
+/// The copied data is flushed, unless it is all of it: then the caller overwrites it, or has it
+/// flushed when the file is synced. C flushes only zeroes.
 ///
 /// # Errors
 ///
@@ -47,7 +47,8 @@ pub(crate) fn copy_around(
     let all = head == 0 && end == whole;
     let tail = whole.wrapping_sub(end);
 
-    // A shared source is the new extent itself: there was no data before, so there is no source extent.
+    // A shared source is the new extent itself: there was no data before, so there is no source
+    // extent.
     if source.is_shared() || source.iomap_type() == IomapType::Unwritten {
         if all {
             to.zero(0, whole)?;
@@ -70,8 +71,8 @@ pub(crate) fn copy_around(
     to.flush(end, tail)
 }
 
-/// Copies the blocks that the file shares with others in `len` bytes from `position` on, so that it has
-/// blocks of its own. Sleeps. C: `dax_file_unshare()`.
+/// Copies the blocks that the file shares with others in `len` bytes from `position` on, so that it
+/// has blocks of its own. Sleeps. C: `dax_file_unshare()`.
 ///
 /// # Errors
 ///
@@ -92,7 +93,8 @@ pub(crate) fn unshare(inode: &Inode, position: i64, len: i64, operations: &Iomap
     Ok(())
 }
 
-/// Copies the pages that contain an extent, and flushes them, which C does not. C: `dax_unshare_iter()`.
+/// Copies the pages that contain an extent, and flushes them, which C does not. C:
+/// `dax_unshare_iter()`.
 #[doc(alias = "dax_unshare_iter")]
 fn unshare_extent(iter: &IomapIter<'_>) -> Result<u64> {
     let length = iter.length();
@@ -123,8 +125,8 @@ fn unshare_extent(iter: &IomapIter<'_>) -> Result<u64> {
     Ok(length.min(len.saturating_sub(head) as u64))
 }
 
-/// Compares `len` bytes of two files, each given by inode and position, and stores to `same` whether they
-/// are equal. Sleeps. C: `dax_dedupe_file_range_compare()`.
+/// Compares `len` bytes of two files, each given by inode and position, and stores to `same`
+/// whether they are equal. Sleeps. C: `dax_dedupe_file_range_compare()`.
 ///
 /// # Errors
 ///
@@ -152,8 +154,8 @@ pub(crate) fn compare(
 #[doc(alias = "dax_range_compare_iter")]
 fn compare_extents(one: &IomapIter<'_>, two: &IomapIter<'_>) -> Result<Option<u64>> {
     let len = one.length().min(two.length());
-    // An extent without data reads as zeroes, whatever its blocks contain. A hole and a block of zeroes
-    // are not reported as equal: there would be no block to share.
+    // An extent without data reads as zeroes, whatever its blocks contain. A hole and a block of
+    // zeroes are not reported as equal: there would be no block to share.
     match (
         one.iomap().iomap_type().reads_as_zeroes(),
         two.iomap().iomap_type().reads_as_zeroes(),

@@ -2,8 +2,9 @@
 
 //! The tracepoints of filesystem DAX, `fs_dax:*`.
 //!
-//! A function here checks whether its tracepoint is enabled, by one load and a branch. Only then it calls the
-//! function in `dax_glue.c` that fires the tracepoint, because only a C macro can do that.
+//! A function here checks whether its tracepoint is enabled, by one load and a branch. Only then it
+//! calls the function in `dax_glue.c` that fires the tracepoint, because only a C macro can do
+//! that.
 //!
 //! This file encapsulates the calls of these functions, which read fields of valid objects.
 //!
@@ -20,8 +21,8 @@ use kernel::{
     mm::fault::{HugeZeroFolio, VmFault, VmFaultResult},
 };
 
-/// Defines a function for each tracepoint `dax_<name>`. Its arguments are the inode and those given, each
-/// with its type and the expression to pass to C.
+/// Defines a function for each tracepoint `dax_<name>`. Its arguments are the inode and those
+/// given, each with its type and the expression to pass to C.
 macro_rules! tracepoints {
     ($(
         $(#[$doc:meta])*
@@ -33,12 +34,13 @@ macro_rules! tracepoints {
             #[cold]
             #[inline(never)]
             fn fire(inode: &Inode, $($arg: $type),*) {
-                // SAFETY: The references guarantee that the objects are valid; C only reads fields of them.
+                // SAFETY: The references guarantee that the objects are valid; C only reads fields
+                // of them.
                 unsafe { bindings::[<rust_do_trace_dax_ $name>](inode.as_raw(), $($raw),*) };
             }
             // C patches a jump for this test; here the count behind the jump is read.
-            // SAFETY: The tracepoint is a static of C. Its count is a word that other CPUs change as a
-            // whole, so one volatile read gets one of its values.
+            // SAFETY: The tracepoint is a static of C. Its count is a word that other CPUs change
+            // as a whole, so one volatile read gets one of its values.
             let enabled = unsafe {
                 addr_of!(bindings::[<__tracepoint_dax_ $name>].key.enabled.counter).read_volatile()
             };

@@ -6,10 +6,11 @@
 //!
 //! Device memory comes from an [`EntryMemory`], which borrows from the guard that keeps the device
 //! alive; or, in the second half of a synchronous fault, from a locked entry, whose pgmap is then
-//! looked up and kept. In both cases the device cannot be unbound between the check and the insertion,
-//! so its teardown finds the page table entry.
+//! looked up and kept. In both cases the device cannot be unbound between the check and the
+//! insertion, so its teardown finds the page table entry.
 //!
-//! This file encapsulates these two arguments, and that the mapping of the fault is one of a DAX file.
+//! This file encapsulates these two arguments, and that the mapping of the fault is one of a DAX
+//! file.
 
 use crate::{
     direct_access::{DirectAccess, EntryMemory},
@@ -40,8 +41,8 @@ impl<'a> DaxFault<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a fault of a DAX file that is being handled, which stays valid and is used
-    /// by no other code for `'a`.
+    /// `ptr` must point to a fault of a DAX file that is being handled, which stays valid and is
+    /// used by no other code for `'a`.
     #[inline]
     pub(crate) unsafe fn from_raw(ptr: NonNull<bindings::vm_fault>) -> Self {
         // INVARIANT: The caller promises that the file is a DAX file.
@@ -60,12 +61,12 @@ impl<'a> DaxFault<'a> {
     ///
     /// # Safety
     ///
-    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their device must be
-    /// alive during the call, and must not be torn down without unmapping the file.
+    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their device must
+    /// be alive during the call, and must not be torn down without unmapping the file.
     #[inline(always)]
     unsafe fn insert_pfns(&mut self, pfn: PfnT, size: Size, write: bool) -> VmFaultResult {
-        // SAFETY: The process has mapped the file, so it may access the file's memory, and the caller
-        // promises that teardown of the device finds the mapping.
+        // SAFETY: The process has mapped the file, so it may access the file's memory, and the
+        // caller promises that teardown of the device finds the mapping.
         unsafe {
             match size {
                 Size::Pte => self.0.insert_mixed(pfn, write),
@@ -74,21 +75,21 @@ impl<'a> DaxFault<'a> {
         }
     }
 
-    /// Maps memory that backs the entry, for writing if `write`. May sleep. C: `vmf_insert_mixed()`,
-    /// `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
+    /// Maps memory that backs the entry, for writing if `write`. May sleep. C:
+    /// `vmf_insert_mixed()`, `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
     #[inline(always)]
     pub(crate) fn insert(&mut self, memory: &EntryMemory<'_>, write: bool) -> VmFaultResult {
         // SAFETY: By the invariants of `EntryMemory` the PFNs are aligned and enough memory of the
-        // file's device, and the device is not killed while it is borrowed: killing waits for the guard,
-        // and teardown unmaps the file after that.
+        // file's device, and the device is not killed while it is borrowed: killing waits for the
+        // guard, and teardown unmaps the file after that.
         unsafe { self.insert_pfns(memory.pfn(), memory.size(), write) }
     }
 
-    /// Maps the PFNs of an entry that the caller has locked, for writing if `write`. May sleep. Returns
-    /// `SIGBUS` if their device has been unbound.
+    /// Maps the PFNs of an entry that the caller has locked, for writing if `write`. May sleep.
+    /// Returns `SIGBUS` if their device has been unbound.
     ///
-    /// There is no [`EntryMemory`] in the second half of a synchronous fault. A live reference to the
-    /// pgmap takes its place: teardown waits for it, so it finds the page table entry.
+    /// There is no [`EntryMemory`] in the second half of a synchronous fault. A live reference to
+    /// the pgmap takes its place: teardown waits for it, so it finds the page table entry.
     pub(crate) fn insert_entry(&mut self, entry: Entry, write: bool) -> VmFaultResult {
         let Some(pfn) = entry.pfn() else {
             return VmFaultResult::SIGBUS;
@@ -97,8 +98,8 @@ impl<'a> DaxFault<'a> {
             return VmFaultResult::SIGBUS;
         };
         let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
-        // SAFETY: By the invariants of `Entry` these are PFNs of a device, aligned and as many as its size
-        // says. `_live` delays teardown of their pgmap until they are mapped.
+        // SAFETY: By the invariants of `Entry` these are PFNs of a device, aligned and as many as
+        // its size says. `_live` delays teardown of their pgmap until they are mapped.
         unsafe { self.insert_pfns(pfn, entry.size(), write) }
     }
 
@@ -108,8 +109,8 @@ impl<'a> DaxFault<'a> {
         self.0.insert_zero_page(zero)
     }
 
-    /// Maps the huge zero folio around the address, read-only. Returns `false` if something is mapped
-    /// there already.
+    /// Maps the huge zero folio around the address, read-only. Returns `false` if something is
+    /// mapped there already.
     #[inline]
     pub(crate) fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
         self.0.insert_huge_zero(zero)
@@ -137,8 +138,8 @@ impl<'a> DaxFault<'a> {
     #[inline]
     pub(crate) fn copy_to_cow_page(&mut self, from: &DirectAccess<'_>) -> Result {
         let from = from.page_address()?;
-        // SAFETY: By the invariants of `DirectAccess` the page at this address is mapped for the kernel
-        // while `from` is borrowed.
+        // SAFETY: By the invariants of `DirectAccess` the page at this address is mapped for the
+        // kernel while `from` is borrowed.
         unsafe { self.0.copy_to_cow_page(from) };
         Ok(())
     }

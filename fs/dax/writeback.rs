@@ -4,10 +4,10 @@
 
 //! Writeback: `fsync()` of stores that were made through mappings.
 //!
-//! The kernel does not see a store, but it sees the write fault before it, which marks the entry dirty. To
-//! write an entry back, this makes its page table entries clean and read-only and then flushes the CPU
-//! caches. The next store faults again, and that fault waits until the flush is done, because the entry is
-//! locked.
+//! The kernel does not see a store, but it sees the write fault before it, which marks the entry
+//! dirty. To write an entry back, this makes its page table entries clean and read-only and then
+//! flushes the CPU caches. The next store faults again, and that fault waits until the flush is
+//! done, because the entry is locked.
 
 use crate::{
     direct_access::DaxDeviceRef,
@@ -22,8 +22,9 @@ use kernel::{
     page::PAGE_SHIFT,
 };
 
-/// Writes the entries of the bytes from `first` to `last`, inclusive, back. Does nothing unless `all` of it
-/// is to be durable on return (`WB_SYNC_ALL`). Sleeps. C: `dax_writeback_mapping_range()`.
+/// Writes the entries of the bytes from `first` to `last`, inclusive, back. Does nothing unless
+/// `all` of it is to be durable on return (`WB_SYNC_ALL`). Sleeps. C:
+/// `dax_writeback_mapping_range()`.
 ///
 /// # Errors
 ///
@@ -45,7 +46,8 @@ pub(crate) fn range(
     }
     let (first, last) = (page_of(first), page_of(last));
     trace::writeback_range(inode, first, last);
-    // Entries that become dirty from now on are left to the next fsync; otherwise this might never end.
+    // Entries that become dirty from now on are left to the next fsync; otherwise this might never
+    // end.
     mapping.tag_for_writeback(first, last);
 
     let mut cursor = Cursor::new(mapping, first, Size::Pte);
@@ -57,7 +59,8 @@ pub(crate) fn range(
     result
 }
 
-/// Writes the entries from the cursor to the page `last`, inclusive, back that are tagged for writeback.
+/// Writes the entries from the cursor to the page `last`, inclusive, back that are tagged for
+/// writeback.
 fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: usize) -> Result {
     let mut scanned = 0usize;
     loop {
@@ -78,8 +81,8 @@ fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: 
     }
 }
 
-/// Writes the entry at the cursor back. Sleeps; the array is unlocked meanwhile, and the cursor does not
-/// move. C: `dax_writeback_one()`.
+/// Writes the entry at the cursor back. Sleeps; the array is unlocked meanwhile, and the cursor
+/// does not move. C: `dax_writeback_one()`.
 #[doc(alias = "dax_writeback_one")]
 fn write_entry(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, found: Entry) -> Result {
     let mut entry = found;
@@ -89,8 +92,8 @@ fn write_entry(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, found: 
             None => return Ok(()),
             Some(now) => entry = now,
         }
-        // Another fsync may have been faster. The entry that is here now need not be the one that was
-        // found: if a fault has split it, this page of it still has to be written.
+        // Another fsync may have been faster. The entry that is here now need not be the one that
+        // was found: if a fault has split it, this page of it still has to be written.
         if !array.has_mark(Mark::ToWrite) {
             entry_lock::put_unlocked(array, entry, WakeMode::Next);
             return Ok(());
@@ -102,8 +105,9 @@ fn write_entry(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, found: 
         return Err(EIO);
     };
 
-    // Another fsync looks at the entry under the lock that is held here. So it finds either that the entry is
-    // not tagged any more, or that it is locked, and waits. It does not return before the flush.
+    // Another fsync looks at the entry under the lock that is held here. So it finds either that
+    // the entry is not tagged any more, or that it is locked, and waits. It does not return before
+    // the flush.
     array.replace(entry.locked());
     array.clear_mark(Mark::ToWrite);
     let (first, pages) = (entry.size().align(array.index()), entry.size().pages());

@@ -17,8 +17,8 @@ use kernel::{
     page::PAGE_SIZE,
 };
 
-/// Fills `len` bytes from `position` on with zeroes, as far as there are blocks with data. Sets `zeroed` to
-/// `true` if there were any. Sleeps. C: `dax_zero_range()`.
+/// Fills `len` bytes from `position` on with zeroes, as far as there are blocks with data. Sets
+/// `zeroed` to `true` if there were any. Sleeps. C: `dax_zero_range()`.
 ///
 /// # Errors
 ///
@@ -39,8 +39,8 @@ pub(crate) fn range(
     Ok(())
 }
 
-/// Fills the block that contains `position` with zeroes from there to its end, as [`range`] does. Sleeps. C:
-/// `dax_truncate_page()`.
+/// Fills the block that contains `position` with zeroes from there to its end, as [`range`] does.
+/// Sleeps. C: `dax_truncate_page()`.
 ///
 /// # Errors
 ///

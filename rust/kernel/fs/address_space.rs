@@ -2,8 +2,8 @@
 
 //! Address spaces of files: `struct address_space`.
 //!
-//! What is here is true of the mapping of any file. What the entries of one mean depends on its owner: in
-//! the mapping of a page cache they are folios, in that of a DAX file they are DAX entries.
+//! This abstraction applies to the mapping of any file. The meaning of its entries depends on the
+//! file: they are folios in a page cache, and DAX entries for a DAX file.
 //!
 //! This file encapsulates access to the fields of a valid `struct address_space`, and calls of C
 //! functions that need nothing but a valid one.
@@ -29,8 +29,8 @@ impl AddressSpace {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised `address_space` with an inode, both of which stay valid for
-    /// `'a`.
+    /// `ptr` must point to an initialised `address_space` with an inode, both of which stay valid
+    /// for `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::address_space) -> &'a Self {
         // SAFETY: The type is transparent over `struct address_space`, and the caller promises that
@@ -82,8 +82,8 @@ impl AddressSpace {
     #[doc(alias = "mapping_empty")]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        // SAFETY: By the type invariants the structure is valid. The head of the array is a word that
-        // other CPUs change as a whole, so one volatile read gets one of its values.
+        // SAFETY: By the type invariants the structure is valid. The head of the array is a word
+        // that other CPUs change as a whole, so one volatile read gets one of its values.
         unsafe { addr_of!((*self.as_raw()).i_pages.xa_head).read_volatile() }.is_null()
     }
 
@@ -92,7 +92,8 @@ impl AddressSpace {
     #[doc(alias = "unmap_mapping_pages")]
     #[inline]
     pub fn unmap(&self, first: usize, count: usize) {
-        // SAFETY: By the type invariants the mapping is valid, which is all that the function needs.
+        // SAFETY: By the type invariants the mapping is valid, which is all that the function
+        // needs.
         unsafe { bindings::unmap_mapping_pages(self.as_raw(), first as _, count as _, false) };
     }
 
@@ -111,16 +112,18 @@ impl AddressSpace {
     #[doc(alias = "invalidate_inode_pages2_range")]
     #[inline]
     pub fn invalidate(&self, first: usize, last: usize) {
-        // SAFETY: By the type invariants the mapping is valid, which is all that the function needs.
+        // SAFETY: By the type invariants the mapping is valid, which is all that the function
+        // needs.
         unsafe { bindings::invalidate_inode_pages2_range(self.as_raw(), first as _, last as _) };
     }
 
-    /// Tags the dirty entries of the pages from `first` to `last`, inclusive, for writeback. Sleeps.
-    /// C: `tag_pages_for_writeback()`.
+    /// Tags the dirty entries of the pages from `first` to `last`, inclusive, for writeback.
+    /// Sleeps. C: `tag_pages_for_writeback()`.
     #[doc(alias = "tag_pages_for_writeback")]
     #[inline]
     pub fn tag_for_writeback(&self, first: usize, last: usize) {
-        // SAFETY: By the type invariants the mapping is valid, which is all that the function needs.
+        // SAFETY: By the type invariants the mapping is valid, which is all that the function
+        // needs.
         unsafe { bindings::tag_pages_for_writeback(self.as_raw(), first as _, last as _) };
     }
 
@@ -129,7 +132,8 @@ impl AddressSpace {
     #[doc(alias = "mapping_set_error")]
     #[cold]
     pub fn set_error(&self, error: Error) {
-        // SAFETY: By the type invariants the mapping is valid, which is all that the function needs.
+        // SAFETY: By the type invariants the mapping is valid, which is all that the function
+        // needs.
         unsafe { bindings::mapping_set_error(self.as_raw(), error.to_errno()) };
     }
 }
