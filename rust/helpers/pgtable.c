@@ -28,24 +28,7 @@ unsigned long rust_helper_my_zero_pfn(unsigned long address)
 	return my_zero_pfn(address);
 }
 
-int rust_helper_pmd_none(pmd_t pmd)
-{
-	return pmd_none(pmd);
-}
-
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
-pmd_t rust_helper_mk_pmd(struct page *page, pgprot_t prot)
-{
-	return mk_pmd(page, prot);
-}
-
-pmd_t rust_helper_pmd_mkhuge(pmd_t pmd)
-{
-	return pmd_mkhuge(pmd);
-}
-#endif
-
-/* For kernels where an entry is more than a word. */
+/* For kernels with CONFIG_PAGE_TABLE_CHECK, where an entry is more than a word. */
 void rust_helper_set_pte_at(struct mm_struct *mm, unsigned long address,
 			    pte_t *ptep, pte_t pte)
 {

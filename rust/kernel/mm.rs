@@ -13,7 +13,7 @@
 
 #[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
 pub mod device_memory;
-#[cfg(CONFIG_RUST_FS_DAX)]
+#[cfg(CONFIG_FS_DAX)]
 pub mod fault;
 #[cfg(CONFIG_SPARSEMEM_VMEMMAP)]
 pub mod folio;
@@ -27,5 +27,5 @@ pub mod pfn;
 pub mod pfn_t;
 pub mod prot;
 pub mod segment;
-#[cfg(CONFIG_RUST_FS_DAX)]
+#[cfg(CONFIG_FS_DAX)]
 pub mod virt;

@@ -25,7 +25,7 @@ use super::{
     pfn_t::{PfnFlags, PfnT},
     virt::{VmFlags, VmaRef},
 };
-#[cfg(CONFIG_X86_64)]
+#[cfg(all(CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_X86_64))]
 use crate::arch::x86::{
     pgprot::{address_mask, supported_bits},
     pgtable::{self, PMD_SHIFT},
@@ -39,11 +39,7 @@ use crate::{
     ffi::c_void,
     fs::address_space::AddressSpace,
 };
-use core::{
-    marker::PhantomData,
-    ops::BitOr,
-    ptr::{addr_of, NonNull},
-};
+use core::{marker::PhantomData, ops::BitOr, ptr::NonNull};
 
 /// The result of a fault handler: a set of `VM_FAULT_*`. C: `vm_fault_t`.
 ///
@@ -464,7 +460,7 @@ impl VmFault<'_> {
     pub fn pmd(&self) -> PmdEntry {
         // SAFETY: By the type invariants the pmd exists and stays. Other tasks and the processors write
         // it concurrently, so it is read once, as a whole word.
-        let entry = unsafe { addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
+        let entry = unsafe { core::ptr::addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
         let entry = pgtable::Entry::new(entry as u64);
         if entry.is_none() {
             PmdEntry::None
