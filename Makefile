@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The verbs of rust-dax. Each is one call of tools/harness, which installs what
-# is missing and does the work; this file only lists them. `make help` is the
+# The verbs of rust-dax. Each is one call of tools/harness, which installs missing
+# packages and does the work; this file only lists them. `make help` is the
 # reference.
 
 .DEFAULT_GOAL := help
 
 VERBS := run check crash abi bench conform guest shell build lint doc
 
-# A variable reaches the harness by the environment, as it was written: CMD may
-# hold any text of a shell, and no shell but the guest's reads it. In one given
+# A variable reaches the harness through the environment, unchanged: CMD may hold
+# any shell text, and only the guest's shell interprets it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
@@ -22,7 +22,7 @@ endif
 endef
 $(foreach v,$(VARIABLES),$(eval $(call pass,$(v))))
 
-# A name that is not in the list above would do nothing, and nobody would know.
+# A name that is not in the list above would be ignored silently.
 UNKNOWN := $(foreach v,$(filter-out $(VARIABLES) RUST_DAX_CACHE,$(.VARIABLES)), \
 	     $(if $(filter command,$(origin $(v))),$(v)))
 ifneq ($(strip $(UNKNOWN)),)
@@ -48,12 +48,12 @@ help:
 #:   run      build the Rust kernel, boot it, and do direct I/O into a file
 #:            mapped with 2 MiB DAX pages; prints a report
 #:   check    formatting, lints, host tests, and all tests in the guest
-#:   crash    kill the guest while it writes to DAX files, boot again and look at
-#:            what is left, ten times (check does it a few times)
+#:   crash    kill the guest while it writes to DAX files, boot again and check
+#:            the files, ten times (check does it a few times)
 #:   abi      compare the interfaces of the C and the Rust kernel: symbols, structs,
-#:            modules, sysfs, trace events, errnos; fails on what is not meant
+#:            modules, sysfs, trace events, errnos; fails on unintended differences
 #:   bench    measure the C and the Rust kernel side by side: instructions per
-#:            operation, as a table, a picture and a page
+#:            operation, as a table, a chart and a page
 #:   conform  run the public suites on the C and on the Rust kernel and compare
 #:            them by test name; fails if Rust does worse on any
 #:   guest    boot a guest and run CMD in it; prints its output
@@ -62,7 +62,7 @@ help:
 #:   lint     formatting and lints only
 #:   doc      build the documentation of the kernel crate and the .rst pages as HTML;
 #:            prints where both are
-#:   setup    install the packages that are missing (every verb does)
+#:   setup    install missing packages (every verb does)
 #:   help     this
 #:
 #: Variables:
@@ -72,25 +72,25 @@ help:
 #:   COPY='file ...'  files and folders for the guest's /root
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
 #:   PMEM=5G      the size of each of its two NVDIMMs
-#:   NVDIMMS=folder  where their files are; they stay there for the next guest
+#:   NVDIMMS=folder  keep their files in this folder for the next guest
 #:   TIMEOUT=300  seconds until the guest is stopped, with status 124
 #:   ALLOW_SPLAT=1  a kernel report (oops, WARN, KASAN, lockdep, hung task) does
 #:            not turn the status into 99
 #:   ICOUNT=1     one CPU that takes one guest nanosecond per instruction
-#:   ALL=1        of check: all tests in full, also on a debug kernel, which runs some of
-#:            each kind else; many hours there (TIMEOUT= them). QUICK=1: KUnit and a
-#:            test of each kind only
-#:   JOBS=2       of check: so many guests at a time; what CPUs and memory allow if not given
+#:   ALL=1        for check: all tests in full, also on a debug kernel, which otherwise
+#:            runs some of each kind; many hours there (set TIMEOUT). QUICK=1: only
+#:            KUnit and a test of each kind
+#:   JOBS=2       for check: number of guests at a time; by default what CPUs and memory allow
 #:   ROWS=regex   bench only the rows whose names match; GUP=1 those of GUP
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
-#:            abi compares the builds and boots nothing; check see ALL
-#:   OUT=folder   where bench puts its results (bench in the cache)
-#:   SUITES='mm stress'  of conform: which of stress, mm, nfit, ndctl, pmdk
-#:   FRESH=1      of conform: run again what there are results of
-#:   FAILURES=10  how often crash kills the guest; SEED=1 for other data and moments
+#:            abi compares the builds and boots nothing; for check see ALL
+#:   OUT=folder   folder for the results of bench (default: bench in the cache)
+#:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk
+#:   FRESH=1      for conform: discard existing results and run all tests again
+#:   FAILURES=10  number of times that crash kills the guest; SEED=1 seeds data and moments
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking
-#:   RUST_DAX_CACHE=folder  where everything is built (~/.cache/rust-dax)
+#:   RUST_DAX_CACHE=folder  folder of all build results (~/.cache/rust-dax)
 #:
 #: make itself ends with status 2 whenever a verb fails and names the verb's own
 #: status ("Error 99"). For the status itself: CMD='...' tools/harness guest
