@@ -107,7 +107,7 @@ fn script_log(paths: &Paths, name: &str) -> PathBuf {
     paths.log(&format!("lint-{name}"))
 }
 
-/// A script of `tools/lint`: each line that it prints before it fails is a finding.
+/// Runs a script of `tools/lint`; each line that it prints before it fails is a finding.
 fn script(paths: &Paths, name: &str, args: &[&str]) -> Result<()> {
     let mut cmd = clean("python3");
     cmd.arg(paths.checkout.join("tools/lint").join(name))
@@ -115,7 +115,7 @@ fn script(paths: &Paths, name: &str, args: &[&str]) -> Result<()> {
     findings(paths, name, &mut cmd)
 }
 
-/// codespell on every file of the checkout that has prose of ours.
+/// Runs codespell on every file of the checkout that has prose of ours.
 fn spelling(paths: &Paths) -> Result<()> {
     let list = paths.checkout.join("tools/lint/codespell.ignore");
     let mut cmd = clean("codespell");

@@ -299,7 +299,7 @@ fn end_of(text: &str) -> End {
     }
 }
 
-/// A WARN's own line says only where; the message before it says what.
+/// Returns the title. A WARN's own line has only the location; the message is before it.
 fn title(text: &str, before: &[String]) -> String {
     match before.last() {
         Some(message) if text.starts_with("WARNING: CPU:") && !message.is_empty() => {
@@ -309,7 +309,7 @@ fn title(text: &str, before: &[String]) -> String {
     }
 }
 
-/// "WARNING: CPU: 0 PID: 1 at mm/memremap.c:97 f+0x1/0x2" -> "mm/memremap.c:97".
+/// Extracts "mm/memremap.c:97" from "WARNING: CPU: 0 PID: 1 at mm/memremap.c:97 f+0x1/0x2".
 fn place(text: &str) -> &str {
     text.split(" at ")
         .nth(1)
@@ -321,7 +321,7 @@ fn is_title(text: &str) -> bool {
     TITLE.is_match(text)
 }
 
-/// A console line without carriage return and time stamp.
+/// Returns a console line without carriage return and time stamp.
 pub fn message(raw: &str) -> &str {
     let line = raw.trim_end_matches(['\r', '\n']);
     match STAMP.find(line) {
@@ -330,8 +330,8 @@ pub fn message(raw: &str) -> &str {
     }
 }
 
-/// What follows the marker, wherever in the line it is: KUnit prefixes what it
-/// prints with the name of the test.
+/// Returns the text after the marker, anywhere in the line, because KUnit prefixes
+/// its output with the name of the test.
 fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     let at = text.find(marker)?;
     let rest = text[at + marker.len()..].trim();

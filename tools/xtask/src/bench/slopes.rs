@@ -2,8 +2,8 @@
 
 //! The growth of figures: rows whose names differ in one number, as lines.
 //!
-//! `lookup/hit/pagemaps=1`, `…=64` and `…=1024` are three points of the slope
-//! `lookup/hit/pagemaps=…`. A row with two numbers is a point of two slopes.
+//! `lookup/hit/pgmaps=1`, `…=64` and `…=1024` are three points of the slope
+//! `lookup/hit/pgmaps=…`. A row with two numbers is a point of two slopes.
 
 use anyhow::Result;
 use plotters::prelude::*;

@@ -70,7 +70,7 @@ fn crowded(count: usize) -> Plan {
     };
     let name = |verb| {
         let size = size_name(size);
-        format!("bind/fsdax-mem/{verb}/size={size}/pagemaps={count}")
+        format!("bind/fsdax-mem/{verb}/size={size}/pgmaps={count}")
     };
     let (bind, unbind) = (name("bind"), name("unbind"));
     let rows = [&bind, &unbind].map(|name| {
@@ -83,7 +83,7 @@ fn crowded(count: usize) -> Plan {
     });
     Plan::new(rows.to_vec(), 600, move |b| {
         let mut reader = Reader::open()?;
-        reader.pagemaps(count)?;
+        reader.pgmaps(count)?;
         let namespace = Namespace::create_sized(&want, size)?;
         let (binds, unbinds) = cycle(b, &namespace, want.mode)?;
         b.report(&bind, 1, &binds)?;

@@ -44,7 +44,7 @@ const BIOS: [(&str, usize); 5] = [
 ];
 
 fn lookup_row(kind: &str, count: usize) -> String {
-    format!("lookup/{kind}/pagemaps={count}")
+    format!("lookup/{kind}/pgmaps={count}")
 }
 
 fn bio_row((operation, bytes): (&str, usize)) -> String {
@@ -105,8 +105,8 @@ impl Reader {
     }
 
     /// Registers this many pgmaps, in place of the current ones.
-    pub fn pagemaps(&mut self, count: usize) -> Result<()> {
-        self.command(&format!("pagemaps {count}")).map(drop)
+    pub fn pgmaps(&mut self, count: usize) -> Result<()> {
+        self.command(&format!("pgmaps {count}")).map(drop)
     }
 
     /// Sends a command that times something.
@@ -121,7 +121,7 @@ impl Reader {
 fn lookups(bench: &Bench, count: usize) -> Result<()> {
     const ROUNDS: u64 = 1000;
     let mut reader = Reader::open()?;
-    reader.pagemaps(count)?;
+    reader.pgmaps(count)?;
     for (kind, _) in LOOKUPS {
         bench.measure(&lookup_row(kind, count), ROUNDS, || {
             reader.time(bench, &format!("lookup {kind} {ROUNDS}"))

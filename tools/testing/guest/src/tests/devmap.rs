@@ -256,7 +256,7 @@ fn protect(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
-/// Half of the threads load and half store, each a byte of its own, in the same
+/// Races threads: half of them load and half store, each a byte of its own, in the same
 /// order.
 fn together(want: &Want) -> Result<String> {
     const THREADS: usize = 4;

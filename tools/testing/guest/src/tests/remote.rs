@@ -93,7 +93,7 @@ impl Steps {
         })
     }
 
-    /// In the owner: reports that a step is done, and waits for the next.
+    /// Reports, in the owner, that a step is done, and waits for the next.
     fn did(&self) -> Result<()> {
         self.done.open()?;
         self.go.pass()

@@ -202,7 +202,7 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
-/// null_blk completes each request after a configurable delay, for which the
+/// Tests null_blk, which completes each request after a configurable delay, for which the
 /// pins of a direct read are held.
 fn slow_disk(kind: Kind) -> Result<String> {
     const SECONDS: u64 = 5;

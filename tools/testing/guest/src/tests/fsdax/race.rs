@@ -409,7 +409,7 @@ fn direct(place: &Place) -> Result<String> {
     Ok(report)
 }
 
-/// Repeatedly clones one file to another, which is stored to as well.
+/// Clones repeatedly one file to another, which is stored to as well.
 fn clone(place: &Place) -> Result<String> {
     require_rust(super::clone::MISCOUNTS)?;
     let ground = Ground::create(place)?;
