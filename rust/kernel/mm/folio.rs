@@ -75,6 +75,27 @@ impl<'a> PageRef<'a> {
 ///
 /// The [invariants of `PageRef`](PageRef#invariants) hold for the folio's first page and, if the
 /// folio is large, for its second page.
+///
+/// # Examples
+///
+/// ```
+/// use core::ptr::NonNull;
+/// use kernel::{alloc::flags::GFP_KERNEL, mm::page::PageRef, page::Page};
+///
+/// let owner = Page::alloc_page(GFP_KERNEL)?;
+/// let raw = NonNull::new(owner.as_ptr()).ok_or(EINVAL)?;
+/// // SAFETY: `owner` keeps the page, which is an element of the memmap, until the end.
+/// let folio = unsafe { PageRef::from_raw(raw) }.folio();
+/// assert!(folio.nr_pages() == 1 && !folio.is_large() && !folio.is_hugetlb());
+///
+/// // Two more references, and back to one.
+/// assert_eq!(folio.ref_try_add(2), Ok(()));
+/// assert_eq!(folio.ref_count(), 3);
+/// // SAFETY: The two references were just taken.
+/// unsafe { folio.put_refs(2) };
+/// assert_eq!(folio.ref_count(), 1);
+/// # Ok::<(), Error>(())
+/// ```
 #[doc(alias = "struct folio")]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -54,6 +54,28 @@ fn vmemmap() -> *mut bindings::page {
 ///
 /// The `struct page` is initialised and its memory stays valid for `'a`. It is an element of the
 /// memmap. Its fields are only accessed atomically, since what it describes may change at any time.
+///
+/// # Examples
+///
+/// ```
+/// use core::ptr::NonNull;
+/// use kernel::{alloc::flags::GFP_KERNEL, mm::page::PageRef, page::Page};
+///
+/// let owner = Page::alloc_page(GFP_KERNEL)?;
+/// let raw = NonNull::new(owner.as_ptr()).ok_or(EINVAL)?;
+/// // SAFETY: `owner` keeps the page, which is an element of the memmap, until the end.
+/// let page = unsafe { PageRef::from_raw(raw) };
+///
+/// assert_eq!(page.ref_count(), 1);
+/// assert!(!page.is_zone_device() && !page.is_zero_page());
+/// // The page belongs to no file, and is not anonymous memory.
+/// assert!(page.mapping().is_null());
+///
+/// // The PFN leads back to the page.
+/// // SAFETY: As for `page` above.
+/// assert!(unsafe { PageRef::from_pfn(page.pfn()) } == page);
+/// # Ok::<(), Error>(())
+/// ```
 #[doc(alias = "struct page")]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,6 @@
 
 use crate::{bindings, page::PAGE_SHIFT};
 use core::fmt;
-#[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
-use core::ptr::NonNull;
 
 /// A page frame number (PFN): a physical address in pages.
 ///
@@ -89,22 +87,6 @@ impl Pfn {
             Some(nr) => Some(Self(nr)),
             None => None,
         }
-    }
-
-    /// Returns the `struct page` of this PFN. Any context. C: `pfn_to_page()`.
-    ///
-    /// # Safety
-    ///
-    /// The PFN must have a `struct page`.
-    #[cfg(any(CONFIG_RUST_X86_GUP, CONFIG_RUST_FS_DAX))]
-    #[doc(alias = "pfn_to_page")]
-    #[inline(always)]
-    pub unsafe fn to_page(self) -> NonNull<bindings::page> {
-        // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP) that begins at `vmemmap_base`, which
-        // is written once, early at boot, so the read is not a data race.
-        let memmap = unsafe { bindings::vmemmap_base } as *mut bindings::page;
-        // SAFETY: By the caller's promise the array has this element, so its address is not null.
-        unsafe { NonNull::new_unchecked(memmap.wrapping_add(self.nr())) }
     }
 }
 

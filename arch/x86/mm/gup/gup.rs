@@ -43,6 +43,16 @@
 //! pgmap for as long as the walk stays inside it, one check of its type and range, and one addition
 //! per folio. C does all of this again for each page.
 //!
+//! # What stays in C
+//!
+//! * `gup_fast_fallback()` checks the range and calls `gup_fast()` and then the slow path. `gup_fast()`
+//!   asks `gup_fast_permitted()`, disables interrupts and calls `gup_fast_walk()`. If a fork
+//!   write-protected pages meanwhile, it unpins what was taken (`gup_fast_unpin_user_pages()`).
+//! * `unpin_user_pages()` calls `gup_unpin_pages()`. `unpin_user_page()` is C's, and so is
+//!   `unpin_user_pages_dirty_lock()` for pages to be marked dirty.
+//!
+//! `gup_fast_pgd_leaf()` has no counterpart, because x86 has no leaves in a pgd.
+//!
 //! The `unsafe` code in this file is that of the entry points: it converts C's arguments.
 //!
 //! C: [`mm/gup.c`](srctree/mm/gup.c)

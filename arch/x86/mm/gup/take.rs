@@ -764,7 +764,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         (this.first, this.taken)
     }
 
-    /// Puts the references.
+    /// Puts the references. C: `gup_fast_undo_dev_pagemap()`.
+    #[doc(alias = "gup_fast_undo_dev_pagemap")]
     #[cold]
     #[inline(never)]
     fn put(&mut self) {
