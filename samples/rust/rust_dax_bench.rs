@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's side of `make bench`: what a program in user space cannot time to the instruction.
+//! The kernel's half of `make bench`: times operations that a program in user space cannot time to
+//! the instruction.
 //!
-//! It is a module that works with the code in Rust and in C, and that times both alike: through
-//! the entry points that C has. `/sys/kernel/debug/dax_bench/command` takes one command per write,
-//! and a read gives the answer:
+//! The module works with the code in Rust and in C, and times both through the same C entry points.
+//! Each write to `/sys/kernel/debug/dax_bench/command` is one command, and a read returns its result:
 //!
 //! ```text
-//! pgmaps N                         have N pgmaps registered while the file is open
-//! lookup uncached|cached|second|miss ROUNDS
-//! bio read|write|flush DEVICE BYTES ROUNDS
+//! pgmaps N                                    registers N pgmaps, until the file is closed
+//! lookup uncached|cached|second|miss ROUNDS   times lookups
+//! bio read|write|flush DEVICE BYTES ROUNDS    times bios
 //! ```
 //!
-//! The last two answer with the ticks of the time stamp counter that all rounds took. Each of them
-//! is one window of marks.
+//! The result of the last two is the number of ticks of the time stamp counter in all rounds. Each of
+//! these commands is one window between two marks of the TCG plugin.
 
 use kernel::{
     arch::x86::tsc,
@@ -36,10 +36,11 @@ module! {
     type: DaxBench,
     name: "dax_bench",
     author: "rust-dax developers",
-    description: "Reader of instruction counts for make bench",
+    description: "Instruction counter for make bench",
     license: "GPL",
 }
 
+/// The module: the debugfs directory while it is loaded.
 struct DaxBench {
     _dir: Dir,
 }
@@ -69,7 +70,7 @@ impl CommandFile for Commands {
         let mut next = || words.next();
         let ticks = match next() {
             Some("pgmaps") => {
-                // The old ones go first: their addresses are wanted again.
+                // The old pgmaps are dropped first, because the new ones use the same addresses.
                 self.maps = Maps::none();
                 self.maps = Maps::register(number(next())?)?;
                 0
@@ -90,11 +91,12 @@ impl CommandFile for Commands {
     }
 }
 
+/// Parses a number of a command.
 fn number(word: Option<&str>) -> Result<usize> {
     word.and_then(|word| word.parse().ok()).ok_or(EINVAL)
 }
 
-/// The owner of the pgmaps, which has nothing to do: their pages are never used.
+/// The driver's operations of the pgmaps. They do nothing, because the pages are never used.
 struct Idle;
 
 impl Operations for Idle {
@@ -103,21 +105,23 @@ impl Operations for Idle {
     fn page_free(_data: (), _page: ZoneDevicePage<'_>) {}
 }
 
-/// Pgmaps of 2 MiB each, with as much room between them. The first has a second range.
+/// Registered pgmaps of 2 MiB each, with gaps between them. The first pgmap has a second range.
 struct Maps {
     maps: KVec<Registration<Idle>>,
 }
 
-/// 2 MiB: the smallest range that can be mapped.
+/// The smallest range that can be mapped, in bytes: 2 MiB.
 const UNIT: u64 = 2 << 20;
-/// A range, a hole, room for a second range and a hole.
+/// The distance between two pgmaps, in bytes: a range, a gap, room for a second range, and a gap.
 const PITCH: u64 = 4 * UNIT;
 
 impl Maps {
+    /// Creates an empty set of pgmaps.
     const fn none() -> Self {
         Self { maps: KVec::new() }
     }
 
+    /// Registers `count` pgmaps over unused physical addresses.
     fn register(count: usize) -> Result<Self> {
         let mut this = Self::none();
         if count == 0 {
@@ -143,7 +147,7 @@ impl Maps {
         Ok(this)
     }
 
-    /// Ticks of this many lookups and puts.
+    /// Returns the ticks of `rounds` lookups, each with the put of its result.
     fn lookup(&self, kind: &str, rounds: usize) -> Result<u64> {
         let middle = self.maps.get(self.maps.len() / 2).ok_or(EINVAL)?;
         let range = |map: &Registration<Idle>, index| map.pgmap().range(index).ok_or(EINVAL);
@@ -165,6 +169,7 @@ impl Maps {
     }
 }
 
+/// Registers one pgmap of ranges inside of `region`.
 fn map(region: Region, ranges: &[PhysRange]) -> Result<Registration<Idle>> {
     let mut regions = KVec::new();
     regions.push(region, GFP_KERNEL)?;
@@ -172,7 +177,7 @@ fn map(region: Region, ranges: &[PhysRange]) -> Result<Registration<Idle>> {
         .map_err(Error::from)
 }
 
-/// Looks a frame up from nothing, and lets go of what was found.
+/// Returns the ticks of looking a PFN up without a cached pgmap, and putting the result.
 fn uncached(pfn: Pfn, rounds: usize) -> u64 {
     let measured = tsc::measure_uninterrupted(|| {
         for _ in 0..rounds {
@@ -182,23 +187,24 @@ fn uncached(pfn: Pfn, rounds: usize) -> u64 {
     measured.ticks
 }
 
-/// Looks a frame up with the pgmap of another at hand.
+/// Returns the ticks of looking `then` up with the pgmap of `first`, and then its own, as the cached
+/// one.
 fn cached(first: Pfn, then: Pfn, rounds: usize) -> Result<u64> {
-    let mut at_hand: Option<LiveRef> = DevPagemap::lookup(first, None);
+    let mut pgmap: Option<LiveRef> = DevPagemap::lookup(first, None);
     let measured = tsc::measure_uninterrupted(|| {
         for _ in 0..rounds {
-            at_hand = DevPagemap::lookup(then, at_hand.take());
+            pgmap = DevPagemap::lookup(then, pgmap.take());
         }
     });
-    if at_hand.is_none() {
+    if pgmap.is_none() {
         return Err(ENOENT);
     }
     Ok(measured.ticks)
 }
 
-/// Ticks of this many bios, each waited for.
+/// Returns the ticks of `rounds` bios, each including the wait for its end.
 fn bio(operation: &str, device: &BlockDevice, bytes: usize, rounds: usize) -> Result<u64> {
-    // Where it begins does not matter; not at the labels and superblocks.
+    // Any position will do that is not in the labels and superblocks at the start.
     const AT: u64 = 64 << 20;
     let mut buffer = Buffer::new(bytes)?;
     let measured = tsc::measure(|| -> Result {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A second driver for namespaces of persistent memory: a disk that can be read and not written.
+//! A second driver for namespaces of persistent memory: it makes a read-only disk of a namespace.
 //!
-//! It is of use to whoever wants to look at a namespace before anything changes what is in it, and
-//! it shows what a driver takes. Each line of `probe` below owns something, and gives it back when
-//! the device goes or a later line fails; there is no clean-up to be written, and no `unsafe`.
+//! The disk allows to inspect a namespace before anything changes its contents. The driver shows
+//! the parts of a driver as `rust/kernel/nvdimm.rs` lists them: each value that `probe` below
+//! creates owns a resource, and releases it when the device is unbound or a later step fails. There
+//! is no error path and no `unsafe`.
 //!
-//! No device asks for this driver by itself. One without an info block (`ndctl`'s mode `raw`) is
-//! given to it by hand:
+//! No device is bound to this driver automatically. A namespace without an info block (mode `raw` of
+//! `ndctl`) is bound by hand:
 //!
 //! ```text
 //! modprobe rust_nd_rom
@@ -37,10 +38,11 @@ module! {
     type: RomModule,
     name: "rust_nd_rom",
     author: "rust-dax developers",
-    description: "Rust sample: a namespace of persistent memory as a disk to be read only",
+    description: "Rust sample: read-only disks of persistent memory",
     license: "GPL",
 }
 
+/// The module: a registration of the driver while it is loaded.
 struct RomModule {
     _driver: Registration<RomDriver>,
 }
@@ -53,6 +55,7 @@ impl kernel::Module for RomModule {
     }
 }
 
+/// The driver.
 struct RomDriver;
 
 impl Driver for RomDriver {
@@ -61,9 +64,10 @@ impl Driver for RomDriver {
 
     type Data = GenDisk<Rom>;
 
+    /// Adds the disk of a namespace.
     fn probe(context: &Context<'_>) -> Result<GenDisk<Rom>> {
         let Claim::None = context.claim() else {
-            // What claims a namespace has a driver already.
+            // A device that claims a namespace is for nd_pmem or another driver.
             return Err(ENODEV);
         };
         let namespace = context.namespace()?;
@@ -85,6 +89,7 @@ impl Driver for RomDriver {
         disk.add(context.device(), Arc::new(rom, GFP_KERNEL)?)
     }
 
+    /// Removes the disk, by dropping it.
     fn remove(_context: &Context<'_>, _disk: GenDisk<Rom>) {}
 
     fn shutdown(_context: &Context<'_>, _disk: &GenDisk<Rom>) {}
@@ -92,10 +97,10 @@ impl Driver for RomDriver {
     fn notify(_context: &Context<'_>, _disk: &GenDisk<Rom>, _event: Event) {}
 }
 
-/// What the disk works on.
+/// The data of the operations of the disk.
 struct Rom {
     memory: DeviceMemory<()>,
-    /// How many bios were read.
+    /// The number of bios that were read.
     reads: AtomicU64,
 }
 
@@ -104,6 +109,7 @@ impl disk::Operations for Rom {
 
     type Attribute = Reads;
 
+    /// Copies from the memory for a read, and fails a write.
     fn submit(&self, bio: Bio) {
         let result = match bio.data() {
             Data::Read(mut segments) => segments.try_for_each(|(sector, to)| {
@@ -119,7 +125,7 @@ impl disk::Operations for Rom {
     }
 }
 
-/// `rom/reads`: how many bios were read.
+/// The attribute `rom/reads`: the number of bios that were read.
 struct Reads;
 
 impl sysfs::Attribute<Rom> for Reads {
@@ -127,7 +133,7 @@ impl sysfs::Attribute<Rom> for Reads {
     const NAME: &'static CStr = c_str!("reads");
     const MODE: u16 = 0o444;
 
-    fn show(rom: &Rom, page: &mut sysfs::Buffer) -> Result {
-        writeln!(page, "{}", rom.reads.load(Ordering::Relaxed)).map_err(Error::from)
+    fn show(rom: &Rom, buffer: &mut sysfs::Buffer) -> Result {
+        writeln!(buffer, "{}", rom.reads.load(Ordering::Relaxed)).map_err(Error::from)
     }
 }

@@ -59,13 +59,14 @@ fn sector_of(at: PageOffset) -> Result<u64> {
 }
 
 impl dax::Operations for Media {
-    /// C: `pmem_dax_direct_access()`.
+    /// Returns access through `__pmem_direct_access()`, which the mock platform may replace. C:
+    /// `pmem_dax_direct_access()`.
     #[inline]
     fn direct_access(&self, at: PageOffset, pages: usize, mode: AccessMode) -> Result<Access<'_>> {
         self.memory.pmem_device().direct_access(at, pages, mode)
     }
 
-    /// C: `pmem_dax_zero_page_range()`.
+    /// Writes zeroes like data, which clears errors. C: `pmem_dax_zero_page_range()`.
     fn zero_page(&self, at: PageOffset) -> Result {
         self.write(sector_of(at)?, Source::zero_page())
     }

@@ -70,19 +70,19 @@ impl sysfs::Attribute<Media> for WriteCache {
     const GROUP: &'static CStr = c_str!("dax");
     const NAME: &'static CStr = c_str!("write_cache");
 
-    /// Returns whether the file exists. C: `dax_visible()`.
+    /// Returns whether the attribute exists. C: `dax_visible()`.
     fn is_visible(media: &Media) -> bool {
         // Without instructions to write CPU caches back there is nothing to choose.
         cfg!(CONFIG_ARCH_HAS_PMEM_API) && media.owner.device().is_some()
     }
 
-    /// C: `write_cache_show()`.
+    /// Shows 1 or 0. C: `write_cache_show()`.
     fn show(media: &Media, page: &mut sysfs::Buffer) -> Result {
         let device = media.owner.device().ok_or(ENXIO)?;
         writeln!(page, "{}", u8::from(device.has_write_cache())).map_err(Error::from)
     }
 
-    /// C: `write_cache_store()`.
+    /// Parses a boolean and sets it. C: `write_cache_store()`.
     fn store(media: &Media, text: &CStr) -> Result {
         let device = media.owner.device().ok_or(ENXIO)?;
         device.set_write_cache(sysfs::kstrtobool(text)?);

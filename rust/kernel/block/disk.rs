@@ -6,7 +6,7 @@
 //!
 //! 1. Implement [`Operations`] for the driver's data. [`Operations::submit`] gets each
 //!    [`Bio`] and must end it.
-//! 2. Implement [`sysfs::Group`] for the attributes that the disk has in sysfs.
+//! 2. Implement [`sysfs::Attribute`] for the attribute that the disk has in sysfs.
 //! 3. Allocate the disk with its [`Limits`] ([`GenDiskBuilder::alloc`]), and set its name and
 //!    capacity.
 //! 4. Add the disk with the driver's data ([`GenDiskBuilder::add`]). Bios are submitted from then
