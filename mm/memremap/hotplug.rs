@@ -192,8 +192,8 @@ impl ZeroShadow {
     /// `EINVAL` if the range is not aligned to the shadow's pages, `ENOMEM`.
     #[doc(alias = "kasan_add_zero_shadow")]
     fn add(range: PhysRange, _hotplug: &Hotplug) -> Result<Self> {
-        // SAFETY: The range belongs to the caller's pgmap, whose linear mapping does not exist yet,
-        // so it has no shadow.
+        // SAFETY: The range belongs to the caller's pgmap and has no linear mapping yet, so it has no
+        // shadow.
         to_result(unsafe {
             bindings::kasan_add_zero_shadow(bindings::__va(range.start()), range.len() as _)
         })?;

@@ -183,7 +183,7 @@ pub unsafe extern "C" fn get_dev_pagemap(
     lookup(Pfn::new(pfn), cached).map_or(null_mut(), LiveRef::into_raw)
 }
 
-/// Frees a device folio whose last reference was dropped. Any context.
+/// Frees a device folio after its last reference was dropped. Any context.
 ///
 /// # Safety
 ///
@@ -198,7 +198,9 @@ pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises a folio of a mapped pgmap without references, which was allocated if
     // its type asks for that.
     if unsafe { page::free(ZoneDeviceFolio::from_raw(folio)) }.is_err() {
-        kernel::warn_once!("memremap: last reference dropped to a page whose owner frees no pages");
+        kernel::warn_once!(
+            "memremap: last reference dropped to a page, and its owner frees no pages"
+        );
     }
 }
 
@@ -206,8 +208,8 @@ pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// `page` must be in ZONE_DEVICE, its pgmap must be mapped and of a type whose pages are allocated, and
-/// the page must have no references; no other task may allocate it.
+/// `page` must be in ZONE_DEVICE, its pgmap must be mapped, and the pages of the pgmap must be
+/// allocated ones. The page must have no references, and no other task may allocate it.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
     let Some(page) = NonNull::new(page) else {

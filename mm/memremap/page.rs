@@ -15,7 +15,7 @@ use kernel::{
     mm::memremap::{DevPagemap, MemoryType, ZoneDeviceFolio, ZoneDevicePage},
 };
 
-/// Allocates an idle page of a pgmap whose pages are allocated, with one reference, and locks it. C:
+/// Allocates an idle page of private or coherent memory, with one reference, and locks it. C:
 /// `zone_device_page_init()`.
 ///
 /// Returns `false` if the pgmap is being torn down. The page is initialised all the same, as in C,
@@ -48,7 +48,7 @@ pub(crate) unsafe fn init(page: ZoneDevicePage<'_>) -> bool {
 #[derive(Debug)]
 pub(crate) struct NotFreeable;
 
-/// Frees a folio whose last reference was dropped: calls the owner's `page_free`. C:
+/// Frees a folio after its last reference was dropped: calls the owner's `page_free`. C:
 /// `free_zone_device_folio()`. Any context that may drop the last reference to a page.
 ///
 /// # Errors

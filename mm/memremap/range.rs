@@ -5,7 +5,7 @@
 //! One range of a pgmap: the values that mapping it creates, and the way back.
 //!
 //! The fields of [`MappedRange`] are in the order of teardown: dropping each undoes one step of
-//! mapping. [`unmap`] runs the same steps in the same order for a range that was committed, whose
+//! mapping. [`unmap`] runs the same steps in the same order for a range that was committed: its
 //! values are gone. So an error half way, a failed sibling range and the end of the device undo a
 //! range alike.
 
@@ -37,7 +37,7 @@ impl<'m> RangeOf<'m> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a range that ends before it starts, or whose pages cannot be counted.
+    /// `EINVAL` for a range that ends before it starts, or has no countable pages.
     ///
     /// # Safety
     ///
@@ -111,7 +111,7 @@ impl<'m> MappedRange<'m> {
 /// may be in use.
 #[doc(alias = "pageunmap_range")]
 pub(crate) unsafe fn unmap(of: RangeOf<'_>) {
-    // SAFETY: A committed range went through all three steps, whose values were forgotten, so each
+    // SAFETY: A committed range went through all three steps, and their values were forgotten, so each
     // step still has to be undone; by the caller's promise that happens only here.
     unsafe {
         hotplug::remove_memory(&of);

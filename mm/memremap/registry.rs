@@ -4,7 +4,7 @@
 
 //! Changes of the registry: inserting the range of a pgmap, replacing a pgmap, erasing a range.
 //!
-//! The registry is one XArray, indexed by pfn, whose entries span ranges. Lookup, which GUP
+//! The registry is one XArray, indexed by pfn, with entries that span ranges. Lookup, which GUP
 //! inlines, is in `rust/kernel/mm/memremap/registry.rs`.
 //!
 //! # Insertion
@@ -184,12 +184,13 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// Erases the entry of a range and waits for a grace period. Sleeps.
+/// Erases the entry of a range and waits for a grace period. C: `pgmap_array_delete()`. Sleeps.
 ///
 /// # Safety
 ///
 /// The range must have an [`Entry`] in the registry that was forgotten or is being dropped, and must
 /// not be erased again for it.
+#[doc(alias = "pgmap_array_delete")]
 pub(crate) unsafe fn erase(of: &RangeOf<'_>) {
     let range = of.range();
     let pfns = range.pfns();

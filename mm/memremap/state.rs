@@ -83,8 +83,8 @@ impl Unmapped {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a pgmap whose count and ranges now belong to a copy of it, and that no
-    /// reader can reach any more.
+    /// `ptr` must point to a pgmap that no reader can reach any more, and its count and ranges must now
+    /// belong to a copy of it.
     pub(crate) unsafe fn after_detach(ptr: NonNull<bindings::dev_pagemap>) -> Self {
         // INVARIANT: The count and the ranges are the copy's, so this pgmap has neither.
         Self(ptr)
@@ -120,7 +120,7 @@ impl Unmapped {
 
         // The memmap code reads the index of the range in progress from here, and teardown the
         // number of ranges to undo.
-        // SAFETY: The field lies in a valid pgmap whose state only this value changes.
+        // SAFETY: The field lies in a valid pgmap, and only this value changes its state.
         unsafe { addr_of_mut!((*ptr).nr_range).write_volatile(0) };
 
         // INVARIANT: The count was just initialised; no range is mapped; the owner set up `wanted`
@@ -184,7 +184,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a range that ends before it starts, or whose pages cannot be counted.
+    /// `EINVAL` for a range that ends before it starts, or has no countable pages.
     pub(crate) fn next_range(&self) -> Option<Result<RangeOf<'_>>> {
         let index = self.pgmap().nr_ranges();
         (index < self.wanted).then(|| {
@@ -209,7 +209,7 @@ impl Mapping {
             unsafe { pgmap.percpu_ref() }.get_many(units);
         }
         // INVARIANT: One more range is mapped and has its references, and by the caller's promise
-        // it is the one whose index `nr_range` had.
+        // its index is the old value of `nr_range`.
         // SAFETY: The field lies in a valid pgmap, and only this value changes it.
         unsafe {
             let nr_range = addr_of_mut!((*self.ptr.as_ptr()).nr_range);
@@ -369,7 +369,7 @@ unsafe extern "C" fn devm_memremap_pages_release(data: *mut c_void) {
 }
 
 /// Returns the mapping's share of the count: one reference per page (per compound page, if the
-/// memmap consists of these) of the types whose pages are not allocated one by one.
+/// memmap consists of these), unless the owner allocates the pages one by one.
 ///
 /// The count of a pgmap starts with these bulk references, and its teardown puts them all at once.
 /// In 6.12 they do not say whether a page is in use.
@@ -401,8 +401,8 @@ impl Dying {
         unsafe { DevPagemap::from_raw(self.ptr.as_ptr()) }
     }
 
-    /// Puts the bulk references and waits until the walkers have put theirs and, for the types whose
-    /// pages are allocated, until the last page is freed. Sleeps. A walker holds its reference for
+    /// Puts the bulk references and waits until the walkers have put theirs and, if the pages
+    /// are allocated ones, until the last page is freed. Sleeps. A walker holds its reference for
     /// about as long as a page fault takes; a wait of more than a second is logged.
     pub(crate) fn drain(self) -> Drained {
         let refs = bulk_refs(self.pgmap());
@@ -500,7 +500,7 @@ impl Drained {
     }
 }
 
-/// A pgmap none of whose pages is in use.
+/// A pgmap without a page in use.
 ///
 /// # Invariants
 ///
@@ -536,7 +536,7 @@ impl Idle {
         devmap_managed_enable_put(pgmap);
 
         if let Some(wanted) = self.restore {
-            // SAFETY: The field lies in a valid pgmap whose state only this value changes.
+            // SAFETY: The field lies in a valid pgmap, and only this value changes its state.
             // CAST: The number was read from this field.
             unsafe { addr_of_mut!((*self.ptr.as_ptr()).nr_range).write_volatile(wanted as i32) };
         }

@@ -306,7 +306,7 @@ impl fmt::Debug for Ranges<'_> {
 
 /// The state of one waiting teardown, for debugfs.
 ///
-/// `struct dev_pagemap`, whose layout is C's, has no field for it. There are few teardowns at a time:
+/// `struct dev_pagemap`, which C defines, has no field for it. There are few teardowns at a time:
 /// one that finds no free slot is reported in the log only.
 struct Slot {
     /// The pgmap, or null if the slot is free. Only compared, not dereferenced.

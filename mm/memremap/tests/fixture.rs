@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pgmaps to test with.
+//! Pgmaps for the tests.
+//!
+//! The `unsafe` code in this file encapsulates the claim to a range that another pgmap has.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{
@@ -15,22 +17,25 @@ use kernel::{
     sync::{Arc, ArcBorrow},
 };
 
-/// 2 MiB: the smallest range that can be mapped.
+/// The size of the smallest range that can be mapped: 2 MiB.
 pub(crate) const UNIT: u64 = 2 << 20;
 
-/// Counts the pages that came back.
+/// The number of pages that were freed.
 pub(crate) struct Freed(AtomicUsize);
 
 impl Freed {
+    /// Creates a count of 0.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Ok(Arc::new(Self(AtomicUsize::new(0)), GFP_KERNEL)?)
     }
 
+    /// Returns the number.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
+/// Operations that count freed pages.
 pub(crate) struct Counting;
 
 impl Operations for Counting {
@@ -41,22 +46,25 @@ impl Operations for Counting {
     }
 }
 
+/// A pgmap that counts its freed pages.
 pub(crate) type TestMap = Registration<Counting>;
 
-/// A stretch of physical addresses with nothing behind it, 128 MiB long.
+/// Reserves 128 MiB of physical addresses with nothing behind them. Sleeps.
 pub(crate) fn region() -> Result<Region> {
     Region::request_free(1, c_str!("memremap_kunit"))
 }
 
-/// A range of `units` times 2 MiB, `offset` times 2 MiB into the region.
+/// Returns the range of `units` times 2 MiB that begins `offset` times 2 MiB into the region.
 pub(crate) fn part(region: &Region, offset: u64, units: u64) -> Result<PhysRange> {
     region.part(offset * UNIT, units * UNIT).ok_or(EINVAL)
 }
 
+/// Maps ranges of a region. Sleeps.
 pub(crate) fn register(kind: MemoryType, region: Region, ranges: &[PhysRange]) -> Result<TestMap> {
     try_register(kind, region, ranges).map_err(Error::from)
 }
 
+/// Maps ranges of a region, and returns the arguments if that fails. Sleeps.
 pub(crate) fn try_register(
     kind: MemoryType,
     region: Region,
@@ -65,6 +73,7 @@ pub(crate) fn try_register(
     try_register_with(kind, region, ranges, Options::default())
 }
 
+/// Maps ranges of a region with options, and returns the arguments if that fails. Sleeps.
 pub(crate) fn try_register_with(
     kind: MemoryType,
     region: Region,
@@ -72,7 +81,7 @@ pub(crate) fn try_register_with(
     options: Options,
 ) -> Result<TestMap, RegisterError<Arc<Freed>>> {
     let mut regions = KVec::new();
-    // A test without memory fails at the next step, with an empty list.
+    // Without memory the list is empty, and the registration fails.
     let _ = regions.push(region, GFP_KERNEL);
     match Freed::new() {
         Ok(data) => TestMap::new(kind, regions, ranges, options, data),
@@ -80,22 +89,24 @@ pub(crate) fn try_register_with(
     }
 }
 
+/// Panics, because a test has no memory.
 fn unreachable_without_memory() -> ! {
     panic!("no memory for a test")
 }
 
-/// A second claim to a range that somebody has, which only a test may make.
+/// Creates a second claim to a range that another region has, which only a test may do.
 pub(crate) fn claim_again(range: PhysRange) -> Region {
-    // SAFETY: There is no memory behind the range, and the registry is expected to refuse it.
+    // SAFETY: There is no memory behind the range, so no access conflicts, and the registry is expected
+    // to refuse a second mapping.
     unsafe { Region::assume_owned(range) }
 }
 
-/// The frame behind the last one of a range.
+/// Returns the PFN behind the last one of a range.
 pub(crate) fn pfn_after(range: PhysRange) -> Pfn {
     Pfn::new(range.pfns().last().nr().wrapping_add(1))
 }
 
-/// The frame in front of the first one of a range.
+/// Returns the PFN before the first one of a range.
 pub(crate) fn pfn_before(range: PhysRange) -> Pfn {
     Pfn::new(range.pfns().first().nr().wrapping_sub(1))
 }

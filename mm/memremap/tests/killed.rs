@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Teardown by a task that is killed.
+//!
+//! The `unsafe` code in this file encapsulates signals of the current task and references to pages.
 
 use super::fixture::*;
 use kernel::{
@@ -16,19 +18,19 @@ use kernel::{
 
 const SIGKILL: c_int = bindings::SIGKILL as c_int;
 
-/// What a kernel thread does with a signal. C: `SIG_IGN`, and `SIG_KTHREAD` of `allow_signal()`.
+/// The handling of a signal by a kernel thread. C: `SIG_IGN`, and `SIG_KTHREAD` of `allow_signal()`.
 #[derive(Clone, Copy)]
 enum Handler {
     Ignore = 1,
     Take = 2,
 }
 
-/// Runs with a fatal signal pending, which nothing takes.
+/// Runs `work` with a fatal signal pending that is not handled.
 fn killed<T>(work: impl FnOnce() -> T) -> T {
-    // A task is transparent over C's.
+    // `Task` is transparent over `struct task_struct`.
     let task = core::ptr::from_ref(current!()).cast_mut().cast();
     let handle = |handler: Handler| {
-        // SAFETY: The number of a signal, and what C has in place of a handler: never called.
+        // SAFETY: The value is one that C uses in place of a handler and never calls.
         unsafe {
             bindings::kernel_sigaction(
                 SIGKILL,
@@ -37,16 +39,17 @@ fn killed<T>(work: impl FnOnce() -> T) -> T {
         };
     };
     handle(Handler::Take);
-    // SAFETY: The task that runs. Tests run on a kernel thread, which does not die of it.
+    // SAFETY: The pointer is to the current task, which is valid. Tests run on a kernel thread, which a
+    // signal does not end.
     unsafe { bindings::send_sig(SIGKILL, task, 1) };
     let result = work();
-    // SAFETY: As above.
+    // SAFETY: The pointer is to the current task, which is valid.
     unsafe { bindings::flush_signals(task) };
     handle(Handler::Ignore);
     result
 }
 
-/// Why the range cannot be mapped, if it cannot.
+/// Returns the error with which mapping the range fails, or `None` if it can be mapped.
 fn refused(range: PhysRange) -> Option<Error> {
     try_register(MemoryType::FsDax, claim_again(range), &[range])
         .err()
@@ -57,31 +60,32 @@ fn refused(range: PhysRange) -> Option<Error> {
 mod tests {
     use super::*;
 
-    /// Whether a pgmap with a page that somebody has goes on by itself, and ends when that is
-    /// given back.
-    fn goes_on_by_itself() -> Result {
+    /// Returns success if the teardown of a pgmap with a pinned page is detached, and ends when the
+    /// page is put.
+    fn is_detached() -> Result {
         let area = region()?;
         let (low, high) = (part(&area, 0, 1)?, part(&area, 4, 1)?);
         let both = claim_again(part(&area, 0, 5)?);
         let map = register(MemoryType::FsDax, both, &[low, high])?;
-        // A driver that wants pages back has to stay, and is waited for.
-        // SAFETY: Nobody looks at them meanwhile, and those of fsdax are not called.
+        // A driver that frees pages has to stay, so its teardown is not detached.
+        // SAFETY: No page of the pgmap is freed meanwhile, and no other code reads the operations of FS
+        // DAX memory.
         unsafe { (*map.pgmap().as_raw()).ops = core::ptr::null() };
         let pfn = high.pfns().last();
         let page = map.page(pfn).ok_or(ENOENT)?.as_raw();
-        // SAFETY: A page of a pgmap that is mapped.
+        // SAFETY: The page belongs to a mapped pgmap, so it is valid and idle.
         unsafe { bindings::get_page(page) };
         killed(|| drop(map));
         if [low, high].iter().any(|r| refused(*r) != Some(EBUSY)) {
-            // Gone, in spite of us.
+            // The memory was removed although the page was pinned.
             return Err(ENOENT);
         }
         assert!(DevPagemap::lookup(pfn, None).is_none());
-        // SAFETY: It was taken above, and is still there.
+        // SAFETY: The reference was taken above, and the refusals show that the page is still there.
         unsafe { bindings::put_page(page) };
         let free = [low, high].iter().all(|range| {
             (0..100).any(|_| {
-                // SAFETY: Tests may sleep.
+                // SAFETY: The test runs in process context without locks, so it may sleep.
                 unsafe { bindings::msleep(100) };
                 refused(*range).is_none()
             })
@@ -93,12 +97,11 @@ mod tests {
         }
     }
 
-    /// Fails if a task that is killed while it tears down a pgmap takes a page with it that
-    /// somebody has, or if one of several ranges is forgotten or stays. Hangs if it is waited for. In
-    /// C the page goes.
+    /// Fails if a task that is killed while it tears down a pgmap removes a pinned page, or if one of
+    /// several ranges is forgotten or remains. Hangs if the pin is waited for. C removes the page.
     #[test]
-    fn differs_a_killed_teardown_goes_on_by_itself() {
-        assert_eq!(goes_on_by_itself(), Ok(()));
+    fn differs_a_killed_teardown_continues_in_the_background() {
+        assert_eq!(is_detached(), Ok(()));
     }
 
     fn idle_is_unmapped_at_once() -> Result {
@@ -108,8 +111,8 @@ mod tests {
         refused(range).map_or(Ok(()), Err)
     }
 
-    /// Fails if a pgmap that nobody has a page of is left to a worker, only because the task is
-    /// being killed: who unmaps it expects the range to be free then.
+    /// Fails if the teardown of a pgmap without a page in use is detached, only because the task is
+    /// being killed: the caller expects the range to be free then.
     #[test]
     fn a_killed_task_unmaps_what_is_idle() {
         assert_eq!(idle_is_unmapped_at_once(), Ok(()));

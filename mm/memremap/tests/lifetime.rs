@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! References, teardown, and both at once.
+//!
+//! The `unsafe` code in this file encapsulates references to pages.
 
 use super::fixture::*;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,10 +22,10 @@ use kernel::{
     workqueue::{self, Work, WorkItem},
 };
 
-/// What C warns of, once per boot, when it adds memory over memory that it has not seen.
+/// The warning of C, once per boot, when it adds memory over memory that it did not detect.
 const WARNING_OF_C: &str = "add_pages";
 
-/// Unmaps a pgmap on another thread.
+/// A pgmap that another thread unmaps.
 #[pin_data]
 struct Teardown {
     #[pin]
@@ -48,6 +50,7 @@ impl WorkItem for Teardown {
 }
 
 impl Teardown {
+    /// Unmaps a pgmap on another thread.
     fn start(map: TestMap) -> Result<Arc<Self>> {
         let this = Arc::pin_init(
             pin_init!(Self {
@@ -62,13 +65,13 @@ impl Teardown {
     }
 }
 
-/// Waits until a pgmap can no longer be looked up, though it is still there. Gives up after a
-/// while.
+/// Waits until a lookup of a PFN fails, though its pgmap is still there. Returns whether it does; the
+/// wait is limited.
 fn wait_until_dying(pfn: Pfn) -> bool {
     (0..10_000_000).any(|_| DevPagemap::lookup(pfn, None).is_none())
 }
 
-/// Looks the same frame up until it is told to stop.
+/// A thread that looks the same PFN up until `stop` is set.
 #[pin_data]
 struct Storm {
     #[pin]
@@ -94,9 +97,9 @@ impl WorkItem for Storm {
         while !this.stop.load(Ordering::Relaxed) {
             round = round.wrapping_add(1);
             if round % 32 == 0 {
-                // Teardown waits for us: let go now and then.
+                // Teardown waits for this reference: put it now and then.
                 cached = None;
-                // SAFETY: Called from a work item, which may sleep, and which holds no lock here.
+                // SAFETY: This is a work item, which may sleep, and it holds no lock here.
                 unsafe { kernel::bindings::schedule() };
             }
             cached = DevPagemap::lookup(this.pfn, cached);
@@ -113,6 +116,7 @@ impl WorkItem for Storm {
 }
 
 impl Storm {
+    /// Starts the thread.
     fn start(pfn: Pfn) -> Result<Arc<Self>> {
         let this = Arc::pin_init(
             pin_init!(Self {
@@ -134,7 +138,7 @@ impl Storm {
 mod tests {
     use super::*;
 
-    /// A pgmap of this kind that a walker looks at while it is torn down.
+    /// Creates a pgmap of this kind, and tears it down while a walker has a live reference.
     fn dying_below_a_walker(kind: MemoryType) -> Result<(PhysRange, LiveRef, Arc<Teardown>)> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
@@ -148,7 +152,7 @@ mod tests {
     fn teardown_waits_for_a_walker() -> Result {
         let (range, live, teardown) = dying_below_a_walker(MemoryType::Generic)?;
         let pfn = range.pfns().first();
-        // The walker is in nobody's way, but teardown is in its.
+        // Teardown waits for the walker.
         assert!(!teardown.done.is_done());
         assert!(live.covers(pfn));
         drop(live);
@@ -157,15 +161,15 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a dying pgmap is found, or teardown does not wait for who looks at it, or does
-    /// not end when nobody does.
+    /// Fails if a dying pgmap is found, or teardown does not wait for a walker, or does not end after
+    /// the walker has put its reference.
     #[test]
     fn a_live_reference_holds_teardown_up() {
         assert_eq!(teardown_waits_for_a_walker(), Ok(()));
     }
 
-    /// Whether teardown had to wait for the second page, which somebody had. `take` gets it while it
-    /// is idle and its pgmap mapped.
+    /// Returns whether teardown waits for the second page, to which `take` takes a reference. `take` is
+    /// called while the page is idle and its pgmap mapped.
     fn waits_for_a_page(kind: MemoryType, take: impl FnOnce(*mut page)) -> Result<bool> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
@@ -175,33 +179,33 @@ mod tests {
         take(page);
         let teardown = Teardown::start(map)?;
         assert!(wait_until_dying(second));
-        // It takes some grace periods where it does not wait.
+        // Teardown takes some grace periods if it does not wait.
         let waits = !teardown.done.wait_for(msecs_to_jiffies(2000));
         if waits {
-            // SAFETY: It was taken above, and is still there.
+            // SAFETY: `take` took the reference, and the page is still there, since teardown waits.
             unsafe { kernel::bindings::put_page(page) };
         }
         teardown.done.wait();
         Ok(waits)
     }
 
-    /// Fails if the memory of a page goes that somebody has pinned, or if teardown does not go on
-    /// when it is given back. In C it goes.
+    /// Fails if the memory of a pinned page is removed, or if teardown does not continue when the page
+    /// is put. C removes it.
     #[test]
     fn differs_teardown_waits_for_a_pinned_page() {
         let pin = |page| {
-            // SAFETY: A page of a pgmap that is mapped.
+            // SAFETY: The page belongs to a mapped pgmap, so it is valid and idle.
             unsafe { kernel::bindings::get_page(page) };
         };
         assert_eq!(waits_for_a_page(MemoryType::Generic, pin), Ok(true));
     }
 
-    /// Fails if the memory of a page goes that was handed out, or if teardown does not go on when it
-    /// comes back.
+    /// Fails if the memory of an allocated page is removed, or if teardown does not continue when the
+    /// page is freed.
     #[test]
     fn teardown_waits_for_a_private_page() {
         let hand_out = |page| {
-            // SAFETY: A page of a pgmap that is mapped, and idle, so that nobody has it.
+            // SAFETY: The page belongs to a mapped pgmap and is idle, and only this test allocates it.
             unsafe {
                 kernel::bindings::zone_device_page_init(page);
                 kernel::bindings::unlock_page(page);
@@ -224,11 +228,11 @@ mod tests {
         Ok(refused.err().map(Error::from))
     }
 
-    /// Fails if the frames of a pgmap that is being torn down, which no lookup finds any more,
-    /// count as free, or are refused with a warning. C stores over its entries, and fails when the
-    /// memory cannot be added (EEXIST).
+    /// Fails if the PFNs of a pgmap that is being torn down, which no lookup finds any more, count as
+    /// free, or are refused with a warning. C overwrites its entries, and fails when the memory cannot
+    /// be added (EEXIST).
     #[test]
-    fn differs_overlap_with_a_dying_page_map_is_refused() {
+    fn differs_overlap_with_a_dying_pgmap_is_refused() {
         assert_eq!(overlap_with_a_dying_one(), Ok(Some(EBUSY)));
     }
 
@@ -240,7 +244,7 @@ mod tests {
         let teardown = Teardown::start(map)?;
         let dying = wait_until_dying(low.pfns().first());
 
-        // A new lookup fails now, so this succeeds only if the reference itself was looked at.
+        // A new lookup fails now, so this succeeds only if the reference itself is checked.
         let still = DevPagemap::lookup(high.pfns().last(), Some(live));
         let covered = still.is_some();
         drop(still);
@@ -252,8 +256,8 @@ mod tests {
         }
     }
 
-    /// Fails if a cached reference is not recognised for a frame of the pgmap's second range. C
-    /// compares with the first range, and looks everything else up again.
+    /// Fails if a cached reference is not recognised for a PFN of the pgmap's second range. C
+    /// compares with the first range, and looks all other PFNs up again.
     #[test]
     fn differs_cached_lookup_covers_all_ranges() {
         assert_eq!(cached_in_second_range(), Ok(()));
@@ -267,7 +271,8 @@ mod tests {
         assert_eq!(page.pfn(), range.pfns().first());
         assert_eq!(page.ref_count(), 0);
         for round in 1..=3 {
-            // SAFETY: An idle page of a pgmap that is mapped; who puts it frees it.
+            // SAFETY: The page belongs to a mapped pgmap and is idle, and only this test allocates it. The
+            // put frees it.
             unsafe {
                 kernel::bindings::zone_device_page_init(page.as_raw());
                 assert_eq!(page.ref_count(), 1);
@@ -280,8 +285,8 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a page that was dropped does not come back to its owner, comes back twice, or keeps
-    /// the pgmap's reference: teardown hangs then.
+    /// Fails if a page without references is not freed by its owner, is freed twice, or keeps the
+    /// reference to the pgmap: teardown hangs then.
     #[test]
     fn a_private_page_comes_back_to_its_owner() {
         assert_eq!(page_comes_back(), Ok(()));
@@ -305,7 +310,7 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a page starts its life with a count that its type does not have when idle.
+    /// Fails if a new page has a count that a page of its type does not have when idle.
     #[test]
     fn pages_are_idle_at_first() {
         assert_eq!(idle_counts(), Ok(()));
@@ -328,8 +333,8 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a tail of a compound page, which has something else where others have the pgmap,
-    /// does not lead to it.
+    /// Fails if a tail of a compound page, which has another value in the place of the pgmap, does not
+    /// lead to the pgmap.
     #[test]
     fn each_page_of_a_compound_page_knows_its_pgmap() {
         assert_eq!(pgmap_of_each_page(), Ok(()));
@@ -350,7 +355,7 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a range cannot be mapped again after it was unmapped, by another type at that.
+    /// Fails if a range cannot be mapped again, as another type, after it was unmapped.
     #[test]
     fn a_range_can_be_mapped_again() {
         assert_eq!(again_and_again(), Ok(()));
@@ -384,8 +389,8 @@ mod tests {
         mapped
     }
 
-    /// Fails, most likely with a KASAN report or a hang, if a lookup can see a pgmap whose
-    /// counters are not there yet, or not any more.
+    /// Fails, most likely with a KASAN report or a hang, if a lookup can find a pgmap before its count
+    /// is initialised, or after it is freed.
     #[test]
     fn lookups_race_with_mapping_and_unmapping() {
         assert_eq!(storm(), Ok(()));

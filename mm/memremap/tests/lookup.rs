@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a lookup finds, and what `pfn_t` says.
+//! Lookups of PFNs, `pfn_t`, and the arithmetic of ranges and altmaps.
+//!
+//! The `unsafe` code in this file encapsulates a call of C's `__pfn_to_pfn_t()`.
 
 use super::fixture::*;
 use kernel::{
@@ -18,8 +20,8 @@ use kernel::{
 mod tests {
     use super::*;
 
-    /// Fails if a flag is not the bit that C gives it: a driver in C and a fault handler in Rust
-    /// would disagree about what a frame is.
+    /// Fails if a flag is not the bit that C assigns to it: a driver in C and a fault handler in Rust
+    /// would disagree about the kind of memory.
     #[test]
     fn pfn_t_flags_are_those_of_c() {
         let flags = [
@@ -33,14 +35,14 @@ mod tests {
             assert_eq!(ours.bits(), theirs);
         }
         for pfn in [0, 1, 0x24_0000, (1 << 52) - 1] {
-            // Every set of flags there is.
+            // Every set of flags.
             for set in 0..1u32 << flags.len() {
                 let chosen = (0..flags.len()).filter(|bit| set & (1 << bit) != 0);
                 let ours = chosen
                     .filter_map(|bit| flags.get(bit))
                     .fold(PfnFlags::NONE, |all, (flag, _)| all | *flag);
                 let ours = PfnT::new(Pfn::new(pfn), ours);
-                // SAFETY: Arithmetic on the arguments.
+                // SAFETY: The function only computes with its arguments.
                 let (theirs, has_page, devmap) = unsafe {
                     let theirs = bindings::__pfn_to_pfn_t(pfn, ours.flags().bits());
                     (
@@ -56,7 +58,7 @@ mod tests {
         }
     }
 
-    /// Fails if a frame without a `struct page` counts as one that has it, or the other way round.
+    /// Fails if a PFN without a `struct page` counts as one with a page, or the other way round.
     #[test]
     fn pfn_t_has_a_page_with_map_or_without_dev() {
         let with = |flags| PfnT::new(Pfn::new(0x12_3456), flags);
@@ -70,14 +72,14 @@ mod tests {
         assert!(!with(PfnFlags::DEV).is_devmap());
         assert!(!with(PfnFlags::MAP).is_devmap());
         assert_eq!(with(PfnFlags::DEV | PfnFlags::MAP).phys(), 0x1_2345_6000);
-        // What would read as a flag does not become one.
+        // Bits of a PFN do not become flags.
         assert_eq!(
             PfnT::new(Pfn::new(usize::MAX), PfnFlags::NONE).flags(),
             PfnFlags::NONE
         );
     }
 
-    /// Fails if a range that is none, or whose length does not fit, passes.
+    /// Fails if a range is accepted that ends before it starts, or has a length that does not fit.
     #[test]
     fn ranges_are_checked() {
         assert!(PhysRange::new(1, 0).is_none());
@@ -89,7 +91,7 @@ mod tests {
         assert!(last_page.is_some_and(|range| range.len() == 0x1000 && range.pfns().len() == 1));
     }
 
-    /// Fails if the sums of an altmap wrap, or count frames twice.
+    /// Fails if the sums of an altmap wrap, or count pages twice.
     #[test]
     fn altmap_sums() {
         let altmap = Altmap {
@@ -128,9 +130,9 @@ mod tests {
         );
     }
 
-    /// Fails if RAM, or a frame that cannot exist, belongs to a pgmap.
+    /// Fails if RAM, or a PFN that cannot exist, belongs to a pgmap.
     #[test]
-    fn absent_frames_have_no_pgmap() {
+    fn absent_pfns_have_no_pgmap() {
         assert!(DevPagemap::lookup(Pfn::new(1), None).is_none());
         assert!(DevPagemap::lookup(Pfn::new(1 << 50), None).is_none());
     }
@@ -148,13 +150,13 @@ mod tests {
         ] {
             let live = DevPagemap::lookup(pfn, None).ok_or(ENOENT)?;
             assert!(core::ptr::eq(&*live, map.pgmap()));
-            // Given back as it is.
+            // The cached reference is returned as it is.
             let again = DevPagemap::lookup(range.pfns().last(), Some(live)).ok_or(ENOENT)?;
             assert!(core::ptr::eq(&*again, map.pgmap()));
         }
         assert!(DevPagemap::lookup(pfn_before(range), None).is_none());
         assert!(DevPagemap::lookup(pfn_after(range), None).is_none());
-        // A cached reference that does not cover the frame is dropped, not returned; teardown
+        // A cached reference that does not cover the PFN is dropped, not returned; teardown
         // would hang if it were leaked.
         let live = DevPagemap::lookup(range.pfns().first(), None);
         assert!(live.is_some());
@@ -166,9 +168,9 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a frame at an edge of a range is found where it is not, or missed where it is.
+    /// Fails if a lookup finds a PFN beside a range, or misses one at its edges.
     #[test]
-    fn a_range_is_found_from_its_first_to_its_last_frame() {
+    fn a_range_is_found_from_its_first_to_its_last_pfn() {
         assert_eq!(every_edge_of_a_range(), Ok(()));
     }
 
@@ -192,7 +194,7 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if the second range of a pgmap is not found, or not taken away.
+    /// Fails if the second range of a pgmap is not found, or not removed.
     #[test]
     fn a_pgmap_may_have_several_ranges() {
         assert_eq!(two_ranges(), Ok(()));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests of the pgmap registry, through the API that Rust drivers use.
+//! KUnit tests of the pgmap registry, by the API for drivers in Rust.
 //!
-//! They run with the registry in Rust and in C. A test whose name begins with `differs_` proves a
-//! difference that is on purpose: it passes with Rust and fails with C.
+//! They run with the registry in Rust and in C. A name that begins with `differs_` marks a test that
+//! proves an intended difference: it passes with Rust and fails with C.
 //!
-//! The memory is a stretch of the physical address space where nothing is: a pgmap needs
-//! `struct page`s only, and these are real.
+//! The memory is a part of the physical address space with nothing behind it: a pgmap only needs
+//! `struct page`s, and these are real.
 
 use kernel::prelude::*;
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the registry refuses, and that nothing is lost by it.
+//! Pgmaps that the registry refuses, and the effects of that, which are none.
+//!
+//! The `unsafe` code in this file encapsulates a call of `memremap_pages()` that fails.
 
 use super::fixture::*;
 use core::ptr::null_mut;
@@ -17,10 +19,10 @@ use kernel::{
     prelude::*,
 };
 
-/// What the log says of an overlap.
+/// The warning about an overlap.
 const CONFLICT: &str = "Conflicting mapping in same section";
 
-/// Maps one range, tries another one, and looks whether the first is still whole.
+/// Maps one range, tries to map another one, and checks that the first is still complete.
 fn refuses(first: PhysRange, second: PhysRange, owner: kernel::mm::memremap::Region) -> Result {
     let map = register(MemoryType::Private, owner, &[first])?;
     let refused = try_register(MemoryType::Private, claim_again(second), &[second]);
@@ -41,11 +43,12 @@ fn refuses(first: PhysRange, second: PhysRange, owner: kernel::mm::memremap::Reg
     Ok(())
 }
 
-/// What C says to a pgmap that a driver set up like this.
+/// Maps a pgmap with this setup by the C function, and returns its error.
 fn raw_map(setup: impl FnOnce(&mut bindings::dev_pagemap)) -> Result {
     let mut pgmap = KBox::new(bindings::dev_pagemap::default(), GFP_KERNEL)?;
     setup(&mut pgmap);
-    // SAFETY: A pgmap that is valid to be refused; it is not used after.
+    // SAFETY: The pgmap is zeroed but for the setup, so the function refuses it, and it is not used after
+    // that.
     from_err_ptr(unsafe { bindings::memremap_pages(&mut *pgmap, -1) }).map(|_| ())
 }
 
@@ -67,7 +70,7 @@ mod tests {
         answer
     }
 
-    /// Fails if a range can be mapped twice, or the refusal takes the first mapping away.
+    /// Fails if a range can be mapped twice, or the refusal removes the first mapping.
     #[test]
     fn overlap_at_an_end_is_refused() {
         assert_eq!(overlap((2, 2), (2, 2), true), Ok(()));
@@ -75,8 +78,8 @@ mod tests {
         assert_eq!(overlap((2, 2), (3, 2), true), Ok(()));
     }
 
-    /// Fails if a range around another is not seen. C looks at the ends only: it goes on until the
-    /// memory cannot be added (EEXIST), and then erases the inner pgmap's entries.
+    /// Fails if a range around another one is not detected. C checks the ends only: it goes on until the
+    /// memory cannot be added (EEXIST), and then erases the entries of the inner pgmap.
     #[test]
     fn differs_overlap_around_another_range_is_refused() {
         // C warns where the memory cannot be added, but once only: see `lifetime.rs`.
@@ -98,12 +101,12 @@ mod tests {
         assert_eq!(answer(&[]), Some(EINVAL));
         assert_eq!(answer(&[half]), Some(EINVAL));
         assert_eq!(answer(&[inside, outside]), Some(EINVAL));
-        // Nothing was left behind.
+        // The failures left nothing behind.
         assert!(answer(&[inside]).is_none());
         Ok(())
     }
 
-    /// Fails if a range that is misaligned, or not the driver's, gets as far as being mapped.
+    /// Fails if mapping begins for a range that is misaligned or does not belong to the driver.
     #[test]
     fn ranges_are_checked_before_anything_is_done() {
         assert_eq!(bad_ranges(), Ok(()));
@@ -122,19 +125,19 @@ mod tests {
                 .map(Error::from)
         };
         assert_eq!(answer(MemoryType::PciP2pdma, Node::NONE, 0), Some(EINVAL));
-        // Of 4 MiB, which the range has not, larger than a pud, and no order at all.
+        // Pages of 4 MiB, which do not fit into the range, pages larger than a PUD, and no valid order.
         for shift in [10, 19, u32::MAX] {
             assert_eq!(answer(MemoryType::Generic, Node::NONE, shift), Some(EINVAL));
         }
-        // 2 MiB, which it has, but not for files.
+        // Pages of 2 MiB fit, but not for files.
         assert_eq!(answer(MemoryType::FsDax, Node::NONE, 9), Some(EINVAL));
-        // Nothing was left behind.
+        // The failures left nothing behind.
         let first = Node::new(0).ok_or(ENXIO)?;
         assert!(answer(MemoryType::Generic, first, 0).is_none());
         Ok(())
     }
 
-    /// Fails if a kind of pages that there cannot be gets as far as being mapped.
+    /// Fails if mapping begins for a kind of pages that cannot exist.
     #[test]
     fn options_are_checked_before_anything_is_done() {
         assert_eq!(bad_options(), Ok(()));
@@ -154,22 +157,22 @@ mod tests {
         expect_splat_end(CONFLICT);
         assert_eq!(refused.err().map(Error::from), Some(ENOMEM));
 
-        // The first range was undone, the one in the way was not.
+        // The first range was undone, and the conflicting pgmap was not.
         assert!(DevPagemap::lookup(free.pfns().first(), None).is_none());
         assert!(DevPagemap::lookup(taken.pfns().first(), None).is_some());
         drop(blocker);
-        // And can be had again.
+        // The range can be mapped now.
         drop(register(MemoryType::Private, area, &[free, taken])?);
         Ok(())
     }
 
-    /// Fails if a pgmap of which one range cannot be mapped leaves another one mapped.
+    /// Fails if a pgmap with one range that cannot be mapped leaves another range mapped.
     #[test]
     fn all_ranges_are_mapped_or_none() {
         assert_eq!(second_range_fails(), Ok(()));
     }
 
-    /// Fails if a driver that forgot something is not told, or gets a pgmap all the same.
+    /// Fails if an incomplete setup is not reported, or is mapped all the same.
     #[test]
     fn private_memory_needs_operations_and_owner() {
         let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
@@ -182,8 +185,8 @@ mod tests {
         assert_eq!(answer, Err(EINVAL));
     }
 
-    /// Fails, with an oops, if the operations of coherent memory are used without having been set.
-    /// C does that; so this runs with Rust only.
+    /// Fails, with an oops, if the operations of coherent memory are used although they are not set. C
+    /// does that, so this runs with Rust only.
     #[test]
     fn coherent_memory_needs_operations() {
         if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {

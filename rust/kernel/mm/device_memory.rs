@@ -66,7 +66,7 @@ pub use pgmap::{FailureHandler, PgmapParams};
 pub struct Reservation {
     _group: DevresGroup,
     range: PhysRange,
-    /// The device whose name the resource tree points to.
+    /// The owner of the name that the resource tree points to.
     _name: ARef<Device>,
     /// The value stays with the thread that holds the lock.
     _not_send: PhantomData<*mut ()>,

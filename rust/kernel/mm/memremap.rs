@@ -31,7 +31,7 @@
 //! | bulk references | the mapping, one per page | nothing of their own: they are the mapping's share of the count | a number in `mm/memremap/state.rs` |
 //! | page pin | the task or device that does I/O to a page | the memory and its `struct page`: teardown waits for the pin | the count of `struct page` |
 //!
-//! A PFN leads to its page only by a [`LiveRef`] to a pgmap whose ranges contain that PFN.
+//! A PFN leads to its page only by a [`LiveRef`] to a pgmap that covers the PFN.
 //!
 //! # The life of a pgmap
 //!
@@ -197,9 +197,9 @@ impl DevPagemap {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a `struct dev_pagemap` that stays valid for `'a`, that its owner has set up
-    /// as the C header asks for, and whose description (type, flags, operations, owner, ranges) does
-    /// not change meanwhile.
+    /// `ptr` must point to a `struct dev_pagemap` that stays valid for `'a` and that its owner has set
+    /// up as the C header asks for. Its description (type, flags, operations, owner, ranges) must not
+    /// change meanwhile.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::dev_pagemap) -> &'a Self {
         // SAFETY: The type is transparent over `struct dev_pagemap`, and the caller promises that the
@@ -412,7 +412,7 @@ impl DevPagemap {
         self.pfns_from_beyond_first(pfn) != 0
     }
 
-    /// Returns the first PFN of a range whose page is a data page: behind the driver's reserve and the
+    /// Returns the first PFN of a range that has a data page: behind the driver's reserve and the
     /// memmap, if these lie in the range. Returns `None` if the range has no data page. C:
     /// `pfn_first()`.
     #[doc(alias = "pfn_first")]
@@ -440,8 +440,9 @@ impl DevPagemap {
 
     /// Returns the number of data pages of a range, in units of the memmap (compound pages, if it
     /// consists of these): the mapping holds as many bulk references. Returns `None` if the pgmap
-    /// describes an impossible range. C: `pfn_len()`.
+    /// describes an impossible range. C: `pfn_len()`, `pfn_end()`.
     #[doc(alias = "pfn_len")]
+    #[doc(alias = "pfn_end")]
     pub fn nr_units(&self, index: usize, range: PhysRange) -> Option<usize> {
         let first = self.first_pfn(index, range)?;
         // The PFN behind the last whole page. OVERFLOW: a range is not all of memory.
@@ -467,7 +468,7 @@ impl DevPagemap {
 /// The operations that the owner of a pgmap has set up. C: `struct dev_pagemap_ops`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HasOperations {
-    /// The owner frees pages whose last reference was dropped: `page_free`.
+    /// The owner frees pages after their last reference was dropped: `page_free`.
     pub frees_pages: bool,
     /// The owner can migrate a page that the CPU cannot address to RAM: `migrate_to_ram`.
     pub migrates_to_ram: bool,

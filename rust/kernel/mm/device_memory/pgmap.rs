@@ -148,7 +148,8 @@ impl<H: FailureHandler> FailureHandler for Arc<H> {
     }
 }
 
-/// The handler for memory without pages, and for memory whose failures are left to the common handler.
+/// The handler for memory without pages, and for memory with failures that the common handler
+/// handles.
 impl FailureHandler for () {
     #[inline]
     fn memory_failure(&self, _pfns: PfnRange, _flags: i32) -> Result {

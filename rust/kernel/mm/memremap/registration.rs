@@ -166,7 +166,7 @@ pub trait Operations {
     /// The data that the driver keeps with the pgmap, and that each operation gets.
     type Data: ForeignOwnable + Send + Sync;
 
-    /// Frees a page whose last reference was dropped: it belongs to the owner again.
+    /// Frees a page after its last reference was dropped: it belongs to the owner again.
     ///
     /// Called in any context in which the last reference to a page may be dropped: it must not sleep.
     fn page_free(data: <Self::Data as ForeignOwnable>::Borrowed<'_>, page: ZoneDevicePage<'_>);
@@ -321,8 +321,8 @@ impl<T: Operations> Registration<T> {
     ///
     /// * `EINVAL` for no range, or a range that lies outside the regions, or is not aligned to
     ///   [`SUBSECTION_SIZE`] and to whole compound pages;
-    /// * `EINVAL` for compound pages larger than a PUD maps, or of [`MemoryType::FsDax`], whose pages
-    ///   belong to files one by one; and for [`MemoryType::PciP2pdma`], whose users in C expect more
+    /// * `EINVAL` for compound pages larger than a PUD maps, or of [`MemoryType::FsDax`], since its pages
+    ///   belong to files one by one; and for [`MemoryType::PciP2pdma`], since its users in C expect more
     ///   data around a pgmap;
     /// * `ENOMEM`, also for a range that overlaps a mapped one; `ENXIO` for System RAM; `EBUSY` for an
     ///   overlap with a pgmap that is being torn down; and the errors of the architecture.
@@ -451,8 +451,8 @@ impl<T: Operations> Registration<T> {
         }
         // SAFETY: The PFN has a page; the function only computes its address.
         let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
-        // SAFETY: The page lies in a mapped range, whose memmap was initialised when the range was
-        // mapped, and the registration keeps it mapped.
+        // SAFETY: The page lies in a mapped range. Mapping initialised its memmap, and the registration
+        // keeps it mapped.
         Some(unsafe { ZoneDevicePage::from_raw(page) })
     }
 

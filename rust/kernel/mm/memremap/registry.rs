@@ -4,7 +4,7 @@
 
 //! Lookup in the registry: the way from a PFN to its pgmap.
 //!
-//! The registry is one XArray, indexed by pfn, whose entries span ranges. `mm/memremap/registry.rs`
+//! The registry is one XArray, indexed by pfn, with entries that span ranges. `mm/memremap/registry.rs`
 //! changes it. A lookup runs in any context, interrupts off included, and costs one walk of the array
 //! and one increment of a counter of this CPU:
 //!
