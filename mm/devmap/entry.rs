@@ -9,14 +9,18 @@
 //! The bits are those of [`kernel::arch::x86::pgtable`]. This file encapsulates that a [`Leaf`] maps
 //! only memory that the process may access: [`MappablePfn::new`] is `unsafe`.
 
-use crate::vma;
 use core::{fmt, marker::PhantomData};
 use kernel::{
     arch::x86::{
         pgprot::{address_mask, supported_bits},
         pgtable::{self, LeafKind, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
     },
-    mm::{pfn::Pfn, pfn_t::PfnT, prot::PageProt},
+    mm::{
+        fault::{is_huge_zero_pfn, is_zero_pfn},
+        pfn::Pfn,
+        pfn_t::PfnT,
+        prot::PageProt,
+    },
 };
 
 /// The soft-dirty bit, in kernels that track it. C: `_PAGE_SOFT_DIRTY`.
@@ -54,7 +58,7 @@ impl Level for Pte {
     const SHIFT: u32 = PTE_SHIFT;
 
     fn is_zero_page(entry: Entry<Self>) -> bool {
-        vma::is_zero_page(entry.pfn())
+        is_zero_pfn(entry.pfn())
     }
 }
 
@@ -62,7 +66,7 @@ impl Level for Pmd {
     const SHIFT: u32 = PMD_SHIFT;
 
     fn is_zero_page(entry: Entry<Self>) -> bool {
-        vma::is_huge_zero_page(entry.pfn())
+        is_huge_zero_pfn(entry.pfn())
     }
 }
 

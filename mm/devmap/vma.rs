@@ -8,43 +8,20 @@
 //! the marks of the entry whether a PFN is a page with counted references. A PFN for which it would
 //! decide wrongly is refused here.
 //!
-//! This file encapsulates the reads of the two variables that say which PFNs are zero pages.
-//!
 //! C: `vm_mixed_ok()`, `vm_mixed_zeropage_allowed()`, the assertions of `vmf_insert_pfn_pmd()` and
 //! `vmf_insert_pfn_pud()`
 
-use core::ptr::addr_of;
-use kernel::{
-    bindings,
-    mm::{
-        pfn::Pfn,
-        pfn_t::{PfnFlags, PfnT},
-        virt::{VmFlags, VmaRef},
-    },
+use kernel::mm::{
+    fault::is_zero_pfn,
+    pfn_t::{PfnFlags, PfnT},
+    virt::{VmFlags, VmaRef},
 };
-
-/// Returns whether this is the PFN of the zero page. C: `is_zero_pfn()`.
-#[doc(alias = "is_zero_pfn")]
-#[inline]
-pub(crate) fn is_zero_page(pfn: Pfn) -> bool {
-    // SAFETY: The variable is written once, at boot, before there are page faults, so the read is not
-    // a data race.
-    pfn.nr() == unsafe { bindings::zero_pfn }
-}
-
-/// Returns whether this is the first PFN of the huge zero folio. C: `is_huge_zero_pmd()`.
-#[doc(alias = "is_huge_zero_pmd")]
-pub(crate) fn is_huge_zero_page(pfn: Pfn) -> bool {
-    // SAFETY: The variable is static. It changes when the folio is allocated or freed, and is read
-    // once, as a whole word.
-    pfn.nr() == unsafe { addr_of!(bindings::huge_zero_pfn).read_volatile() }
-}
 
 /// Returns whether the VMA may map the PFN as a page, for a store if `store`. C: `vm_mixed_ok()`.
 #[doc(alias = "vm_mixed_ok")]
 #[inline(always)]
 pub(crate) fn may_map_page(vma: VmaRef<'_>, pfn: PfnT, store: bool) -> bool {
-    if is_zero_page(pfn.pfn()) {
+    if is_zero_pfn(pfn.pfn()) {
         return !store && may_map_zero_page(vma);
     }
     pfn.is_devmap()

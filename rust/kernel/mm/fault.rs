@@ -556,6 +556,33 @@ impl ZeroPage {
     }
 }
 
+/// Returns whether this is the PFN of the zero page. C: `is_zero_pfn()`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::{fault::is_zero_pfn, pfn::Pfn};
+///
+/// // Beyond all memory.
+/// assert!(!is_zero_pfn(Pfn::new(usize::MAX)));
+/// ```
+#[inline]
+pub fn is_zero_pfn(pfn: Pfn) -> bool {
+    // SAFETY: The variable is written once, at boot, before there are page faults, so the read is not
+    // a data race.
+    pfn.nr() == unsafe { bindings::zero_pfn }
+}
+
+/// Returns whether this is the first PFN of the huge zero folio, if there is one. C:
+/// `is_huge_zero_pmd()`.
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+#[doc(alias = "is_huge_zero_pmd")]
+pub fn is_huge_zero_pfn(pfn: Pfn) -> bool {
+    // SAFETY: The variable is static. It changes when the folio is allocated or freed, and is read
+    // once, as a whole word.
+    pfn.nr() == unsafe { core::ptr::addr_of!(bindings::huge_zero_pfn).read_volatile() }
+}
+
 /// The huge zero folio.
 ///
 /// # Invariants
