@@ -2,14 +2,14 @@
 
 //! Memory management.
 //!
-//! What lives here are the parts of `mm/` that code outside `mm/` may use: page frame numbers as
-//! types ([`pfn`]), the `pfn_t` that a driver hands to the fault path ([`pfn_t`]), the registry of
-//! device pgmaps ([`pgmap`]), memory that a driver has mapped ([`device_memory`]), and what
-//! faults, GUP and page tables are made of.
+//! The parts of `mm/` that more than one piece or a driver uses: page frame numbers ([`pfn`]) and
+//! the `pfn_t` that a driver passes to the fault path ([`pfn_t`]), pages and folios ([`page`],
+//! [`folio`]), pgmaps of device memory ([`memremap`]), VMAs, protections and page faults ([`virt`],
+//! [`prot`], [`fault`]), and device memory that a driver has mapped ([`device_memory`]).
 //!
-//! A page is not an object of its own here. `struct page` is reached through something that is
-//! known to keep it alive, such as a [`memremap::LiveRef`]; a [`page::PageRef`] alone gives only the
-//! right to look at it.
+//! A `struct page` is reached through a value that keeps it valid, such as a [`memremap::LiveRef`].
+//! A [`page::PageRef`] gives the right to look at a page; types that dereference to it give more
+//! rights.
 
 #[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
 pub mod device_memory;

@@ -184,8 +184,8 @@ impl<'a> FolioRef<'a> {
     /// Returns the byte that says what an unmapped page is used for. C: `page->page_type >> 24`.
     #[inline]
     fn page_type(self) -> u32 {
-        // SAFETY: By the type invariants the union is valid. The read is volatile, because the field
-        // may change.
+        // SAFETY: By the type invariants the union is valid. The read is volatile, because the
+        // field may change.
         let word =
             unsafe { addr_of!((*self.0.as_raw()).__bindgen_anon_2.page_type).read_volatile() };
         word >> 24
@@ -265,8 +265,8 @@ impl<'a> FolioRef<'a> {
         }
     }
 
-    /// Takes `refs` references and returns the count before that. C: `folio_ref_add()`. A full memory
-    /// barrier.
+    /// Takes `refs` references and returns the count before that. C: `folio_ref_add()`. A full
+    /// memory barrier.
     ///
     /// # Safety
     ///
@@ -278,8 +278,8 @@ impl<'a> FolioRef<'a> {
         self.0.refcount().fetch_add(refs, Ordering::SeqCst)
     }
 
-    /// Drops `refs` references and returns the count before that. C: `folio_ref_sub()`. A full memory
-    /// barrier.
+    /// Drops `refs` references and returns the count before that. C: `folio_ref_sub()`. A full
+    /// memory barrier.
     ///
     /// # Safety
     ///
@@ -359,8 +359,8 @@ impl<'a> FolioRef<'a> {
     ///
     /// # Safety
     ///
-    /// The folio must be large, and the caller must own that many pins. It keeps a reference for each
-    /// of them, and drops these next.
+    /// The folio must be large, and the caller must own that many pins. It keeps a reference for
+    /// each of them, and drops these next.
     #[inline(always)]
     pub unsafe fn pincount_sub(self, pins: i32) {
         self.pincount().fetch_sub(pins, Ordering::SeqCst);
@@ -415,8 +415,8 @@ impl FileMapping<'_> {
     #[cfg(CONFIG_SECRETMEM)]
     #[inline(always)]
     pub fn is_secretmem(self) -> bool {
-        // SAFETY: By the type invariants the field is valid. The read is volatile, because the field
-        // may change.
+        // SAFETY: By the type invariants the field is valid. The read is volatile, because the
+        // field may change.
         let operations = unsafe { addr_of!((*self.0.as_ptr()).a_ops).read_volatile() };
         operations == addr_of!(bindings::secretmem_aops)
     }

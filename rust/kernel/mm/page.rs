@@ -86,13 +86,14 @@ impl<'a> PageRef<'a> {
     ///
     /// # Safety
     ///
-    /// `pfn` must have an initialised `struct page` that stays valid for `'a`. That holds for a PFN in a present page table entry that is not special, as long as interrupts are off;
-    /// and for a PFN of a pgmap, as long as the caller has a live reference to the pgmap.
+    /// `pfn` must have an initialised `struct page` that stays valid for `'a`. That holds for a PFN
+    /// in a present page table entry that is not special, as long as interrupts are off; and for a
+    /// PFN of a pgmap, as long as the caller has a live reference to the pgmap.
     #[doc(alias = "pfn_to_page")]
     #[inline(always)]
     pub unsafe fn from_pfn(pfn: Pfn) -> Self {
-        // SAFETY: By the caller's promise the memmap, which is one array (SPARSEMEM_VMEMMAP), has an
-        // element for `pfn`, so its address is not null.
+        // SAFETY: By the caller's promise the memmap, which is one array (SPARSEMEM_VMEMMAP), has
+        // an element for `pfn`, so its address is not null.
         let page = unsafe { NonNull::new_unchecked(vmemmap().wrapping_add(pfn.nr())) };
         // INVARIANT: By the caller's promise this element is initialised and valid for `'a`.
         Self(page, PhantomData)
@@ -194,8 +195,8 @@ impl<'a> PageRef<'a> {
     /// `page->pgmap`.
     ///
     /// A tail page has the address of its head there, plus one. Any other page has a link of a list
-    /// or something of its own there, which is never the address of a pgmap. So a page with the same
-    /// word as the first page of a folio in ZONE_DEVICE belongs to the same pgmap.
+    /// or something of its own there, which is never the address of a pgmap. So a page with the
+    /// same word as the first page of a folio in ZONE_DEVICE belongs to the same pgmap.
     #[inline(always)]
     pub fn pgmap_word(self) -> usize {
         self.compound_head_word()
@@ -292,8 +293,8 @@ impl<'a> PageRef<'a> {
     ///
     /// # Safety
     ///
-    /// The page must not be a tail page, and the caller must only store to the field as the owner of
-    /// the page, or change it as the number of entries that share the page (`page->share`).
+    /// The page must not be a tail page, and the caller must only store to the field as the owner
+    /// of the page, or change it as the number of entries that share the page (`page->share`).
     #[doc(alias = "share")]
     #[inline(always)]
     pub unsafe fn index_field(&self) -> &AtomicUsize {

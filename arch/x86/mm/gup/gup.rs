@@ -15,19 +15,19 @@
 //! 1. It reads the entry, once, and checks that the entry permits the access ([`walk`]).
 //! 2. It takes the references ([`GrabbedFolio`] for ordinary memory, [`DeviceRun`] for device
 //!    memory). This is a full memory barrier.
-//! 3. It reads the entry again, and the entry above it if the page table itself can be freed. If they
-//!    are unchanged, a task that changes them from now on sees the references; if not, the references
-//!    are put.
-//! 4. It checks that the folio can be taken at all, and only then hands the references to the caller
-//!    with the pages ([`PageArray`]).
+//! 3. It reads the entry again, and the entry above it if the page table itself can be freed. If
+//!    they are unchanged, a task that changes them from now on sees the references; if not, the
+//!    references are put.
+//! 4. It checks that the folio can be taken at all, and only then hands the references to the
+//!    caller with the pages ([`PageArray`]).
 //!
 //! Steps 2 to 4 are one value. Drop puts exactly the references that were taken for this entry,
 //! unless `into_pages()` writes the pages into the caller's array. So no error path can forget to
 //! undo.
 //!
 //! In the slow path the page table lock is held, so the entry does not change and step 3 is not
-//! needed. Device memory is taken by step 2 alone, still with interrupts off, which keeps the pgmap,
-//! and C writes the array ([`DeviceRun::into_raw`]).
+//! needed. Device memory is taken by step 2 alone, still with interrupts off, which keeps the
+//! pgmap, and C writes the array ([`DeviceRun::into_raw`]).
 //!
 //! # What a reference adds to the counts
 //!
@@ -45,9 +45,10 @@
 //!
 //! # What stays in C
 //!
-//! * `gup_fast_fallback()` checks the range and calls `gup_fast()` and then the slow path. `gup_fast()`
-//!   asks `gup_fast_permitted()`, disables interrupts and calls `gup_fast_walk()`. If a fork
-//!   write-protected pages meanwhile, it unpins what was taken (`gup_fast_unpin_user_pages()`).
+//! * `gup_fast_fallback()` checks the range and calls `gup_fast()` and then the slow path.
+//!   `gup_fast()` asks `gup_fast_permitted()`, disables interrupts and calls `gup_fast_walk()`. If
+//!   a fork write-protected pages meanwhile, it unpins what was taken
+//!   (`gup_fast_unpin_user_pages()`).
 //! * `unpin_user_pages()` calls `gup_unpin_pages()`. `unpin_user_page()` is C's, and so is
 //!   `unpin_user_pages_dirty_lock()` for pages to be marked dirty.
 //!
@@ -174,8 +175,8 @@ unsafe fn take<'irq, const PIN: bool, const ONE: bool>(
     taker.array.len()
 }
 
-/// Unpins each of the `npages` pages of an array; null entries are skipped. Any context that may drop
-/// the last reference to a page. C: `unpin_user_pages()`.
+/// Unpins each of the `npages` pages of an array; null entries are skipped. Any context that may
+/// drop the last reference to a page. C: `unpin_user_pages()`.
 ///
 /// # Safety
 ///
@@ -265,8 +266,8 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
         let Some(pgmap) = &self.pgmap else {
             return false;
         };
-        // SAFETY: An entry mapped the PFN when it was read, and the pgmap was looked up for it since,
-        // with interrupts off.
+        // SAFETY: An entry mapped the PFN when it was read, and the pgmap was looked up for it
+        // since, with interrupts off.
         let run =
             unsafe { DeviceRun::<PIN>::try_grab(pgmap, pfn, leaf.pages(), self.flags, self.irq) };
         let Some(run) = run else {

@@ -3,8 +3,8 @@
 //! What GUP asks of page table entries: whether a leaf permits an access, and how many neighbouring
 //! ptes continue each other.
 //!
-//! The entries themselves are [`kernel::arch::x86::pgtable`]. As that file, this one uses nothing of
-//! the kernel: the host tests compile it as it is.
+//! The entries themselves are [`kernel::arch::x86::pgtable`]. As that file, this one uses nothing
+//! of the kernel: the host tests compile it as it is.
 //!
 //! C headers: [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h),
 //! [`arch/x86/include/asm/pkeys.h`](srctree/arch/x86/include/asm/pkeys.h)
@@ -23,8 +23,8 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Creates an access from user space: a write if `write`, otherwise a read, with the rights that
-    /// the register PKRU gives. It has two bits per protection key: the lower one denies all
+    /// Creates an access from user space: a write if `write`, otherwise a read, with the rights
+    /// that the register PKRU gives. It has two bits per protection key: the lower one denies all
     /// accesses, the upper one writes.
     #[inline]
     pub(crate) const fn user(write: bool, pkru: u32) -> Self {
@@ -56,11 +56,11 @@ const fn pkru_bit(leaf: Entry) -> u32 {
 }
 
 /// Returns how many ptes from `first` on, at least 1 and at most `most`, map consecutive pages and
-/// are the same in all other bits. Also returns the first pte that does not continue them, if it was
-/// read.
+/// are the same in all other bits. Also returns the first pte that does not continue them, if it
+/// was read.
 ///
-/// `nth` reads the `n`-th pte behind `first`, which is present. `mask` has the bits of an entry that
-/// are a physical address.
+/// `nth` reads the `n`-th pte behind `first`, which is present. `mask` has the bits of an entry
+/// that are a physical address.
 #[inline(always)]
 pub(crate) fn pte_run(
     first: Entry,

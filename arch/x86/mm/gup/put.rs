@@ -21,8 +21,8 @@ use kernel::{
 /// The references that one pin of a folio of one page is.
 const PIN: i32 = refs_of_small_folio::<true>();
 
-/// Unpins each page of an array; null entries are skipped. C: `unpin_user_pages()`. Any context that
-/// may drop the last reference to a page.
+/// Unpins each page of an array; null entries are skipped. C: `unpin_user_pages()`. Any context
+/// that may drop the last reference to a page.
 ///
 /// Pages of one folio that are neighbours in the array are unpinned at once, and the vmstat counter
 /// is updated once for each run of pages on one node.
@@ -39,7 +39,8 @@ pub(crate) unsafe fn unpin(pages: &[*mut bindings::page]) {
         let Some(page) = NonNull::new(page) else {
             continue;
         };
-        // SAFETY: By the caller's promise the page is pinned, so it stays valid until it is unpinned.
+        // SAFETY: By the caller's promise the page is pinned, so it stays valid until it is
+        // unpinned.
         let page = unsafe { PageRef::from_raw(page) };
         let folio = page.folio();
         if folio.is_large() {
@@ -66,7 +67,8 @@ pub(crate) unsafe fn unpin(pages: &[*mut bindings::page]) {
             let single = pgmap.vmemmap_shift() == 0;
             let word = page.pgmap_word();
             if fsdax {
-                // SAFETY: The folio is FS DAX, and `PIN` references are the pin that the caller owns.
+                // SAFETY: The folio is FS DAX, and `PIN` references are the pin that the caller
+                // owns.
                 unsafe { device.put_fsdax_refs(PIN) };
             } else {
                 // SAFETY: `PIN` references are the pin that the caller owns.
@@ -74,11 +76,11 @@ pub(crate) unsafe fn unpin(pages: &[*mut bindings::page]) {
             }
             if single {
                 let run = match fsdax {
-                    // SAFETY: The caller owns a pin of each page. `word` is of a pgmap with folios of
-                    // one page, which is FS DAX.
+                    // SAFETY: The caller owns a pin of each page. `word` is of a pgmap with folios
+                    // of one page, which is FS DAX.
                     true => unsafe { unpin_run::<true>(rest, word) },
-                    // SAFETY: The caller owns a pin of each page. `word` is of a pgmap with folios of
-                    // one page, which is not FS DAX.
+                    // SAFETY: The caller owns a pin of each page. `word` is of a pgmap with folios
+                    // of one page, which is not FS DAX.
                     false => unsafe { unpin_run::<false>(rest, word) },
                 };
                 stat.add_same_node(run);
@@ -107,7 +109,8 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
         let Some(page) = NonNull::new(page) else {
             break;
         };
-        // SAFETY: By the caller's promise the page is pinned, so it stays valid until it is unpinned.
+        // SAFETY: By the caller's promise the page is pinned, so it stays valid until it is
+        // unpinned.
         let page = unsafe { PageRef::from_raw(page) };
         if page.pgmap_word() != word {
             break;
@@ -157,8 +160,8 @@ unsafe fn unpin_large(folio: FolioRef<'_>, pins: usize, stat: &mut FollPinStat<'
 }
 
 /// Drops `refs` references to a folio of any kind: of FS DAX, waiters are woken if it is idle then,
-/// and any other folio is freed if these were the last. Any context that may drop the last reference
-/// to a page. C: `put_devmap_managed_folio_refs()`, `folio_put_refs()`.
+/// and any other folio is freed if these were the last. Any context that may drop the last
+/// reference to a page. C: `put_devmap_managed_folio_refs()`, `folio_put_refs()`.
 ///
 /// # Safety
 ///

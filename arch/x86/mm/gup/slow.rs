@@ -4,8 +4,9 @@
 //! The slow path's leaves of device memory.
 //!
 //! In the slow path C walks the page tables of any process, with the mmap lock held, and faults in
-//! what is missing. At an entry with `_PAGE_DEVMAP` it calls one of the functions here, with the page
-//! table lock held, so the entry does not change. The result is one of four, as for any other entry:
+//! what is missing. At an entry with `_PAGE_DEVMAP` it calls one of the functions here, with the
+//! page table lock held, so the entry does not change. The result is one of four, as for any other
+//! entry:
 //!
 //! | result | C |
 //! |---|---|
@@ -59,9 +60,9 @@ enum Followed {
 /// # Invariants
 ///
 /// While the value lives, the page table lock is held, `first` points to the entry, and the entries
-/// behind it, up to the end of the table, are valid. The entry is a leaf of the level that maps from
-/// bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`. The range
-/// of the VMA does not change, because the mmap lock is held as well.
+/// behind it, up to the end of the table, are valid. The entry is a leaf of the level that maps
+/// from bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`. The
+/// range of the VMA does not change, because the mmap lock is held as well.
 struct LockedLeaf {
     first: NonNull<u64>,
     shift: u32,
@@ -89,8 +90,9 @@ impl LockedLeaf {
         unsafe { self.nth(0) }
     }
 
-    /// Returns how many pages are mapped from the address on, from 1 to `wanted`: those that `entry`
-    /// maps, or, of a pte, also those of the following ptes that continue it, within the VMA.
+    /// Returns how many pages are mapped from the address on, from 1 to `wanted`: those that
+    /// `entry` maps, or, of a pte, also those of the following ptes that continue it, within the
+    /// VMA.
     #[inline]
     fn pages(&self, entry: Entry, wanted: usize) -> usize {
         if wanted <= 1 {
@@ -123,8 +125,8 @@ impl LockedLeaf {
     /// Returns the end of the VMA (exclusive). C: `vma->vm_end`.
     #[inline]
     fn vma_end(&self) -> u64 {
-        // SAFETY: By the type invariants the VMA is valid and its range does not change. C uses these
-        // members of its unions in every VMA.
+        // SAFETY: By the type invariants the VMA is valid and its range does not change. C uses
+        // these members of its unions in every VMA.
         unsafe {
             ptr::addr_of!(
                 (*self.vma.as_ptr())
@@ -223,7 +225,8 @@ unsafe fn take<const PIN: bool>(
 ) -> Result<(*mut bindings::page, usize)> {
     interrupt::with_disabled(|irq| {
         let pgmap = WalkedPgmap::lookup(pfn, None, irq).ok_or(EFAULT)?;
-        // SAFETY: By the caller's promise an entry maps the PFN, and the pgmap was looked up for it.
+        // SAFETY: By the caller's promise an entry maps the PFN, and the pgmap was looked up for
+        // it.
         let run = unsafe { DeviceRun::<PIN>::try_grab_some(&pgmap, pfn, pages, flags, irq)? };
         Ok(run.into_raw(&mut FollPinStat::acquired(irq)))
     })
@@ -234,8 +237,8 @@ unsafe fn take<const PIN: bool>(
 /// # Safety
 ///
 /// The mmap lock must be held at least for reading, and so must the lock of the page table. `slot`
-/// must point to the entry for `address`, of the level that maps from bit `shift` on. `address` must
-/// be in `vma`, `end` must be behind it, and `more` must be the caller's to write.
+/// must point to the entry for `address`, of the level that maps from bit `shift` on. `address`
+/// must be in `vma`, `end` must be behind it, and `more` must be the caller's to write.
 #[inline]
 unsafe fn follow(
     vma: *mut bindings::vm_area_struct,
@@ -247,8 +250,8 @@ unsafe fn follow(
 ) -> *mut bindings::page {
     // SAFETY: By the caller's promise both point to valid objects, so neither is null.
     let (vma, first) = unsafe { (NonNull::new_unchecked(vma), NonNull::new_unchecked(slot)) };
-    // INVARIANT: By the caller's promise the locks are held and the entry is valid. The value does not
-    // outlive this call.
+    // INVARIANT: By the caller's promise the locks are held and the entry is valid. The value does
+    // not outlive this call.
     let leaf = LockedLeaf {
         first,
         shift,
@@ -274,8 +277,8 @@ unsafe fn follow(
 /// # Safety
 ///
 /// The mmap lock must be held at least for reading, and so must the lock of the page table. `pte`
-/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`, and
-/// `more` must be the caller's to write.
+/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`,
+/// and `more` must be the caller's to write.
 #[doc(alias = "follow_page_pte")]
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pte(
@@ -295,8 +298,8 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pte(
 /// # Safety
 ///
 /// The mmap lock must be held at least for reading, and so must the lock of the page table. `pmd`
-/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`, and
-/// `more` must be the caller's to write.
+/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`,
+/// and `more` must be the caller's to write.
 #[doc(alias = "follow_devmap_pmd")]
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pmd(
@@ -317,8 +320,8 @@ pub(crate) unsafe extern "C" fn gup_follow_devmap_pmd(
 /// # Safety
 ///
 /// The mmap lock must be held at least for reading, and so must the lock of the page table. `pud`
-/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`, and
-/// `more` must be the caller's to write.
+/// must point to the entry for `address`, which must be in `vma`. `end` must be behind `address`,
+/// and `more` must be the caller's to write.
 #[doc(alias = "follow_huge_pud")]
 #[export]
 pub(crate) unsafe extern "C" fn gup_follow_devmap_pud(

@@ -2,10 +2,10 @@
 
 //! The page tables of the current process, read without locks.
 //!
-//! Interrupts are off. So no page table that was reachable when the walk began is freed: a task that
-//! frees one first sends an interrupt to the CPUs that may be walking, or waits for a grace period,
-//! and neither completes while interrupts are off on this CPU. An entry can change at any time, but
-//! the table that it is in stays valid.
+//! Interrupts are off. So no page table that was reachable when the walk began is freed: a task
+//! that frees one first sends an interrupt to the CPUs that may be walking, or waits for a grace
+//! period, and neither completes while interrupts are off on this CPU. An entry can change at any
+//! time, but the table that it is in stays valid.
 //!
 //! The `unsafe` code here reads entries through the linear mapping, turns the PFN of a leaf into a
 //! page, and reads PKRU.
@@ -62,9 +62,9 @@ impl Tables for UserTables<'_> {
         // SAFETY: The variable is written once, early at boot, so the read is not a data race.
         let linear = unsafe { bindings::page_offset_base } as u64;
         let entry = linear.wrapping_add(slot.phys()) as *const u64;
-        // SAFETY: By the type invariants the slot is in a table that stays valid, and all page tables
-        // are in the linear mapping. The volatile read is one load, as the processors' own accesses
-        // are, so it returns a whole entry.
+        // SAFETY: By the type invariants the slot is in a table that stays valid, and all page
+        // tables are in the linear mapping. The volatile read is one load, as the processors' own
+        // accesses are, so it returns a whole entry.
         Entry::new(unsafe { entry.read_volatile() })
     }
 
@@ -86,8 +86,8 @@ pub(crate) fn page_of<'irq>(
     }
     // CAST: A PFN has at most 40 bits.
     let pfn = Pfn::new(leaf.pfn() as usize);
-    // SAFETY: The walk shows leaves that permit access from user space and are not special, and this
-    // one is not of device memory. Such an entry is only ever made for memory that has a
+    // SAFETY: The walk shows leaves that permit access from user space and are not special, and
+    // this one is not of device memory. Such an entry is only ever made for memory that has a
     // `struct page`, and the memory is not removed while interrupts are off.
     Some(unsafe { PageRef::from_pfn(pfn) })
 }

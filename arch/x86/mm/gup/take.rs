@@ -143,8 +143,8 @@ pub(crate) const fn refs_of_small_folio<const PIN: bool>() -> i32 {
 ///
 /// # Invariants
 ///
-/// `first` points to `capacity` entries that only this value writes to during `'a`. The first `len` of
-/// them are pages to which the caller of GUP owns references. `len <= capacity`.
+/// `first` points to `capacity` entries that only this value writes to during `'a`. The first `len`
+/// of them are pages to which the caller of GUP owns references. `len <= capacity`.
 pub(crate) struct PageArray<'a> {
     first: NonNull<*mut bindings::page>,
     capacity: usize,
@@ -191,8 +191,8 @@ impl PageArray<'_> {
     #[inline]
     unsafe fn push(&mut self, first: PageRef<'_>, pages: usize) {
         let mut page = first.as_raw();
-        // SAFETY: By the caller's promise `len + pages <= capacity`, so both pointers stay within the
-        // array or one past its end.
+        // SAFETY: By the caller's promise `len + pages <= capacity`, so both pointers stay within
+        // the array or one past its end.
         let (mut slot, end) = unsafe {
             let slot = self.first.as_ptr().add(self.len);
             (slot, slot.add(pages))
@@ -206,7 +206,8 @@ impl PageArray<'_> {
             }
             page = page.wrapping_add(1);
         }
-        // INVARIANT: The entries up to `end` are pages to which the caller of GUP now owns references.
+        // INVARIANT: The entries up to `end` are pages to which the caller of GUP now owns
+        // references.
         self.len = self.len.wrapping_add(pages);
     }
 }
@@ -231,13 +232,13 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
     /// Takes `refs` references to the folio of `page`, one for each of as many pages. C:
     /// `try_grab_folio_fast()`. A full memory barrier on success.
     ///
-    /// Returns `None` if the folio is being freed, if its count is about to overflow, if it cannot be
-    /// taken in this way, or if it has one page and `refs` is not 1.
+    /// Returns `None` if the folio is being freed, if its count is about to overflow, if it cannot
+    /// be taken in this way, or if it has one page and `refs` is not 1.
     ///
     /// # Safety
     ///
-    /// `refs` must be the number of pages from `page` on, at least 1, that a page table entry mapped
-    /// when it was read.
+    /// `refs` must be the number of pages from `page` on, at least 1, that a page table entry
+    /// mapped when it was read.
     #[doc(alias = "try_grab_folio_fast")]
     #[inline(always)]
     pub(crate) unsafe fn try_grab(
@@ -253,8 +254,8 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
             if refs != 1 {
                 return None;
             }
-            // Pins of the zero page are not counted: it is never freed, and its count would overflow
-            // because so many mappings use it.
+            // Pins of the zero page are not counted: it is never freed, and its count would
+            // overflow because so many mappings use it.
             return Some(Self {
                 folio: page.folio(),
                 refs,
@@ -287,8 +288,9 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
     /// Returns whether a walk that does not know the VMA can take the folio. If not, the slow path
     /// decides. C: `gup_fast_folio_allowed()`.
     ///
-    /// The kernel must not access secret memory. A filesystem that tracks dirty pages must know when a
-    /// page of its files is written, so such a page cannot be pinned for long to write to it.
+    /// The kernel must not access secret memory. A filesystem that tracks dirty pages must know
+    /// when a page of its files is written, so such a page cannot be pinned for long to write to
+    /// it.
     #[doc(alias = "gup_fast_folio_allowed")]
     #[inline(always)]
     pub(crate) fn is_allowed(&self) -> bool {
@@ -307,15 +309,16 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
         // Read once, because it may change.
         let mapping = self.folio.mapping(self.irq);
         match mapping.file() {
-            // The folio is anonymous, was truncated meanwhile, or is neither anonymous nor a file's.
+            // The folio is anonymous, was truncated meanwhile, or is neither anonymous nor a
+            // file's.
             None => mapping.is_anon(),
             Some(file) if may_be_secret && file.is_secretmem() => false,
             Some(file) => !refuse_file || file.is_shmem(),
         }
     }
 
-    /// Returns whether a read-only mapping of `page` must be made exclusive to the process before the
-    /// page is pinned, which the slow path does. To be asked only if the entry does not permit
+    /// Returns whether a read-only mapping of `page` must be made exclusive to the process before
+    /// the page is pinned, which the slow path does. To be asked only if the entry does not permit
     /// writing. C: `gup_must_unshare()`.
     #[doc(alias = "gup_must_unshare")]
     #[inline(always)]
@@ -329,8 +332,8 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
             return self.flags.is_longterm();
         }
         // The references are taken before the flag is read. This pairs with the barrier between
-        // clearing the flag and reading the count in `folio_try_share_anon_rmap_pte()`. x86 does not
-        // reorder these; the compiler must not either.
+        // clearing the flag and reading the count in `folio_try_share_anon_rmap_pte()`. x86 does
+        // not reorder these; the compiler must not either.
         compiler_fence(Ordering::SeqCst);
         !page.is_anon_exclusive()
     }
@@ -341,8 +344,8 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
     ///
     /// # Safety
     ///
-    /// `first` must be the page that the references were taken for, and the entry that mapped it must
-    /// have been read again unchanged since. So these pages belong to the folio.
+    /// `first` must be the page that the references were taken for, and the entry that mapped it
+    /// must have been read again unchanged since. So these pages belong to the folio.
     #[inline(always)]
     pub(crate) unsafe fn into_pages(
         self,
@@ -534,7 +537,8 @@ impl<'irq> WalkedPgmap<'irq> {
 /// Why pages of a pgmap cannot be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DeviceError {
-    /// They belong to a filesystem, where truncation waits for pins, and the pin is a long-term one.
+    /// They belong to a filesystem, where truncation waits for pins, and the pin is a long-term
+    /// one.
     LongTermFsDax,
     /// They are memory of a PCI device, and the caller did not set `FOLL_PCI_P2PDMA`.
     PciP2pdma,
@@ -568,8 +572,8 @@ pub(crate) struct DeviceRun<'a, const PIN: bool> {
 }
 
 impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
-    /// Takes references to `pages` pages from `pfn` on, or to as many of them as are in one range of
-    /// `pgmap`. A full memory barrier on success.
+    /// Takes references to `pages` pages from `pfn` on, or to as many of them as are in one range
+    /// of `pgmap`. A full memory barrier on success.
     ///
     /// Returns `None` if memory of its type cannot be taken in this way, or if a count is about to
     /// overflow. The slow path then reports the reason.
@@ -644,8 +648,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         Self::check_type(pgmap, flags)?;
         // INVARIANT: The pages are in the pgmap, which stays mapped for `'a`; none was taken yet.
         let run = Self {
-            // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap. The pages
-            // of such a range are initialised and stay valid as long as it is mapped.
+            // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap. The
+            // pages of such a range are initialised and stay valid as long as it is mapped.
             first: unsafe { PageRef::from_pfn(pfn) },
             taken: 0,
             _pgmap: PhantomData,
@@ -676,8 +680,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         self.taken
     }
 
-    /// Takes a reference to each of `pages` pages, or, if a count is about to overflow, to those before
-    /// it. Returns whether all were taken.
+    /// Takes a reference to each of `pages` pages, or, if a count is about to overflow, to those
+    /// before it. Returns whether all were taken.
     #[inline(always)]
     fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> bool {
         match pgmap.vmemmap_shift() {
@@ -694,7 +698,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         let first = self.first;
         for n in 0..pages {
             // The page is its own folio, so nothing of it is read.
-            // SAFETY: `n` is less than `pages`, so by the type invariants this is a page of the pgmap.
+            // SAFETY: `n` is less than `pages`, so by the type invariants this is a page of the
+            // pgmap.
             let folio = unsafe { FolioRef::from_first_page(first.nth(n)) };
             if !try_add(folio, amount) {
                 // INVARIANT: References to the `n` pages before this one were taken.
@@ -740,8 +745,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             return false;
         }
         let (first, pages) = self.into_parts(stat);
-        // SAFETY: The pages fit. By the type invariants the run owned a reference to each page, which
-        // it does not put any more.
+        // SAFETY: The pages fit. By the type invariants the run owned a reference to each page,
+        // which it does not put any more.
         unsafe { array.push(first, pages) };
         true
     }
@@ -775,8 +780,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             // pgmap.
             let page = unsafe { self.first.nth(done) };
             let (folio, part) = part_in_folio(page, self.taken - done);
-            // SAFETY: By the type invariants the run owns a reference to each of these pages. Each is
-            // put once, and `put_grabbed()` ignores the number if the folio has one page.
+            // SAFETY: By the type invariants the run owns a reference to each of these pages. Each
+            // is put once, and `put_grabbed()` ignores the number if the folio has one page.
             unsafe { put_grabbed(folio, part as i32, PIN) };
             done = done.wrapping_add(part);
         }
@@ -815,8 +820,8 @@ fn try_add(folio: FolioRef<'_>, amount: i32) -> bool {
 #[cold]
 #[inline(never)]
 fn undo_add(folio: FolioRef<'_>, amount: i32, old: i32) -> bool {
-    // SAFETY: The references were just added and are not used. Nothing is freed: a count that was not
-    // positive before is the same again.
+    // SAFETY: The references were just added and are not used. Nothing is freed: a count that was
+    // not positive before is the same again.
     unsafe { folio.ref_fetch_sub(amount) };
     warn_overflow(old);
     false

@@ -3,19 +3,12 @@
 
 //! The walk over what x86-64 page tables map in a range of addresses.
 //!
-//! ```text
-//!   level    maps of an address       an entry is
-//!   pgd      bits 48..57              a table            (with five levels only)
-//!   p4d      bits 39..48              a table
-//!   pud      bits 30..39              a table, or a leaf of 1 GiB
-//!   pmd      bits 21..30              a table, or a leaf of 2 MiB
-//!   pte      bits 12..21              a leaf of 4 KiB
-//! ```
+//! The levels and the entries are described in [`pgtable`](super::pgtable).
 //!
 //! No lock is held. Each entry is read once, all decisions are made by that copy, and
 //! [`Leaf::unchanged`] says whether the entry in the table is still the same. The trait [`Tables`]
-//! hides where tables are read from, so this file uses nothing of the kernel: the host tests compile
-//! it as it is and let it walk invented tables.
+//! hides where tables are read from, so this file uses nothing of the kernel: the host tests
+//! compile it as it is and let it walk invented tables.
 //!
 //! C: `gup_fast_pgd_range()` and the functions that it calls, in [`mm/gup.c`](srctree/mm/gup.c)
 
@@ -313,8 +306,8 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         }
     }
 
-    /// Shows a pte, or the run of at most `most` ptes that begins with it. Returns the number of ptes
-    /// shown, and the entry behind them if that was read, or `None` if the walk ends.
+    /// Shows a pte, or the run of at most `most` ptes that begins with it. Returns the number of
+    /// ptes shown, and the entry behind them if that was read, or `None` if the walk ends.
     #[inline(always)]
     fn pte(
         &mut self,

@@ -36,6 +36,7 @@ impl PageRef<'_> {
         cfg!(CONFIG_PCI_P2PDMA) && self.is_zone_device() && self.pgmap_is_pci_p2pdma()
     }
 
+    /// Returns whether the pgmap of a page in ZONE_DEVICE is memory of a PCI device.
     #[cold]
     fn pgmap_is_pci_p2pdma(self) -> bool {
         // SAFETY: The page is in ZONE_DEVICE, so this member of the union is the one in use, and it
@@ -72,8 +73,8 @@ impl<'a> ZoneDevicePage<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised `struct page` in ZONE_DEVICE that stays valid for `'a`, as
-    /// must the pgmap that the page points back to.
+    /// `ptr` must point to an initialised `struct page` in ZONE_DEVICE that stays valid for `'a`,
+    /// as must the pgmap that the page points back to.
     #[inline(always)]
     pub unsafe fn from_raw(ptr: NonNull<bindings::page>) -> Self {
         // SAFETY: By the caller's promise the `struct page` is initialised and stays valid.
@@ -88,8 +89,8 @@ impl<'a> ZoneDevicePage<'a> {
         if !live.has_data_page(pfn) {
             return None;
         }
-        // SAFETY: The PFN is in the pgmap, behind its memmap, so it has an initialised `struct page`,
-        // and `live` keeps the pgmap mapped for `'a`.
+        // SAFETY: The PFN is in the pgmap, behind its memmap, so it has an initialised `struct
+        // page`, and `live` keeps the pgmap mapped for `'a`.
         let page = unsafe { PageRef::from_pfn(pfn) };
         // INVARIANT: The page is in the pgmap, which `live` keeps for `'a`.
         Some(Self(page, PhantomData))
@@ -146,8 +147,8 @@ impl<'a> ZoneDeviceFolio<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised `struct folio` in ZONE_DEVICE that stays valid for `'a`, as
-    /// must the pgmap that its first page points back to.
+    /// `ptr` must point to an initialised `struct folio` in ZONE_DEVICE that stays valid for `'a`,
+    /// as must the pgmap that its first page points back to.
     #[inline(always)]
     pub unsafe fn from_raw(ptr: NonNull<bindings::folio>) -> Self {
         // SAFETY: By the caller's promise the `struct folio` is initialised and stays valid.
@@ -200,8 +201,8 @@ impl<'a> ZoneDeviceFolio<'a> {
     /// The folio must be FS DAX, and the caller must own that many references, which it loses.
     #[inline(always)]
     pub unsafe fn put_fsdax_refs(self, refs: i32) {
-        // SAFETY: The caller owns the references. An FS DAX folio is idle at 1, so these are not the
-        // last and it is not freed.
+        // SAFETY: The caller owns the references. An FS DAX folio is idle at 1, so these are not
+        // the last and it is not freed.
         if unsafe { self.ref_sub_return(refs) } == 1 {
             // The subtraction was a full barrier: what the holder did with the page comes before
             // the wake-up.

@@ -116,8 +116,8 @@ fn gigabytes() {
     assert_eq!((shown[1].pfn, shown[1].device), (0x800_0000, true));
 }
 
-/// `pmdp_invalidate()` clears the present bit and keeps the other bits. So does PROT_NONE, which sets
-/// a bit of its own. Neither is a table, and neither can be taken.
+/// `pmdp_invalidate()` clears the present bit and keeps the other bits. So does PROT_NONE, which
+/// sets a bit of its own. Neither is a table, and neither can be taken.
 #[test]
 fn absent_huge_pages_are_not_tables() {
     let tables = Tables::new(4);
@@ -213,8 +213,8 @@ fn the_end_of_user_space() {
     }
 }
 
-/// For the pages of one table, the tables above it are read once, and then one entry per page. This is
-/// the cost of the walk.
+/// For the pages of one table, the tables above it are read once, and then one entry per page. This
+/// is the cost of the walk.
 #[test]
 fn reads() {
     let tables = Tables::new(5);

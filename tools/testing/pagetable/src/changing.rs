@@ -14,8 +14,8 @@ use crate::walk::{Leaf, Visitor};
 
 const QUESTIONS: usize = 50;
 
-/// A visitor that changes the entry of each leaf, the entry above it, both or neither, and then calls
-/// `unchanged()`.
+/// A visitor that changes the entry of each leaf, the entry above it, both or neither, and then
+/// calls `unchanged()`.
 struct Touch<'a> {
     memory: &'a Memory,
     root: u64,
@@ -41,8 +41,8 @@ impl Visitor<Memory> for Touch<'_> {
             false => 0,
         };
         let (own, above) = (self.rng.random::<bool>(), self.rng.random::<bool>());
-        // Only of a pte is the entry above checked: larger leaves lie in tables that are not freed while
-        // interrupts are off.
+        // Only of a pte is the entry above checked: larger leaves lie in tables that are not freed
+        // while interrupts are off.
         let above = page.above.filter(|_| above);
         let mut before = Vec::new();
         for slot in [Some(page.slot + 8 * one).filter(|_| own), above]
@@ -90,8 +90,8 @@ fn a_leaf_knows_whether_it_changed() {
     println!("unchanged, entry, above, both: {asked:?}");
 }
 
-/// A visitor that checks that each leaf follows from the last word that was read, although the table
-/// may have changed since.
+/// A visitor that checks that each leaf follows from the last word that was read, although the
+/// table may have changed since.
 struct OneCopy<'a> {
     memory: &'a Memory,
     question: Question,
@@ -104,8 +104,8 @@ struct OneCopy<'a> {
 
 impl Visitor<Memory> for OneCopy<'_> {
     fn visit(&mut self, leaf: &Leaf<'_, Memory>) -> bool {
-        // Behind a run the next pte was read, unless the run ends at the end of the table, of the range,
-        // or at the last PFN.
+        // Behind a run the next pte was read, unless the run ends at the end of the table, of the
+        // range, or at the last PFN.
         let pages = leaf.pages() as u64;
         let run_end = self.address + 4096 * pages;
         let is_run = leaf.is_pte() && leaf.kind() == LeafKind::Devmap;

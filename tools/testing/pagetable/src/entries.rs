@@ -42,8 +42,8 @@ fn a_leaf_without_rights_maps_the_same_pfn() {
     }
 }
 
-/// A leaf that is made for a physical address maps that address, with or without rights, and has the
-/// marks of its kind.
+/// A leaf that is made for a physical address maps that address, with or without rights, and has
+/// the marks of its kind.
 #[test]
 fn a_leaf_maps_what_it_was_made_for() {
     let mut rng = SmallRng::seed_from_u64(3);

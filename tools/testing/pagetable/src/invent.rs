@@ -2,8 +2,8 @@
 
 //! Random worlds: page tables, and questions about them.
 //!
-//! A few tables of each level point to random tables of the next level, so a dozen tables map a whole
-//! address space, and every kind of boundary between tables occurs.
+//! A few tables of each level point to random tables of the next level, so a dozen tables map a
+//! whole address space, and every kind of boundary between tables occurs.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -135,7 +135,8 @@ impl World {
         let encrypted = one_of(rng, &[0, 0, 1 << 47, 1 << 51]);
         let mask = ((1 << 52) - 4096) & !encrypted;
         let count: usize = TABLES.iter().sum();
-        // Anywhere in the first terabytes, so that the walk cannot confuse an address with an offset.
+        // Anywhere in the first terabytes, so that the walk cannot confuse an address with an
+        // offset.
         let base = (rng.random::<u64>() % (1 << 46)) & !0xfff;
         let memory = Memory::new(count, base, mask);
         let mut next = 0;
@@ -195,7 +196,8 @@ impl World {
         panic!("there is no table {slot_table}")
     }
 
-    /// Returns a range that begins and ends near a boundary of some level, and the access to ask for.
+    /// Returns a range that begins and ends near a boundary of some level, and the access to ask
+    /// for.
     pub fn question(&self, rng: &mut SmallRng) -> Question {
         let space: u64 = match self.levels {
             5 => (1 << 56) - 4096,

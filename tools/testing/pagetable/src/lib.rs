@@ -2,9 +2,10 @@
 
 //! Tests of the page table walk of `get_user_pages_fast()`, on the host.
 //!
-//! The walk (`arch/x86/mm/gup/walk.rs` and `pte.rs`) and the entries (`rust/kernel/arch/x86/pgtable.rs`)
-//! use nothing of the kernel, and the walk reads its tables through a trait. So the same files that
-//! are built into the kernel are compiled here (by symbolic links), and walk invented tables:
+//! The walk (`arch/x86/mm/gup/walk.rs` and `pte.rs`) and the entries
+//! (`rust/kernel/arch/x86/pgtable.rs`) use nothing of the kernel, and the walk reads its tables
+//! through a trait. So the same files that are built into the kernel are compiled here (by symbolic
+//! links), and walk invented tables:
 //!
 //! ```text
 //!   memory    an array of words that is page tables, and a log of the reads
@@ -18,8 +19,8 @@
 //! walks with the model, with checked arithmetic, and [`changing`](self) changes the tables during
 //! the walk.
 //!
-//! `PAGETABLE_WORLDS` is the number of worlds (the default takes some seconds), and `PAGETABLE_SEED`
-//! is the first seed: a failure prints its seed.
+//! `PAGETABLE_WORLDS` is the number of worlds (the default takes some seconds), and
+//! `PAGETABLE_SEED` is the first seed: a failure prints its seed.
 
 #![cfg(test)]
 

@@ -10,8 +10,8 @@ use crate::seen::{Collect, Shown};
 /// The number of questions about one world.
 const QUESTIONS: usize = 100;
 
-/// The walk shows the leaves of the model, in order, each once and as a whole, up to the first address
-/// at which the access is not permitted.
+/// The walk shows the leaves of the model, in order, each once and as a whole, up to the first
+/// address at which the access is not permitted.
 #[test]
 fn the_walk_is_the_model() {
     let (mut walks, mut whole, mut leaves, mut pages) = (0u64, 0u64, 0u64, 0u64);

@@ -64,8 +64,8 @@ impl Question {
             let Some(first) = model::page(memory, root, self.levels, address, self.rights) else {
                 break;
             };
-            // Page by page, as long as it is the same leaf, or a run of ptes of device memory in one
-            // table.
+            // Page by page, as long as it is the same leaf, or a run of ptes of device memory in
+            // one table.
             let leaf_end = address / first.size * first.size + first.size;
             let run_end = match first.device && first.size == 4096 {
                 true => address / TABLE * TABLE + TABLE,
