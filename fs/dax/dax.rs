@@ -377,8 +377,9 @@ pub unsafe extern "C" fn dax_layout_busy_page_range(
 pub unsafe extern "C" fn dax_layout_busy_page(
     mapping: *mut bindings::address_space,
 ) -> *mut bindings::page {
-    // SAFETY: The caller makes the promises that the function requires.
-    unsafe { dax_layout_busy_page_range(mapping, 0, i64::MAX) }
+    // SAFETY: The caller promises that the mapping is valid.
+    let mapping = unsafe { AddressSpace::from_raw(mapping) };
+    invalidate::busy_page(mapping, 0, usize::MAX).map_or(null_mut(), |page| page.as_raw())
 }
 
 /// Waits until no page of the inode is pinned. Sleeps.

@@ -43,7 +43,6 @@ use kernel::{
     iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
     mm::{
         fault::{PmdEntry, VmFaultResult},
-        pfn::Pfn,
         pfn_t::PfnT,
     },
     page::PAGE_SIZE,
@@ -445,7 +444,7 @@ fn insert_entry(
     let replace = shared || !old.has_memory();
     let mut array = locked.array();
     if replace {
-        old.disassociate(mapping, false);
+        old.disassociate(mapping, &array, false);
         new.associate(&array, new.size().align(index), shared);
         let replaced = array.replace(new.locked());
         if replaced.entry() != Some(old.locked()) {
@@ -476,9 +475,10 @@ pub(crate) fn finish_sync(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> Vm
     let mapping = fault.mapping();
     let mut cursor = Cursor::new(mapping, fault.index(), size);
     let mut array = cursor.lock();
-    let is_ours = |entry: Entry, pfn: Pfn| entry.size() == size && entry.pfn() == Some(pfn);
     let entry = match entry_lock::get_unlocked(&mut array, size) {
-        UnlockedSlot::Entry(entry) if is_ours(entry, pfn.pfn()) => entry,
+        UnlockedSlot::Entry(entry) if entry.size() == size && entry.pfn() == Some(pfn.pfn()) => {
+            entry
+        }
         // The entry has been split, removed, or given another PFN meanwhile. The process faults
         // again.
         other => {

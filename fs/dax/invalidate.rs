@@ -46,7 +46,7 @@ pub(crate) fn remove(mapping: &DaxMapping, index: usize, removal: Removal) -> bo
     let kept = removal == Removal::InvalidateClean
         && (array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite));
     if !kept {
-        entry.disassociate(mapping, removal == Removal::Truncate);
+        entry.disassociate(mapping, &array, removal == Removal::Truncate);
         array.remove();
         array.remove_pages(entry.size());
     }

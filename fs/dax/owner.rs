@@ -34,6 +34,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    fs::address_space::AddressSpace,
     mm::{page::PageRef, pfn::Pfn},
     sync::rcu,
 };
@@ -208,13 +209,17 @@ impl Entry {
         }
     }
 
-    /// Removes the mapping from the owners of the pages of the entry. If the pages are `truncated`,
-    /// warns about those that are pinned. C: `dax_disassociate_entry()`.
-    ///
-    /// The caller holds the entry or the array locked.
+    /// Removes the mapping, whose locked array is given as evidence, from the owners of the pages of
+    /// the entry. If the pages are `truncated`, warns about those that are pinned. C:
+    /// `dax_disassociate_entry()`.
     #[doc(alias = "dax_disassociate_entry")]
     #[inline]
-    pub(crate) fn disassociate(self, mapping: &DaxMapping, truncated: bool) {
+    pub(crate) fn disassociate(
+        self,
+        mapping: &DaxMapping,
+        _array: &EntryArray<'_, '_>,
+        truncated: bool,
+    ) {
         let owner = mapping.as_raw();
         for page in self.pages() {
             if truncated && page.is_busy() {
@@ -231,7 +236,8 @@ impl Entry {
             } else if !current.is_null() {
                 kernel::warn_once!("fs_dax: removed page belongs to another file");
             }
-            // SAFETY: The caller holds the lock of the only mapping that has an entry for the page.
+            // SAFETY: `_array` is the evidence that the lock of the mapping's array is held. The mapping
+            // is the only one that has an entry for the page.
             unsafe { page.set_owner(null_mut(), 0) };
         }
     }
@@ -297,7 +303,7 @@ impl Owner<'_> {
             return Self::None;
         }
         // SAFETY: The caller keeps the mapping from being freed, and it has an inode.
-        let mapping = unsafe { kernel::fs::address_space::AddressSpace::from_raw(mapping) };
+        let mapping = unsafe { AddressSpace::from_raw(mapping) };
         match DaxMapping::new(mapping) {
             None => Self::None,
             Some(mapping) if mapping.inode().is_char_device() => Self::Device,

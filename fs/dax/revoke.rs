@@ -135,7 +135,7 @@ fn remove_entry(array: &mut EntryArray<'_, '_>, entry: Entry) {
         }
     });
     array.load();
-    entry.disassociate(array.mapping(), false);
+    entry.disassociate(array.mapping(), array, false);
     array.remove();
     array.remove_pages(entry.size());
     entry_lock::put_unlocked(array, entry, WakeMode::All);
