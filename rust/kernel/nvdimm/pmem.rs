@@ -18,6 +18,7 @@
 //! ```
 //!
 //! This file encapsulates that structure, and the promise that its addresses are mapped.
+//! Only nd_pmem uses it; it is not in the driver because the driver has no `unsafe` code.
 //!
 //! C header: [`drivers/nvdimm/pmem.h`](srctree/drivers/nvdimm/pmem.h)
 
