@@ -79,6 +79,17 @@ impl AddressSpace {
     }
 
     /// Returns whether the mapping has no entries. Any context. C: `mapping_empty()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::fs::inode::Inode;
+    ///
+    /// /// Returns whether a scan of the inodes has to visit this one.
+    /// fn is_candidate(inode: &Inode) -> bool {
+    ///     inode.is_dax() && !inode.mapping().is_empty()
+    /// }
+    /// ```
     #[doc(alias = "mapping_empty")]
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -89,6 +100,17 @@ impl AddressSpace {
 
     /// Unmaps `count` pages from page `first` on from all page tables. If `count` is 0, unmaps
     /// everything from `first` on. Sleeps. C: `unmap_mapping_pages()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::fs::address_space::AddressSpace;
+    ///
+    /// /// Unmaps a file from all processes. It can be faulted in again at once.
+    /// fn unmap_all(mapping: &AddressSpace) {
+    ///     mapping.unmap(0, 0);
+    /// }
+    /// ```
     #[doc(alias = "unmap_mapping_pages")]
     #[inline]
     pub fn unmap(&self, first: usize, count: usize) {
@@ -99,6 +121,19 @@ impl AddressSpace {
 
     /// Takes `invalidate_lock` for writing, which excludes faults and truncation until the guard is
     /// dropped. Sleeps. C: `filemap_invalidate_lock()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::fs::address_space::AddressSpace;
+    ///
+    /// /// Unmaps a file, and calls `work` while no process can fault it in.
+    /// fn with_unmapped(mapping: &AddressSpace, work: impl FnOnce()) {
+    ///     let _lock = mapping.lock_invalidate();
+    ///     mapping.unmap(0, 0);
+    ///     work();
+    /// }
+    /// ```
     #[doc(alias = "filemap_invalidate_lock")]
     pub fn lock_invalidate(&self) -> InvalidateLock<'_> {
         // SAFETY: By the type invariants the mapping is valid, so its lock is initialised.
