@@ -29,13 +29,13 @@
 //!
 //! An entry for device memory leaves out most of what entries for other memory need. No page is
 //! counted in the process (`mm_counter()`), no reference to a page and no map count is taken, and no
-//! page table is deposited for splitting a huge entry (x86 does not need one). What keeps the memory
-//! valid is the protocol of its driver: it removes the entries before it removes the pgmap.
-//! Nothing is removed here, therefore: `zap_pte_range()`, `zap_huge_pmd()` and
-//! `zap_huge_pud()` in C remove these entries, and recognise them by their devmap and special marks.
+//! page table is deposited for splitting a huge entry (x86 does not need one). The driver keeps the
+//! memory valid: it removes the entries before it removes the pgmap. Nothing is removed here:
+//! `zap_pte_range()`, `zap_huge_pmd()` and `zap_huge_pud()` in C remove these entries, and recognise
+//! them by their devmap and special marks.
 //!
-//! The entry points encapsulate that the raw VMA, fault and PFN are what C's contract for a fault
-//! handler says.
+//! This file encapsulates C's contract for fault handlers: that the raw VMA, fault and PFN which a
+//! caller passes are valid and belong together.
 //!
 //! `Documentation/filesystems/dax-rust.rst` lists the deliberate differences from the C code.
 

@@ -21,6 +21,7 @@
 //! [`include/linux/huge_mm.h`](srctree/include/linux/huge_mm.h)
 
 use super::{
+    page::PageRef,
     pfn::Pfn,
     pfn_t::{PfnFlags, PfnT},
     virt::{VmFlags, VmaRef},
@@ -596,7 +597,7 @@ impl HugeZeroFolio {
     #[inline]
     pub fn pfn(self) -> Pfn {
         // SAFETY: A folio begins with its first page, which by the type invariants is valid.
-        Pfn::new(unsafe { bindings::page_to_pfn(self.0.as_ptr().cast()) } as usize)
+        unsafe { PageRef::from_raw(self.0.cast()) }.pfn()
     }
 
     /// Returns the C pointer, or null for `None`.
