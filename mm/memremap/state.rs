@@ -409,7 +409,7 @@ impl Dying {
         if refs != 0 {
             // SAFETY: By the type invariants the count is initialised and these references belong to
             // the mapping, which puts them only here.
-            unsafe { self.pgmap().percpu_ref().put_many_slow(refs) };
+            unsafe { self.pgmap().percpu_ref().put_many(refs) };
         }
         // SAFETY: `Unmapped::start` initialised the completion, and the pgmap is still valid.
         let done = unsafe { Completion::from_raw(addr_of_mut!((*self.ptr.as_ptr()).done)) };

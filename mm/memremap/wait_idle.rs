@@ -57,7 +57,7 @@ const FIRST_REPORT: u32 = 1000;
 /// Waits until the last reference of a killed pgmap is put. Sleeps; signals do not end the wait.
 pub(crate) fn wait_for_references(pgmap: &DevPagemap, done: &Completion) {
     let (since, mut pause) = (Ktime::ktime_get(), FIRST_REPORT);
-    while !done.wait_for(msecs_to_jiffies(pause)) {
+    while !done.wait_for_completion_timeout(msecs_to_jiffies(pause)) {
         pr_warn!(
             "{:?}: waiting for references ({} s)\n",
             Ranges(pgmap),

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! XArray: a sparse array of pointers, indexed by `usize`, read without locks.
+//! XArrays: sparse arrays of pointers, indexed by `usize`, that are read without locks.
 //!
-//! This is the part of the XArray that a table of ranges needs: a range of indices refers to one
-//! object, lookups run under RCU in any context, changes are rare and may sleep.
+//! This is the part of the XArray that a table of ranges needs: a range of indices refers to one object,
+//! lookups run under RCU in any context, and changes are rare and may sleep. (Upstream's type of this name
+//! owns its entries and takes the lock for each access.)
 //!
-//! The array does not own what it refers to. An object is put in by [`XArray::store_range`], whose
-//! caller promises that it stays where it is until it was erased *and* a grace period has passed.
-//! A lookup borrows the object from its [`rcu::Guard`], and cannot keep it for longer than that.
+//! The array does not own its entries. The caller of [`XArray::store_range`] promises that the object stays
+//! valid until it was erased *and* a grace period has passed. A lookup returns a reference that borrows
+//! from the [`rcu::Guard`], so it cannot be used after the read-side critical section.
 //!
 //! ```text
-//!   store_range ----> found by load/find ----> erase_range ----> rcu::synchronize_rcu ----> gone
-//!                     (borrowed from a Guard)      (not found by new readers)
+//!   store_range ----> found by load/find ----> erase_range ----> synchronize_rcu ----> may be freed
+//!                    (borrows from a Guard)   (new readers do
+//!                                              not find it)
 //! ```
+//!
+//! The unsafe code here encapsulates an initialised `struct xarray`, and the walk over its nodes in
+//! [`XArray::load`].
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
 
@@ -38,9 +43,9 @@ mod node;
 ///
 /// # Invariants
 ///
-/// Every entry is a pointer to a `T` that is valid and shared from before it was stored until a
-/// grace period after it was erased. It is aligned to 4 bytes, so that it cannot be mistaken for
-/// one of the array's internal entries.
+/// Each entry points to a `T` that is valid, and accessed only through shared references, from before it is
+/// stored until a grace period after it was erased. Its address is a multiple of 4, so that it is not
+/// mistaken for an internal entry.
 ///
 /// # Examples
 ///
@@ -49,13 +54,13 @@ mod node;
 ///
 /// static SEVEN: u64 = 7;
 /// let array = KBox::pin_init(XArray::<u64>::new(), GFP_KERNEL)?;
-/// // SAFETY: a static is never freed.
+/// // SAFETY: A static is never freed.
 /// unsafe { array.store_range(0x1000, 0x11ff, (&SEVEN).into(), GFP_KERNEL)? };
 /// {
 ///     let guard = rcu::read_lock();
 ///     assert_eq!(array.load(0x11ff, &guard), Some(&7));
 ///     assert_eq!(array.load(0x1200, &guard), None);
-///     // A range that contains the entry finds it though neither end is in it.
+///     // A range that contains the entry finds it, although neither end is in the entry.
 ///     assert!(array.find(0, usize::MAX, &guard).is_some());
 ///     assert!(array.find(0x1200, usize::MAX, &guard).is_none());
 /// }
@@ -63,6 +68,7 @@ mod node;
 /// assert!(array.load(0x1100, &rcu::read_lock()).is_none());
 /// # Ok::<(), Error>(())
 /// ```
+#[doc(alias = "xarray")]
 #[pin_data(PinnedDrop)]
 #[repr(transparent)]
 pub struct XArray<T> {
@@ -71,52 +77,56 @@ pub struct XArray<T> {
     _entries: PhantomData<*const T>,
 }
 
-// SAFETY: The array hands out shared references to `T` only, on whatever thread asks; it has its
-// own lock.
+// SAFETY: The array does not own its entries: a thread that it is sent to can only get shared references to
+// them, which `T: Sync` allows.
 unsafe impl<T: Sync> Send for XArray<T> {}
-// SAFETY: As for `Send`.
+// SAFETY: Several threads can get shared references to the entries at once, which `T: Sync` allows. Changes
+// take the lock of the array.
 unsafe impl<T: Sync> Sync for XArray<T> {}
 
 impl<T> XArray<T> {
-    /// An empty array. C: `xa_init()`.
+    /// Creates an empty array. C: `xa_init()`.
     #[doc(alias = "xa_init")]
     pub fn new() -> impl PinInit<Self> {
-        // INVARIANT: it has no entry.
+        // INVARIANT: The array has no entries.
         pin_init!(Self {
             inner <- Opaque::ffi_init(|slot: *mut bindings::xarray| {
-                // SAFETY: `slot` is valid for writes and pinned from here on.
+                // SAFETY: `slot` is valid for writes, and the structure does not move afterwards.
                 unsafe { bindings::xa_init(slot) }
             }),
             _entries: PhantomData,
         })
     }
 
-    /// An array that C code defines.
+    /// Creates a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// `ptr` points to an initialised array that stays valid for `'a`, and whose entries are as
-    /// the type's invariant says.
+    /// `ptr` must point to an initialised `struct xarray` that stays valid for `'a`. Each entry must point
+    /// to a `T` at an address that is a multiple of 4, and must stay valid, and be accessed only through
+    /// shared references, until a grace period after it was erased.
     #[inline]
     pub const unsafe fn from_raw<'a>(ptr: *mut bindings::xarray) -> &'a Self {
-        // SAFETY: The type is transparent over `struct xarray`, and the caller vouches for the
-        // rest.
+        // INVARIANT: The caller promises what the type invariants say of the entries.
+        // SAFETY: The type is transparent over `struct xarray`, and the caller promises that `ptr` is valid
+        // for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
-    /// What is stored at `index`. C: `xa_load()`. Any context.
+    /// Returns the entry at `index`. Any context. C: `xa_load()`.
     #[doc(alias = "xa_load")]
     #[inline]
     pub fn load<'rcu>(&self, index: usize, rcu: &'rcu rcu::Guard) -> Option<&'rcu T> {
-        // SAFETY: `self` is an initialised array, and the guard keeps its nodes.
+        // SAFETY: `self` is an initialised array. It is not freed before the section of the guard ends,
+        // because it is borrowed for this call and nodes are freed after a grace period.
         let entry = unsafe { node::load(addr_of!((*self.inner.get()).xa_head), index, rcu) };
-        // SAFETY: By the invariant an entry is valid until a grace period after its erasure, so
-        // for as long as the section that the guard stands for.
+        // SAFETY: By the type invariants an entry is valid until a grace period after it was erased, so at
+        // least until the section of the guard, in which it was found, ends.
         NonNull::new(entry.cast::<T>()).map(|entry| unsafe { entry.as_ref() })
     }
 
-    /// The first entry at an index from `first` to `last`, both included, with that index. C:
-    /// `xa_find()`. Any context.
+    /// Returns the first entry at an index from `first` to `last`, inclusive, and that index. Any context.
+    /// C: `xa_find()`.
     #[doc(alias = "xa_find")]
     pub fn find<'rcu>(
         &self,
@@ -125,8 +135,8 @@ impl<T> XArray<T> {
         _rcu: &'rcu rcu::Guard,
     ) -> Option<(usize, &'rcu T)> {
         let mut index = first as _;
-        // SAFETY: `self` is an initialised array; `index` is ours. `XA_PRESENT` asks for any entry
-        // that is not empty.
+        // SAFETY: `self` is an initialised array, and `index` is valid for reads and writes. `XA_PRESENT`
+        // matches all entries.
         let entry = unsafe {
             bindings::xa_find(
                 self.inner.get(),
@@ -135,26 +145,28 @@ impl<T> XArray<T> {
                 bindings::XA_PRESENT,
             )
         };
-        // SAFETY: As in `load`.
+        // SAFETY: By the type invariants an entry is valid until a grace period after it was erased, so at
+        // least until the section of the guard, in which it was found, ends.
         NonNull::new(entry.cast::<T>()).map(|entry| (index, unsafe { entry.as_ref() }))
     }
 
-    /// Refers every index from `first` to `last`, both included, to `entry`. C:
-    /// `xa_store_range()`. Sleeps if `flags` let it.
+    /// Stores `entry` at every index from `first` to `last`, inclusive. Sleeps if `flags` permit that. C:
+    /// `xa_store_range()`.
     ///
-    /// Earlier entries of the range are replaced. It is not atomic: a reader may see the first
-    /// part of the range before the last.
+    /// Earlier entries of the range are replaced. The store is not atomic: a reader may see the entry at
+    /// the beginning of the range before it is stored at the end.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a range that is none, and for an `entry` whose address reads as one of the
-    /// array's own; `ENOMEM`. A part of the range may refer to `entry` then: C leaves it there,
-    /// and the caller has to [erase](Self::erase_range) it before `entry` goes.
+    /// Returns `EINVAL` if `first` is greater than `last`, or if the address of `entry` is not a multiple
+    /// of 4; `ENOMEM` if there is no memory for a node. In the latter case a part of the range may hold
+    /// `entry`, because C does not undo it: the caller must [erase](Self::erase_range) the range before
+    /// `entry` is freed.
     ///
     /// # Safety
     ///
-    /// `entry` stays valid and shared until it was erased and a grace period has passed, also if
-    /// this fails.
+    /// `entry` must be valid, and be accessed only through shared references, until it was erased and a
+    /// grace period has passed, even if this function returns an error.
     #[doc(alias = "xa_store_range")]
     pub unsafe fn store_range(
         &self,
@@ -166,7 +178,7 @@ impl<T> XArray<T> {
         if first > last || entry.as_ptr() as usize & 3 != 0 {
             return Err(EINVAL);
         }
-        // INVARIANT: The caller promises what the invariant asks of the entry; the alignment was
+        // INVARIANT: The caller promises what the type invariants say of the entry, and the alignment was
         // checked.
         // SAFETY: `self` is an initialised array.
         let old = unsafe {
@@ -181,20 +193,31 @@ impl<T> XArray<T> {
         to_result(xa_err(old))
     }
 
-    /// Empties every index from `first` to `last`, both included. C: `xa_store_range()` of `NULL`.
-    /// Sleeps.
+    /// Erases every index from `first` to `last`, inclusive. Sleeps. C: `xa_store_range()` of `NULL`.
     ///
-    /// Readers that found an entry before may go on using it until the end of their section.
+    /// Readers that have found an entry before may use it until their read-side critical section ends.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a range that is none; `ENOMEM` if an entry had to be split and could not be:
-    /// never for a range that was stored as one.
+    /// Returns `EINVAL` if `first` is greater than `last`; `ENOMEM` if an entry must be split and there is
+    /// no memory for that, which does not happen for a range that was stored by one call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{sync::rcu, xarray::XArray};
+    ///
+    /// let array = KBox::pin_init(XArray::<u64>::new(), GFP_KERNEL)?;
+    /// assert!(array.erase_range(1, 0).is_err());
+    /// array.erase_range(0, 511)?;
+    /// rcu::synchronize_rcu();
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn erase_range(&self, first: usize, last: usize) -> Result {
         if first > last {
             return Err(EINVAL);
         }
-        // SAFETY: `self` is an initialised array; an empty entry keeps the invariant.
+        // SAFETY: `self` is an initialised array. The type invariants say nothing of an empty index.
         let old = unsafe {
             bindings::xa_store_range(
                 self.inner.get(),
@@ -211,16 +234,17 @@ impl<T> XArray<T> {
 #[pinned_drop]
 impl<T> PinnedDrop for XArray<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: No one else can reach the array any more. The objects it refers to are not ours.
+        // SAFETY: `self` is an initialised array, which no other code can access any more. C frees the
+        // nodes, and does not access the entries.
         unsafe { bindings::xa_destroy(self.inner.get()) };
     }
 }
 
-/// The errno in an entry that is one, else 0. C: `xa_err()`.
+/// Returns the errno if the entry is one, otherwise 0. C: `xa_err()`.
 fn xa_err(entry: *mut c_void) -> i32 {
     const MAX_ERRNO: isize = bindings::MAX_ERRNO as isize;
 
-    // An internal entry has `10` in its low bits; one that is an errno is negative.
+    // An internal entry has `10` in its two lowest bits; one that holds an errno is negative.
     let value = entry as isize;
     if value & 3 == 2 && (-MAX_ERRNO..0).contains(&(value >> 2)) {
         (value >> 2) as i32

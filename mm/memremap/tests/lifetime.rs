@@ -156,7 +156,7 @@ mod tests {
         assert!(!teardown.done.is_done());
         assert!(live.covers(pfn));
         drop(live);
-        teardown.done.wait();
+        teardown.done.wait_for_completion();
         assert!(DevPagemap::lookup(pfn, None).is_none());
         Ok(())
     }
@@ -180,12 +180,14 @@ mod tests {
         let teardown = Teardown::start(map)?;
         assert!(wait_until_dying(second));
         // Teardown takes some grace periods if it does not wait.
-        let waits = !teardown.done.wait_for(msecs_to_jiffies(2000));
+        let waits = !teardown
+            .done
+            .wait_for_completion_timeout(msecs_to_jiffies(2000));
         if waits {
             // SAFETY: `take` took the reference, and the page is still there, since teardown waits.
             unsafe { kernel::bindings::put_page(page) };
         }
-        teardown.done.wait();
+        teardown.done.wait_for_completion();
         Ok(waits)
     }
 
@@ -224,7 +226,7 @@ mod tests {
             expect_splat_end(WARNING_OF_C);
         }
         drop(live);
-        teardown.done.wait();
+        teardown.done.wait_for_completion();
         Ok(refused.err().map(Error::from))
     }
 
@@ -248,7 +250,7 @@ mod tests {
         let still = DevPagemap::lookup(high.pfns().last(), Some(live));
         let covered = still.is_some();
         drop(still);
-        teardown.done.wait();
+        teardown.done.wait_for_completion();
         if dying && covered {
             Ok(())
         } else {
@@ -379,7 +381,7 @@ mod tests {
             storm.stop.store(true, Ordering::Relaxed);
         }
         for storm in &storms {
-            storm.done.wait();
+            storm.done.wait_for_completion();
             pr_info!(
                 "storm: {} found, {} missed\n",
                 storm.found.load(Ordering::Relaxed),

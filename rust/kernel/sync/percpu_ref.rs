@@ -2,10 +2,10 @@
 
 //! Per-CPU reference counts.
 //!
-//! Taking and dropping a reference touches one counter of this CPU and no cache line of another.
-//! The price is that the sum is not known while the count is *live*. Whoever wants the object gone
-//! *kills* the count first: it becomes an ordinary atomic, no new live reference can be had, and
-//! when the last one is put the release function runs.
+//! Getting and putting a reference changes a counter of the current CPU, and no cache line that other CPUs
+//! write. In return, the sum is not known while the count is *live*. To free the object, its owner *kills*
+//! the count: it becomes an ordinary atomic counter, no new references of the live kind are given out, and
+//! the release function runs when the last reference is put.
 //!
 //! ```text
 //!   live (per CPU)  --kill-->  dying (atomic)  --last put-->  released
@@ -13,9 +13,11 @@
 //!   try_get_live                   put
 //! ```
 //!
-//! The mode is a flag in the low bits of the pointer to the counters, so that one load tells both.
-//! A switch from live to dying waits for an RCU grace period before it adds up the counters, which
-//! is why every access happens inside a read-side section.
+//! The mode is in the low bits of the pointer to the counters, so one load returns both. The switch from
+//! live to dying waits for an RCU grace period before it sums up the counters. So each access to a counter
+//! must be inside a read-side critical section.
+//!
+//! The unsafe code here encapsulates that pointer, and access to the counter of the current CPU.
 //!
 //! C header: [`include/linux/percpu-refcount.h`](srctree/include/linux/percpu-refcount.h)
 
@@ -28,88 +30,114 @@ use crate::{
 };
 use core::ptr::addr_of;
 
-/// The count no longer runs per CPU, or is being killed. C: `__PERCPU_REF_ATOMIC_DEAD`.
+/// The bits of which at least one is set if the count is not per CPU. C: `__PERCPU_REF_ATOMIC_DEAD`.
 const ATOMIC_DEAD: usize = 0b11;
-/// The count is being killed. C: `__PERCPU_REF_DEAD`.
+/// The bit that is set if the count was killed. C: `__PERCPU_REF_DEAD`.
 const DEAD: usize = 0b10;
 
-/// A per-CPU reference count inside a structure that C code knows. C: `struct percpu_ref`.
+/// A per-CPU reference count. C: `struct percpu_ref`.
 ///
-/// This is the bare count. Types that own a reference, such as
-/// [`LiveRef`](crate::mm::memremap::LiveRef), are built from it and put in their `Drop`.
+/// It only counts. A type that owns a reference, such as
+/// [`LiveRef`](crate::mm::memremap::LiveRef), puts it in its `Drop`.
+///
+/// # Invariants
+///
+/// The count is initialised, and was not exited.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::sync::{percpu_ref::PercpuRef, rcu};
+///
+/// /// Returns whether the object of this count is alive at the moment.
+/// fn is_alive(count: &PercpuRef) -> bool {
+///     let guard = rcu::read_lock();
+///     if !count.try_get_live(&guard) {
+///         return false;
+///     }
+///     // SAFETY: The reference was taken above.
+///     unsafe { count.put() };
+///     true
+/// }
+/// ```
+#[doc(alias = "percpu_ref")]
 #[repr(transparent)]
 pub struct PercpuRef(Opaque<bindings::percpu_ref>);
 
-// SAFETY: `struct percpu_ref` is made for use from any CPU and context.
+// SAFETY: A count has no ties to a CPU or thread: references may be put by others than took them.
 unsafe impl Send for PercpuRef {}
-// SAFETY: As for `Send`.
+// SAFETY: All methods that take `&self` are made for concurrent calls: they change per-CPU counters by one
+// instruction each, or an atomic.
 unsafe impl Sync for PercpuRef {}
 
 impl PercpuRef {
-    /// A count that C code has in one of its structures.
+    /// Creates a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// `ptr` points to a `struct percpu_ref` that is initialised and stays so for `'a`.
+    /// `ptr` must point to a `struct percpu_ref` that is initialised, and is neither exited nor freed
+    /// during `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::percpu_ref) -> &'a Self {
-        // SAFETY: The type is transparent over `struct percpu_ref`, and the caller vouches for
-        // the rest.
+        // INVARIANT: The caller promises an initialised count.
+        // SAFETY: The type is transparent over `struct percpu_ref`, and the caller promises that `ptr` is
+        // valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
-    /// Initialises a count in place with one live reference. C: `percpu_ref_init()`. Sleeps.
+    /// Initialises a count in place, live and with one reference. Sleeps. C: `percpu_ref_init()`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; nothing is to be undone then.
+    /// Returns `ENOMEM`. The count need not be exited then.
     ///
     /// # Safety
     ///
-    /// `ptr` is valid for writes, and does not hold a count that was not exited. `release` may be
-    /// called from any context, with that pointer, once the count was killed and its last
-    /// reference put.
+    /// `ptr` must be valid for writes, and must not hold a count that was initialised and not exited.
+    /// `release` must be safe to call, from any context, with that pointer once the count was killed and
+    /// its last reference was put.
     #[doc(alias = "percpu_ref_init")]
     pub unsafe fn init(
         ptr: *mut bindings::percpu_ref,
         release: unsafe extern "C" fn(*mut bindings::percpu_ref),
     ) -> Result {
-        // SAFETY: The caller vouches for the pointer.
+        // SAFETY: The caller promises that `ptr` is valid for writes, and that `release` may be called when
+        // C calls it.
         to_result(unsafe { bindings::percpu_ref_init(ptr, Some(release), 0, bindings::GFP_KERNEL) })
     }
 
-    /// Frees the counters. C: `percpu_ref_exit()`.
+    /// Frees the counters. Sleeps. C: `percpu_ref_exit()`.
     ///
     /// # Safety
     ///
-    /// No one can reach the count any more: it was killed, every reference was put, and a grace
-    /// period has passed since it could last be found.
+    /// The count must have been killed, all references must have been put, and no code may access the
+    /// count any more: a grace period must have passed since it could last be found.
     #[doc(alias = "percpu_ref_exit")]
     pub unsafe fn exit(&self) {
-        // SAFETY: The caller's promise.
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that this is the
+        // last access to it.
         unsafe { bindings::percpu_ref_exit(self.0.get()) };
     }
 
-    /// The pointer to the counters with the mode in its low bits. C: `READ_ONCE()` of the field.
+    /// Returns the pointer to the counters, with the mode in its low bits.
     #[inline(always)]
     fn mode(&self) -> usize {
-        // SAFETY: The field lies in an initialised count. A volatile load, because a switch of
-        // mode may come at any time and the value must be read once. It carries the dependency
-        // that pairs with the release store of a switch back to per-CPU mode.
+        // SAFETY: By the type invariants the field is valid. The mode may be switched at any time, so the
+        // word is read once, by a volatile load, which gets one of its values. The address dependency on
+        // it pairs with the release store of a switch back to per-CPU mode.
         unsafe { addr_of!((*self.0.get()).percpu_count_ptr).read_volatile() }
     }
 
-    /// The per-CPU offset of the counter, if the count runs per CPU, for as long as the section.
+    /// Returns the per-CPU offset of the counter if the count is per CPU, which it then stays for the rest
+    /// of the read-side critical section.
     #[inline(always)]
     fn percpu_counter(&self, _rcu: &rcu::Guard) -> Option<usize> {
         let counters = self.mode();
         (counters & ATOMIC_DEAD == 0).then_some(counters)
     }
 
-    /// Takes a reference if the count is live. C: `percpu_ref_tryget_live_rcu()`.
-    ///
-    /// The caller is in a read-side section already because it found the count there. Any
-    /// context, interrupts off included.
+    /// Gets a reference if the count is live, and returns whether it did. Any context, interrupts
+    /// disabled included. C: `percpu_ref_tryget_live_rcu()`.
     #[doc(alias = "percpu_ref_tryget_live_rcu")]
     #[must_use = "a reference that was taken must be put"]
     #[inline]
@@ -117,83 +145,89 @@ impl PercpuRef {
         let Some(counter) = self.percpu_counter(rcu) else {
             return self.try_get_live_slow();
         };
-        // SAFETY: The offset of this count's counter, which the read-side section keeps that.
+        // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU until the
+        // section ends, so the counter is not freed and the increment is not lost.
         unsafe { percpu::increment(counter) };
         true
     }
 
-    /// The count is atomic: killed, or not switched to per-CPU mode yet.
+    /// Gets a reference if the count is live, for a count that was not per CPU a moment ago.
     #[cold]
     #[inline(never)]
     fn try_get_live_slow(&self) -> bool {
-        // SAFETY: `self` is initialised.
+        // SAFETY: By the type invariants the count is initialised.
         unsafe { bindings::percpu_ref_tryget_live(self.0.get()) }
     }
 
-    /// Takes `nr` references. C: `percpu_ref_get_many()`. Any context.
+    /// Gets `nr` references. Any context. C: `percpu_ref_get_many()`.
     ///
-    /// The caller holds a reference already, or the count was initialised and not killed.
+    /// The caller must hold a reference, or the count must be live. Otherwise the count may reach 0 before
+    /// the call, and the references then keep nothing.
     #[doc(alias = "percpu_ref_get_many")]
     #[inline]
     pub fn get_many(&self, nr: usize) {
-        // SAFETY: `self` is initialised.
+        // SAFETY: By the type invariants the count is initialised.
         unsafe { bindings::percpu_ref_get_many(self.0.get(), nr as _) };
     }
 
-    /// Puts one reference. C: `percpu_ref_put()`. Any context, interrupts off included; the last
-    /// put of a killed count calls the release function.
+    /// Puts a reference. Any context, interrupts disabled included. C: `percpu_ref_put()`.
+    ///
+    /// If it is the last reference of a killed count, this calls the release function.
     ///
     /// # Safety
     ///
-    /// The caller owns a reference and gives it up.
+    /// The caller must own a reference, which it loses.
     #[doc(alias = "percpu_ref_put")]
     #[inline]
     pub unsafe fn put(&self) {
         let guard = rcu::read_lock();
         match self.percpu_counter(&guard) {
-            // SAFETY: The offset of this count's counter, which the read-side section keeps that.
+            // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU until the
+            // section ends, so the counter is not freed and the decrement is not lost.
             Some(counter) => unsafe { percpu::decrement(counter) },
-            // SAFETY: As the caller says.
-            None => unsafe { self.put_many_slow(1) },
+            // SAFETY: The caller promises that it owns a reference.
+            None => unsafe { self.put_many(1) },
         }
     }
 
-    /// Puts `nr` references. C: `percpu_ref_put_many()`.
+    /// Puts `nr` references. Any context. C: `percpu_ref_put_many()`.
     ///
     /// # Safety
     ///
-    /// The caller owns `nr` references and gives them up.
+    /// The caller must own `nr` references, which it loses.
     #[doc(alias = "percpu_ref_put_many")]
     #[cold]
     #[inline(never)]
-    pub unsafe fn put_many_slow(&self, nr: usize) {
-        // SAFETY: `self` is initialised, and the caller owns what it puts.
+    pub unsafe fn put_many(&self, nr: usize) {
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that it owns the
+        // references.
         unsafe { bindings::percpu_ref_put_many(self.0.get(), nr as _) };
     }
 
-    /// Ends the live phase and puts the initial reference. C: `percpu_ref_kill()`. Any context.
+    /// Kills the count, and puts the reference that it was initialised with. Any context. C:
+    /// `percpu_ref_kill()`.
     ///
-    /// From now on [`try_get_live`](Self::try_get_live) fails, on this CPU at once and on others
+    /// Afterwards [`try_get_live`](Self::try_get_live) fails on the current CPU. It fails on all CPUs
     /// after a grace period.
     ///
     /// # Safety
     ///
-    /// The count is live and the caller owns its initial reference.
+    /// The count must be live, and the caller must own the reference that it was initialised with.
     #[doc(alias = "percpu_ref_kill")]
     pub unsafe fn kill(&self) {
-        // SAFETY: `self` is initialised and, as the caller says, not killed yet.
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that it was not
+        // killed before.
         unsafe { bindings::percpu_ref_kill_and_confirm(self.0.get(), None) };
     }
 
-    /// Whether the count runs per CPU: it was not killed, and will not reach zero before a grace
-    /// period has passed.
-    #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
+    /// Returns whether the count is per CPU: it was not killed, and does not reach 0 before a grace period
+    /// has passed. Any context.
     #[inline]
-    pub(crate) fn is_percpu(&self) -> bool {
+    pub fn is_percpu(&self) -> bool {
         self.mode() & ATOMIC_DEAD == 0
     }
 
-    /// Whether the count was killed. C: `percpu_ref_is_dying()`.
+    /// Returns whether the count was killed. Any context. C: `percpu_ref_is_dying()`.
     #[doc(alias = "percpu_ref_is_dying")]
     #[inline]
     pub fn is_dying(&self) -> bool {

@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a lookup goes down the tree, without a call.
+//! Lookup in the nodes of an XArray, without a call.
 //!
-//! A slot, and the head of the array, holds one word. Its two lowest bits tell what it is:
+//! Every lookup of a pgmap comes here, so GUP comes here for each leaf of device memory. The function of C,
+//! `xa_load()`, is out of line and sets up a cursor first. Instead, this file reads the nodes as C lays them
+//! out.
 //!
-//! | word | is |
+//! A slot of a node, and the head of the array, holds one word. Its two lowest bits give its meaning:
+//!
+//! | word | meaning |
 //! |---|---|
-//! | 0 | nothing |
-//! | `…00`, `…01`, `…11` | an entry: a pointer (tagged or not) or a number |
-//! | `…10`, above 4,096 | a node, at that address less 2 |
-//! | `…10`, below the fan-out | a sibling: the entry is in the slot of that number |
-//! | `…10`, 256 | this tree is being changed: begin again |
-//! | `…10`, 257 | a place that is reserved and empty |
+//! | 0 | empty |
+//! | `…00`, `…01`, `…11` | an entry: a pointer, a value, or a tagged pointer |
+//! | `…10`, above 4096 | the address of a node, plus 2 |
+//! | `…10`, below the number of slots | a sibling: the entry is in the slot of that number |
+//! | `…10`, 256 | retry: the array is being changed |
+//! | `…10`, 257 | reserved and empty |
 //!
-//! Each word is read once. A node that was reachable stays for a grace period.
+//! Each word is read once. A node that can be reached inside a read-side critical section is not freed
+//! before the section ends.
+//!
+//! The unsafe code here encapsulates these reads.
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
 
@@ -23,34 +30,35 @@ use core::{
     ptr::{addr_of, null_mut},
 };
 
-/// The slots of a node. C: `XA_CHUNK_SIZE`.
+/// The number of slots of a node. C: `XA_CHUNK_SIZE`.
 const SLOTS: usize = {
-    // SAFETY: Integers, pointers and arrays of these: all zeroes are a value.
+    // SAFETY: The structure consists of integers, pointers and arrays of these, for which zeroes are valid.
     let node: bindings::xa_node = unsafe { core::mem::zeroed() };
     node.slots.len()
 };
 
-/// C: `XA_RETRY_ENTRY`.
+/// The entry of a slot that is being changed. C: `XA_RETRY_ENTRY`.
 const RETRY: usize = internal(256);
 
-/// C: `xa_mk_internal()`.
+/// Returns the internal entry of this value. C: `xa_mk_internal()`.
 const fn internal(value: usize) -> usize {
     (value << 2) | 2
 }
 
-/// C: `xa_is_internal()`.
+/// Returns whether the word is an internal entry. C: `xa_is_internal()`.
 #[inline(always)]
 const fn is_internal(word: usize) -> bool {
     word & 3 == 2
 }
 
-/// The node that a word points to, if it does. C: `xa_is_node()`, `xa_to_node()`.
+/// Returns the node if the word is the address of one. C: `xa_is_node()`, `xa_to_node()`.
 #[inline(always)]
 fn to_node(word: usize) -> Option<*const bindings::xa_node> {
     (is_internal(word) && word > 4096).then_some((word & !3) as *const bindings::xa_node)
 }
 
-/// The slot that a word refers to, if it does. C: `xa_is_sibling()`, `xa_to_sibling()`.
+/// Returns the number of the slot if the word is a sibling entry. C: `xa_is_sibling()`,
+/// `xa_to_sibling()`.
 #[inline(always)]
 const fn to_sibling(word: usize) -> Option<usize> {
     if is_internal(word) && word < internal(SLOTS - 1) {
@@ -60,11 +68,11 @@ const fn to_sibling(word: usize) -> Option<usize> {
     }
 }
 
-/// What the array whose head is `head` has at `index`, or null. C: `xa_load()`.
+/// Returns the entry at `index` of the array with this head, or null. C: `xa_load()`.
 ///
 /// # Safety
 ///
-/// `head` is the head of an initialised array, which lives as long as the section.
+/// `head` must be the head of an initialised array, which is not freed before the section of `_rcu` ends.
 #[inline(always)]
 pub(super) unsafe fn load(
     head: *const *mut c_void,
@@ -72,8 +80,8 @@ pub(super) unsafe fn load(
     _rcu: &rcu::Guard,
 ) -> *mut c_void {
     loop {
-        // SAFETY: By the caller's promise, and a node that was reachable inside the section stays
-        // until its end.
+        // SAFETY: The caller promises a head that is valid during the section, and the guard shows that
+        // this is inside the section.
         let word = unsafe { descend(head, index) };
         if !is_internal(word) {
             return word as *mut c_void;
@@ -84,52 +92,58 @@ pub(super) unsafe fn load(
     }
 }
 
-/// Goes down once.
+/// Returns the word at `index`: an entry, or an internal entry that is not a node.
 ///
 /// # Safety
 ///
-/// As for [`load`].
+/// `head` must be the head of an initialised array, which is not freed before the current RCU read-side
+/// critical section ends.
 #[inline(always)]
 unsafe fn descend(head: *const *mut c_void, index: usize) -> usize {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises a valid head. It changes at any time, as a whole, so it is read once.
     let mut word = unsafe { head.read_volatile() } as usize;
     let Some(mut node) = to_node(word) else {
-        // A tree without nodes has one entry, at 0.
+        // An array without nodes has at most one entry, at index 0.
         return if index == 0 { word } else { 0 };
     };
-    // OVERFLOW: A level's shift is less than the bits of an index.
-    // SAFETY: A node is initialised before it can be reached, and its level does not change.
+    // OVERFLOW: The shift of a node is less than the number of bits of an index.
+    // SAFETY: The node was reached inside the section, so it is not freed before that ends. Its shift was
+    // written before it could be reached, and does not change.
     let mut shift = unsafe { addr_of!((*node).shift).read() };
     if index.wrapping_shr(shift.into()) >= SLOTS {
         return 0;
     }
     loop {
         let slot = index.wrapping_shr(shift.into()) % SLOTS;
-        // SAFETY: A slot of a node that is there.
+        // SAFETY: The node is not freed before the section ends, and `slot` is less than `SLOTS`.
         word = unsafe { slot_of(node, slot) };
         if let Some(first) = to_sibling(word) {
-            // SAFETY: As above: less than the number of slots.
+            // SAFETY: The node is not freed before the section ends, and the slot of a sibling entry is
+            // less than `SLOTS`.
             word = unsafe { slot_of(node, first) };
             if shift != 0 && to_node(word).is_some() {
-                // The entry is just being split.
+                // The entry is being split.
                 return RETRY;
             }
         }
         match to_node(word) {
-            // SAFETY: As for the first node.
+            // SAFETY: `below` was reached inside the section, so the same holds as for the first node.
             Some(below) => (node, shift) = (below, unsafe { addr_of!((*below).shift).read() }),
             None => return word,
         }
     }
 }
 
+/// Returns the word in a slot of a node.
+///
 /// # Safety
 ///
-/// The node is there, and `slot` is less than [`SLOTS`].
+/// `node` must be valid, and `slot` must be less than [`SLOTS`].
 #[inline(always)]
 unsafe fn slot_of(node: *const bindings::xa_node, slot: usize) -> usize {
-    // SAFETY: The caller's promise.
+    // SAFETY: The caller promises a valid node; only the address of a field is computed.
     let slots = unsafe { addr_of!((*node).slots) }.cast::<*mut c_void>();
-    // SAFETY: As above. Read once, for it may change.
+    // SAFETY: The caller promises that the slot exists. It changes at any time, as a whole, so it is read
+    // once.
     unsafe { slots.add(slot).read_volatile() as usize }
 }
