@@ -75,7 +75,7 @@ pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable>
     // value of the last user, which null replaces.
     unsafe {
         bindings::mem_cgroup_uncharge(folio.as_raw());
-        if bindings::folio_test_anon(folio.as_raw()) {
+        if first.mapping() as usize & bindings::PAGE_MAPPING_ANON as usize != 0 {
             bindings::__ClearPageAnonExclusive(first.as_raw());
         }
         first.set_mapping(null_mut());

@@ -278,6 +278,17 @@ impl DevPagemap {
     }
 
     /// Returns where the memmap lies if it lies on the device itself. C: `pgmap_altmap()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::memremap::{Altmap, DevPagemap};
+    ///
+    /// /// Returns the pages of the device that hold its memmap.
+    /// fn memmap_pages(pgmap: &DevPagemap) -> usize {
+    ///     pgmap.altmap().map_or(0, |altmap: Altmap| altmap.alloc)
+    /// }
+    /// ```
     #[doc(alias = "pgmap_altmap")]
     #[inline]
     pub fn altmap(&self) -> Option<Altmap> {
@@ -351,6 +362,17 @@ impl DevPagemap {
     }
 
     /// Returns an iterator over the mapped ranges.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::{memremap::DevPagemap, pfn::PhysRange};
+    ///
+    /// /// Returns the bytes of device memory that a pgmap maps.
+    /// fn mapped_bytes(pgmap: &DevPagemap) -> u64 {
+    ///     pgmap.ranges().map(PhysRange::len).sum()
+    /// }
+    /// ```
     pub fn ranges(&self) -> impl Iterator<Item = PhysRange> + '_ {
         (0..self.nr_ranges()).filter_map(|index| self.range(index))
     }
@@ -427,6 +449,17 @@ impl DevPagemap {
     }
 
     /// Returns whether `pfn` has a data page, not one that holds the memmap. C: `pgmap_pfn_valid()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::mm::{memremap::DevPagemap, pfn::Pfn};
+    ///
+    /// /// Returns whether a PFN holds a part of the memmap, or is reserved by the driver.
+    /// fn is_metadata(pgmap: &DevPagemap, pfn: Pfn) -> bool {
+    ///     pgmap.covers(pfn) && !pgmap.has_data_page(pfn)
+    /// }
+    /// ```
     #[doc(alias = "pgmap_pfn_valid")]
     pub fn has_data_page(&self, pfn: Pfn) -> bool {
         (0..self.nr_ranges())

@@ -17,10 +17,10 @@
 //! known to stay valid. The `unsafe` code here reads the pgmap through the page, and changes the
 //! counts of pages that the caller owns.
 
-use super::{DevPagemap, LiveRef, MemoryType};
+use super::{DevPagemap, MemoryType};
 use crate::{
     bindings,
-    mm::{folio::FolioRef, page::PageRef, pfn::Pfn},
+    mm::{folio::FolioRef, page::PageRef},
     sync::wait_var::wake_up_var,
 };
 use core::{
@@ -55,6 +55,17 @@ impl PageRef<'_> {
 /// # Invariants
 ///
 /// The page is in ZONE_DEVICE, and the pgmap that it points back to stays valid for `'a`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::memremap::{MemoryType, ZoneDevicePage};
+///
+/// /// Returns whether only the filesystem, or no task at all, uses a page of FS DAX.
+/// fn is_idle(page: ZoneDevicePage<'_>) -> bool {
+///     page.pgmap().memory_type() == Some(MemoryType::FsDax) && page.ref_count() == 1
+/// }
+/// ```
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct ZoneDevicePage<'a>(PageRef<'a>, PhantomData<&'a DevPagemap>);
@@ -81,19 +92,6 @@ impl<'a> ZoneDevicePage<'a> {
         let page = unsafe { PageRef::from_raw(ptr) };
         // INVARIANT: By the caller's promise the page is in ZONE_DEVICE and its pgmap stays valid.
         Self(page, PhantomData)
-    }
-
-    /// Returns the page of `pfn` if that is a data page of the pgmap. C: `pfn_to_page()`.
-    #[doc(alias = "pfn_to_page")]
-    pub fn at(live: &'a LiveRef, pfn: Pfn) -> Option<Self> {
-        if !live.has_data_page(pfn) {
-            return None;
-        }
-        // SAFETY: The PFN is in the pgmap, behind its memmap, so it has an initialised `struct
-        // page`, and `live` keeps the pgmap mapped for `'a`.
-        let page = unsafe { PageRef::from_pfn(pfn) };
-        // INVARIANT: The page is in the pgmap, which `live` keeps for `'a`.
-        Some(Self(page, PhantomData))
     }
 
     /// Returns the pgmap that the page belongs to. C: `page->pgmap` of the folio's first page.

@@ -149,6 +149,18 @@ impl Region {
 
     /// Returns the range of `len` bytes from byte `offset` of the region on, or `None` if they are not
     /// all in the region.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{c_str, mm::{memremap::Region, pfn::PhysRange}};
+    ///
+    /// let region = Region::request_free(1, c_str!("doctest"))?;
+    /// let end = region.range().len();
+    /// assert_eq!(region.part(0, 2 << 20).map(PhysRange::len), Some(2 << 20));
+    /// assert!(region.part(end, 1).is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub const fn part(&self, offset: u64, len: u64) -> Option<PhysRange> {
         match self.range.start().checked_add(offset) {
             Some(start) => match PhysRange::with_len(start, len) {

@@ -166,6 +166,28 @@ fn find_exact<'rcu>(pfn: Pfn, guard: &'rcu rcu::Guard) -> Option<Found<'rcu>> {
 }
 
 /// Finds the first range with a PFN at or after `from`, and returns it with its pgmap. Any context.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::{memremap::registry::find_from, pfn::Pfn},
+///     sync::rcu,
+/// };
+///
+/// let mut ranges = 0;
+/// let mut next = Some(Pfn::new(0));
+/// while let Some(from) = next {
+///     let guard = rcu::read_lock();
+///     let Some((range, _found)) = find_from(from, &guard) else {
+///         break;
+///     };
+///     ranges += 1;
+///     assert!(range.pfns().last() >= from);
+///     next = range.pfns().last().checked_add(1);
+/// }
+/// pr_info!("{ranges} ranges of device memory\n");
+/// ```
 pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange, Found<'rcu>)> {
     let pfns = PfnRange::new(from, Pfn::new(usize::MAX))?;
     let (pfn, found) = Found::first_in(pfns, guard)?;
@@ -175,6 +197,16 @@ pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange,
 }
 
 /// Returns whether a PFN of this range belongs to a pgmap that is being torn down. Any context.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::{memremap::is_dying_in, pfn::PhysRange};
+///
+/// // The first pages of memory are RAM.
+/// assert!(!is_dying_in(PhysRange::with_len(0x1000, 0x1000).ok_or(EINVAL)?));
+/// # Ok::<(), Error>(())
+/// ```
 pub fn is_dying_in(range: PhysRange) -> bool {
     let last = range.pfns().last();
     let mut next = Some(range.pfns().first());

@@ -20,6 +20,21 @@ static REVOKE_HOOK: SetOnce<RevokeHook> = SetOnce::new();
 /// Registers the function that revokes pages from files. Any context.
 ///
 /// Only the first call has an effect. A teardown that begins earlier does not wait for files.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm::memremap::{set_revoke_hook, ZoneDevicePage};
+///
+/// /// Finds no files, so it removes no pages from any.
+/// fn revoke(_page: ZoneDevicePage<'_>) -> bool {
+///     false
+/// }
+///
+/// fn init() {
+///     set_revoke_hook(revoke);
+/// }
+/// ```
 pub fn set_revoke_hook(hook: RevokeHook) {
     let _ = REVOKE_HOOK.populate(hook);
 }
