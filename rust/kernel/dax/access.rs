@@ -93,8 +93,8 @@ impl AccessMode {
 ///
 /// # Invariants
 ///
-/// `pages` pages from `address` on are mapped during `'m`, and `pfn` is the PFN of the first.
-/// `address` is null if the kernel has no mapping of the memory.
+/// `pfn` is the PFN of the first of `pages` contiguous pages, which exist during `'m`. They are mapped
+/// from `address` on, unless that is null: then the kernel has no mapping of them.
 #[derive(Clone, Copy)]
 pub struct Access<'m> {
     pages: usize,
@@ -108,11 +108,11 @@ impl Access<'_> {
     ///
     /// # Safety
     ///
-    /// `pages` pages from `address` on must stay mapped during the lifetime of the value, and `pfn`
-    /// must be the PFN of the first.
+    /// `pfn` must be the PFN of the first of `pages` contiguous pages, which must exist during the
+    /// lifetime of the value, and stay mapped from `address` on unless that is null.
     #[inline]
     pub(crate) const unsafe fn new(pages: usize, address: *mut c_void, pfn: PfnT) -> Self {
-        // INVARIANT: The caller guarantees that the pages are mapped and that `pfn` is the first.
+        // INVARIANT: The caller guarantees the pages, their mapping, and that `pfn` is the first.
         Self {
             pages,
             address,
@@ -133,7 +133,7 @@ impl Access<'_> {
         self.pfn
     }
 
-    /// Returns the kernel address of the first page.
+    /// Returns the kernel address of the first page, or null if the kernel has no mapping of it.
     ///
     /// The memory may be written by user space at the same time, and reading it may raise a machine
     /// check.
@@ -296,8 +296,9 @@ pub(crate) unsafe fn serve_direct_access<'m>(
 ///
 /// # Safety
 ///
-/// `function` must return either an errno, or a number of pages that stay mapped during `'m`, and
-/// then it must have stored their address and first PFN through its last two arguments.
+/// `function` must return either an errno, or a number of contiguous pages that exist during `'m`.
+/// Then it must have stored, through its last two arguments, the address from which on they stay
+/// mapped (or null) and the PFN of the first.
 #[inline]
 pub unsafe fn call_direct_access<'m>(
     at: PageOffset,
@@ -315,8 +316,8 @@ pub unsafe fn call_direct_access<'m>(
     let pages = c_long::try_from(pages).unwrap_or(c_long::MAX);
     let returned = function(at.as_raw(), pages, mode.as_raw(), &mut address, &mut pfn);
     match usize::try_from(returned) {
-        // SAFETY: The caller guarantees that a number that is not negative counts pages which stay
-        // mapped during `'m` at the address and PFN that were stored.
+        // SAFETY: The caller guarantees that a number which is not negative counts pages that exist
+        // during `'m`, with the address and first PFN that were stored.
         Ok(pages) => Ok(unsafe { Access::new(pages, address, PfnT::from_raw(pfn)) }),
         Err(_) => Err(Error::from_errno(c_int::try_from(returned)?)),
     }
