@@ -33,7 +33,6 @@ use crate::{
 use core::{
     mem::{offset_of, size_of, MaybeUninit},
     ptr::{addr_of_mut, copy_nonoverlapping, null, null_mut, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::{
     alloc::{flags::GFP_KERNEL, KVec},
@@ -226,14 +225,9 @@ impl Drained {
 /// must stay valid for readers that have loaded them: until a grace period of RCU tasks after this
 /// call.
 unsafe fn move_to_pgmap(page: ZoneDevicePage<'_>, to: NonNull<bindings::dev_pagemap>) {
-    // SAFETY: By the type invariants the page is valid and this member of its union is the one in use.
-    // The member is a word that is only accessed atomically.
-    let pgmap = unsafe {
-        let words = addr_of_mut!((*page.as_raw()).__bindgen_anon_1);
-        AtomicPtr::from_ptr(addr_of_mut!((*words).__bindgen_anon_4.pgmap))
-    };
-    // The release orders the writes to the copy before the store.
-    pgmap.store(to.as_ptr(), Ordering::Release);
+    // SAFETY: By the caller's promise the page is the first of its folio, and `to` stays valid as
+    // long as the page does. Only this teardown changes the pgmap of its pages.
+    unsafe { page.set_pgmap(to) };
     if page.pgmap().memory_type() == Some(MemoryType::Generic) {
         // SAFETY: By the caller's promise no task takes a first reference to the page, so no task
         // gives the page a new owner. Null is a valid value.

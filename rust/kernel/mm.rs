@@ -27,5 +27,5 @@ pub mod pfn;
 pub mod pfn_t;
 pub mod prot;
 pub mod segment;
-#[cfg(CONFIG_FS_DAX)]
+#[cfg(CONFIG_MMU)]
 pub mod virt;

@@ -24,13 +24,21 @@
 //! [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::pfn::Pfn;
-use crate::bindings;
+use crate::{bindings, static_assert};
 use core::{
     marker::PhantomData,
-    mem::size_of,
+    mem::{offset_of, size_of},
     ptr::{addr_of_mut, NonNull},
     sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
+
+// `page->compound_head` and `page->pgmap` are the same word.
+static_assert!(
+    offset_of!(
+        bindings::page,
+        __bindgen_anon_1.__bindgen_anon_3.compound_head
+    ) == offset_of!(bindings::page, __bindgen_anon_1.__bindgen_anon_4.pgmap)
+);
 
 /// Returns the first element of the memmap. C: `vmemmap`.
 #[inline(always)]
@@ -154,9 +162,10 @@ impl<'a> PageRef<'a> {
         self.flags().load(Ordering::Relaxed) & (1 << flag) != 0
     }
 
-    /// Returns the word that is `compound_head` in a tail page.
+    /// Returns the word that is `compound_head` in a tail page, and `pgmap` in the first page of a
+    /// folio in ZONE_DEVICE.
     #[inline(always)]
-    fn compound_head_word(self) -> usize {
+    fn compound_head_field(&self) -> &AtomicUsize {
         // SAFETY: By the type invariants the union is valid for `'a`. Each of its members has a
         // word at this place, which is accessed atomically.
         unsafe {
@@ -170,7 +179,6 @@ impl<'a> PageRef<'a> {
                 .cast(),
             )
         }
-        .load(Ordering::Relaxed)
     }
 
     /// Returns the first page of the compound page if this page is a tail page of one.
@@ -179,7 +187,7 @@ impl<'a> PageRef<'a> {
     /// [`folio()`](Self::folio) does.
     #[inline(always)]
     pub(super) fn head_of_tail(self) -> Option<Self> {
-        let word = self.compound_head_word();
+        let word = self.compound_head_field().load(Ordering::Relaxed);
         // A tail page has the address of its head there, plus one.
         (word & 1 != 0).then(|| {
             // SAFETY: An odd word is the address of a `struct page` plus one, and no `struct page`
@@ -199,7 +207,21 @@ impl<'a> PageRef<'a> {
     /// same word as the first page of a folio in ZONE_DEVICE belongs to the same pgmap.
     #[inline(always)]
     pub fn pgmap_word(self) -> usize {
-        self.compound_head_word()
+        self.compound_head_field().load(Ordering::Relaxed)
+    }
+
+    /// Sets the pgmap that the page belongs to. C: `page->pgmap = pgmap`.
+    ///
+    /// What was written to the pgmap before this call is visible to a task that reads the field.
+    ///
+    /// # Safety
+    ///
+    /// The page must be the first page of a folio in ZONE_DEVICE. `pgmap` must stay valid as long
+    /// as the page does. The caller must be the only one that changes the field.
+    #[inline]
+    pub unsafe fn set_pgmap(self, pgmap: NonNull<bindings::dev_pagemap>) {
+        self.compound_head_field()
+            .store(pgmap.as_ptr() as usize, Ordering::Release);
     }
 
     /// Returns the NUMA node of the page. C: `page_to_nid()`.

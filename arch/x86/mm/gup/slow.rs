@@ -42,7 +42,7 @@ use kernel::{
     ffi::{c_uint, c_ulong},
     interrupt,
     macros::export,
-    mm::pfn::Pfn,
+    mm::{pfn::Pfn, virt::VmaRef},
 };
 
 /// What is mapped at an address.
@@ -63,14 +63,14 @@ enum Followed {
 /// behind it, up to the end of the table, are valid. The entry is a leaf of the level that maps
 /// from bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`. The
 /// range of the VMA does not change, because the mmap lock is held as well.
-struct LockedLeaf {
+struct LockedLeaf<'a> {
     first: NonNull<u64>,
     shift: u32,
-    vma: NonNull<bindings::vm_area_struct>,
+    vma: VmaRef<'a>,
     address: u64,
 }
 
-impl LockedLeaf {
+impl LockedLeaf<'_> {
     /// Reads the `n`-th entry behind the one that is followed.
     ///
     /// # Safety
@@ -103,7 +103,8 @@ impl LockedLeaf {
             return 1;
         }
         // A huge leaf does not go beyond its VMA, but the next pte may belong to another VMA.
-        let in_vma = self.vma_end().wrapping_sub(self.address) >> PTE_SHIFT;
+        let (_, vma_end) = self.vma.range();
+        let in_vma = (vma_end as u64).wrapping_sub(self.address) >> PTE_SHIFT;
         // To the end of the leaf, or of the table of ptes, which maps as much as a pmd.
         let inside = 1_u64
             .wrapping_shl(self.shift.max(PMD_SHIFT))
@@ -120,22 +121,6 @@ impl LockedLeaf {
             unsafe { self.nth(n) }
         });
         pages
-    }
-
-    /// Returns the end of the VMA (exclusive). C: `vma->vm_end`.
-    #[inline]
-    fn vma_end(&self) -> u64 {
-        // SAFETY: By the type invariants the VMA is valid and its range does not change. C uses
-        // these members of its unions in every VMA.
-        unsafe {
-            ptr::addr_of!(
-                (*self.vma.as_ptr())
-                    .__bindgen_anon_1
-                    .__bindgen_anon_1
-                    .vm_end
-            )
-            .read() as u64
-        }
     }
 
     /// Marks a huge leaf as accessed, and as dirty if `write`. C: `touch_pmd()`, `touch_pud()`.
@@ -156,7 +141,7 @@ impl LockedLeaf {
     #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
     #[cold]
     fn touch_huge(&self, write: bool) {
-        let vma = self.vma.as_ptr();
+        let vma = self.vma.as_raw();
         let (address, slot) = (self.address as c_ulong, self.first.as_ptr());
         match self.shift {
             // SAFETY: By the type invariants `slot` is a pmd of this VMA and its lock is held.
@@ -248,8 +233,9 @@ unsafe fn follow(
     end: c_ulong,
     more: *mut c_uint,
 ) -> *mut bindings::page {
-    // SAFETY: By the caller's promise both point to valid objects, so neither is null.
-    let (vma, first) = unsafe { (NonNull::new_unchecked(vma), NonNull::new_unchecked(slot)) };
+    // SAFETY: By the caller's promise the VMA is valid and the mmap lock is held, and `slot` points
+    // to an entry, so it is not null.
+    let (vma, first) = unsafe { (VmaRef::from_raw(vma), NonNull::new_unchecked(slot)) };
     // INVARIANT: By the caller's promise the locks are held and the entry is valid. The value does
     // not outlive this call.
     let leaf = LockedLeaf {

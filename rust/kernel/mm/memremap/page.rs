@@ -39,14 +39,11 @@ impl PageRef<'_> {
     /// Returns whether the pgmap of a page in ZONE_DEVICE is memory of a PCI device.
     #[cold]
     fn pgmap_is_pci_p2pdma(self) -> bool {
-        // SAFETY: The page is in ZONE_DEVICE, so this member of the union is the one in use, and it
-        // points to the pgmap of the page, which is not freed before the page's memmap. The read is
-        // volatile, because the page may move to another pgmap.
-        let raw = unsafe {
-            let words = addr_of!((*self.as_raw()).__bindgen_anon_1);
-            (*addr_of!((*words).__bindgen_anon_4.pgmap).read_volatile()).type_
-        };
-        raw == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
+        let pgmap = self.pgmap_word() as *const bindings::dev_pagemap;
+        // SAFETY: The page is in ZONE_DEVICE, so the word is the address of its pgmap, which is not
+        // freed before the page's memmap. The type does not change while the pgmap is mapped.
+        let memory_type = unsafe { addr_of!((*pgmap).type_).read() };
+        memory_type == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
     }
 }
 
@@ -158,18 +155,10 @@ impl<'a> ZoneDeviceFolio<'a> {
     /// Returns the pgmap that the folio belongs to. C: `folio->page.pgmap`.
     #[inline(always)]
     pub fn pgmap(self) -> &'a DevPagemap {
-        // SAFETY: By the type invariants this is the first page of a folio in ZONE_DEVICE, so this
-        // member of the union is the one in use, and it points to a pgmap that stays valid for
-        // `'a`. The read is volatile, because the folio may move to another pgmap.
-        unsafe {
-            let pgmap = addr_of!(
-                (*self.first_page().as_raw())
-                    .__bindgen_anon_1
-                    .__bindgen_anon_4
-                    .pgmap
-            );
-            DevPagemap::from_raw(pgmap.read_volatile())
-        }
+        let pgmap = self.first_page().pgmap_word() as *mut bindings::dev_pagemap;
+        // SAFETY: By the type invariants this is the first page of a folio in ZONE_DEVICE, so the
+        // word is the address of its pgmap, which stays valid for `'a`.
+        unsafe { DevPagemap::from_raw(pgmap) }
     }
 
     /// Drops `refs` references to an FS DAX folio, and wakes waiters for the folio if it is idle
