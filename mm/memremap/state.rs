@@ -396,6 +396,7 @@ pub(crate) struct Dying {
 }
 
 impl Dying {
+    /// Returns the pgmap.
     fn pgmap(&self) -> &DevPagemap {
         // SAFETY: By the type invariants the pointer is to a valid pgmap.
         unsafe { DevPagemap::from_raw(self.ptr.as_ptr()) }
@@ -491,6 +492,8 @@ impl Drained {
         }
     }
 
+    /// Waits until no page is in use or, if `killable`, the task is killed. Returns whether no page is
+    /// in use.
     fn wait(&self, killable: bool) -> bool {
         // SAFETY: By the type invariants the mapped ranges stay mapped meanwhile. No page can be
         // pinned any more: pinning needs a live reference, or interrupts off from before the count

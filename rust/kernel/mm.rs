@@ -11,7 +11,7 @@
 //! A [`page::PageRef`] gives the right to look at a page; types that dereference to it give more
 //! rights.
 
-#[cfg(all(CONFIG_BLOCK, CONFIG_DAX, CONFIG_ZONE_DEVICE))]
+#[cfg(CONFIG_ZONE_DEVICE)]
 pub mod device_memory;
 #[cfg(CONFIG_FS_DAX)]
 pub mod fault;

@@ -390,6 +390,7 @@ impl DevPagemap {
         last.nr().wrapping_sub(pfn.nr()).wrapping_add(1)
     }
 
+    /// Does the work of [`Self::pfns_from`] for the ranges after the first.
     #[cold]
     #[inline(never)]
     fn pfns_from_beyond_first(&self, pfn: Pfn) -> usize {
@@ -428,6 +429,7 @@ impl DevPagemap {
         }
     }
 
+    /// Does the work of [`Self::covers`] for the ranges after the first.
     #[cold]
     #[inline(never)]
     fn covers_beyond_first(&self, pfn: Pfn) -> bool {

@@ -11,8 +11,6 @@
 //! * [`PhysRange`] has an *inclusive* end, in bytes;
 //! * [`PfnRange`] has an *inclusive* last PFN, as the ranges of an XArray have.
 //!
-//! The `unsafe` code in this file encapsulates the address of the memmap.
-//!
 //! C headers: [`include/linux/pfn.h`](srctree/include/linux/pfn.h),
 //! [`include/linux/range.h`](srctree/include/linux/range.h)
 

@@ -445,6 +445,7 @@ impl<T: Operations> Registration<T> {
         unsafe { DevPagemap::from_raw(self.as_raw()) }
     }
 
+    /// Returns the raw pointer to the pgmap.
     fn as_raw(&self) -> *mut bindings::dev_pagemap {
         self.storage.as_ptr().cast_mut().cast()
     }
