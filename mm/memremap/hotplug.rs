@@ -72,12 +72,13 @@ pub(crate) fn is_range_allowed(range: PhysRange, need_mapping: bool) -> bool {
 /// Returns the protection bits with which the linear mapping maps device memory of this type: FS DAX
 /// memory is never encrypted, a PCI BAR never cached.
 pub(crate) fn linear_mapping_prot(kind: Option<MemoryType>) -> bindings::pgprot_t {
-    // SAFETY: The helpers only return constants.
+    // SAFETY: The helpers only compute with their arguments and with constants.
     unsafe {
+        let prot = bindings::PAGE_KERNEL();
         match kind {
-            Some(MemoryType::FsDax) => bindings::page_kernel_decrypted(),
-            Some(MemoryType::PciP2pdma) => bindings::page_kernel_noncached(),
-            _ => bindings::page_kernel(),
+            Some(MemoryType::FsDax) => bindings::pgprot_decrypted(prot),
+            Some(MemoryType::PciP2pdma) => bindings::pgprot_noncached(prot),
+            _ => prot,
         }
     }
 }
@@ -260,7 +261,10 @@ impl<'m> Memory<'m> {
             pgmap: pgmap.as_raw(),
         };
         // SAFETY: The node is possible or the nearest one, so it has zones, which are never freed.
-        let zone = unsafe { bindings::zone_device(node.as_raw()) };
+        let zone = unsafe {
+            let pgdat = bindings::NODE_DATA(node.as_raw());
+            addr_of_mut!((*pgdat).node_zones[bindings::zone_type_ZONE_DEVICE as usize])
+        };
 
         {
             let hotplug = Hotplug::begin();

@@ -559,7 +559,10 @@ fn altmap_in_use(pgmap: &DevPagemap) -> usize {
 fn devmap_managed_enable_get(pgmap: &DevPagemap) {
     if pgmap.memory_type() == Some(MemoryType::FsDax) {
         // SAFETY: Incrementing a static key has no precondition but that the caller may sleep.
-        unsafe { bindings::devmap_managed_key_inc() };
+        #[cfg(CONFIG_FS_DAX)]
+        unsafe {
+            bindings::static_key_slow_inc(addr_of_mut!(bindings::devmap_managed_key.key))
+        };
     }
 }
 
@@ -568,6 +571,9 @@ fn devmap_managed_enable_put(pgmap: &DevPagemap) {
     if pgmap.memory_type() == Some(MemoryType::FsDax) {
         // SAFETY: Each pgmap that is unmapped was counted when its mapping was started, so the key
         // does not drop below 0.
-        unsafe { bindings::devmap_managed_key_dec() };
+        #[cfg(CONFIG_FS_DAX)]
+        unsafe {
+            bindings::static_key_slow_dec(addr_of_mut!(bindings::devmap_managed_key.key))
+        };
     }
 }

@@ -2,7 +2,6 @@
 
 #include <linux/huge_mm.h>
 #include <linux/mm.h>
-#include <linux/vmstat.h>
 
 void rust_helper_split_huge_pmd(struct vm_area_struct *vma, pmd_t *pmd,
 				unsigned long address)

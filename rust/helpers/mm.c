@@ -47,18 +47,4 @@ struct zone *rust_helper_page_zone(const struct page *page)
 {
 	return page_zone(page);
 }
-
-void rust_helper_devmap_managed_key_inc(void)
-{
-#ifdef CONFIG_FS_DAX
-	static_branch_inc(&devmap_managed_key);
-#endif
-}
-
-void rust_helper_devmap_managed_key_dec(void)
-{
-#ifdef CONFIG_FS_DAX
-	static_branch_dec(&devmap_managed_key);
-#endif
-}
 #endif

@@ -11,10 +11,3 @@ bool rust_helper_pfn_valid(unsigned long pfn)
 {
 	return pfn_valid(pfn);
 }
-
-#ifdef CONFIG_ZONE_DEVICE
-struct zone *rust_helper_zone_device(int nid)
-{
-	return &NODE_DATA(nid)->node_zones[ZONE_DEVICE];
-}
-#endif

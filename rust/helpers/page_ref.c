@@ -7,11 +7,6 @@ int rust_helper_folio_ref_sub_return(struct folio *folio, int nr)
 	return folio_ref_sub_return(folio, nr);
 }
 
-int rust_helper_page_ref_count(const struct page *page)
-{
-	return page_ref_count(page);
-}
-
 void rust_helper_set_page_count(struct page *page, int v)
 {
 	set_page_count(page, v);

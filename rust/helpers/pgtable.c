@@ -8,19 +8,19 @@
 static_assert(!arch_needs_pgtable_deposit());
 #endif
 
-pgprot_t rust_helper_page_kernel(void)
+pgprot_t rust_helper_PAGE_KERNEL(void)
 {
 	return PAGE_KERNEL;
 }
 
-pgprot_t rust_helper_page_kernel_decrypted(void)
+pgprot_t rust_helper_pgprot_decrypted(pgprot_t prot)
 {
-	return pgprot_decrypted(PAGE_KERNEL);
+	return pgprot_decrypted(prot);
 }
 
-pgprot_t rust_helper_page_kernel_noncached(void)
+pgprot_t rust_helper_pgprot_noncached(pgprot_t prot)
 {
-	return pgprot_noncached(PAGE_KERNEL);
+	return pgprot_noncached(prot);
 }
 
 unsigned long rust_helper_my_zero_pfn(unsigned long address)

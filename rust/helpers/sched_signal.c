@@ -6,8 +6,3 @@ int rust_helper_fatal_signal_pending(struct task_struct *p)
 {
 	return fatal_signal_pending(p);
 }
-
-bool rust_helper_fatal_signal_pending_current(void)
-{
-	return fatal_signal_pending(current);
-}

@@ -22,8 +22,8 @@ use core::ptr::addr_of;
 #[doc(alias = "fatal_signal_pending")]
 #[inline]
 pub fn is_fatal_pending() -> bool {
-    // SAFETY: The helper reads the current task's own signals and has no preconditions.
-    is_pending() && unsafe { bindings::fatal_signal_pending_current() }
+    // SAFETY: The current task is valid as long as it runs, and the helper only reads its signals.
+    is_pending() && unsafe { bindings::fatal_signal_pending(current_task().cast_mut()) != 0 }
 }
 
 /// Returns whether the current task has any pending signal, which is rare, so this makes no call. C:
