@@ -3,7 +3,7 @@
 //! Per-CPU variables.
 //!
 //! The address of a per-CPU variable is an offset, to which the base of a CPU has to be added. x86 adds
-//! this CPU's base within the instruction (see [`crate::arch::x86::percpu`]); on other architectures
+//! this CPU's base within the instruction (`rust/kernel/arch/x86/percpu.rs`); on other architectures
 //! the functions call C.
 //!
 //! Each function is atomic with respect to interrupts and migration, but two calls in a row are on the
