@@ -223,7 +223,7 @@ impl Symbols {
     }
 
     fn fs_dax(&self) -> Result<Evidence> {
-        let (c, rust) = ("wake_exceptional_entry_func", "dax_glue_pte_fault");
+        let (c, rust) = ("wake_exceptional_entry_func", "rust_do_trace_dax_pte_fault");
         self.witness("dax_iomap_fault", Some(c), Some(rust), "CONFIG_FS_DAX")
     }
 
