@@ -7,8 +7,8 @@
 //! This is the part of memory hotplug that ZONE_DEVICE needs: memory that has `struct page`s and,
 //! except for device-private memory, a linear mapping, but that the page allocator never sees.
 //!
-//! Lock order: the hotplug lock ([`Hotplug`]) is held while memory is added or removed, and no other
-//! lock is taken under it. Initialising a memmap takes seconds per terabyte and happens outside it.
+//! Locking: the hotplug lock ([`Hotplug`]) is held only while memory is added or removed, and never
+//! together with `pgmap_lock`. Initialising a memmap takes seconds per terabyte and happens outside it.
 //!
 //! The `unsafe` code in this file encapsulates memory hotplug, PFN tracking and KASAN's zero shadow.
 //!

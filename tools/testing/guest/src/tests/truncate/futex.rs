@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A hole is punched while other threads use futexes in the same page. Each use takes a
-//! reference and drops it by `folio_put()`, which does not wake the waiter: a thread that is
-//! preempted in between, while the hole is punched, leaves the waiter waiting forever.
+//! reference and drops it, in C by `folio_put()`, which does not wake the waiter: a thread that
+//! is preempted in between, while the hole is punched, leaves the waiter waiting forever.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
