@@ -159,7 +159,7 @@ fn rows(program: &Path, args: &BenchArgs) -> Result<Vec<Listed>> {
         let mut groups: Vec<&str> = all.iter().map(|l| l.group.as_str()).collect();
         groups.dedup();
         bail!(
-            "none of the {} rows is wanted with ROWS='{}'; their groups are: {}",
+            "none of the {} rows matches ROWS='{}'; their groups are: {}",
             all.len(),
             args.rows,
             groups.join(", ")
@@ -207,7 +207,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_is_written() {
+    fn written_files() {
         let dir = tempfile::tempdir().unwrap();
         let written = write(&report::tests::report(), dir.path()).unwrap();
         for path in &written {

@@ -55,7 +55,7 @@ const MODULE: &str = "kunit-module: ";
 const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsdax|\
                      pins::cycle::devdax-2M-mem-acpi|direct-io::fsdax-2M-dev-acpi|\
                      users::fixed-buffers::devdax-4K-mem-acpi|remote::rights::devdax-4K-mem-acpi|\
-                     devmap::together::fsdax-2M-mem-acpi|gup::cycle::thp|\
+                     devmap::concurrent::fsdax-2M-mem-acpi|gup::cycle::thp|\
                      gup::undo::fsdax-2M-dev-acpi|truncate::pipe-read-truncate::ext4|\
                      fsdax::size::ext4-dev-acpi|fsdax::fsx::ext4-dev-acpi|\
                      fsdax::race::punch::xfs-mem-acpi|fsdax::recovery::xfs-dev-e820|\
@@ -244,7 +244,8 @@ impl<'a> Check<'a> {
     /// Boots with four-level page tables, as most machines have. A debug kernel
     /// always uses four levels.
     fn four_levels(&self, summary: &mut Summary) -> Result<()> {
-        const WALKS: &str = "^(gup::levels|gup::cycle|gup::undo|devmap::together|remote::populate)";
+        const WALKS: &str =
+            "^(gup::levels|gup::cycle|gup::undo|devmap::concurrent|remote::populate)";
         if self.variant().is_debug() {
             return Ok(());
         }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_tells_parts_apart() {
+    fn a_fingerprint_distinguishes_parts() {
         let of = |parts: &[(&str, &str)]| {
             let mut f = Fingerprint::default();
             for (n, b) in parts {

@@ -409,7 +409,7 @@ impl Running {
             Ok(())
         };
         if let Err(e) = ask() {
-            eprintln!("the guest could not be asked what it waits for: {e:#}");
+            eprintln!("cannot query what the guest waits for: {e:#}");
         }
     }
 }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_cannot_be_copied() {
+    fn a_missing_file_cannot_be_copied() {
         let dir = tempfile::tempdir().unwrap();
         let job = Job {
             copy: vec!["/nonexistent/tool".into()],

@@ -240,7 +240,10 @@ fn run_make(
         files::write_atomic(&counted, lines.to_string().as_bytes(), false)?;
     }
     if warned {
-        eprintln!("The build gave warnings in our files: {}", log.display());
+        eprintln!(
+            "The build printed warnings about our files: {}",
+            log.display()
+        );
     }
     Ok(())
 }

@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn empty_output_has_no_results() {
         assert_eq!(parse(""), []);
         assert_eq!(parse("okay then\nnot okay\n"), []);
     }

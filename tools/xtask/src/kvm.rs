@@ -102,7 +102,7 @@ fn obstacle(paths: &Paths, built: &Built, image: &Path) -> Result<Option<String>
             works
         }
     };
-    Ok((!works).then(|| "this kernel does not come up under KVM here".into()))
+    Ok((!works).then(|| "this kernel does not boot under KVM here".into()))
 }
 
 /// The result of a boot under KVM.
@@ -157,7 +157,7 @@ fn remember(known: &str, line: &str) -> String {
 }
 
 fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<Probe> {
-    eprintln!("probing whether the kernel comes up under KVM ...");
+    eprintln!("probing whether the kernel boots under KVM ...");
     let dir = guest::run_dir(paths)?;
     let options = GuestOptions::default();
     let machine = guest::machine(built, image, &options, Accel::Kvm, dir.path());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_remembered_by_key() {
+    fn results_are_remembered_by_key() {
         let known = remember("", "boot rust 1 2 works\n");
         let known = remember(&known, "boot c 1 2 fails\n");
         assert_eq!(recall(&known, "boot rust 1 2"), Some(true));

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_returns() {
+    fn diverging_functions() {
         let name = "_RNvNtNtCs1_4core9panicking11panic_const24panic_const_shl_overflow";
         assert!(never_returns(&demangled(name)));
         assert!(never_returns("<[_]>::copy_from_slice::len_mismatch_fail"));

@@ -32,7 +32,7 @@ const GIB: u64 = 1024;
 
 /// Memory of the machine beside the guest's RAM: 4 GiB of e820 pmem and the half
 /// gigabyte for test_hmm.
-const SET_ASIDE_MIB: u64 = 4 * GIB + GIB / 2;
+const RESERVED_MIB: u64 = 4 * GIB + GIB / 2;
 
 /// QEMU's own memory, most of it for translated code.
 const QEMU_MIB: u64 = GIB;
@@ -143,7 +143,7 @@ impl Machine {
     /// Returns the host memory in MiB that the guest can make its QEMU use, without
     /// the files.
     pub fn memory_mib(mem_mib: u64) -> u64 {
-        mem_mib + SET_ASIDE_MIB + QEMU_MIB
+        mem_mib + RESERVED_MIB + QEMU_MIB
     }
 
     /// Rejects sizes with which no guest could boot.
@@ -228,7 +228,7 @@ impl Machine {
     }
 
     fn arguments(&self) -> Result<Vec<OsString>> {
-        let total = self.mem_mib + SET_ASIDE_MIB;
+        let total = self.mem_mib + RESERVED_MIB;
         let max = total + 2 * self.dimm_mib() + VIRTIO_PMEM_MIB + 4 * GIB;
         let cpus = if self.accel == Accel::Icount {
             1
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_mem_and_what_is_set_aside() {
+    fn memory_is_mem_and_reserved_memory() {
         let t = text(&machine(Accel::Tcg));
         assert!(t.contains("-m 8704M,slots=4,maxmem=23556M"), "{t}");
         assert!(t.contains("memmap=512M$8G"));
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_adds_comes_last() {
+    fn additional_arguments_come_last() {
         assert!(machine(Accel::Kvm).cmdline().ends_with(" kunit.enable=1"));
         assert!(text(&machine(Accel::Kvm)).ends_with(" -plugin libx.so"));
     }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there() {
+    fn no_monitor() {
         let err = Monitor::connect(Path::new("/nonexistent/qmp.sock"))
             .err()
             .unwrap();

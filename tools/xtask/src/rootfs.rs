@@ -234,7 +234,7 @@ fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
         .split_whitespace()
         .next()
         .and_then(|n| n.parse().ok())
-        .with_context(|| format!("du says nothing about {}", tree.display()))?;
+        .with_context(|| format!("du printed nothing about {}", tree.display()))?;
     // Filesystem metadata and rounding take about a tenth more.
     let size = used + used / 10 + made.free_mib;
     fs::File::create(&new)

@@ -189,11 +189,11 @@ fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> 
     require(report.dax_pmd.passed, "ndctl's dax-pmd");
     require(
         report.direct_read.bytes == BYTES as u64,
-        "the direct read was not as long as asked for",
+        "the direct read was shorter than requested",
     );
     require(
         report.direct_read.sha256 == digest,
-        "the direct read gave other data than the disk holds",
+        "the direct read returned other data than the disk holds",
     );
     require(
         report.direct_read_mappings.pmd > 0,

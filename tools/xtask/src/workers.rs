@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_leaves_out_what_waits() {
+    fn an_error_skips_waiting_boots() {
         let boots: Vec<Boot<'_>> = vec![
             Box::new(|summary| {
                 summary.require("s", "a", Some("why".into()));

@@ -147,7 +147,7 @@ pub fn create(arguments: &str) -> Result<Info> {
     parse_list::<Info>(&out.stdout)?
         .into_iter()
         .next()
-        .context("ndctl create-namespace said nothing about what it made")
+        .context("ndctl create-namespace printed nothing about what it made")
 }
 
 /// Returns the first region with enough space; a [`Skip`] error if there is
@@ -321,7 +321,7 @@ impl Namespace {
             || i.map.as_deref() != Some(want.map.name())
             || (i.align != Some(want.align) && !want.is_native())
         {
-            bail!("{} was wanted, ndctl made {i:?}", want.name());
+            bail!("{} was expected, ndctl made {i:?}", want.name());
         }
         Ok(())
     }

@@ -199,7 +199,7 @@ pub fn vmsplice(map: &Mapping, at: usize, len: usize, pipe: &File) -> Result<()>
     if n < 0 {
         return Err(io::Error::last_os_error()).context("vmsplice");
     }
-    ensure!(n == len as isize, "vmsplice of {len} bytes gave {n}");
+    ensure!(n == len as isize, "vmsplice of {len} bytes returned {n}");
     Ok(())
 }
 

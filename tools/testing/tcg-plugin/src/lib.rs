@@ -104,7 +104,7 @@ fn install(id: u64, info: &Info, words: Vec<String>) -> Result<(), String> {
             _ => return Err(format!("there is no option {word}; there is out=FILE")),
         }
     }
-    let out = out.ok_or("say where the windows go: -plugin …,out=FILE")?;
+    let out = out.ok_or("the output file is missing: -plugin …,out=FILE")?;
     if info.vcpus() != Some(1) {
         return Err("the guest must be a machine with one virtual CPU: -smp 1".into());
     }

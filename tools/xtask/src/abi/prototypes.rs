@@ -7,7 +7,7 @@
 //! the C header. This module checks that no code bypasses it:
 //!
 //! * a symbol of a Rust object that a C header declares is a function with
-//! `#[export]`, and its header is among the bindings;
+//!   `#[export]`, and its header is among the bindings;
 //! * no Rust source declares a C function by hand (`extern "C" { … }`), because
 //!   such a declaration would not be compared with anything.
 

@@ -318,7 +318,7 @@ impl Boots<'_> {
 fn windows(outcome: &Outcome) -> Result<String> {
     let path = outcome.dir.path().join(WINDOWS);
     fs::read_to_string(&path).with_context(|| {
-        let note = outcome.note.as_deref().unwrap_or("QEMU says nothing");
+        let note = outcome.note.as_deref().unwrap_or("QEMU printed nothing");
         format!("the plugin wrote no counts ({note})")
     })
 }

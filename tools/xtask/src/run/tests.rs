@@ -91,7 +91,10 @@ fn other_data_fails() {
     let json = guest_report("abc");
     let report: Report = serde_json::from_str(&json).unwrap();
     let p = problems(&report, "def", &built(), &outcome(Some(&json)));
-    assert_eq!(p, ["the direct read gave other data than the disk holds"]);
+    assert_eq!(
+        p,
+        ["the direct read returned other data than the disk holds"]
+    );
 }
 
 #[test]

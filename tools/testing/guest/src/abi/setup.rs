@@ -164,5 +164,5 @@ fn make(arguments: &str) -> Result<Info> {
     ndctl::parse_list(&out.stdout)?
         .into_iter()
         .next()
-        .context("ndctl said nothing about the namespace that it made")
+        .context("ndctl printed nothing about the namespace that it made")
 }

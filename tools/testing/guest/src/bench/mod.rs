@@ -327,7 +327,7 @@ fn guarded(plan: &Plan, rows: Vec<&Row>, choice: &Choice, before: &[Info]) -> Re
             bench.fail_rest(&anyhow::anyhow!("the plan ended without this row"))
         }
         Ok(done) => bench.fail_rest(&anyhow::anyhow!(
-            "the plan left something behind: {}",
+            "the plan did not clean up: {}",
             done.join(", ")
         )),
         Err(e) => {

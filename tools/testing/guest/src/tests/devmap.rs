@@ -40,7 +40,7 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "devmap::load-store",
         60,
-        "a load or store gets an entry of another size or with other rights, faults once too often, or the process is \
+        "a load or store gets an entry of another size or with other rights, has one fault too many, or the process is \
          charged for it",
         load_store,
     );
@@ -53,7 +53,7 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(per_kind(
         &kinds,
-        "devmap::together",
+        "devmap::concurrent",
         120,
         "threads that fault on the same memory at once hang, lose a store, or leave an entry of another size or \
          without the right to store",

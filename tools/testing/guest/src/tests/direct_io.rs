@@ -123,7 +123,7 @@ fn read_only(target: &Target, disk: &File) -> Result<()> {
         }
         match pread_once(disk, &map, 0, PAGE, DISK_AT) {
             Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
-            Err(e) => bail!("a direct read into a read-only mapping gives {e}, not EFAULT"),
+            Err(e) => bail!("a direct read into a read-only mapping returns {e}, not EFAULT"),
             Ok(n) => {
                 bail!("a direct read wrote {n} bytes into a read-only mapping (touched: {touched})")
             }

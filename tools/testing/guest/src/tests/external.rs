@@ -45,7 +45,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(
             format!("suite::{name}"),
             limit + 30,
-            "this test of ndctl fails; its last lines say where",
+            "this test of ndctl fails; its last lines show the place",
             move || on_real_pmem(name, *limit),
         ));
     }

@@ -120,7 +120,7 @@ fn pinned(want: &Want) -> Result<String> {
             .context("reading the pinned pages")?;
         ensure!(
             copy.peek(PAGE) == 0x5a,
-            "a store after the fork went to another page than the pinned one"
+            "a store after the fork changed another page than the pinned one"
         );
         copy.poke(PAGE, second[PAGE]);
         copy.require(0, &second, "the pinned pages after the fork")?;
@@ -197,7 +197,7 @@ fn moved(want: &Want) -> Result<String> {
     if want.mode == Mode::Devdax && want.align > PAGE as u64 {
         match map.punch(PAGE, PAGE) {
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(e) => bail!("munmap inside a device-dax page gives {e}, not EINVAL"),
+            Err(e) => bail!("munmap inside a device-dax page returns {e}, not EINVAL"),
             Ok(()) => bail!(
                 "munmap inside a device-dax page of {} KiB was granted",
                 want.align >> 10

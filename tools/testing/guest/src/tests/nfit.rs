@@ -63,7 +63,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(
             format!("nfit::{name}"),
             limit + 90,
-            "this test of ndctl fails on the mock bus; its last lines say where",
+            "this test of ndctl fails on the mock bus; its last lines show the place",
             move || with_mock(|| judge(name, &program(name)?.limit_secs(*limit).run()?)),
         ));
     }
@@ -160,7 +160,7 @@ fn smoke() -> Result<String> {
         let info: Info = parse_list(&out.stdout)?
             .into_iter()
             .next()
-            .context("ndctl said nothing about the mock namespace")?;
+            .context("ndctl printed nothing about the mock namespace")?;
         ensure!(
             info.mode == mode,
             "a {mode} namespace was expected, ndctl made {info:?}"

@@ -114,7 +114,7 @@ fn longterm_refused(device: &Device, target: &Target) -> Result<()> {
             match device.pin_longterm(&map, LEN, true, fast) {
                 Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 Err(e) => {
-                    bail!("a long-term pin of fsdax (fast: {fast}) gives {e}, not EOPNOTSUPP")
+                    bail!("a long-term pin of fsdax (fast: {fast}) returns {e}, not EOPNOTSUPP")
                 }
                 Ok(()) => bail!("a long-term pin of fsdax (fast: {fast}) was granted"),
             }

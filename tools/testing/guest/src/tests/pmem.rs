@@ -44,11 +44,11 @@ pub fn tests() -> Vec<Test> {
             module,
         ),
         Test::new(
-            "pmem::personalities",
+            "pmem::modes",
             300,
             "one namespace, turned from each mode into each other: the driver does not pass it on to the \
              right device, the disk has the wrong name or limits, or data of the previous mode is visible",
-            personalities,
+            modes,
         ),
     ];
     tests.extend(io::tests());
@@ -179,7 +179,7 @@ const MODES: &[(&str, &str, &str, bool, u64)] = &[
     ("-m raw", "raw", "", false, 512),
 ];
 
-fn personalities() -> Result<String> {
+fn modes() -> Result<String> {
     let mut made: Option<Made> = None;
     for (index, (arguments, mode, suffix, dax, sector)) in MODES.iter().enumerate() {
         match &mut made {

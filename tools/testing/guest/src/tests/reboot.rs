@@ -77,7 +77,7 @@ pub fn tests(boot: Boot) -> Vec<Test> {
                 Boot::Second => Test::new(
                     format!("reboot::compare::{name}"),
                     180,
-                    "the namespace does not come up after a reset of the machine, comes up as something else, \
+                    "the namespace is not enabled after a reset of the machine, is enabled with another mode, \
                      or has lost what was synced",
                     move || compare(name, mode, way, &bytes()),
                 ),

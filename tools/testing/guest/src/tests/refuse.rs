@@ -59,7 +59,7 @@ fn require_errno(result: io::Result<()>, errno: i32, what: &str) -> Result<()> {
     match result {
         Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
         Err(e) => bail!(
-            "{what} gives {e} instead of {}",
+            "{what} returns {e} instead of {}",
             io::Error::from_raw_os_error(errno)
         ),
         Ok(()) => bail!("{what} was accepted"),
@@ -157,7 +157,7 @@ fn size() -> Result<String> {
         let made: ndctl::Info = ndctl::parse_list(&out.stdout)?
             .into_iter()
             .next()
-            .context("ndctl said nothing about the raw namespace")?;
+            .context("ndctl printed nothing about the raw namespace")?;
         let dir = Path::new(DEVICES).join(&made.dev);
         let attribute = dir.join("size");
         require_errno(

@@ -36,7 +36,7 @@ pub fn tests() -> Vec<Test> {
         &kinds,
         "remote::rights",
         120,
-        "another process's DAX mapping gives or takes other bytes than its owner sees; read-only entries are \
+        "an access to another process's DAX mapping reads or writes other bytes than its owner sees; read-only entries are \
          written to without the fault that makes them writable; a page without rights is read by a process other \
          than a debugger, or cannot be read by a debugger; or an access does not end where the rights end",
         rights,
@@ -57,14 +57,14 @@ pub fn tests() -> Vec<Test> {
         ],
         "remote::teardown",
         480,
-        "while a device is disabled, reads of another process's mapping of it fail otherwise than by EFAULT or \
+        "while a device is disabled, reads of another process's mapping of it fail with another errno than EFAULT or \
          EIO, give wrong bytes, never fail, or the disable hangs",
         teardown,
     ));
     tests.push(Test::new(
         "remote::device-gone",
         120,
-        "reading a process's mapping of a file whose device is gone does not fail with EFAULT, but gives bytes, or \
+        "reading a process's mapping of a file whose device is gone does not fail with EFAULT, but returns bytes, or \
          takes the fault again and again until the reader is killed",
         device_gone,
     ));
@@ -178,7 +178,7 @@ fn rights(want: &Want) -> Result<String> {
         let errno = errno_of(cross_copy(pid, &buffer, addr, LEN, write));
         ensure!(
             errno == Some(libc::EFAULT),
-            "a copy (write: {write}) of memory without rights gives {errno:?}, not EFAULT"
+            "a copy (write: {write}) of memory without rights returns {errno:?}, not EFAULT"
         );
     }
     // A whole page of 1 GiB has a separate test.
@@ -305,7 +305,7 @@ fn populate(want: &Want) -> Result<String> {
         let errno = errno_of(map.advise(at, len, libc::MADV_POPULATE_WRITE));
         ensure!(
             errno == Some(libc::EINVAL),
-            "MADV_POPULATE_WRITE of a read-only mapping gives {errno:?}, not EINVAL"
+            "MADV_POPULATE_WRITE of a read-only mapping returns {errno:?}, not EINVAL"
         );
         map.advise(at, len, libc::MADV_POPULATE_READ)
             .context("MADV_POPULATE_READ")?;
@@ -449,7 +449,7 @@ fn device_gone() -> Result<String> {
         ));
         ensure!(
             errno == Some(libc::EFAULT),
-            "process_vm_readv() of pages whose device is gone gives {errno:?}, not EFAULT"
+            "process_vm_readv() of pages whose device is gone returns {errno:?}, not EFAULT"
         );
         Ok(())
     })?;

@@ -46,7 +46,7 @@ pub fn tests() -> Vec<Test> {
         "teardown::lookup-race",
         480,
         "get_dev_pagemap() returns a dying pgmap or misses a live one: GUP on the mapping of a device \
-         that is being disabled fails otherwise than by EFAULT, the disable hangs, or the kernel complains",
+         that is being disabled fails with another errno than EFAULT, the disable hangs, or the kernel complains",
         race,
     );
     tests.extend(per_kind(
@@ -162,7 +162,7 @@ fn sigbus(want: &Want) -> Result<String> {
         match crate::mapping::pread_once(&disk, &map, 0, PAGE, 0) {
             Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
             Err(e) => {
-                bail!("direct I/O into the mapping of a disabled device gives {e}, not EFAULT")
+                bail!("direct I/O into the mapping of a disabled device returns {e}, not EFAULT")
             }
             Ok(n) => bail!("direct I/O into the mapping of a disabled device moved {n} bytes"),
         }

@@ -225,7 +225,7 @@ fn slow_read(kind: Kind) -> Result<String> {
     let theirs = map.clone();
     let read = Background::start(move || {
         let n = pread_once(&disk, &theirs, 0, 16 * PAGE, 0).context("the slow direct read")?;
-        ensure!(n == 16 * PAGE, "the slow direct read gave {n} bytes");
+        ensure!(n == 16 * PAGE, "the slow direct read returned {n} bytes");
         Ok(())
     });
     thread::sleep(Duration::from_millis(500));

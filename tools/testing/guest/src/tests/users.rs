@@ -35,7 +35,7 @@ fn long_term<T>(
 ) -> Result<Option<T>> {
     match (got, target.is_fsdax()) {
         (Err(e), true) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
-        (Err(e), _) => bail!("{what} gives {e}"),
+        (Err(e), _) => bail!("{what} returns {e}"),
         (Ok(_), true) => bail!("{what} was not refused on fsdax"),
         (Ok(given), false) => {
             // A large folio has one pin for all of its pages.

@@ -353,7 +353,7 @@ fn dedupe(place: &Place) -> Result<String> {
         let got = deduped(&first, at, len, &second, at)?;
         ensure!(
             got == want,
-            "FIDEDUPERANGE of {len:#x} bytes at {at:#x} gives {got:?} instead of {want:?}"
+            "FIDEDUPERANGE of {len:#x} bytes at {at:#x} returns {got:?} instead of {want:?}"
         );
         map.require(0, &bytes, "the first file")?;
         map_other.require(0, &other, "the second file")?;

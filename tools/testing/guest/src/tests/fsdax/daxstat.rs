@@ -24,7 +24,7 @@ pub fn tests() -> Vec<Test> {
         &[XFS, EXT4_E820],
         "daxstat::file",
         90,
-        "daxstat --file says that a range of a file can be huge, and a fault there is of 4 KiB, or the other way round",
+        "daxstat --file reports that a range of a file can be huge, and a fault there is of 4 KiB, or vice versa",
         files,
     );
     tests.push(Test::new(
@@ -97,7 +97,7 @@ pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str
     let words: Vec<&str> = said.iter().map(|(_, word)| word.as_str()).collect();
     ensure!(
         words == verdicts,
-        "{name}: daxstat says {words:?}, {verdicts:?} was expected"
+        "{name}: daxstat reports {words:?}, {verdicts:?} was expected"
     );
     let file = ground.open(name)?;
     let map = large(&file, said.len() * HUGE)?;
@@ -109,7 +109,7 @@ pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str
         // A hole may or may not become huge when it is stored to.
         ensure!(
             (got.pmd > 0) == *huge || word == "hole",
-            "{name}, 2 MiB number {n}: daxstat says {word}, the faults were {got:?}"
+            "{name}, 2 MiB number {n}: daxstat reports {word}, the faults were {got:?}"
         );
     }
     let text = daxstat("--file")?.arg(&path).ok()?.stdout;
@@ -185,7 +185,7 @@ fn table() -> Result<String> {
         };
         ensure!(
             row.fstype == "ext4" && row.faults.get("2M").is_some_and(|n| *n >= 2),
-            "daxstat says of {name}: {}",
+            "daxstat reports on {name}: {}",
             once.stdout
         );
         let text = daxstat("--once")?.ok()?.stdout;

@@ -24,7 +24,7 @@ use crate::trace::FaultTrace;
 
 const LEN: usize = 2 * HUGE;
 /// The files: name, first block, seed. One is aligned, one is a block off.
-const FILES: [(&str, usize, u64); 2] = [("aligned", 512, 1), ("beside", 512 * 4 + 1, 2)];
+const FILES: [(&str, usize, u64); 2] = [("aligned", 512, 1), ("misaligned", 512 * 4 + 1, 2)];
 
 pub fn tests() -> Vec<Test> {
     // Only the namespace of the place matters.

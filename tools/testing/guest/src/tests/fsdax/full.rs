@@ -122,7 +122,7 @@ fn device(place: &Place) -> Result<String> {
     map.require(0, &bytes, "a file of the full filesystem")?;
     match hole.write_all_at(&[1; PAGE], (LEN - PAGE) as u64) {
         Err(e) if is_full(&e) => {}
-        other => anyhow::bail!("a write to a hole gives {other:?} instead of ENOSPC"),
+        other => anyhow::bail!("a write to a hole returns {other:?} instead of ENOSPC"),
     }
 
     fs::remove_file(ground.path("filler")).context("cannot remove the filler")?;

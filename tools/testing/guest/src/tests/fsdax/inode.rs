@@ -114,7 +114,7 @@ fn require(path: &Path, dax: bool, what: &str) -> Result<()> {
     let says = says_dax(&file)?;
     ensure!(
         says == dax,
-        "{what}: statx says that the file is {}DAX",
+        "{what}: statx reports that the file is {}DAX",
         if says { "" } else { "not " }
     );
     if !dax {

@@ -26,7 +26,7 @@ const XFS_RMAP: Place = place(Kind::XfsReflink, Map::Mem, Bus::Acpi);
 pub fn tests() -> Vec<Test> {
     let mut tests = super::per_place(
         &[EXT4_E820, XFS_RMAP],
-        "poison::alone",
+        "poison::single",
         60,
         "the process that touches bad memory gets no SIGBUS, or one with the wrong address or size, or cannot use the \
          rest of the file; or the namespace is of no use afterwards",

@@ -49,7 +49,7 @@ pub fn tests() -> Vec<Test> {
         (
             "race::punch",
             &[EXT4, XFS],
-            "faults of 4 KiB and 2 MiB on one range, which is punched meanwhile, hang, lose a store or bring back \
+            "faults of 4 KiB and 2 MiB on one range, which is punched concurrently, hang, lose a store or bring back \
              old bytes",
             punch,
         ),
@@ -74,7 +74,7 @@ pub fn tests() -> Vec<Test> {
         (
             "race::direct",
             &[XFS],
-            "write() and read() beside faults on the same 2 MiB lose bytes of one of them",
+            "write() and read() concurrent with faults on the same 2 MiB lose bytes of one of them",
             direct,
         ),
         (

@@ -39,7 +39,7 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(per_place(
         &[REFLINK],
-        "reasons::down",
+        "reasons::shutdown",
         60,
         "a fault that a filesystem refuses, because it is shut down, has another reason than \"other\", or none",
         refused,

@@ -171,6 +171,6 @@ fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<
 fn fails(result: io::Result<usize>, errno: i32, what: &str) -> Result<()> {
     match result {
         Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
-        other => bail!("{what} gives {other:?}, not errno {errno}"),
+        other => bail!("{what} returns {other:?}, not errno {errno}"),
     }
 }

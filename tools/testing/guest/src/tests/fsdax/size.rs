@@ -152,7 +152,7 @@ fn small_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
         wide.peek(5 * PAGE) == 7,
         "the store is not in the other mapping"
     );
-    require(trace, 0, 1, true, "a load beside an entry of 4 KiB")?;
+    require(trace, 0, 1, true, "a load next to an entry of 4 KiB")?;
     wide.poke(9 * PAGE, 8);
     require(trace, 0, 1, false, "a store below a table of 4 KiB pages")?;
     ensure!(

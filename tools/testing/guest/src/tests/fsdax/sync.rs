@@ -33,7 +33,7 @@ pub fn tests() -> Vec<Test> {
     );
     tests.extend(per_place(
         &[XFS, EXT4_E820],
-        "sync::down",
+        "sync::shutdown",
         90,
         "after MAP_SYNC and a store, or a store and msync, the filesystem is shut down abruptly, and the bytes or \
          their blocks are lost when it is mounted again",
@@ -41,7 +41,7 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(per_place(
         &[EXT4],
-        "sync::many",
+        "sync::many-entries",
         90,
         "a walk over thousands of entries, which pauses on its way, loses its position: fsync or ftruncate skips \
          pages, or hangs",
@@ -275,7 +275,7 @@ fn down(place: &Place) -> Result<String> {
             file.read_exact_at(&mut got, at as u64)
                 .with_context(|| format!("reading {name}"))?;
             if let Some(diff) = data::first_difference(&bytes, &got) {
-                bail!("{name} at {at:#x}, after the filesystem went down: {diff}");
+                bail!("{name} at {at:#x}, after the shutdown: {diff}");
             }
         }
     }

@@ -125,7 +125,7 @@ pub fn refused(device: &Device, map: &Mapping, write: bool, errno: i32) -> Resul
         match device.pin_longterm(map, map.len(), write, fast) {
             Err(e) if e.raw_os_error() == Some(errno) => {}
             Err(e) => bail!(
-                "a long-term pin (write: {write}, fast: {fast}) gives {e}, not {}",
+                "a long-term pin (write: {write}, fast: {fast}) returns {e}, not {}",
                 io::Error::from_raw_os_error(errno)
             ),
             Ok(()) => bail!("a long-term pin (write: {write}, fast: {fast}) was granted"),

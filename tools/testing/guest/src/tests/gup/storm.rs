@@ -226,7 +226,7 @@ pub fn storm(
         None => 0,
     };
     require_unpinned("the storm")?;
-    ensure!(took.0 > 0, "no call took the pages that it asked for");
+    ensure!(took.0 > 0, "no call took all requested pages");
     Ok(format!(
         "{} calls took all and {} some pages, {reads} reads from outside, {rounds} disturbances",
         took.0, took.1

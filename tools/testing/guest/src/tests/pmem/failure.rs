@@ -42,7 +42,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             format!("pmem::no-memory::{name}"),
             900,
-            "an attempt to bind the driver that runs out of memory at some step leaves something behind: a \
+            "an attempt to bind the driver that runs out of memory at some step does not undo its work: a \
              range in /proc/iomem, a disk, memory, or a device that does not bind any more",
             move || every_step(arguments),
         )

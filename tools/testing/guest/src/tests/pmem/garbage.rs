@@ -38,7 +38,7 @@ const CHECKSUM: usize = 4088;
 
 pub fn tests() -> Vec<Test> {
     const MEANING: &str =
-        "an info block with random content makes the kernel complain or hang, or gives a device that is larger than \
+        "an info block with random content makes the kernel complain or hang, or results in a device that is larger than \
          its namespace, instead of being refused";
     vec![
         Test::new("pmem::garbage::info-block", 300, MEANING, || {

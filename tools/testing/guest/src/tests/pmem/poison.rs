@@ -82,7 +82,7 @@ fn poison() -> Result<String> {
     // Clearing takes time. (The C driver serves no such request at all.)
     match without_wait(&disk, &memory, 0, true) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {}
-        other => bail!("an overwrite that must not wait gives {other:?}, not EAGAIN"),
+        other => bail!("an overwrite that must not wait returns {other:?}, not EAGAIN"),
     }
     // Whole pages over the first range, by many pages in one bio.
     memory.write(0, &bytes);
@@ -121,6 +121,6 @@ fn inject(made: &Made) -> Result<()> {
 fn refused(result: io::Result<usize>, what: &str) -> Result<()> {
     match result {
         Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(()),
-        other => bail!("{what} gives {other:?}, not EIO"),
+        other => bail!("{what} returns {other:?}, not EIO"),
     }
 }

@@ -79,7 +79,7 @@ fn require(node: &Path, bytes: &[u8]) -> Result<()> {
 fn look(node: &Path, disk: &Path, bytes: &[u8]) -> Result<u64> {
     ensure!(
         system::read_u64(disk.join("ro"))? == 1,
-        "the disk says that it can be written"
+        "the disk is not marked read-only"
     );
     // Whether it is opened for writing or not, no write may succeed.
     if let Ok(disk) = open_rw(node, false) {

@@ -93,7 +93,7 @@ fn virtio() -> Result<String> {
         durable(&made)?;
     }
     file(&made)?;
-    Ok(format!("{flushed:?} flushes asked of the host"))
+    Ok(format!("{flushed:?} flush requests to the host"))
 }
 
 /// Returns the number of requests that the host has completed: each completion is an interrupt.
@@ -226,6 +226,6 @@ fn refused() -> Result<String> {
     match error.as_ref().map(|e| e.raw_os_error()) {
         Some(Some(libc::EOPNOTSUPP)) => Ok(String::new()),
         None => bail!("MAP_SYNC is granted"),
-        Some(_) => bail!("MAP_SYNC gives {error:?}, not EOPNOTSUPP"),
+        Some(_) => bail!("MAP_SYNC returns {error:?}, not EOPNOTSUPP"),
     }
 }

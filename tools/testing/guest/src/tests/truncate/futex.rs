@@ -55,7 +55,7 @@ pub fn storm(kind: Kind) -> Result<String> {
         map.poke(PAGE, 1);
         let file = target.file.try_clone().context("dup")?;
         let punching = Background::start(move || free_blocks(&file, true));
-        match punching.must_end("punching a hole beside futexes") {
+        match punching.must_end("punching a hole during futex calls") {
             Ok(time) => (holes, longest) = (holes + 1, longest.max(time)),
             Err(e) => result = Err(e),
         }

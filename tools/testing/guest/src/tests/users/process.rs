@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Test> {
         &one_of_each(),
         "users::vmsplice",
         60,
-        "a pipe that holds pages of a DAX mapping by reference gives out other bytes, or keeps the pages",
+        "a pipe that holds pages of a DAX mapping by reference returns other bytes, or keeps the pages",
         spliced,
     );
     tests.extend(per_kind(
@@ -127,7 +127,7 @@ fn traced(want: &Want) -> Result<String> {
         let word = ptrace(libc::PTRACE_PEEKDATA, pid, addr + at, 0).context("PTRACE_PEEKDATA")?;
         ensure!(
             word.to_ne_bytes() == bytes[at..at + 8],
-            "PTRACE_PEEKDATA at {at:#x} gives {word:#x}"
+            "PTRACE_PEEKDATA at {at:#x} returns {word:#x}"
         );
         ptrace(libc::PTRACE_POKEDATA, pid, addr + at, NEW).context("PTRACE_POKEDATA")?;
     }
