@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The headers that the abstractions for persistent memory and DAX need, on top
- * of those in bindings_helper.h.
+ * Headers that the abstractions for persistent memory and DAX need in addition
+ * to those in bindings_helper.h.
  *
  * Sorted alphabetically.
  */
@@ -48,7 +48,7 @@
 #if IS_ENABLED(CONFIG_LIBNVDIMM)
 #include <linux/libnvdimm.h>
 
-/* nd.h wants the former, which wants this. */
+/* nd.h needs btt.h, which needs this declaration. */
 struct nd_namespace_common;
 #include "../../drivers/nvdimm/btt.h"
 #include "../../drivers/nvdimm/nd.h"
@@ -77,7 +77,7 @@ const blk_features_t RUST_CONST_HELPER_BLK_FEAT_NOWAIT = BLK_FEAT_NOWAIT;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_DAX = BLK_FEAT_DAX;
 #endif
 
-/* Declared inside the inline function that compares with it. */
+/* The C declaration is inside inline functions, where bindgen does not find it. */
 extern unsigned long zero_pfn;
 
 /* kernel/sched/wait_bit.c; rust/kernel/sync/wait_var.rs looks into the queues. */

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages that begin with the name of a device.
+//! Messages about a device, which the log prefixes with its driver and name.
 //!
 //! [`dev_err!`](crate::dev_err), [`dev_warn!`](crate::dev_warn), [`dev_info!`](crate::dev_info) and
-//! [`dev_dbg!`](crate::dev_dbg) take a [`Device`], a format string and its arguments. Any context.
+//! [`dev_dbg!`](crate::dev_dbg) take a [`Device`], a format string and its arguments. They may be used in
+//! any context.
+//!
+//! The unsafe code here encapsulates the call of `_dev_printk()` with `%pA`.
 //!
 //! C header: [`include/linux/dev_printk.h`](srctree/include/linux/dev_printk.h)
 
 use crate::{bindings, device::Device, ffi::c_void};
 use core::fmt;
 
-/// How loud a message is.
+/// The level of a message.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub enum Level {
@@ -24,7 +27,7 @@ pub enum Level {
     Debug,
 }
 
-/// Prints one. C: `dev_printk()`.
+/// Prints a message about a device. Any context. C: `dev_printk()`.
 #[doc(hidden)]
 #[cold]
 pub fn print(level: Level, device: &Device, args: fmt::Arguments<'_>) {
@@ -34,8 +37,8 @@ pub fn print(level: Level, device: &Device, args: fmt::Arguments<'_>) {
         Level::Info => bindings::KERN_INFO.as_ptr(),
         Level::Debug => bindings::KERN_DEBUG.as_ptr(),
     };
-    // SAFETY: The level is one of the kernel's strings, the device is valid, and `%pA` takes a
-    // pointer to `fmt::Arguments`.
+    // SAFETY: `level` is one of the constant strings of printk. The reference shows that the device is
+    // valid. `%pA` takes a pointer to `fmt::Arguments`, which is valid for the call.
     unsafe {
         bindings::_dev_printk(
             level.cast(),
@@ -53,8 +56,8 @@ pub fn print(level: Level, device: &Device, args: fmt::Arguments<'_>) {
 /// ```
 /// use kernel::{dev_err, device::Device};
 ///
-/// fn report(device: &Device, errno: i32) {
-///     dev_err!(device, "lost its memory: {errno}\n");
+/// fn report(device: &Device, error: Error) {
+///     dev_err!(device, "could not map the memory: {}\n", error.to_errno());
 /// }
 /// ```
 #[macro_export]
@@ -66,6 +69,16 @@ macro_rules! dev_err {
 }
 
 /// Prints a warning about a device. C: `dev_warn()`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{dev_warn, device::Device};
+///
+/// fn report(device: &Device) {
+///     dev_warn!(device, "no interface for flushing caches\n");
+/// }
+/// ```
 #[macro_export]
 macro_rules! dev_warn {
     ($device:expr, $($arg:tt)+) => {
@@ -74,7 +87,17 @@ macro_rules! dev_warn {
     };
 }
 
-/// Tells something about a device. C: `dev_info()`.
+/// Prints an informational message about a device. C: `dev_info()`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{dev_info, device::Device};
+///
+/// fn report(device: &Device, pages: usize) {
+///     dev_info!(device, "{pages} pages\n");
+/// }
+/// ```
 #[macro_export]
 macro_rules! dev_info {
     ($device:expr, $($arg:tt)+) => {
@@ -83,8 +106,18 @@ macro_rules! dev_info {
     };
 }
 
-/// Prints what helps to find a mistake, in kernels with `CONFIG_RUST_DEBUG_ASSERTIONS` only. C:
+/// Prints a debug message about a device, in kernels with `CONFIG_RUST_DEBUG_ASSERTIONS` only. C:
 /// `dev_dbg()`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{dev_dbg, device::Device};
+///
+/// fn report(device: &Device, sector: u64) {
+///     dev_dbg!(device, "cleared poison at sector {sector}\n");
+/// }
+/// ```
 #[macro_export]
 macro_rules! dev_dbg {
     ($device:expr, $($arg:tt)+) => {

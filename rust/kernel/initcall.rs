@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Initialisation of built-in code that is no driver.
+//! Initialisation functions of built-in code that is not a driver.
 //!
-//! `module!` gives every crate the level of a driver and a name in `/sys/module`. A part of the core
-//! kernel wants neither.
+//! `module!` gives each crate the initcall level of a driver and a name in `/sys/module`. Built-in code of
+//! the core kernel uses the macros here instead: [`fs_initcall!`](crate::fs_initcall) and
+//! [`late_initcall!`](crate::late_initcall).
 //!
 //! C header: [`include/linux/init.h`](srctree/include/linux/init.h)
 
-/// Calls a function once, after the drivers were initialised. C: `late_initcall()`.
+/// Calls a function once at boot, after the drivers were initialised. C: `late_initcall()`.
+///
+/// The first argument is the name of the symbol that C calls.
 ///
 /// # Examples
 ///
-/// ```ignore
-/// fn start() {
-///     pr_info!("the drivers are up\n");
+/// ```
+/// mod debugfs {
+///     /// Creates files in debugfs.
+///     fn init() {}
+///
+///     kernel::late_initcall!(rust_doctest_late_init, init);
 /// }
-/// kernel::late_initcall!(pgmap_start, start);
 /// ```
 #[macro_export]
 macro_rules! late_initcall {
@@ -24,15 +29,19 @@ macro_rules! late_initcall {
     };
 }
 
-/// Calls a function once, before the first filesystem is mounted. C: `fs_initcall()`.
+/// Calls a function once at boot, before the first filesystem is mounted. C: `fs_initcall()`.
+///
+/// The first argument is the name of the symbol that C calls.
 ///
 /// # Examples
 ///
-/// ```ignore
-/// fn start() {
-///     pr_info!("no filesystem yet\n");
+/// ```
+/// mod dax {
+///     /// Allocates what the first mount needs.
+///     fn init() {}
+///
+///     kernel::fs_initcall!(rust_doctest_fs_init, init);
 /// }
-/// kernel::fs_initcall!(fsdax_start, start);
 /// ```
 #[macro_export]
 macro_rules! fs_initcall {
@@ -41,12 +50,12 @@ macro_rules! fs_initcall {
     };
 }
 
-/// The same for any level.
+/// Calls a function once at boot, at the given level. C: `__define_initcall()`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! initcall {
     ($level:literal, $name:ident, $function:path) => {
-        /// Called by the boot code, once.
+        /// Calls the initialisation function. C calls this once, at boot.
         #[doc(hidden)]
         #[no_mangle]
         #[link_section = ".init.text"]
@@ -55,7 +64,8 @@ macro_rules! initcall {
             0
         }
 
-        // A 32-bit offset from where it stands, as `include/linux/init.h` writes it.
+        // The entry is the offset of the function from the entry itself, in 32 bits, as
+        // `include/linux/init.h` defines it.
         ::core::arch::global_asm!(
             ::core::concat!(".section \".initcall", $level, ".init\", \"a\""),
             ".long {function} - .",

@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
+//! The attribute `#[export]`.
+
 use proc_macro::{TokenStream, TokenTree};
 
-/// The two ways of `EXPORT_SYMBOL*` that can be asked for, with the licence string of each.
+/// The arguments of the attribute, and the licence string of each.
 const EXPORTS: [(&str, &str); 2] = [("EXPORT_SYMBOL", ""), ("EXPORT_SYMBOL_GPL", "GPL")];
 
-/// Implements `#[export]`; see the attribute's documentation in `lib.rs`.
+/// Implements `#[export]`, which is documented in `lib.rs`.
 pub(crate) fn export(attr: TokenStream, item: TokenStream) -> TokenStream {
     let Some(name) = function_name(item.clone()) else {
         return error("`#[export]` goes on a function");
     };
-    let asked = attr.to_string();
-    let export_symbol = if asked.is_empty() {
+    let argument = attr.to_string();
+    let export_symbol = if argument.is_empty() {
         String::new()
     } else {
-        match EXPORTS.iter().find(|(word, _)| *word == asked) {
+        match EXPORTS.iter().find(|(word, _)| *word == argument) {
             Some((_, licence)) => export_symbol(&name, licence),
             None => return error("`#[export]` takes `EXPORT_SYMBOL` or `EXPORT_SYMBOL_GPL`"),
         }
     };
 
-    // Both branches have to be of one type, so this compiles only if the function has exactly the
+    // Both branches must have the same type, so this compiles only if the function has exactly the
     // prototype that bindgen found in the C header.
     let check = format!(
         "const _: () = {{
@@ -39,8 +41,8 @@ pub(crate) fn export(attr: TokenStream, item: TokenStream) -> TokenStream {
     output
 }
 
-/// The record that modpost turns into a symbol table entry, as `include/linux/export.h` writes it:
-/// licence, namespace, address.
+/// Returns the record from which modpost creates an entry of the symbol table: licence, namespace and
+/// address, as `include/linux/export.h` defines it.
 fn export_symbol(name: &str, licence: &str) -> String {
     format!(
         "::core::arch::global_asm!(
@@ -55,6 +57,7 @@ fn export_symbol(name: &str, licence: &str) -> String {
     )
 }
 
+/// Returns the name of the function that the attribute is on.
 fn function_name(item: TokenStream) -> Option<String> {
     let mut tokens = item.into_iter();
     while let Some(token) = tokens.next() {
@@ -68,11 +71,13 @@ fn function_name(item: TokenStream) -> Option<String> {
     None
 }
 
+/// Parses Rust code.
 fn parse(text: &str) -> TokenStream {
     text.parse()
         .expect("Error parsing formatted string into token stream.")
 }
 
+/// Returns code that fails to compile with this message.
 fn error(message: &str) -> TokenStream {
     parse(&format!("::core::compile_error!(\"{message}\");"))
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
+//! The attribute `#[kunit_tests]`.
+
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
-/// Implements `#[kunit_tests]`; see the attribute's documentation in `lib.rs`.
+/// Implements `#[kunit_tests]`, which is documented in `lib.rs`.
 ///
-/// The module stays as it is, but for the `#[test]` attributes, and gets at its end, per test, a
-/// function that KUnit can call, and then the suite.
+/// Removes the `#[test]` attributes of the module, and appends to it a function that KUnit can call for
+/// each test, and then the suite.
 pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     let suite = attr.to_string();
     let mut tokens: Vec<TokenTree> = item.into_iter().collect();
@@ -19,12 +21,12 @@ pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     );
 
     let (mut stream, tests) = strip_tests(body.stream());
-    // KUnit reports the file of a failed assertion; a macro cannot ask for it on this compiler,
-    // but Kbuild says which object it builds.
+    // KUnit reports the file of a failed assertion. On this compiler a macro cannot get it from the
+    // span, but Kbuild passes the name of the object that it builds.
     let file = std::env::var("RUST_MODFILE").unwrap_or_default() + ".rs";
 
-    // Assertions report to KUnit instead of panicking. Textual scope: they have to stand before
-    // the tests.
+    // Assertions report to KUnit instead of panicking. The scope of these macros is textual, so they
+    // come before the tests.
     let asserts = format!(
         "macro_rules! assert {{
             ($condition:expr $(,)?) => {{
@@ -42,7 +44,8 @@ pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     let mut cases = String::new();
     let mut wrappers = String::new();
     for test in &tests {
-        // # Safety of the wrapper: KUnit calls it, with the running test, which it does not use.
+        // KUnit calls the wrapper with the running test, which the wrapper does not use, so it has no
+        // safety requirements.
         wrappers += &format!(
             "unsafe extern \"C\" fn kunit_rust_wrapper_{test}(
                 _test: *mut ::kernel::bindings::kunit
@@ -50,13 +53,13 @@ pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
                 {test}();
             }}"
         );
-        cases += &format!("::kernel::kunit::case(c\"{test}\", kunit_rust_wrapper_{test}),");
+        cases += &format!("::kernel::kunit::kunit_case(c\"{test}\", kunit_rust_wrapper_{test}),");
     }
     let count = tests.len() + 1;
     let registration = format!(
         "{wrappers}
         static KUNIT_CASES: ::kernel::kunit::Cases<{count}> = ::kernel::kunit::Cases::new([
-            {cases} ::kernel::kunit::empty_case(),
+            {cases} ::kernel::kunit::kunit_case_null(),
         ]);
         static KUNIT_SUITE: ::kernel::kunit::Suite =
             ::kernel::kunit::Suite::new(\"{suite}\", KUNIT_CASES.as_ptr());
@@ -78,7 +81,7 @@ pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     tokens.into_iter().collect()
 }
 
-/// Takes the `#[test]` attributes off and collects the names of the functions they stood on.
+/// Removes the `#[test]` attributes, and returns the names of the functions that had one.
 fn strip_tests(stream: TokenStream) -> (TokenStream, Vec<String>) {
     let mut kept: Vec<TokenTree> = Vec::new();
     let mut tests = Vec::new();
@@ -90,7 +93,7 @@ fn strip_tests(stream: TokenStream) -> (TokenStream, Vec<String>) {
                 if group.delimiter() == Delimiter::Bracket
                     && group.stream().to_string() == "test" =>
             {
-                // The `#` in front of it goes as well.
+                // Remove the `#` in front of it as well.
                 kept.pop();
                 is_test = true;
                 continue;
