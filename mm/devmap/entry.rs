@@ -12,7 +12,7 @@
 use core::{fmt, marker::PhantomData};
 use kernel::{
     arch::x86::{
-        pgprot::{address_mask, supported_bits},
+        pgprot::{self, address_mask},
         pgtable::{self, LeafKind, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
     },
     mm::{
@@ -206,8 +206,7 @@ impl<L: Level> Leaf<L> {
             true => LeafKind::Devmap,
             false => LeafKind::Special,
         };
-        let bits = supported_bits(prot.bits());
-        let leaf = pgtable::Entry::leaf(pfn.phys(), bits, kind, L::SHIFT, address_mask());
+        let leaf = pgprot::leaf(pfn.phys(), prot.bits(), kind, L::SHIFT);
         // INVARIANT: `leaf()` marks the entry by `kind`, which is devmap with a pgmap only.
         Self(Entry(leaf, PhantomData))
     }

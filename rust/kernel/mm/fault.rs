@@ -28,7 +28,7 @@ use super::{
 };
 #[cfg(all(CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_X86_64))]
 use crate::arch::x86::{
-    pgprot::{address_mask, supported_bits},
+    pgprot,
     pgtable::{self, PMD_SHIFT},
 };
 use crate::{
@@ -492,13 +492,9 @@ impl VmFault<'_> {
     #[inline]
     pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
         let vma = self.vma();
-        let entry = pgtable::Entry::leaf(
-            PfnT::new(zero.pfn(), PfnFlags::NONE).phys(),
-            supported_bits(vma.prot().bits()),
-            pgtable::LeafKind::Normal,
-            PMD_SHIFT,
-            address_mask(),
-        );
+        let phys = PfnT::new(zero.pfn(), PfnFlags::NONE).phys();
+        let kind = pgtable::LeafKind::Normal;
+        let entry = pgprot::leaf(phys, vma.prot().bits(), kind, PMD_SHIFT);
         let entry = bindings::pmd_t {
             pmd: entry.bits() as _,
         };

@@ -8,7 +8,7 @@
 //! C headers: [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h),
 //! [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h)
 
-use super::pgtable::Entry;
+use super::pgtable::{Entry, LeafKind};
 use crate::{bindings, page::PAGE_SHIFT};
 
 /// Returns the bits of an entry that are a physical address, in bytes. C: `PTE_PFN_MASK`.
@@ -40,33 +40,40 @@ pub fn address_mask() -> u64 {
     }
 }
 
-/// Returns those of `bits`, which are no address, that this processor supports if an entry with them
-/// is present, and otherwise all of them. C: `massage_pgprot()`, `check_pgprot()`.
+/// Creates a leaf that maps the physical address `phys`, in bytes, on this machine. C: `pfn_pte()`,
+/// `pfn_pmd()`, `pfn_pud()`, `check_pgprot()`.
+///
+/// An entry of the level maps `1 << shift` bytes. `prot` are the bits that are no address. A present
+/// entry gets those of them that the processor supports, because it would fault on others. See
+/// [`Entry::leaf`] for the rest.
 ///
 /// # Examples
 ///
 /// ```
-/// use kernel::arch::x86::{pgprot::supported_bits, pgtable::Entry};
+/// use kernel::arch::x86::{
+///     pgprot::{address_mask, leaf},
+///     pgtable::{Entry, LeafKind, PMD_SHIFT},
+/// };
 ///
-/// // Every processor supports these.
-/// let bits = Entry::PRESENT | Entry::RW | Entry::USER;
-/// assert_eq!(supported_bits(bits), bits);
-/// // The processor does not read an entry that is not present.
-/// assert_eq!(supported_bits(Entry::PROTNONE), Entry::PROTNONE);
+/// // Every processor supports these bits.
+/// let prot = Entry::PRESENT | Entry::RW | Entry::USER;
+/// let entry = leaf(0x4000_0000, prot, LeafKind::Devmap, PMD_SHIFT);
+/// assert!(entry.is_present() && entry.is_writable() && entry.is_devmap());
+/// assert_eq!(entry.pfn(PMD_SHIFT, address_mask()), 0x4_0000);
 /// ```
 #[doc(alias = "massage_pgprot")]
 #[doc(alias = "check_pgprot")]
-#[inline]
-pub fn supported_bits(bits: u64) -> u64 {
-    if bits & Entry::PRESENT == 0 {
-        return bits;
+#[inline(always)]
+pub fn leaf(phys: u64, prot: u64, kind: LeafKind, shift: u32) -> Entry {
+    let mask = address_mask();
+    if prot & Entry::PRESENT == 0 {
+        return Entry::leaf(phys, prot, kind, shift, mask);
     }
     // SAFETY: The variable is only written early at boot, before this code can run, so the read is not
     // a data race.
-    let supported = bits & unsafe { bindings::__supported_pte_mask } as u64;
-    if cfg!(CONFIG_DEBUG_VM) && supported != bits {
-        crate::warn_once!("pgprot: unsupported bits {:#x}", bits ^ supported);
+    let supported = prot & unsafe { bindings::__supported_pte_mask } as u64;
+    if cfg!(CONFIG_DEBUG_VM) && supported != prot {
+        crate::warn_once!("pgprot: unsupported bits {:#x}", prot ^ supported);
     }
-    // Every processor supports the present bit; that it is still set is news to the compiler only.
-    supported | Entry::PRESENT
+    Entry::present_leaf(phys, supported, kind, shift, mask)
 }

@@ -147,6 +147,14 @@ impl Entry {
     #[doc(alias = "pte_mkspecial")]
     #[inline(always)]
     pub const fn leaf(phys: u64, prot: u64, kind: LeafKind, shift: u32, mask: u64) -> Self {
+        let address = phys ^ Self(prot).protnone_mask();
+        Self::present_leaf(address, prot, kind, shift, mask)
+    }
+
+    /// Creates a leaf as [`Self::leaf`] does, if `prot` has [`Self::PRESENT`]: then the address is not
+    /// inverted.
+    #[inline(always)]
+    pub const fn present_leaf(phys: u64, prot: u64, kind: LeafKind, shift: u32, mask: u64) -> Self {
         let large = shift > PTE_SHIFT;
         let kind = match kind {
             LeafKind::Normal => 0,
@@ -155,8 +163,7 @@ impl Entry {
             LeafKind::Special => Self::SPECIAL,
         };
         let mark = if large { kind | Self::PSE } else { kind };
-        let address = phys ^ Self(prot).protnone_mask();
-        Self((address & leaf_mask(shift, mask)) | prot | mark)
+        Self((phys & leaf_mask(shift, mask)) | prot | mark)
     }
 
     /// Returns the bits.
@@ -243,10 +250,10 @@ impl Entry {
     /// # Examples
     ///
     /// ```
-    /// use kernel::arch::x86::pgtable::{Entry, LeafKind, PMD_SHIFT};
+    /// use kernel::arch::x86::pgtable::{Entry, PMD_SHIFT};
     ///
     /// let mask = (1 << 52) - 4096;
-    /// let leaf = Entry::leaf(0x4000_0000, Entry::PRESENT, LeafKind::Normal, PMD_SHIFT, mask);
+    /// let leaf = Entry::new(0x4000_0000 | Entry::PRESENT | Entry::PSE);
     /// // The fourth page of the 2 MiB.
     /// assert_eq!(leaf.pfn_at(0x7f00_0020_3abc, PMD_SHIFT, mask), 0x4_0003);
     /// ```
