@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2012 Google, Inc.
+// Derived from the inlines in `include/linux/percpu-refcount.h`. Author: Kent Overstreet <koverstreet@google.com>
 
 //! Per-CPU reference counts.
 //!

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Copyright (c) 2017-2018 Microsoft Corporation
+// Copyright (c) 2018-2020 Oracle
+// Derived from `xa_load()` in `lib/xarray.c`. Author: Matthew Wilcox <willy@infradead.org>
 
 //! Lookup in the nodes of an XArray, without a call.
 //!
