@@ -43,7 +43,7 @@ struct PinLongterm {
 
 /// The function that takes the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum Method {
     GupFast,
     PinFast,
     PinLongterm,
@@ -51,29 +51,29 @@ pub enum How {
     Pin,
 }
 
-impl How {
-    pub const ALL: [How; 5] = [
-        How::GupFast,
-        How::PinFast,
-        How::PinLongterm,
-        How::Gup,
-        How::Pin,
+impl Method {
+    pub const ALL: [Method; 5] = [
+        Method::GupFast,
+        Method::PinFast,
+        Method::PinLongterm,
+        Method::Gup,
+        Method::Pin,
     ];
 
     /// Returns the index of GUP_FAST_BENCHMARK and the related commands.
     fn number(self) -> u32 {
         match self {
-            How::GupFast => 1,
-            How::PinFast => 2,
-            How::PinLongterm => 3,
-            How::Gup => 4,
-            How::Pin => 5,
+            Method::GupFast => 1,
+            Method::PinFast => 2,
+            Method::PinLongterm => 3,
+            Method::Gup => 4,
+            Method::Pin => 5,
         }
     }
 
     /// Returns whether FOLL_PIN is used, which the vmstat counters count.
     pub fn pins(self) -> bool {
-        matches!(self, How::PinFast | How::PinLongterm | How::Pin)
+        matches!(self, Method::PinFast | Method::PinLongterm | Method::Pin)
     }
 }
 
@@ -124,14 +124,14 @@ impl Device {
     /// some of its pages counts as complete.
     pub fn cycle(
         &self,
-        how: How,
+        method: Method,
         map: &Mapping,
         at: usize,
         len: usize,
         per_call: u32,
         write: bool,
     ) -> io::Result<u64> {
-        self.timed_cycle(how, map, (at, len), per_call, write)
+        self.timed_cycle(method, map, (at, len), per_call, write)
             .map(|cycle| cycle.pages)
     }
 
@@ -139,7 +139,7 @@ impl Device {
     /// own timing.
     pub fn timed_cycle(
         &self,
-        how: How,
+        method: Method,
         map: &Mapping,
         (at, len): (usize, usize),
         per_call: u32,
@@ -152,7 +152,7 @@ impl Device {
             gup_flags: if write { FOLL_WRITE } else { 0 },
             ..GupTest::default()
         };
-        let command = ioc(IOC_READ_WRITE, how.number(), size_of::<GupTest>());
+        let command = ioc(IOC_READ_WRITE, method.number(), size_of::<GupTest>());
         self.ioctl(command, &mut test)?;
         Ok(Cycle {
             pages: test.size / 4096,
@@ -259,7 +259,7 @@ impl Counts {
 /// device's count of pages and the kernel's count of pins.
 pub fn take_counted(
     device: &Device,
-    how: How,
+    method: Method,
     map: &Mapping,
     (at, len): (usize, usize),
     per_call: u32,
@@ -267,8 +267,8 @@ pub fn take_counted(
 ) -> Result<(u64, u64)> {
     let before = settled()?;
     let got = device
-        .cycle(how, map, at, len, per_call, write)
-        .with_context(|| format!("{how:?} of {len:#x} bytes, {per_call} pages per call"))?;
+        .cycle(method, map, at, len, per_call, write)
+        .with_context(|| format!("{method:?} of {len:#x} bytes, {per_call} pages per call"))?;
     let after = settled()?;
     let (acquired, released) = (
         after.acquired - before.acquired,
@@ -276,10 +276,10 @@ pub fn take_counted(
     );
     ensure!(
         acquired == released,
-        "{how:?} of {got} pages: nr_foll_pin_acquired grew by {acquired}, nr_foll_pin_released by {released}"
+        "{method:?} of {got} pages: nr_foll_pin_acquired grew by {acquired}, nr_foll_pin_released by {released}"
     );
-    if !how.pins() && acquired != 0 {
-        bail!("{how:?} of {got} pages: nr_foll_pin_acquired grew by {acquired}");
+    if !method.pins() && acquired != 0 {
+        bail!("{method:?} of {got} pages: nr_foll_pin_acquired grew by {acquired}");
     }
     Ok((got, acquired))
 }
@@ -288,16 +288,16 @@ pub fn take_counted(
 /// counted.
 pub fn take(
     device: &Device,
-    how: How,
+    method: Method,
     map: &Mapping,
     range: (usize, usize),
     per_call: u32,
     write: bool,
 ) -> Result<u64> {
-    let (got, counted) = take_counted(device, how, map, range, per_call, write)?;
+    let (got, counted) = take_counted(device, method, map, range, per_call, write)?;
     ensure!(
-        counted == if how.pins() { got } else { 0 },
-        "{how:?}: {got} pages were taken, nr_foll_pin_acquired grew by {counted}"
+        counted == if method.pins() { got } else { 0 },
+        "{method:?}: {got} pages were taken, nr_foll_pin_acquired grew by {counted}"
     );
     Ok(got)
 }

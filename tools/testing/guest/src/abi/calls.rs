@@ -12,7 +12,7 @@ use libc::{
 };
 
 use super::operation::{Operation, Then};
-use super::setup::{Node, Thing};
+use super::setup::{Node, Object};
 
 /// A call with its name.
 pub struct Case {
@@ -30,18 +30,18 @@ pub enum Call {
         text: &'static str,
     },
     File {
-        on: Thing,
+        on: Object,
         flags: i32,
         operation: Operation,
     },
     Map {
-        on: Thing,
+        on: Object,
         flags: i32,
         shape: Shape,
         then: &'static [Then],
     },
     Mount {
-        on: Thing,
+        on: Object,
         kind: &'static str,
         options: &'static str,
     },
@@ -145,83 +145,83 @@ const STORES: &[(Node, &str, &[&str])] = &[
 
 /// Mappings: target, name, shape, and the operations on it.
 #[rustfmt::skip]
-const MAPS: &[(Thing, &str, Shape, &[Then])] = &[
-    (Thing::Devdax, "map", SHARED, &[Then::Load(0)]),
-    (Thing::Devdax, "map privately", PRIVATE, &[]),
-    (Thing::Devdax, "map synchronously", SYNC, &[Then::Store(0)]),
-    (Thing::Devdax, "map without access", Shape { prot: PROT_NONE, ..SHARED }, &[Then::Load(0)]),
-    (Thing::Devdax, "map for execution", Shape { prot: PROT_READ | PROT_EXEC, ..SHARED }, &[]),
-    (Thing::Devdax, "map 4 KiB", Shape { len: 4 * K, ..SHARED }, &[]),
-    (Thing::Devdax, "map nothing", Shape { len: 0, ..SHARED }, &[]),
-    (Thing::Devdax, "map at offset 4 KiB", Shape { offset: 4096, ..SHARED }, &[Then::Load(0)]),
-    (Thing::Devdax, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
-    (Thing::Devdax, "map at a bad address", Shape { skew: 4 * K, ..SHARED }, &[]),
-    (Thing::Devdax, "map beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[]),
-    (Thing::Devdax, "map and read beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Load(0)]),
-    (Thing::Devdax, "map at a huge offset", Shape { offset: i64::MAX - 4095, ..SHARED }, &[]),
-    (Thing::Devdax, "unmap a part", SHARED, &[Then::Store(0), Then::Unmap(4 * K, 4 * K)]),
-    (Thing::Devdax, "protect a part", SHARED, &[Then::Protect(4 * K, 4 * K, PROT_READ)]),
-    (Thing::Devdax, "protect all, write", SHARED, &[Then::Protect(0, 2 * M, PROT_READ), Then::Store(0)]),
-    (Thing::Devdax, "grow", SHARED, &[Then::Remap(0, 2 * M, 4 * M)]),
-    (Thing::Devdax, "grow by 4 KiB", SHARED, &[Then::Remap(0, 2 * M, 2 * M + 4 * K)]),
-    (Thing::Devdax, "shrink by 4 KiB", SHARED, &[Then::Remap(0, 2 * M, 2 * M - 4 * K)]),
-    (Thing::Devdax, "lock", SHARED, &[Then::Lock(0, 2 * M)]),
-    (Thing::Devdax, "sync", SHARED, &[Then::Store(0), Then::Sync(0, 2 * M, libc::MS_SYNC)]),
-    (Thing::Devdax, "sync at a bad address", SHARED, &[Then::Sync(1, 4 * K, libc::MS_SYNC)]),
-    (Thing::Devdax, "mincore", SHARED, &[Then::Resident(0, 2 * M)]),
-    (Thing::Devdax, "userfaultfd", SHARED, &[Then::Userfault(0, 2 * M)]),
-    (Thing::FsdaxFile, "map", SHARED, &[Then::Store(0)]),
-    (Thing::FsdaxFile, "map synchronously", SYNC, &[Then::Store(0)]),
-    (Thing::FsdaxFile, "map synchronously and privately", Shape { flags: MAP_PRIVATE | MAP_SYNC, ..SHARED }, &[Then::Store(0)]),
-    (Thing::FsdaxFile, "map with an unknown flag", Shape { flags: MAP_SHARED_VALIDATE | (1 << 27), ..SHARED }, &[]),
-    (Thing::FsdaxFile, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
-    (Thing::FsdaxFile, "map and read beyond the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::Load(0)]),
-    (Thing::FsdaxFile, "map privately and read beyond the end", Shape { offset: 8 << 20, ..PRIVATE }, &[Then::Load(0)]),
-    (Thing::FsdaxFile, "map for reading and write", Shape { prot: PROT_READ, ..SHARED }, &[Then::Store(0)]),
-    (Thing::FsdaxFile, "unmap a part", SHARED, &[Then::Store(0), Then::Unmap(4 * K, 4 * K), Then::Load(8 * K)]),
-    (Thing::FsdaxFile, "protect a part", SHARED, &[Then::Store(0), Then::Protect(4 * K, 4 * K, PROT_READ), Then::Store(4 * K)]),
-    (Thing::FsdaxFile, "userfaultfd", SHARED, &[Then::Userfault(0, 2 * M)]),
-    (Thing::FsdaxFile, "lock", SHARED, &[Then::Lock(0, 2 * M)]),
-    (Thing::FsdaxDisk, "map", SHARED, &[Then::Load(0)]),
-    (Thing::FsdaxDisk, "map synchronously", SYNC, &[Then::Load(0)]),
-    (Thing::RawDisk, "map synchronously", SYNC, &[]),
-    (Thing::SectorDisk, "map synchronously", SYNC, &[]),
-    (Thing::PlainFile, "map synchronously", SYNC, &[]),
-    (Thing::Memory, "map synchronously", SYNC, &[]),
+const MAPS: &[(Object, &str, Shape, &[Then])] = &[
+    (Object::Devdax, "map", SHARED, &[Then::Load(0)]),
+    (Object::Devdax, "map privately", PRIVATE, &[]),
+    (Object::Devdax, "map synchronously", SYNC, &[Then::Store(0)]),
+    (Object::Devdax, "map without access", Shape { prot: PROT_NONE, ..SHARED }, &[Then::Load(0)]),
+    (Object::Devdax, "map for execution", Shape { prot: PROT_READ | PROT_EXEC, ..SHARED }, &[]),
+    (Object::Devdax, "map 4 KiB", Shape { len: 4 * K, ..SHARED }, &[]),
+    (Object::Devdax, "map nothing", Shape { len: 0, ..SHARED }, &[]),
+    (Object::Devdax, "map at offset 4 KiB", Shape { offset: 4096, ..SHARED }, &[Then::Load(0)]),
+    (Object::Devdax, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
+    (Object::Devdax, "map at a bad address", Shape { skew: 4 * K, ..SHARED }, &[]),
+    (Object::Devdax, "map beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[]),
+    (Object::Devdax, "map and read beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Load(0)]),
+    (Object::Devdax, "map at a huge offset", Shape { offset: i64::MAX - 4095, ..SHARED }, &[]),
+    (Object::Devdax, "unmap a part", SHARED, &[Then::Store(0), Then::Unmap(4 * K, 4 * K)]),
+    (Object::Devdax, "protect a part", SHARED, &[Then::Protect(4 * K, 4 * K, PROT_READ)]),
+    (Object::Devdax, "protect all, write", SHARED, &[Then::Protect(0, 2 * M, PROT_READ), Then::Store(0)]),
+    (Object::Devdax, "grow", SHARED, &[Then::Remap(0, 2 * M, 4 * M)]),
+    (Object::Devdax, "grow by 4 KiB", SHARED, &[Then::Remap(0, 2 * M, 2 * M + 4 * K)]),
+    (Object::Devdax, "shrink by 4 KiB", SHARED, &[Then::Remap(0, 2 * M, 2 * M - 4 * K)]),
+    (Object::Devdax, "lock", SHARED, &[Then::Lock(0, 2 * M)]),
+    (Object::Devdax, "sync", SHARED, &[Then::Store(0), Then::Sync(0, 2 * M, libc::MS_SYNC)]),
+    (Object::Devdax, "sync at a bad address", SHARED, &[Then::Sync(1, 4 * K, libc::MS_SYNC)]),
+    (Object::Devdax, "mincore", SHARED, &[Then::Resident(0, 2 * M)]),
+    (Object::Devdax, "userfaultfd", SHARED, &[Then::Userfault(0, 2 * M)]),
+    (Object::FsdaxFile, "map", SHARED, &[Then::Store(0)]),
+    (Object::FsdaxFile, "map synchronously", SYNC, &[Then::Store(0)]),
+    (Object::FsdaxFile, "map synchronously and privately", Shape { flags: MAP_PRIVATE | MAP_SYNC, ..SHARED }, &[Then::Store(0)]),
+    (Object::FsdaxFile, "map with an unknown flag", Shape { flags: MAP_SHARED_VALIDATE | (1 << 27), ..SHARED }, &[]),
+    (Object::FsdaxFile, "map at offset 1", Shape { offset: 1, ..SHARED }, &[]),
+    (Object::FsdaxFile, "map and read beyond the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::Load(0)]),
+    (Object::FsdaxFile, "map privately and read beyond the end", Shape { offset: 8 << 20, ..PRIVATE }, &[Then::Load(0)]),
+    (Object::FsdaxFile, "map for reading and write", Shape { prot: PROT_READ, ..SHARED }, &[Then::Store(0)]),
+    (Object::FsdaxFile, "unmap a part", SHARED, &[Then::Store(0), Then::Unmap(4 * K, 4 * K), Then::Load(8 * K)]),
+    (Object::FsdaxFile, "protect a part", SHARED, &[Then::Store(0), Then::Protect(4 * K, 4 * K, PROT_READ), Then::Store(4 * K)]),
+    (Object::FsdaxFile, "userfaultfd", SHARED, &[Then::Userfault(0, 2 * M)]),
+    (Object::FsdaxFile, "lock", SHARED, &[Then::Lock(0, 2 * M)]),
+    (Object::FsdaxDisk, "map", SHARED, &[Then::Load(0)]),
+    (Object::FsdaxDisk, "map synchronously", SYNC, &[Then::Load(0)]),
+    (Object::RawDisk, "map synchronously", SYNC, &[]),
+    (Object::SectorDisk, "map synchronously", SYNC, &[]),
+    (Object::PlainFile, "map synchronously", SYNC, &[]),
+    (Object::Memory, "map synchronously", SYNC, &[]),
 ];
 
 /// Pins of all kinds.
 #[rustfmt::skip]
-const PINS: &[(Thing, &str, Shape, &[Then])] = &[
-    (Thing::Devdax, "pin long-term", SHARED, &[Then::Pin(0, 2 * M, true, true)]),
-    (Thing::Devdax, "pin long-term, slow path", SHARED, &[Then::Pin(0, 2 * M, true, false)]),
-    (Thing::Devdax, "pin for writing what is read-only", Shape { prot: PROT_READ, ..SHARED }, &[Then::Pin(0, 4 * K, true, true)]),
-    (Thing::Devdax, "pin without access", Shape { prot: PROT_NONE, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
-    (Thing::Devdax, "pin beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
-    (Thing::Devdax, "pin across the end of the mapping", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::Pin(M, 2 * M, true, true)]),
-    (Thing::Devdax, "register with io_uring", SHARED, &[Then::Register(0, 64 * K)]),
-    (Thing::Devdax, "read directly into it", SHARED, &[Then::DirectRead(0, 64 * K)]),
-    (Thing::Devdax, "read directly across the end", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::DirectRead(2 * M - 4 * K, 8 * K)]),
-    (Thing::Devdax, "splice", SHARED, &[Then::Splice(0, 4 * K)]),
-    (Thing::FsdaxFile, "pin long-term", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
-    (Thing::FsdaxFile, "pin long-term, slow path", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, false)]),
-    (Thing::FsdaxFile, "pin long-term, untouched", SHARED, &[Then::Pin(4 * M, 4 * K, true, true)]),
-    (Thing::FsdaxFile, "pin long-term, for reading", SHARED, &[Then::Load(0), Then::Pin(0, 2 * M, false, true)]),
-    (Thing::FsdaxFile, "pin long-term, private", PRIVATE, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
-    (Thing::FsdaxFile, "register with io_uring", SHARED, &[Then::Store(0), Then::Register(0, 64 * K)]),
-    (Thing::FsdaxFile, "read directly into it", SHARED, &[Then::DirectRead(0, 64 * K)]),
-    (Thing::FsdaxFile, "read directly beyond the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
-    (Thing::FsdaxFile, "read directly into what is read-only", Shape { prot: PROT_READ, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
-    (Thing::FsdaxFile, "read directly into it, not aligned", SHARED, &[Then::DirectRead(1, 4 * K)]),
-    (Thing::FsdaxFile, "splice", SHARED, &[Then::Store(0), Then::Splice(0, 4 * K)]),
-    (Thing::FsdaxDisk, "pin long-term", SHARED, &[Then::Pin(0, 4 * K, false, true)]),
-    (Thing::Memory, "pin what is not mapped", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Pin(0, 4 * K, false, true)]),
-    (Thing::Memory, "pin nothing", PRIVATE, &[Then::Pin(0, 0, false, true)]),
-    (Thing::Memory, "pin across a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Pin(M - 4 * K, 12 * K, true, true)]),
-    (Thing::Memory, "read directly into a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::DirectRead(0, 4 * K)]),
-    (Thing::Memory, "process_vm_readv of a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Peek(M, 4 * K)]),
-    (Thing::Memory, "splice a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Splice(0, 4 * K)]),
-    (Thing::Memory, "register a hole with io_uring", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Register(0, 4 * K)]),
+const PINS: &[(Object, &str, Shape, &[Then])] = &[
+    (Object::Devdax, "pin long-term", SHARED, &[Then::Pin(0, 2 * M, true, true)]),
+    (Object::Devdax, "pin long-term, slow path", SHARED, &[Then::Pin(0, 2 * M, true, false)]),
+    (Object::Devdax, "pin for writing what is read-only", Shape { prot: PROT_READ, ..SHARED }, &[Then::Pin(0, 4 * K, true, true)]),
+    (Object::Devdax, "pin without access", Shape { prot: PROT_NONE, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
+    (Object::Devdax, "pin beyond the end", Shape { offset: 1 << 40, ..SHARED }, &[Then::Pin(0, 4 * K, false, true)]),
+    (Object::Devdax, "pin across the end of the mapping", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::Pin(M, 2 * M, true, true)]),
+    (Object::Devdax, "register with io_uring", SHARED, &[Then::Register(0, 64 * K)]),
+    (Object::Devdax, "read directly into it", SHARED, &[Then::DirectRead(0, 64 * K)]),
+    (Object::Devdax, "read directly across the end", SHARED, &[Then::Unmap(2 * M, 2 * M), Then::DirectRead(2 * M - 4 * K, 8 * K)]),
+    (Object::Devdax, "splice", SHARED, &[Then::Splice(0, 4 * K)]),
+    (Object::FsdaxFile, "pin long-term", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
+    (Object::FsdaxFile, "pin long-term, slow path", SHARED, &[Then::Store(0), Then::Pin(0, 4 * K, true, false)]),
+    (Object::FsdaxFile, "pin long-term, untouched", SHARED, &[Then::Pin(4 * M, 4 * K, true, true)]),
+    (Object::FsdaxFile, "pin long-term, for reading", SHARED, &[Then::Load(0), Then::Pin(0, 2 * M, false, true)]),
+    (Object::FsdaxFile, "pin long-term, private", PRIVATE, &[Then::Store(0), Then::Pin(0, 4 * K, true, true)]),
+    (Object::FsdaxFile, "register with io_uring", SHARED, &[Then::Store(0), Then::Register(0, 64 * K)]),
+    (Object::FsdaxFile, "read directly into it", SHARED, &[Then::DirectRead(0, 64 * K)]),
+    (Object::FsdaxFile, "read directly beyond the end", Shape { offset: 8 << 20, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
+    (Object::FsdaxFile, "read directly into what is read-only", Shape { prot: PROT_READ, ..SHARED }, &[Then::DirectRead(0, 4 * K)]),
+    (Object::FsdaxFile, "read directly into it, not aligned", SHARED, &[Then::DirectRead(1, 4 * K)]),
+    (Object::FsdaxFile, "splice", SHARED, &[Then::Store(0), Then::Splice(0, 4 * K)]),
+    (Object::FsdaxDisk, "pin long-term", SHARED, &[Then::Pin(0, 4 * K, false, true)]),
+    (Object::Memory, "pin what is not mapped", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Pin(0, 4 * K, false, true)]),
+    (Object::Memory, "pin nothing", PRIVATE, &[Then::Pin(0, 0, false, true)]),
+    (Object::Memory, "pin across a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Pin(M - 4 * K, 12 * K, true, true)]),
+    (Object::Memory, "read directly into a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::DirectRead(0, 4 * K)]),
+    (Object::Memory, "process_vm_readv of a hole", PRIVATE, &[Then::Unmap(M, 4 * K), Then::Peek(M, 4 * K)]),
+    (Object::Memory, "splice a hole", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Splice(0, 4 * K)]),
+    (Object::Memory, "register a hole with io_uring", PRIVATE, &[Then::Unmap(0, 2 * M), Then::Register(0, 4 * K)]),
 ];
 
 /// Advice for madvise(2).
@@ -243,42 +243,42 @@ const ADVICE: &[(&str, i32)] = &[
 ];
 
 #[rustfmt::skip]
-const FILES: &[(Thing, &str, i32, Operation)] = &[
-    (Thing::Devdax, "read", O_RDWR, Operation::Read(4096, 0, 0)),
-    (Thing::Devdax, "write", O_RDWR, Operation::Write(4096, 0, 0)),
-    (Thing::Devdax, "open for direct I/O", O_RDWR | O_DIRECT, Operation::Open),
-    (Thing::Devdax, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
-    (Thing::Devdax, "punch", O_RDWR, Operation::Allocate(3, 0, 2 << 20)),
-    (Thing::Devdax, "truncate", O_RDWR, Operation::Truncate(4096)),
-    (Thing::Devdax, "fsync", O_RDWR, Operation::Sync),
-    (Thing::Devdax, "seek", O_RDONLY, Operation::Seek(libc::SEEK_END, 0)),
-    (Thing::Devdax, "seek for data", O_RDONLY, Operation::Seek(libc::SEEK_DATA, 0)),
-    (Thing::Devdax, "fadvise", O_RDONLY, Operation::Advise(0, 4096, libc::POSIX_FADV_DONTNEED)),
-    (Thing::Devdax, "swapon", O_RDWR, Operation::Swap),
-    (Thing::FsdaxFile, "fallocate, unknown mode", O_RDWR, Operation::Allocate(0x100, 0, 4096)),
-    (Thing::FsdaxFile, "fallocate nothing", O_RDWR, Operation::Allocate(0, 0, 0)),
-    (Thing::FsdaxFile, "fallocate too far", O_RDWR, Operation::Allocate(0, i64::MAX - 8191, 4096)),
-    (Thing::FsdaxFile, "punch, size changing", O_RDWR, Operation::Allocate(2, 0, 4096)),
-    (Thing::FsdaxFile, "collapse 1 byte", O_RDWR, Operation::Allocate(8, 1, 1)),
-    (Thing::FsdaxFile, "insert 1 byte", O_RDWR, Operation::Allocate(0x20, 1, 1)),
-    (Thing::FsdaxFile, "truncate below 0", O_RDWR, Operation::Truncate(-1)),
-    (Thing::FsdaxFile, "write without permission", O_RDONLY, Operation::Write(4096, 0, 0)),
-    (Thing::FsdaxFile, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
-    (Thing::FsdaxFile, "write directly, not aligned", O_RDWR | O_DIRECT, Operation::Write(100, 1, 3)),
-    (Thing::FsdaxFile, "read beyond the end", O_RDWR, Operation::Read(4096, 9 << 20, 0)),
-    (Thing::FsdaxFile, "swapon", O_RDWR, Operation::Swap),
-    (Thing::FsdaxDisk, "open exclusively", O_RDWR | O_EXCL, Operation::Open),
-    (Thing::FsdaxDisk, "swapon", O_RDWR, Operation::Swap),
-    (Thing::RawDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
-    (Thing::RawDisk, "read directly, half a sector", O_RDWR | O_DIRECT, Operation::Read(256, 0, 0)),
-    (Thing::RawDisk, "read beyond the end", O_RDWR | O_DIRECT, Operation::Read(4096, 1 << 40, 0)),
-    (Thing::RawDisk, "write beyond the end", O_RDWR | O_DIRECT, Operation::Write(4096, 1 << 40, 0)),
-    (Thing::RawDisk, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
-    (Thing::RawDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
-    (Thing::RawDisk, "zero, not aligned", O_RDWR, Operation::Allocate(0x11, 1, 100)),
-    (Thing::RawDisk, "zero", O_RDWR, Operation::Allocate(0x11, 0, 4096)),
-    (Thing::SectorDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
-    (Thing::SectorDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
+const FILES: &[(Object, &str, i32, Operation)] = &[
+    (Object::Devdax, "read", O_RDWR, Operation::Read(4096, 0, 0)),
+    (Object::Devdax, "write", O_RDWR, Operation::Write(4096, 0, 0)),
+    (Object::Devdax, "open for direct I/O", O_RDWR | O_DIRECT, Operation::Open),
+    (Object::Devdax, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
+    (Object::Devdax, "punch", O_RDWR, Operation::Allocate(3, 0, 2 << 20)),
+    (Object::Devdax, "truncate", O_RDWR, Operation::Truncate(4096)),
+    (Object::Devdax, "fsync", O_RDWR, Operation::Sync),
+    (Object::Devdax, "seek", O_RDONLY, Operation::Seek(libc::SEEK_END, 0)),
+    (Object::Devdax, "seek for data", O_RDONLY, Operation::Seek(libc::SEEK_DATA, 0)),
+    (Object::Devdax, "fadvise", O_RDONLY, Operation::Advise(0, 4096, libc::POSIX_FADV_DONTNEED)),
+    (Object::Devdax, "swapon", O_RDWR, Operation::Swap),
+    (Object::FsdaxFile, "fallocate, unknown mode", O_RDWR, Operation::Allocate(0x100, 0, 4096)),
+    (Object::FsdaxFile, "fallocate nothing", O_RDWR, Operation::Allocate(0, 0, 0)),
+    (Object::FsdaxFile, "fallocate too far", O_RDWR, Operation::Allocate(0, i64::MAX - 8191, 4096)),
+    (Object::FsdaxFile, "punch, size changing", O_RDWR, Operation::Allocate(2, 0, 4096)),
+    (Object::FsdaxFile, "collapse 1 byte", O_RDWR, Operation::Allocate(8, 1, 1)),
+    (Object::FsdaxFile, "insert 1 byte", O_RDWR, Operation::Allocate(0x20, 1, 1)),
+    (Object::FsdaxFile, "truncate below 0", O_RDWR, Operation::Truncate(-1)),
+    (Object::FsdaxFile, "write without permission", O_RDONLY, Operation::Write(4096, 0, 0)),
+    (Object::FsdaxFile, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
+    (Object::FsdaxFile, "write directly, not aligned", O_RDWR | O_DIRECT, Operation::Write(100, 1, 3)),
+    (Object::FsdaxFile, "read beyond the end", O_RDWR, Operation::Read(4096, 9 << 20, 0)),
+    (Object::FsdaxFile, "swapon", O_RDWR, Operation::Swap),
+    (Object::FsdaxDisk, "open exclusively", O_RDWR | O_EXCL, Operation::Open),
+    (Object::FsdaxDisk, "swapon", O_RDWR, Operation::Swap),
+    (Object::RawDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
+    (Object::RawDisk, "read directly, half a sector", O_RDWR | O_DIRECT, Operation::Read(256, 0, 0)),
+    (Object::RawDisk, "read beyond the end", O_RDWR | O_DIRECT, Operation::Read(4096, 1 << 40, 0)),
+    (Object::RawDisk, "write beyond the end", O_RDWR | O_DIRECT, Operation::Write(4096, 1 << 40, 0)),
+    (Object::RawDisk, "fallocate", O_RDWR, Operation::Allocate(0, 0, 4096)),
+    (Object::RawDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
+    (Object::RawDisk, "zero, not aligned", O_RDWR, Operation::Allocate(0x11, 1, 100)),
+    (Object::RawDisk, "zero", O_RDWR, Operation::Allocate(0x11, 0, 4096)),
+    (Object::SectorDisk, "read directly, not aligned", O_RDWR | O_DIRECT, Operation::Read(100, 1, 3)),
+    (Object::SectorDisk, "punch", O_RDWR, Operation::Allocate(3, 0, 4096)),
 ];
 
 /// Requests, with their arguments.
@@ -299,27 +299,27 @@ const IOCTLS: &[(&str, u64, [u64; 3])] = &[
     ("an unknown request", 0xdead, [0; 3]),
 ];
 
-const MOUNTS: &[(Thing, &str, &str)] = &[
-    (Thing::SectorDisk, "ext4", ""),
-    (Thing::SectorDisk, "ext4", "dax"),
-    (Thing::SectorDisk, "ext4", "dax=always"),
-    (Thing::SectorDisk, "ext4", "dax=x"),
-    (Thing::SectorDisk, "xfs", "dax"),
-    (Thing::RawDisk, "ext4", "dax"),
-    (Thing::FsdaxDisk, "ext4", "dax=never"),
-    (Thing::Devdax, "ext4", "dax"),
-    (Thing::PlainFile, "ext4", "dax"),
+const MOUNTS: &[(Object, &str, &str)] = &[
+    (Object::SectorDisk, "ext4", ""),
+    (Object::SectorDisk, "ext4", "dax"),
+    (Object::SectorDisk, "ext4", "dax=always"),
+    (Object::SectorDisk, "ext4", "dax=x"),
+    (Object::SectorDisk, "xfs", "dax"),
+    (Object::RawDisk, "ext4", "dax"),
+    (Object::FsdaxDisk, "ext4", "dax=never"),
+    (Object::Devdax, "ext4", "dax"),
+    (Object::PlainFile, "ext4", "dax"),
 ];
 
-fn thing(on: Thing) -> &'static str {
+fn object(on: Object) -> &'static str {
     match on {
-        Thing::FsdaxFile => "fsdax file",
-        Thing::FsdaxDisk => "fsdax disk",
-        Thing::Devdax => "devdax",
-        Thing::SectorDisk => "sector disk",
-        Thing::RawDisk => "raw disk",
-        Thing::PlainFile => "plain file",
-        Thing::Memory => "memory",
+        Object::FsdaxFile => "fsdax file",
+        Object::FsdaxDisk => "fsdax disk",
+        Object::Devdax => "devdax",
+        Object::SectorDisk => "sector disk",
+        Object::RawDisk => "raw disk",
+        Object::PlainFile => "plain file",
+        Object::Memory => "memory",
     }
 }
 
@@ -343,9 +343,9 @@ pub fn all() -> Vec<Case> {
             shape,
             then,
         };
-        add(format!("{}: {name}", thing(on)), call);
+        add(format!("{}: {name}", object(on)), call);
     }
-    for on in [Thing::Devdax, Thing::FsdaxFile] {
+    for on in [Object::Devdax, Object::FsdaxFile] {
         for flags in [O_RDONLY, O_RDWR] {
             let call = Call::Map {
                 on,
@@ -354,7 +354,7 @@ pub fn all() -> Vec<Case> {
                 then: &[Then::Store(0)],
             };
             add(
-                format!("{}: opened with {flags}, map and write", thing(on)),
+                format!("{}: opened with {flags}, map and write", object(on)),
                 call,
             );
         }
@@ -365,12 +365,12 @@ pub fn all() -> Vec<Case> {
                 shape: SHARED,
                 then: &ADVISED[index],
             };
-            add(format!("{}: advise {name}", thing(on)), call);
+            add(format!("{}: advise {name}", object(on)), call);
         }
     }
     for &(on, name, flags, operation) in FILES {
         add(
-            format!("{}: {name}", thing(on)),
+            format!("{}: {name}", object(on)),
             Call::File {
                 on,
                 flags,
@@ -379,10 +379,10 @@ pub fn all() -> Vec<Case> {
         );
     }
     for on in [
-        Thing::Devdax,
-        Thing::RawDisk,
-        Thing::SectorDisk,
-        Thing::FsdaxFile,
+        Object::Devdax,
+        Object::RawDisk,
+        Object::SectorDisk,
+        Object::FsdaxFile,
     ] {
         for &(name, request, words) in IOCTLS {
             let call = Call::File {
@@ -390,11 +390,11 @@ pub fn all() -> Vec<Case> {
                 flags: O_RDWR,
                 operation: Operation::Ioctl(request, words),
             };
-            add(format!("{}: {name}", thing(on)), call);
+            add(format!("{}: {name}", object(on)), call);
         }
     }
     for &(on, kind, options) in MOUNTS {
-        let name = format!("{}: mount as {kind}, options \"{options}\"", thing(on));
+        let name = format!("{}: mount as {kind}, options \"{options}\"", object(on));
         add(name, Call::Mount { on, kind, options });
     }
     for &(at, file, texts) in STORES {

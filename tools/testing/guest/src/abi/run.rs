@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use super::calls::{self, Call, Shape};
 use super::operation::{Then, ROOM};
-use super::setup::{Setup, Thing};
+use super::setup::{Object, Setup};
 use super::Facts;
 use crate::mapping::Mapping;
 use crate::process::{pipe, spawn};
@@ -95,7 +95,7 @@ fn run(call: &Call, path: Option<&Path>) -> io::Result<i64> {
             then,
         } => {
             let file = match (on, path) {
-                (Thing::Memory, _) | (_, None) => None,
+                (Object::Memory, _) | (_, None) => None,
                 (_, Some(path)) => Some(open(path, *flags)?),
             };
             let reserve = Mapping::reserve(ROOM, 2 << 20).map_err(io::Error::other)?;
@@ -198,7 +198,7 @@ mod tests {
             flags: libc::MAP_PRIVATE,
         };
         let call = |then| Call::Map {
-            on: Thing::Memory,
+            on: Object::Memory,
             flags: 0,
             shape,
             then,

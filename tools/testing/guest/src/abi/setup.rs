@@ -18,7 +18,7 @@ const FILE_SIZE: u64 = 8 * MIB;
 
 /// An object to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Thing {
+pub enum Object {
     /// A file on ext4 with DAX, of 8 MiB.
     FsdaxFile,
     /// The disk below it, which is mounted.
@@ -107,16 +107,16 @@ impl Setup {
     }
 
     /// Returns the path to open, or `None` for ordinary memory.
-    pub fn path(&self, thing: Thing) -> Result<Option<PathBuf>> {
+    pub fn path(&self, object: Object) -> Result<Option<PathBuf>> {
         let mount = self.fsdax.mount.as_ref();
-        Ok(Some(match thing {
-            Thing::FsdaxFile => mount.context("nothing is mounted")?.path("data"),
-            Thing::FsdaxDisk => self.fsdax.namespace.node()?,
-            Thing::Devdax => self.devdax.namespace.node()?,
-            Thing::SectorDisk => self.sector.node()?,
-            Thing::RawDisk => self.raw.node()?,
-            Thing::PlainFile => self.plain.clone(),
-            Thing::Memory => return Ok(None),
+        Ok(Some(match object {
+            Object::FsdaxFile => mount.context("nothing is mounted")?.path("data"),
+            Object::FsdaxDisk => self.fsdax.namespace.node()?,
+            Object::Devdax => self.devdax.namespace.node()?,
+            Object::SectorDisk => self.sector.node()?,
+            Object::RawDisk => self.raw.node()?,
+            Object::PlainFile => self.plain.clone(),
+            Object::Memory => return Ok(None),
         }))
     }
 

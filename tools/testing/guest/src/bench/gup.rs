@@ -11,14 +11,19 @@ use anyhow::{ensure, Result};
 use super::clock::Span;
 use super::memory::{self, HugetlbPool};
 use super::{Bench, Plan, Row};
-use crate::gup::{Device, How};
+use crate::gup::{Device, Method};
 use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::{Want, MIB};
 use crate::target::Target;
 
 const UNIT: &str = "instructions/page";
 /// The device's functions: the first two without the mmap lock, the others with it.
-const HOWS: [How; 4] = [How::GupFast, How::PinFast, How::PinLongterm, How::Gup];
+const METHODS: [Method; 4] = [
+    Method::GupFast,
+    Method::PinFast,
+    Method::PinLongterm,
+    Method::Gup,
+];
 
 /// Pages per call.
 const BATCHES: [u32; 3] = [512, 16, 1];
@@ -124,7 +129,7 @@ fn sizes_plan(mapping: &'static str, want: Want) -> Plan {
 fn sized_case(mapping: &'static str) -> Case {
     Case {
         mapping,
-        how: How::PinFast,
+        method: Method::PinFast,
         write: true,
         batch: 512,
     }
@@ -133,29 +138,29 @@ fn sized_case(mapping: &'static str) -> Case {
 /// One way to take the pages of a mapping.
 struct Case {
     mapping: &'static str,
-    how: How,
+    method: Method,
     write: bool,
     batch: u32,
 }
 
 impl Case {
     fn name(&self, part: &str) -> String {
-        let how = match self.how {
-            How::GupFast => "gup-fast",
-            How::PinFast => "pin-fast",
-            How::PinLongterm => "pin-longterm",
-            How::Gup => "gup",
-            How::Pin => "pin",
+        let method = match self.method {
+            Method::GupFast => "gup-fast",
+            Method::PinFast => "pin-fast",
+            Method::PinLongterm => "pin-longterm",
+            Method::Gup => "gup",
+            Method::Pin => "pin",
         };
         let access = if self.write { "write" } else { "read" };
         let (mapping, batch) = (self.mapping, self.batch);
-        format!("gup/{mapping}/{how}/{access}/n={batch}/{part}")
+        format!("gup/{mapping}/{method}/{access}/n={batch}/{part}")
     }
 
     /// Returns whether a quick run includes it: writes of whole batches, and one of single
     /// pages.
     fn quick(&self) -> bool {
-        let single = self.batch == 1 && self.how == How::PinFast;
+        let single = self.batch == 1 && self.method == Method::PinFast;
         self.write && (self.batch == 512 || single)
     }
 
@@ -166,18 +171,18 @@ impl Case {
 }
 
 fn cases(mapping: &'static str) -> impl Iterator<Item = Case> {
-    let hows = HOWS.into_iter().filter(move |how| match how {
+    let methods = METHODS.into_iter().filter(move |method| match method {
         // Long-term pins of a filesystem's pages are refused.
-        How::PinLongterm => !mapping.starts_with("fsdax"),
+        Method::PinLongterm => !mapping.starts_with("fsdax"),
         // The slow path of other memory is unchanged.
-        How::Gup => mapping.contains("dax"),
+        Method::Gup => mapping.contains("dax"),
         _ => true,
     });
-    hows.flat_map(move |how| {
+    methods.flat_map(move |method| {
         [true, false].into_iter().flat_map(move |write| {
             BATCHES.into_iter().map(move |batch| Case {
                 mapping,
-                how,
+                method,
                 write,
                 batch,
             })
@@ -237,12 +242,12 @@ fn measure(
     for repeat in 0..=bench.repeats() {
         let (cycle, whole) = bench
             .clock
-            .time(|| device.timed_cycle(case.how, map, (0, len), case.batch, case.write));
+            .time(|| device.timed_cycle(case.method, map, (0, len), case.batch, case.write));
         let cycle = cycle?;
         ensure!(
             cycle.pages == (len / PAGE) as u64,
             "{:?} took {} of {} pages",
-            case.how,
+            case.method,
             cycle.pages,
             len / PAGE
         );

@@ -17,7 +17,7 @@ const SHOWN: usize = 4;
 
 /// The environment that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Environment {
     /// Only memory.
     Memory,
     /// This number of huge pages of the default size.
@@ -54,7 +54,7 @@ pub enum Program {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     pub name: String,
-    pub place: Place,
+    pub environment: Environment,
     pub program: Program,
     pub dir: &'static str,
     pub limit_secs: u64,
@@ -64,10 +64,14 @@ pub struct Item {
 }
 
 impl Item {
-    pub fn shell(name: impl Into<String>, place: Place, line: impl Into<String>) -> Self {
+    pub fn shell(
+        name: impl Into<String>,
+        environment: Environment,
+        line: impl Into<String>,
+    ) -> Self {
         Self {
             name: name.into(),
-            place,
+            environment,
             program: Program::Shell(line.into()),
             dir: "/root",
             limit_secs: 60,
@@ -76,11 +80,11 @@ impl Item {
         }
     }
 
-    pub fn ndctl(name: &'static str, place: Place, limit_secs: u64) -> Self {
+    pub fn ndctl(name: &'static str, environment: Environment, limit_secs: u64) -> Self {
         Self {
             program: Program::Ndctl(name),
             limit_secs,
-            ..Self::shell(name, place, "")
+            ..Self::shell(name, environment, "")
         }
     }
 
@@ -119,7 +123,7 @@ mod tests {
             let item = Item {
                 skips: &[4],
                 dir: "/",
-                ..Item::shell("x", Place::Memory, line)
+                ..Item::shell("x", Environment::Memory, line)
             };
             item.judge(&item.command()?.run()?)
         };

@@ -41,7 +41,7 @@ use crate::command::TimedOut;
 use crate::skip::Skip;
 use crate::system;
 
-use item::{Item, Parse, Place};
+use item::{Environment, Item, Parse};
 use kernel_log::KernelLog;
 use setup::Setup;
 
@@ -183,7 +183,11 @@ fn one(setup: &mut Setup, item: &Item) -> Result<bool> {
     // The state that such a test leaves when it fails is unknown: the next one gets
     // a new machine.
     let failed = matches!(verdict, Verdict::Fail | Verdict::Timeout);
-    trusted &= !(failed && matches!(item.place, Place::RealPmem | Place::MockBus));
+    trusted &= !(failed
+        && matches!(
+            item.environment,
+            Environment::RealPmem | Environment::MockBus
+        ));
     // The first oops already ends the boot, so the bit was clear before.
     trusted &= system::read_u64("/proc/sys/kernel/tainted")? & OOPS == 0;
     log.finish();

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::tests::{external, nfit};
 
-use super::item::{Item, Place};
+use super::item::{Environment, Item};
 
 /// Tests on real memory, beyond `make check`: name, limit in seconds.
 /// daxctl-create needs a region of the cxl_test mock and skips without it.
@@ -38,12 +38,12 @@ pub fn on_real_pmem() -> Result<Vec<Item>> {
         limit_secs: 300,
         ..Item::shell(
             "dax-pmd",
-            Place::DaxMount,
+            Environment::DaxMount,
             "fallocate -l 256M $DAX/data && exec /usr/src/ndctl/build/test/dax-pmd $DAX/data",
         )
     }];
     let all = external::NDCTL_TESTS.iter().chain(MORE_ON_REAL_PMEM);
-    items.extend(all.map(|(name, limit)| Item::ndctl(name, Place::RealPmem, *limit)));
+    items.extend(all.map(|(name, limit)| Item::ndctl(name, Environment::RealPmem, *limit)));
     Ok(items)
 }
 
@@ -51,6 +51,6 @@ pub fn on_real_pmem() -> Result<Vec<Item>> {
 pub fn on_the_mock() -> Result<Vec<Item>> {
     let all = nfit::NDCTL_TESTS.iter().chain(MORE_ON_THE_MOCK);
     Ok(all
-        .map(|(name, limit)| Item::ndctl(name, Place::MockBus, *limit))
+        .map(|(name, limit)| Item::ndctl(name, Environment::MockBus, *limit))
         .collect())
 }

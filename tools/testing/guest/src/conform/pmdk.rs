@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
 
-use super::item::{Item, Parse, Place};
+use super::item::{Environment, Item, Parse};
 use super::setup::SUITES;
 
 /// Folder of RUNTESTS, below the suites.
@@ -46,7 +46,11 @@ pub fn items() -> Result<Vec<Item>> {
             dir: TESTS,
             limit_secs: 600,
             parse: Parse::Pmdk,
-            ..Item::shell(name.as_str(), Place::DaxMount, format!("{runner} {name}"))
+            ..Item::shell(
+                name.as_str(),
+                Environment::DaxMount,
+                format!("{runner} {name}"),
+            )
         })
         .collect())
 }

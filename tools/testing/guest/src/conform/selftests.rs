@@ -7,127 +7,157 @@
 
 use anyhow::Result;
 
-use super::item::{Item, Parse, Place};
+use super::item::{Environment, Item, Parse};
 
 const DIR: &str = "/opt/suites/mm";
 /// KSFT_SKIP.
 const SKIPS: &[i32] = &[4];
 
-/// Programs with results in TAP: name, place, command, limit in seconds.
-const TAP: &[(&str, Place, &str, u64)] = &[
-    ("gup_longterm", Place::HugePages(64), "./gup_longterm", 200),
+/// Programs with results in TAP: name, environment, command, limit in seconds.
+const TAP: &[(&str, Environment, &str, u64)] = &[
+    (
+        "gup_longterm",
+        Environment::HugePages(64),
+        "./gup_longterm",
+        200,
+    ),
     (
         "gup_longterm-dax",
-        Place::DaxMount,
+        Environment::DaxMount,
         "cd $DAX && $SUITES/mm/gup_longterm",
         200,
     ),
-    ("hmm-private", Place::HugePages(16), HMM, 240),
-    ("hmm-coherent", Place::HugePages(16), HMM_COHERENT, 240),
-    ("cow", Place::HugePages(64), "./cow", 300),
-    ("mremap_test", Place::Memory, "./mremap_test", 300),
-    ("mremap_dontunmap", Place::Memory, "./mremap_dontunmap", 60),
-    ("madv_populate", Place::Memory, "./madv_populate", 60),
-    ("hugetlb_dio", Place::HugePages(16), "./hugetlb_dio", 60),
+    ("hmm-private", Environment::HugePages(16), HMM, 240),
+    (
+        "hmm-coherent",
+        Environment::HugePages(16),
+        HMM_COHERENT,
+        240,
+    ),
+    ("cow", Environment::HugePages(64), "./cow", 300),
+    ("mremap_test", Environment::Memory, "./mremap_test", 300),
+    (
+        "mremap_dontunmap",
+        Environment::Memory,
+        "./mremap_dontunmap",
+        60,
+    ),
+    ("madv_populate", Environment::Memory, "./madv_populate", 60),
+    (
+        "hugetlb_dio",
+        Environment::HugePages(16),
+        "./hugetlb_dio",
+        60,
+    ),
     (
         "hugetlb_madv_vs_map",
-        Place::HugePages(1),
+        Environment::HugePages(1),
         "./hugetlb_madv_vs_map",
         60,
     ),
     (
         "hugetlb-soft-offline",
-        Place::HugePages(8),
+        Environment::HugePages(8),
         "./hugetlb-soft-offline",
         60,
     ),
     (
         "hugepage-mmap",
-        Place::HugePages(160),
+        Environment::HugePages(160),
         "./hugepage-mmap",
         60,
     ),
     (
         "hugepage-mremap",
-        Place::HugePages(128),
+        Environment::HugePages(128),
         "./hugepage-mremap",
         60,
     ),
-    ("map_hugetlb", Place::HugePages(160), "./map_hugetlb", 60),
-    ("thuge-gen", Place::HugePages(16), "./thuge-gen", 60),
-    ("split_huge_page_test", Place::Memory, SPLIT, 200),
+    (
+        "map_hugetlb",
+        Environment::HugePages(160),
+        "./map_hugetlb",
+        60,
+    ),
+    ("thuge-gen", Environment::HugePages(16), "./thuge-gen", 60),
+    ("split_huge_page_test", Environment::Memory, SPLIT, 200),
     (
         "transhuge-stress",
-        Place::Memory,
+        Environment::Memory,
         "./transhuge-stress -d 5",
         60,
     ),
-    ("migration", Place::Memory, "./migration", 200),
+    ("migration", Environment::Memory, "./migration", 200),
     (
         "pagemap_ioctl",
-        Place::HugePages(16),
+        Environment::HugePages(16),
         "./pagemap_ioctl",
         200,
     ),
-    ("mkdirty", Place::Memory, "./mkdirty", 60),
-    ("soft-dirty", Place::Memory, "./soft-dirty", 60),
-    ("map_populate", Place::Memory, "./map_populate", 60),
+    ("mkdirty", Environment::Memory, "./mkdirty", 60),
+    ("soft-dirty", Environment::Memory, "./soft-dirty", 60),
+    ("map_populate", Environment::Memory, "./map_populate", 60),
     (
         "map_fixed_noreplace",
-        Place::Memory,
+        Environment::Memory,
         "./map_fixed_noreplace",
         60,
     ),
-    ("mlock2-tests", Place::Memory, "./mlock2-tests", 60),
+    ("mlock2-tests", Environment::Memory, "./mlock2-tests", 60),
     (
         "mlock-random-test",
-        Place::Memory,
+        Environment::Memory,
         "./mlock-random-test",
         60,
     ),
-    ("memfd_secret", Place::Memory, "./memfd_secret", 60),
+    ("memfd_secret", Environment::Memory, "./memfd_secret", 60),
     (
         "ksm_functional_tests",
-        Place::Memory,
+        Environment::Memory,
         "./ksm_functional_tests",
         100,
     ),
 ];
 
 /// Programs that only have an exit status.
-const STATUS: &[(&str, Place, &str, u64)] = &[
+const STATUS: &[(&str, Environment, &str, u64)] = &[
     (
         "gup_test-dump",
-        Place::Memory,
+        Environment::Memory,
         "./gup_test -ct -F 0x1 0 19 0x1000",
         60,
     ),
     (
         "hugetlb-madvise",
-        Place::HugePages(64),
+        Environment::HugePages(64),
         "./hugetlb-madvise",
         60,
     ),
     (
         "hugetlb_fault_after_madv",
-        Place::HugePages(1),
+        Environment::HugePages(1),
         "./hugetlb_fault_after_madv",
         60,
     ),
     (
         "hugetlb-read-hwpoison",
-        Place::HugePages(64),
+        Environment::HugePages(64),
         "./hugetlb-read-hwpoison",
         60,
     ),
-    ("hugepage-shm", Place::HugePages(160), HUGEPAGE_SHM, 60),
+    (
+        "hugepage-shm",
+        Environment::HugePages(160),
+        HUGEPAGE_SHM,
+        60,
+    ),
     (
         "hugepage-vmemmap",
-        Place::HugePages(16),
+        Environment::HugePages(16),
         "./hugepage-vmemmap",
         60,
     ),
-    ("khugepaged", Place::Memory, "./khugepaged", 300),
+    ("khugepaged", Environment::Memory, "./khugepaged", 300),
 ];
 
 const HMM: &str = "modprobe test_hmm || exit 4; ./hmm-tests; s=$?; \
@@ -151,17 +181,21 @@ const CALLS: &[(&str, &str)] = &[
     ("pin", "-b"),
     ("pin-longterm", "-L"),
 ];
-/// Memory for these calls: name, place, arguments.
-const MEMORY: &[(&str, Place, &str)] = &[
-    ("thp", Place::Memory, "-t -m 16"),
-    ("4k", Place::Memory, "-T -m 16"),
-    ("hugetlb", Place::HugePages(32), "-H -m 16"),
-    ("dax-write", Place::DaxMount, "-w -S -m 16 -f $DAX/gup"),
-    ("dax-read", Place::DaxMount, "-W -S -m 16 -f $DAX/gup"),
-    ("dax-private", Place::DaxMount, "-w -m 16 -f $DAX/gup"),
+/// Memory for these calls: name, environment, arguments.
+const MEMORY: &[(&str, Environment, &str)] = &[
+    ("thp", Environment::Memory, "-t -m 16"),
+    ("4k", Environment::Memory, "-T -m 16"),
+    ("hugetlb", Environment::HugePages(32), "-H -m 16"),
+    (
+        "dax-write",
+        Environment::DaxMount,
+        "-w -S -m 16 -f $DAX/gup",
+    ),
+    ("dax-read", Environment::DaxMount, "-W -S -m 16 -f $DAX/gup"),
+    ("dax-private", Environment::DaxMount, "-w -m 16 -f $DAX/gup"),
     (
         "dax-one-by-one",
-        Place::DaxMount,
+        Environment::DaxMount,
         "-w -S -m 4 -n 1 -f $DAX/gup",
     ),
 ];
@@ -171,25 +205,25 @@ pub fn items() -> Result<Vec<Item>> {
         .iter()
         .map(|row| (row, Parse::Tap))
         .chain(STATUS.iter().map(|row| (row, Parse::Status)))
-        .map(|((name, place, line, limit), parse)| Item {
+        .map(|((name, environment, line, limit), parse)| Item {
             limit_secs: *limit,
             parse,
-            ..item(*name, *place, *line)
+            ..item(*name, *environment, *line)
         });
-    let gup = MEMORY.iter().flat_map(|(memory, place, arguments)| {
+    let gup = MEMORY.iter().flat_map(|(memory, environment, arguments)| {
         CALLS.iter().map(move |(call, flag)| {
             let n = if arguments.contains("-n ") {
                 ""
             } else {
                 "-n 512"
             };
-            let file = match place {
-                Place::DaxMount => "fallocate -l 16M $DAX/gup && ",
+            let file = match environment {
+                Environment::DaxMount => "fallocate -l 16M $DAX/gup && ",
                 _ => "",
             };
             item(
                 format!("gup_test-{memory}-{call}"),
-                *place,
+                *environment,
                 format!("{file}./gup_test {flag} {arguments} {n} -r 1"),
             )
         })
@@ -197,10 +231,10 @@ pub fn items() -> Result<Vec<Item>> {
     Ok(programs.chain(gup).collect())
 }
 
-fn item(name: impl Into<String>, place: Place, line: impl Into<String>) -> Item {
+fn item(name: impl Into<String>, environment: Environment, line: impl Into<String>) -> Item {
     Item {
         dir: DIR,
         skips: SKIPS,
-        ..Item::shell(name, place, line)
+        ..Item::shell(name, environment, line)
     }
 }

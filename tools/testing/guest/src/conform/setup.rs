@@ -13,7 +13,7 @@ use crate::ndctl::{self, Bus, Info, Map, Mode, Namespace, Want, GIB, MIB};
 use crate::system;
 use crate::tests::{external, nfit};
 
-use super::item::{Item, Place};
+use super::item::{Environment, Item};
 
 /// Mount point of the disk with the built suites.
 pub const SUITES: &str = "/opt/suites";
@@ -57,16 +57,16 @@ impl Setup {
             .env("DAX", DAX)
             .env("SUITES", SUITES)
             .env("PERL5LIB", format!("{SUITES}/perl"));
-        match item.place {
-            Place::Memory | Place::RealPmem => cmd.run(),
-            Place::HugePages(n) => {
+        match item.environment {
+            Environment::Memory | Environment::RealPmem => cmd.run(),
+            Environment::HugePages(n) => {
                 // A fragmented machine provides fewer; then the test reports
                 // it.
                 set_huge_pages(n)?;
                 cmd.run()
             }
-            Place::MockBus => nfit::with_mock(|| cmd.run()),
-            Place::DaxMount => {
+            Environment::MockBus => nfit::with_mock(|| cmd.run()),
+            Environment::DaxMount => {
                 self.mount()?;
                 cmd.run()
             }
@@ -76,13 +76,13 @@ impl Setup {
     /// Cleans up after a test; `fine` says whether its environment can be used
     /// again.
     pub fn tidy(&mut self, item: &Item, fine: bool) -> Result<()> {
-        match item.place {
-            Place::Memory => Ok(()),
-            Place::HugePages(_) => set_huge_pages(self.huge_pages),
-            Place::MockBus => ndctl::restore(&self.before).map(drop),
-            Place::RealPmem => external::put_away(&self.before).map(drop),
-            Place::DaxMount if fine => empty(Path::new(DAX)),
-            Place::DaxMount => {
+        match item.environment {
+            Environment::Memory => Ok(()),
+            Environment::HugePages(_) => set_huge_pages(self.huge_pages),
+            Environment::MockBus => ndctl::restore(&self.before).map(drop),
+            Environment::RealPmem => external::put_away(&self.before).map(drop),
+            Environment::DaxMount if fine => empty(Path::new(DAX)),
+            Environment::DaxMount => {
                 self.dax = None;
                 unmount_devices(&["/dev/pmem"])?;
                 ndctl::restore(&self.before).map(drop)

@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 
-use super::item::{Item, Place};
+use super::item::{Environment, Item};
 
 /// Exit statuses if the machine lacks something: no resource, not implemented.
 const SKIPS: &[i32] = &[3, 4];
@@ -39,7 +39,7 @@ pub fn items() -> Result<Vec<Item>> {
             skips: SKIPS,
             ..Item::shell(
                 *name,
-                Place::DaxMount,
+                Environment::DaxMount,
                 format!(
                     "stress-ng --verify --metrics --timeout 120 --seed 1 --temp-path $DAX {arguments}"
                 ),

@@ -64,7 +64,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A mapped target, and the entries that it should get.
-struct Ground {
+struct Fixture {
     target: Target,
     level: Level,
     /// The bytes that an entry maps.
@@ -72,7 +72,7 @@ struct Ground {
     len: usize,
 }
 
-impl Ground {
+impl Fixture {
     fn create(want: &Want) -> Result<Self> {
         // The device has room for only two pages of 1 GiB.
         let (level, len) = match want.align {
@@ -174,19 +174,19 @@ fn faults_of(work: impl FnOnce()) -> Result<i64> {
 }
 
 fn load_store(want: &Want) -> Result<String> {
-    let ground = Ground::create(want)?;
-    let fsdax = ground.target.is_fsdax();
-    let units = ground.units().count() as i64;
+    let fixture = Fixture::create(want)?;
+    let fsdax = fixture.target.is_fsdax();
+    let units = fixture.units().count() as i64;
     // The first faults of a kind also allocate tables and memory of the program.
-    ground.map(READ_WRITE)?.prefault_write(ground.unit);
+    fixture.map(READ_WRITE)?.prefault_write(fixture.unit);
     let before = Charged::read()?;
 
-    let map = ground.map(READ_WRITE)?;
-    let loads = faults_of(|| ground.units().for_each(|at| load(&map, at)))?;
-    ground.require(&map, !fsdax, "after loads")?;
-    let stores = || faults_of(|| ground.units().for_each(|at| map.poke(at, 1)));
+    let map = fixture.map(READ_WRITE)?;
+    let loads = faults_of(|| fixture.units().for_each(|at| load(&map, at)))?;
+    fixture.require(&map, !fsdax, "after loads")?;
+    let stores = || faults_of(|| fixture.units().for_each(|at| map.poke(at, 1)));
     let (first, second) = (stores()?, stores()?);
-    ground.require(&map, true, "after stores")?;
+    fixture.require(&map, true, "after stores")?;
     let during = Charged::read()?;
     let expected = if fsdax { units } else { 0 };
     ensure!(
@@ -199,18 +199,18 @@ fn load_store(want: &Want) -> Result<String> {
     );
 
     // The first access is a store.
-    let other = ground.map(READ_WRITE)?;
-    let stores = faults_of(|| ground.units().for_each(|at| other.poke(at + 1, 2)))?;
-    ground.require(&other, true, "after stores alone")?;
+    let other = fixture.map(READ_WRITE)?;
+    let stores = faults_of(|| fixture.units().for_each(|at| other.poke(at + 1, 2)))?;
+    fixture.require(&other, true, "after stores alone")?;
     ensure!(stores == units, "{stores} faults in {units} entries");
-    for at in ground.units() {
+    for at in fixture.units() {
         map.require(at, &[1, 2], "stores through two mappings")?;
     }
 
     // The process ends without unmapping the entries.
     let child = spawn(|| {
-        ground.units().for_each(|at| map.poke(at + 2, 3));
-        ground.require(&map, true, "in a child")
+        fixture.units().for_each(|at| map.poke(at + 2, 3));
+        fixture.require(&map, true, "in a child")
     })?;
     child.join(30, "a child with entries")?;
     drop((map, other));
@@ -220,39 +220,39 @@ fn load_store(want: &Want) -> Result<String> {
         "memory remains charged: {before:?}, then {after:?}"
     );
     require_unpinned("loads and stores")?;
-    ground.target.finish()?;
+    fixture.target.finish()?;
     Ok(format!("{loads} loads, {first} stores that needed a fault"))
 }
 
 fn protect(want: &Want) -> Result<String> {
-    let ground = Ground::create(want)?;
-    let fsdax = ground.target.is_fsdax();
-    let map = ground.map(libc::PROT_READ)?;
-    ground.units().for_each(|at| load(&map, at));
-    ground.require(&map, false, "in a mapping to be read")?;
-    let allow = |prot| map.protect(0, ground.len, prot).context("mprotect");
+    let fixture = Fixture::create(want)?;
+    let fsdax = fixture.target.is_fsdax();
+    let map = fixture.map(libc::PROT_READ)?;
+    fixture.units().for_each(|at| load(&map, at));
+    fixture.require(&map, false, "in a mapping to be read")?;
+    let allow = |prot| map.protect(0, fixture.len, prot).context("mprotect");
     allow(READ_WRITE)?;
-    ground.units().for_each(|at| map.poke(at, 7));
-    ground.require(&map, true, "after mprotect() and stores")?;
+    fixture.units().for_each(|at| map.poke(at, 7));
+    fixture.require(&map, true, "after mprotect() and stores")?;
     allow(libc::PROT_READ)?;
-    ground.require(&map, false, "after mprotect() to read")?;
+    fixture.require(&map, false, "after mprotect() to read")?;
     allow(libc::PROT_NONE)?;
     allow(READ_WRITE)?;
-    let stores = faults_of(|| ground.units().for_each(|at| map.poke(at, 8)))?;
+    let stores = faults_of(|| fixture.units().for_each(|at| map.poke(at, 8)))?;
     ensure!(
         fsdax || stores == 0,
         "device memory is notified of {stores} stores"
     );
-    ground.require(&map, true, "after mprotect() to nothing and back")?;
+    fixture.require(&map, true, "after mprotect() to nothing and back")?;
 
-    let moved = map.move_to(ground.target.reserve(ground.len)?)?;
-    for at in ground.units() {
+    let moved = map.move_to(fixture.target.reserve(fixture.len)?)?;
+    for at in fixture.units() {
         moved.require(at, &[8], "what was moved")?;
         moved.poke(at, 9);
     }
-    ground.require(&moved, true, "after the mapping was moved")?;
+    fixture.require(&moved, true, "after the mapping was moved")?;
     drop(moved);
-    ground.target.finish()?;
+    fixture.target.finish()?;
     Ok(String::new())
 }
 
@@ -262,32 +262,32 @@ fn together(want: &Want) -> Result<String> {
     const THREADS: usize = 4;
     const ROUNDS: usize = 60;
 
-    let ground = Ground::create(want)?;
+    let fixture = Fixture::create(want)?;
     for round in 0..ROUNDS {
-        let map = ground.map(READ_WRITE)?;
+        let map = fixture.map(READ_WRITE)?;
         let start = Barrier::new(THREADS);
         let value = round as u8;
         thread::scope(|scope| {
             for n in 0..THREADS {
-                let (map, ground, start) = (&map, &ground, &start);
+                let (map, fixture, start) = (&map, &fixture, &start);
                 scope.spawn(move || {
                     start.wait();
-                    ground.units().for_each(|at| match n % 2 {
+                    fixture.units().for_each(|at| match n % 2 {
                         0 => load(map, at + n),
                         _ => map.poke(at + n, value),
                     });
                 });
             }
         });
-        for at in ground.units() {
+        for at in fixture.units() {
             map.require(at + 1, &[value], "the store of a thread")?;
             map.require(at + 3, &[value], "the store of another thread")?;
         }
         if round % 16 == 0 {
-            ground.require(&map, true, "after threads")?;
+            fixture.require(&map, true, "after threads")?;
         }
     }
     require_unpinned("threads")?;
-    ground.target.finish()?;
+    fixture.target.finish()?;
     Ok(format!("{ROUNDS} rounds of {THREADS} threads"))
 }

@@ -71,29 +71,29 @@ pub fn tests() -> Vec<Test> {
 
 /// A filesystem and the namespace below it.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Config {
     kind: Kind,
     want: Want,
 }
 
-const fn place(kind: Kind, map: Map, bus: Bus) -> Place {
-    Place {
+const fn config(kind: Kind, map: Map, bus: Bus) -> Config {
+    Config {
         kind,
         want: want(Mode::Fsdax, 2 * MIB, map, bus),
     }
 }
 
-const EXT2: Place = place(Kind::Ext2, Map::Dev, Bus::Acpi);
-const EXT4: Place = place(Kind::Ext4, Map::Dev, Bus::Acpi);
-const XFS: Place = place(Kind::Xfs, Map::Mem, Bus::Acpi);
-const EXT4_E820: Place = place(Kind::Ext4, Map::Mem, Bus::E820);
-const REFLINK: Place = place(Kind::XfsReflink, Map::Dev, Bus::E820);
+const EXT2: Config = config(Kind::Ext2, Map::Dev, Bus::Acpi);
+const EXT4: Config = config(Kind::Ext4, Map::Dev, Bus::Acpi);
+const XFS: Config = config(Kind::Xfs, Map::Mem, Bus::Acpi);
+const EXT4_E820: Config = config(Kind::Ext4, Map::Mem, Bus::E820);
+const REFLINK: Config = config(Kind::XfsReflink, Map::Dev, Bus::E820);
 
 /// Each filesystem, each bus and each location of the struct pages. A test uses
-/// the places in which it may take another path; together they cover all.
-const EVERY: [Place; 5] = [EXT2, EXT4, XFS, EXT4_E820, REFLINK];
+/// the configs in which it may take another path; together they cover all.
+const EVERY: [Config; 5] = [EXT2, EXT4, XFS, EXT4_E820, REFLINK];
 
-impl Place {
+impl Config {
     /// Returns the name for test names: `ext4-dev-acpi`.
     fn name(&self) -> String {
         let bus = match self.want.bus {
@@ -104,37 +104,37 @@ impl Place {
     }
 }
 
-/// Returns a test per place.
-fn per_place(
-    places: &[Place],
+/// Returns a test per config.
+fn per_config(
+    configs: &[Config],
     name: &str,
     limit_secs: u64,
     doc: &'static str,
-    run: fn(&Place) -> Result<String>,
+    run: fn(&Config) -> Result<String>,
 ) -> Vec<Test> {
-    let test = |place: &Place| {
-        let (name, place) = (format!("fsdax::{name}::{}", place.name()), *place);
-        Test::new(name, limit_secs, doc, move || run(&place))
+    let test = |config: &Config| {
+        let (name, config) = (format!("fsdax::{name}::{}", config.name()), *config);
+        Test::new(name, limit_secs, doc, move || run(&config))
     };
-    places.iter().map(test).collect()
+    configs.iter().map(test).collect()
 }
 
 /// A new, mounted filesystem on a namespace of its own. Fields are dropped in
 /// this order.
-struct Ground {
+struct Fixture {
     mount: DaxMount,
     namespace: Namespace,
     kind: Kind,
 }
 
-impl Ground {
-    fn create(place: &Place) -> Result<Self> {
-        let namespace = Namespace::create(&place.want)?;
-        let mount = DaxMount::create(place.kind, &namespace.node()?, &mount_point())?;
+impl Fixture {
+    fn create(config: &Config) -> Result<Self> {
+        let namespace = Namespace::create(&config.want)?;
+        let mount = DaxMount::create(config.kind, &namespace.node()?, &mount_point())?;
         Ok(Self {
             mount,
             namespace,
-            kind: place.kind,
+            kind: config.kind,
         })
     }
 

@@ -10,7 +10,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::{mapped_kinds, per_kind, Test};
 use crate::command::Cmd;
 use crate::data;
-use crate::gup::{take, Device, How};
+use crate::gup::{take, Device, Method};
 use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::{Mode, Want, GIB};
 use crate::skip::Skip;
@@ -57,8 +57,8 @@ fn cycle(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let device = Device::open()?;
     let mut cycles = 0;
-    for how in How::ALL {
-        let refused = target.is_fsdax() && how == How::PinLongterm;
+    for method in Method::ALL {
+        let refused = target.is_fsdax() && method == Method::PinLongterm;
         // From one byte range inside a huge page to several pages with odd
         // ends; few pages per call, and more than a 2 MiB page has.
         for (range, per_call) in [
@@ -71,11 +71,11 @@ fn cycle(want: &Want) -> Result<String> {
             // An untouched mapping, then a touched one.
             let map = target.map(LEN)?;
             for write in [false, true] {
-                let got = take(&device, how, &map, range, per_call, write)?;
+                let got = take(&device, method, &map, range, per_call, write)?;
                 let pages = if refused { 0 } else { (range.1 / PAGE) as u64 };
                 ensure!(
                     got == pages,
-                    "{how:?} (write: {write}) of {range:x?}, {per_call} per call, took {got} pages instead of {pages}"
+                    "{method:?} (write: {write}) of {range:x?}, {per_call} per call, took {got} pages instead of {pages}"
                 );
                 cycles += 1;
             }
@@ -83,12 +83,12 @@ fn cycle(want: &Want) -> Result<String> {
     }
     if want.align >= GIB {
         let map = target.map(LEN)?;
-        for how in [How::GupFast, How::PinFast, How::PinLongterm] {
+        for method in [Method::GupFast, Method::PinFast, Method::PinLongterm] {
             let pages = (map.len() / PAGE) as u64;
-            let got = take(&device, how, &map, (0, map.len()), pages as u32, true)?;
+            let got = take(&device, method, &map, (0, map.len()), pages as u32, true)?;
             ensure!(
                 got == pages,
-                "{how:?} of a whole 1 GiB page took {got} pages"
+                "{method:?} of a whole 1 GiB page took {got} pages"
             );
             cycles += 1;
         }
@@ -128,12 +128,12 @@ fn read_only(device: &Device, target: &Target) -> Result<()> {
     let map = target.map_with(LEN, libc::PROT_READ, libc::MAP_SHARED)?;
     // Fault it in for reading, so that the fast path finds the entry.
     map.peek(0);
-    for how in [How::GupFast, How::PinFast, How::Gup, How::Pin] {
-        let read = take(device, how, &map, (0, 4 * PAGE), 4, false)?;
-        let write = take(device, how, &map, (0, 4 * PAGE), 4, true)?;
+    for method in [Method::GupFast, Method::PinFast, Method::Gup, Method::Pin] {
+        let read = take(device, method, &map, (0, 4 * PAGE), 4, false)?;
+        let write = take(device, method, &map, (0, 4 * PAGE), 4, true)?;
         ensure!(
             (read, write) == (4, 0),
-            "{how:?} of a read-only mapping took {read} of 4 pages for reading and {write} of 0 for writing"
+            "{method:?} of a read-only mapping took {read} of 4 pages for reading and {write} of 0 for writing"
         );
     }
     Ok(())

@@ -23,7 +23,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::{per_kind, want, Test};
 use crate::command::timeout;
 use crate::data;
-use crate::gup::{Device, How};
+use crate::gup::{Device, Method};
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, KIB, MIB};
 use crate::process::{spawn, Gate};
@@ -134,13 +134,13 @@ fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
             "pages could still be taken at the end of the wait, although the device was being disabled"
         );
         page = (page + 7) % (LEN / PAGE);
-        let how = if page % 2 == 0 {
-            How::PinFast
+        let method = if page % 2 == 0 {
+            Method::PinFast
         } else {
-            How::GupFast
+            Method::GupFast
         };
         match gup
-            .cycle(how, map, page * PAGE, PAGE, 1, true)
+            .cycle(method, map, page * PAGE, PAGE, 1, true)
             .context("GUP during teardown")?
         {
             0 => (refused, row) = (refused + 1, row + 1),

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{large, per_place, require_rust, small, Ground, Place, REFLINK};
+use super::{large, per_config, require_rust, small, Config, Fixture, REFLINK};
 use crate::data;
 use crate::filesystem::fallocate;
 use crate::mapping::{Mapping, PAGE};
@@ -30,25 +30,25 @@ const FICLONERANGE: u64 = 0x4020_940d;
 const FIDEDUPERANGE: u64 = 0xc018_9436;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[REFLINK],
         "clone::store",
         120,
         "a store, a write or a hole in one of two files that share blocks is seen in the other, or its own bytes \
          around it are lost when the block is copied",
-        |place| stores(place, false),
+        |config| stores(config, false),
     );
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[REFLINK],
         "clone::store-large",
         60,
         "the same in pages of 2 MiB, of which the store copies a part; or the inode cannot be evicted afterwards",
-        |place| {
+        |config| {
             require_rust(MISCOUNTS)?;
-            stores(place, true)
+            stores(config, true)
         },
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[REFLINK],
         "clone::differs_short_write",
         60,
@@ -56,7 +56,7 @@ pub fn tests() -> Vec<Test> {
          : perhaps the data of a file that was removed",
         short_write,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[REFLINK],
         "clone::dedupe",
         60,
@@ -139,13 +139,13 @@ impl Half {
 
 /// Creates a file, and another with the same blocks. `touched` means that the
 /// first has been stored to through the mapping that it keeps.
-fn pair(ground: &Ground, touched: bool, wide: bool) -> Result<[Half; 2]> {
+fn pair(fixture: &Fixture, touched: bool, wide: bool) -> Result<[Half; 2]> {
     let map = |file: &File| match wide {
         true => large(file, LEN),
         false => small(file, LEN),
     };
     let want = data::bytes(1, LEN);
-    let file = ground.written("first", &want)?;
+    let file = fixture.written("first", &want)?;
     let first = Half {
         map: map(&file)?,
         file,
@@ -155,7 +155,7 @@ fn pair(ground: &Ground, touched: bool, wide: bool) -> Result<[Half; 2]> {
     if touched {
         first.map.prefault_write(PAGE);
     }
-    let file = ground.sparse("second", 0)?;
+    let file = fixture.sparse("second", 0)?;
     clone(&first.file, &file)?;
     let second = Half {
         map: map(&file)?,
@@ -166,14 +166,14 @@ fn pair(ground: &Ground, touched: bool, wide: bool) -> Result<[Half; 2]> {
     Ok([first, second])
 }
 
-fn stores(place: &Place, wide: bool) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn stores(config: &Config, wide: bool) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     for touched in [false, true] {
         let how = match touched {
             true => "files that were stored to before",
             false => "files that were not stored to before",
         };
-        let mut halves = pair(&ground, touched, wide)?;
+        let mut halves = pair(&fixture, touched, wide)?;
         different(&mut halves).context(how)?;
         for half in &halves {
             half.file.sync_all().context("fsync")?;
@@ -181,17 +181,17 @@ fn stores(place: &Place, wide: bool) -> Result<String> {
         }
     }
     // The device must hold the bytes too.
-    let mut halves = pair(&ground, true, wide)?;
+    let mut halves = pair(&fixture, true, wide)?;
     different(&mut halves)?;
     let want = halves.map(|half| half.want);
-    let ground = ground.remount("dax")?;
+    let fixture = fixture.remount("dax")?;
     for (name, want) in ["first", "second"].iter().zip(want) {
-        let got = std::fs::read(ground.path(name))?;
+        let got = std::fs::read(fixture.path(name))?;
         if let Some(diff) = data::first_difference(&want, &got) {
             bail!("the {name} file after mounting again: {diff}");
         }
     }
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -258,13 +258,13 @@ fn different(halves: &mut [Half; 2]) -> Result<()> {
 }
 
 /// Tests a buffer of `GOOD` bytes; the write requests more, and ends in a page.
-fn short_write(place: &Place) -> Result<String> {
+fn short_write(config: &Config) -> Result<String> {
     const GOOD: usize = PAGE + 100;
     const ASKED: usize = 2 * PAGE + 10;
-    let ground = Ground::create(place)?;
+    let fixture = Fixture::create(config)?;
     let mut want = data::bytes(1, 4 * PAGE);
-    let file = ground.written("first", &want)?;
-    let other = ground.sparse("second", 0)?;
+    let file = fixture.written("first", &want)?;
+    let other = fixture.sparse("second", 0)?;
     clone(&file, &other)?;
     let buffer = Mapping::anonymous(3 * PAGE)?;
     let at = 2 * PAGE - GOOD;
@@ -291,7 +291,7 @@ fn short_write(place: &Place) -> Result<String> {
         }
     }
     drop((file, other));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -331,17 +331,17 @@ fn deduped(from: &File, at: usize, len: usize, to: &File, target: usize) -> Resu
     }
 }
 
-fn dedupe(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn dedupe(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let bytes = data::bytes(1, LEN);
     let mut other = bytes.clone();
     other[HUGE + 3 * PAGE + 4095] ^= 1;
-    let first = ground.written("first", &bytes)?;
-    let second = ground.written("second", &other)?;
+    let first = fixture.written("first", &bytes)?;
+    let second = fixture.written("second", &other)?;
     let (map, map_other) = (small(&first, LEN)?, small(&second, LEN)?);
     map.prefault_write(PAGE);
     map_other.prefault_write(PAGE);
-    let free = free_blocks(&ground)?;
+    let free = free_blocks(&fixture)?;
     for (at, len, equal) in [
         (0, HUGE, true),
         (HUGE, HUGE, false),
@@ -359,7 +359,7 @@ fn dedupe(place: &Place) -> Result<String> {
         map_other.require(0, &other, "the second file")?;
     }
     first.sync_all().context("fsync")?;
-    let gained = free_blocks(&ground)?.saturating_sub(free);
+    let gained = free_blocks(&fixture)?.saturating_sub(free);
     ensure!(
         gained > (HUGE / PAGE) as u64,
         "sharing 5 MiB released {gained} blocks"
@@ -369,13 +369,13 @@ fn dedupe(place: &Place) -> Result<String> {
     map.require(0, &bytes, "the first file after a store to the second")?;
     map_other.require(0, &other, "the second file after a store")?;
     drop((map, map_other, first, second));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("{gained} blocks released"))
 }
 
 /// Returns the number of free blocks of the filesystem.
-pub fn free_blocks(ground: &Ground) -> Result<u64> {
-    let dir = File::open(ground.mount.dir()).context("cannot open the mount point")?;
+pub fn free_blocks(fixture: &Fixture) -> Result<u64> {
+    let dir = File::open(fixture.mount.dir()).context("cannot open the mount point")?;
     // SAFETY: The structure consists of integers, for which all zero bytes are a
     // valid value.
     let mut about: libc::statfs = unsafe { std::mem::zeroed() };

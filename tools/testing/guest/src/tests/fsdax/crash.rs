@@ -121,7 +121,7 @@ fn mount(kind: Kind) -> Result<DaxMount> {
     DaxMount::mount(kind, &node(&label(kind))?, &dir)
 }
 
-/// Returns the workers of a boot; their places are those of the log.
+/// Returns the workers of a boot; their indices are those of the log.
 ///
 /// A journal is written as a whole. So in every other boot only those workers run
 /// whose blocks fs/dax alone makes durable: otherwise another worker's fsync() could
@@ -137,7 +137,7 @@ fn workers(boot: u32, seed: u64) -> Vec<Worker> {
         .flat_map(|(kind, _)| Way::ALL.map(|way| (kind, way)))
         .filter(|(kind, way)| wanted(*kind, *way))
         .enumerate()
-        .map(|(place, (kind, way))| Worker::new(kind, way, place, boot, seed))
+        .map(|(index, (kind, way))| Worker::new(kind, way, index, boot, seed))
         .collect()
 }
 
@@ -173,7 +173,7 @@ fn recover(kind: Kind, boot: &Boot) -> Result<String> {
     // The workers of the boot before.
     let workers = workers(boot.failures - 1, boot.seed);
     for worker in workers.iter().filter(|worker| worker.kind == kind) {
-        let (part, name) = (log.part(worker.place), worker.name());
+        let (part, name) = (log.part(worker.index), worker.name());
         let durable = part.durable();
         let known = heard.get(&name).copied().unwrap_or(0);
         ensure!(
@@ -210,7 +210,7 @@ fn write(boot: &Boot) -> Result<String> {
         .collect::<Result<Vec<_>>>()?;
     let mut children = Vec::new();
     for worker in workers(boot.failures, boot.seed) {
-        let part = log.part(worker.place);
+        let part = log.part(worker.index);
         part.begin();
         let mount = KINDS
             .iter()

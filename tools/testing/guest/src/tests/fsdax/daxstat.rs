@@ -9,7 +9,7 @@ use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
 
 use super::reasons::misaligned;
-use super::{large, per_place, Ground, Place, EXT4, EXT4_E820, XFS};
+use super::{large, per_config, Config, Fixture, EXT4, EXT4_E820, XFS};
 use crate::command::Cmd;
 use crate::data;
 use crate::live::{self, Language};
@@ -20,7 +20,7 @@ use crate::tests::Test;
 use crate::trace::FaultTrace;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[XFS, EXT4_E820],
         "daxstat::file",
         90,
@@ -91,15 +91,15 @@ fn said(path: &Path) -> Result<Vec<(bool, String)>> {
 }
 
 /// Compares the report on a file with the effect of stores to it.
-pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str]) -> Result<()> {
-    let path = ground.path(name);
+pub fn require(fixture: &Fixture, trace: &FaultTrace, name: &str, verdicts: &[&str]) -> Result<()> {
+    let path = fixture.path(name);
     let said = said(&path)?;
     let words: Vec<&str> = said.iter().map(|(_, word)| word.as_str()).collect();
     ensure!(
         words == verdicts,
         "{name}: daxstat reports {words:?}, {verdicts:?} was expected"
     );
-    let file = ground.open(name)?;
+    let file = fixture.open(name)?;
     let map = large(&file, said.len() * HUGE)?;
     for (n, (huge, word)) in said.iter().enumerate() {
         // Not a load: unwritten blocks read as zeros, which always fit.
@@ -120,24 +120,24 @@ pub fn require(ground: &Ground, trace: &FaultTrace, name: &str, verdicts: &[&str
     Ok(())
 }
 
-fn files(place: &Place) -> Result<String> {
+fn files(config: &Config) -> Result<String> {
     program()?;
-    let ground = Ground::create(place)?;
+    let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
-    drop(ground.written("aligned", &data::bytes(1, 3 * HUGE))?);
-    require(&ground, &trace, "aligned", &["huge"; 3])?;
-    drop(ground.mount.file("new", 2 * HUGE as u64)?);
-    require(&ground, &trace, "new", &["huge"; 2])?;
-    drop(misaligned(&ground, "misaligned", 2 * HUGE)?);
-    require(&ground, &trace, "misaligned", &["misaligned"; 2])?;
-    drop(ground.written("end", &data::bytes(2, HUGE + 3 * PAGE))?);
-    require(&ground, &trace, "end", &["huge", "eof"])?;
-    let file = ground.sparse("holes", 3 * HUGE as u64)?;
+    drop(fixture.written("aligned", &data::bytes(1, 3 * HUGE))?);
+    require(&fixture, &trace, "aligned", &["huge"; 3])?;
+    drop(fixture.mount.file("new", 2 * HUGE as u64)?);
+    require(&fixture, &trace, "new", &["huge"; 2])?;
+    drop(misaligned(&fixture, "misaligned", 2 * HUGE)?);
+    require(&fixture, &trace, "misaligned", &["misaligned"; 2])?;
+    drop(fixture.written("end", &data::bytes(2, HUGE + 3 * PAGE))?);
+    require(&fixture, &trace, "end", &["huge", "eof"])?;
+    let file = fixture.sparse("holes", 3 * HUGE as u64)?;
     file.write_all_at(&data::bytes(3, PAGE), (HUGE + 9 * PAGE) as u64)?;
     file.sync_all().context("fsync")?;
-    require(&ground, &trace, "holes", &["hole", "short", "hole"])?;
+    require(&fixture, &trace, "holes", &["hole", "short", "hole"])?;
     drop((file, trace));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -155,8 +155,8 @@ struct Filesystem {
 
 fn table() -> Result<String> {
     program()?;
-    let ground = Ground::create(&EXT4)?;
-    let file = ground.written("data", &data::bytes(1, 2 * HUGE))?;
+    let fixture = Fixture::create(&EXT4)?;
+    let file = fixture.written("data", &data::bytes(1, 2 * HUGE))?;
     let map = large(&file, 2 * HUGE)?;
     map.prefault_write(HUGE);
     // A file that is not DAX, and one that does not exist.
@@ -178,7 +178,7 @@ fn table() -> Result<String> {
     } else {
         let sample: Sample = serde_json::from_str(&once.stdout)
             .with_context(|| format!("daxstat's JSON: {}", once.all()))?;
-        let device = std::fs::metadata(ground.mount.dir())?.dev();
+        let device = std::fs::metadata(fixture.mount.dir())?.dev();
         let name = format!("{}:{}", libc::major(device), libc::minor(device));
         let Some(row) = sample.filesystems.iter().find(|f| f.device == name) else {
             bail!("daxstat does not know {name}: {}", once.stdout);
@@ -192,6 +192,6 @@ fn table() -> Result<String> {
         ensure!(text.contains("ext4"), "daxstat --once: {text}");
     }
     drop((map, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 
-use super::{signal_of, Place, EXT4, EXT4_E820};
+use super::{signal_of, Config, EXT4, EXT4_E820};
 use crate::command::Cmd;
 use crate::data;
 use crate::mapping::{open_rw, Mapping, PAGE};
@@ -27,17 +27,17 @@ const LEN: usize = 2 * HUGE;
 const FILES: [(&str, usize, u64); 2] = [("aligned", 512, 1), ("misaligned", 512 * 4 + 1, 2)];
 
 pub fn tests() -> Vec<Test> {
-    // Only the namespace of the place matters.
+    // Only the namespace of the config matters.
     [EXT4, EXT4_E820]
         .into_iter()
-        .map(|place| {
-            let name = place.name().replacen("ext4", "erofs", 1);
+        .map(|config| {
+            let name = config.name().replacen("ext4", "erofs", 1);
             Test::new(
                 format!("fsdax::erofs::{name}"),
                 60,
                 "a file of an EROFS image has other bytes mapped than read, is not mapped in huge pages although it \
                  is aligned, or can be stored to",
-                move || erofs(&place),
+                move || erofs(&config),
             )
         })
         .collect()
@@ -153,8 +153,8 @@ impl Drop for Mounted {
     }
 }
 
-fn erofs(place: &Place) -> Result<String> {
-    let namespace = Namespace::create(&place.want)?;
+fn erofs(config: &Config) -> Result<String> {
+    let namespace = Namespace::create(&config.want)?;
     let disk = open_rw(&namespace.node()?, false)?;
     for (n, block) in metadata().iter().enumerate() {
         disk.write_all_at(block, (n * PAGE) as u64)?;
@@ -170,14 +170,14 @@ fn erofs(place: &Place) -> Result<String> {
     for (name, _, seed) in FILES {
         let path = mounted.0.join(name);
         let file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
-        look(&file, &data::bytes(seed, LEN), name == "aligned", &trace).context(name)?;
+        check(&file, &data::bytes(seed, LEN), name == "aligned", &trace).context(name)?;
     }
     drop((trace, mounted));
     namespace.destroy()?;
     Ok(String::new())
 }
 
-fn look(file: &File, bytes: &[u8], huge: bool, trace: &FaultTrace) -> Result<()> {
+fn check(file: &File, bytes: &[u8], huge: bool, trace: &FaultTrace) -> Result<()> {
     let mut got = vec![0; LEN];
     file.read_exact_at(&mut got, 0).context("read")?;
     ensure!(

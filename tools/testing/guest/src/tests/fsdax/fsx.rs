@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use anyhow::{Context, Result};
 
 use super::model::{Model, View};
-use super::{per_place, Ground, Place, EVERY};
+use super::{per_config, Config, Fixture, EVERY};
 use crate::data::{self, Random};
 use crate::filesystem::Kind;
 use crate::mapping::PAGE;
@@ -27,13 +27,13 @@ const SEEDS: [u64; 2] = [1, 2];
 const SHOWN: usize = 12;
 
 pub fn tests() -> Vec<Test> {
-    per_place(
+    per_config(
         &EVERY,
         "fsx",
         240,
         "after some order of stores, writes, truncations, holes and the like a file has other bytes than it should, \
          seen by one of the mappings or by read()",
-        |place| SEEDS.iter().map(|seed| run(place, *seed)).collect(),
+        |config| SEEDS.iter().map(|seed| run(config, *seed)).collect(),
     )
 }
 
@@ -200,13 +200,13 @@ fn piece(random: &mut Random, whole: usize) -> (usize, usize) {
     }
 }
 
-fn run(place: &Place, seed: u64) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let mut model = Model::new(ground.sparse("fsx", 0)?, MOST)?;
+fn run(config: &Config, seed: u64) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let mut model = Model::new(fixture.sparse("fsx", 0)?, MOST)?;
     let mut random = Random::new(seed);
     let mut last = VecDeque::new();
     for n in 0..OPERATIONS {
-        let op = Op::draw(&mut random, model.len(), model.most(), place.kind);
+        let op = Op::draw(&mut random, model.len(), model.most(), config.kind);
         last.push_back(op);
         if last.len() > SHOWN {
             last.pop_front();
@@ -220,11 +220,11 @@ fn run(place: &Place, seed: u64) -> Result<String> {
     }
     model.check()?;
     let want = model.into_bytes();
-    let ground = ground.remount("dax")?;
-    let got = std::fs::read(ground.path("fsx"))?;
+    let fixture = fixture.remount("dax")?;
+    let got = std::fs::read(fixture.path("fsx"))?;
     if let Some(diff) = data::first_difference(&want, &got) {
         anyhow::bail!("seed {seed}, the file after mounting again: {diff}");
     }
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("{OPERATIONS} operations from seed {seed}. "))
 }

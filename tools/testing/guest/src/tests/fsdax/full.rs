@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{ensure, Context, Result};
 
 use super::clone::free_blocks;
-use super::{large, per_place, signal_of, Ground, Place, EXT2, EXT4, XFS};
+use super::{large, per_config, signal_of, Config, Fixture, EXT2, EXT4, XFS};
 use crate::command::Cmd;
 use crate::data;
 use crate::filesystem::{fallocate, Kind};
@@ -22,7 +22,7 @@ use crate::tests::Test;
 const LEN: usize = 2 * HUGE;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         // The regions of e820 are large and cannot be divided.
         &[EXT2, EXT4, XFS],
         "full::device",
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         "a store to a hole of a full filesystem is not a SIGBUS, damages other bytes, or blocks are lost permanently",
         device,
     );
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[XFS],
         "full::quota",
         60,
@@ -45,18 +45,18 @@ fn is_full(e: &io::Error) -> bool {
 }
 
 /// Allocates every free block.
-fn fill(ground: &Ground) -> Result<()> {
-    let file = ground.sparse("filler", 0)?;
+fn fill(fixture: &Fixture) -> Result<()> {
+    let file = fixture.sparse("filler", 0)?;
     let mut piece = 256 << 20;
     let mut at = 0;
     let zeros = vec![0; 1 << 20];
     while piece >= PAGE {
-        let taken = match ground.kind {
+        let taken = match fixture.kind {
             Kind::Ext2 => file.write_all_at(&zeros[..piece.min(zeros.len())], at),
             _ => fallocate(&file, 0, at, piece as u64),
         };
         match taken {
-            Ok(()) if ground.kind == Kind::Ext2 => at += piece.min(zeros.len()) as u64,
+            Ok(()) if fixture.kind == Kind::Ext2 => at += piece.min(zeros.len()) as u64,
             Ok(()) => at += piece as u64,
             Err(e) if is_full(&e) => {
                 // The part that a write could store is in the file.
@@ -94,19 +94,19 @@ fn require_refused(map: &Mapping, at: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn device(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn device(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let bytes = data::bytes(1, LEN);
-    let written = ground.written("written", &bytes)?;
-    let hole = ground.sparse("hole", LEN as u64)?;
+    let written = fixture.written("written", &bytes)?;
+    let hole = fixture.sparse("hole", LEN as u64)?;
     let (map, holes) = (large(&written, LEN)?, large(&hole, LEN)?);
     ensure!(holes.peek(0) == 0, "a hole is not zero");
-    let free = free_blocks(&ground)?;
-    fill(&ground)?;
+    let free = free_blocks(&fixture)?;
+    fill(&fixture)?;
     ensure!(
-        free_blocks(&ground)? < (HUGE / PAGE) as u64,
+        free_blocks(&fixture)? < (HUGE / PAGE) as u64,
         "the filesystem is not full: {} blocks",
-        free_blocks(&ground)?
+        free_blocks(&fixture)?
     );
     // The reserves of a filesystem may fill some holes.
     let filled = push(&holes, 0)?;
@@ -125,32 +125,32 @@ fn device(place: &Place) -> Result<String> {
         other => anyhow::bail!("a write to a hole returns {other:?} instead of ENOSPC"),
     }
 
-    fs::remove_file(ground.path("filler")).context("cannot remove the filler")?;
+    fs::remove_file(fixture.path("filler")).context("cannot remove the filler")?;
     // ext4 frees blocks when its journal is committed.
-    ground.sync()?;
+    fixture.sync()?;
     holes.write(0, &bytes);
     holes.require(0, &bytes, "the hole, filled when there was room")?;
     hole.set_len(0).context("ftruncate")?;
-    ground.sync()?;
-    let now = free_blocks(&ground)?;
+    fixture.sync()?;
+    let now = free_blocks(&fixture)?;
     ensure!(
         now.abs_diff(free) <= 64,
         "{free} blocks were free before, {now} are free now"
     );
     drop((map, holes, written, hole));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("{} holes filled from reserves", filled / PAGE))
 }
 
-fn quota(place: &Place) -> Result<String> {
+fn quota(config: &Config) -> Result<String> {
     const USER: u32 = 12345;
-    let ground = Ground::create(place)?.remount("dax,uquota")?;
+    let fixture = Fixture::create(config)?.remount("dax,uquota")?;
     Cmd::new("xfs_quota -x -c")
         .arg(format!("limit -u bhard=3m {USER}"))
-        .arg(ground.mount.dir())
+        .arg(fixture.mount.dir())
         .ok()?;
-    let file = ground.sparse("theirs", LEN as u64)?;
-    chown(ground.path("theirs"), Some(USER), None).context("chown")?;
+    let file = fixture.sparse("theirs", LEN as u64)?;
+    chown(fixture.path("theirs"), Some(USER), None).context("chown")?;
     let map = large(&file, LEN)?;
     map.poke(0, 1);
     // The rest is too small for 2 MiB, but sufficient for some pages.
@@ -162,7 +162,7 @@ fn quota(place: &Place) -> Result<String> {
     require_refused(&map, LEN - PAGE, "a user without quota")?;
     let report = Cmd::new("xfs_quota -x -c")
         .arg("report -u -n -b")
-        .arg(ground.mount.dir())
+        .arg(fixture.mount.dir())
         .ok()?
         .stdout;
     let name = format!("#{USER}");
@@ -184,6 +184,6 @@ fn quota(place: &Place) -> Result<String> {
     file.set_len(LEN as u64).context("ftruncate")?;
     map.write(HUGE, &data::bytes(1, HUGE));
     drop((map, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("{used} KiB of 3072"))
 }

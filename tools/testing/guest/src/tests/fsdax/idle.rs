@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail, ensure, Context, Result};
 
 use super::sync::sync_file_range;
-use super::{large, Ground, Place, EXT4, XFS};
+use super::{large, Config, Fixture, EXT4, XFS};
 use crate::data::{self, Random};
 use crate::filesystem::{fallocate, Kind};
 use crate::live::{self, Language};
@@ -37,10 +37,10 @@ const PAGES: usize = 16;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    for place in [EXT4, XFS] {
-        let name = place.kind.name();
+    for config in [EXT4, XFS] {
+        let name = config.kind.name();
         // One operation for each: they are the same in fs/dax.
-        let punch = place.kind == Kind::Xfs;
+        let punch = config.kind == Kind::Xfs;
         tests.push(Test::new(
             format!(
                 "fsdax::idle::differs_unmapped_{}_{name}",
@@ -48,26 +48,26 @@ pub fn tests() -> Vec<Test> {
             ),
             60,
             "blocks of a file are freed while a pipe holds their pages, because the file is not mapped",
-            move || unmapped(&place, punch),
+            move || unmapped(&config, punch),
         ));
         tests.push(Test::new(
             format!("fsdax::idle::differs_removed_{name}"),
             60,
             "the blocks of a removed file are freed while a pipe holds their pages",
-            move || removed(&place),
+            move || removed(&config),
         ));
         tests.push(Test::new(
             format!("fsdax::idle::differs_unmounted_{name}"),
             60,
             "a filesystem is unmounted and its device is free for others while a pipe holds pages of it",
-            move || unmounted(&place),
+            move || unmounted(&config),
         ));
         tests.push(Test::new(
             format!("fsdax::idle::differs_written_back_{name}"),
             120,
             "blocks are freed while a pipe holds their pages, because a writeback has the entry locked when ftruncate \
              looks",
-            move || written_back(&place),
+            move || written_back(&config),
         ));
     }
     tests
@@ -166,10 +166,10 @@ fn must_wait(
     Ok(took)
 }
 
-fn unmapped(place: &Place, punch: bool) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn unmapped(config: &Config, punch: bool) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let file = fixture.written("data", &data::bytes(1, LEN))?;
     let map = large(&file, LEN)?;
     let mut held = Held::take(&map, 2)?;
     drop(map);
@@ -178,36 +178,36 @@ fn unmapped(place: &Place, punch: bool) -> Result<String> {
         free_blocks(&theirs, punch)
     })?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
-fn removed(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn removed(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let file = fixture.written("data", &data::bytes(1, LEN))?;
     let map = large(&file, LEN)?;
     let mut held = Held::take(&map, 3)?;
     drop((map, file));
-    let path = ground.path("data");
+    let path = fixture.path("data");
     let took = must_wait(&mut held, "removing a file", move || {
         fs::remove_file(path).context("unlink")
     })?;
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
-fn unmounted(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn unmounted(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let file = ground.written("data", &data::bytes(1, LEN))?;
+    let file = fixture.written("data", &data::bytes(1, LEN))?;
     let map = large(&file, LEN)?;
     let mut held = Held::take(&map, 4)?;
     file.sync_all().context("fsync")?;
     drop((map, file));
-    let Ground {
+    let Fixture {
         mount, namespace, ..
-    } = ground;
+    } = fixture;
     let took = must_wait(&mut held, "unmounting", move || mount.unmount())?;
     namespace.destroy()?;
     Ok(format!("woken after {} ms", took.as_millis()))
@@ -216,12 +216,12 @@ fn unmounted(place: &Place) -> Result<String> {
 /// Tests a writeback that has the entry locked while it flushes 2 MiB, and a
 /// concurrent ftruncate that looks for pages in use. Their order is random, so
 /// this is repeated, with the entry nearly always under writeback.
-fn written_back(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn written_back(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let warning = Announced::new()?;
     // On C it happens after some rounds, which ends the test.
     let long = Duration::from_secs(if warning.0 { 40 } else { 3 });
-    let file = ground.mount.file("data", HUGE as u64)?;
+    let file = fixture.mount.file("data", HUGE as u64)?;
     let map = Arc::new(large(&file, HUGE)?);
     let mut random = Random::new(46);
     let start = Instant::now();
@@ -252,7 +252,7 @@ fn written_back(place: &Place) -> Result<String> {
         );
     }
     drop((map, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("{rounds} rounds"))
 }
 

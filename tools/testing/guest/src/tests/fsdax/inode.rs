@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{ensure, Context, Result};
 
 use super::sync::refuses;
-use super::{large, per_place, Ground, Place, EXT4, XFS};
+use super::{large, per_config, Config, Fixture, EXT4, XFS};
 use crate::data;
 use crate::mapping::{open_rw, Mapping};
 use crate::memory::HUGE;
@@ -26,7 +26,7 @@ const FSGETXATTR: u64 = 0x801c_581f;
 const FSSETXATTR: u64 = 0x401c_5820;
 
 pub fn tests() -> Vec<Test> {
-    per_place(
+    per_config(
         &[EXT4, XFS],
         "inode",
         90,
@@ -132,21 +132,21 @@ fn forget() -> Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")
 }
 
-fn flags(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?.remount("dax=inode")?;
+fn flags(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?.remount("dax=inode")?;
     let bytes = data::bytes(1, HUGE);
-    drop(ground.written("plain", &bytes)?);
-    require(&ground.path("plain"), false, "a file without the flag")?;
+    drop(fixture.written("plain", &bytes)?);
+    require(&fixture.path("plain"), false, "a file without the flag")?;
 
     // Inherited from the directory.
-    let dir = ground.path("dir");
+    let dir = fixture.path("dir");
     fs::create_dir(&dir).context("mkdir")?;
     mark(&dir, true)?;
     fs::create_dir(dir.join("below")).context("mkdir")?;
     for name in ["dir/new", "dir/below/new"] {
-        drop(ground.written(name, &bytes)?);
+        drop(fixture.written(name, &bytes)?);
         require(
-            &ground.path(name),
+            &fixture.path(name),
             true,
             "a file of a directory with the flag",
         )?;
@@ -154,7 +154,7 @@ fn flags(place: &Place) -> Result<String> {
 
     // The flag changes and the bytes are kept: written in one mode, read in the
     // other.
-    let path = ground.path("plain");
+    let path = fixture.path("plain");
     for (round, dax) in [true, false, true, false].into_iter().enumerate() {
         mark(&path, dax)?;
         forget()?;
@@ -171,19 +171,19 @@ fn flags(place: &Place) -> Result<String> {
             "read() does not see a store, with the flag {dax}"
         );
     }
-    drop(ground.open("plain")?);
+    drop(fixture.open("plain")?);
 
-    let ground = ground.remount("dax=never")?;
-    require(&ground.path("dir/new"), false, "dax=never and the flag")?;
-    let ground = ground.remount("dax=always")?;
-    require(&ground.path("plain"), true, "dax=always without the flag")?;
-    let file = ground.open("plain")?;
+    let fixture = fixture.remount("dax=never")?;
+    require(&fixture.path("dir/new"), false, "dax=never and the flag")?;
+    let fixture = fixture.remount("dax=always")?;
+    require(&fixture.path("plain"), true, "dax=always without the flag")?;
+    let file = fixture.open("plain")?;
     let mut want = bytes.clone();
     for round in 0..4 {
         data::fill(round as u64 + 2, &mut want[round * 5000..][..5000]);
     }
     large(&file, HUGE)?.require(0, &want, "the file at the end")?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }

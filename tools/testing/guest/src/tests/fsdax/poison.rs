@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{large, place, small, Ground, Place, EXT4, EXT4_E820};
+use super::{config, large, small, Config, Fixture, EXT4, EXT4_E820};
 use crate::data;
 use crate::filesystem::Kind;
 use crate::mapping::{Mapping, PAGE};
@@ -21,10 +21,10 @@ use crate::tests::Test;
 const LEN: usize = 3 * HUGE;
 /// Offset of the bad page, in the middle of a huge page.
 const BAD: usize = HUGE + 37 * PAGE;
-const XFS_RMAP: Place = place(Kind::XfsReflink, Map::Mem, Bus::Acpi);
+const XFS_RMAP: Config = config(Kind::XfsReflink, Map::Mem, Bus::Acpi);
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = super::per_place(
+    let mut tests = super::per_config(
         &[EXT4_E820, XFS_RMAP],
         "poison::single",
         60,
@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
          rest of the file; or the namespace is of no use afterwards",
         alone,
     );
-    tests.extend(super::per_place(
+    tests.extend(super::per_config(
         &[EXT4, XFS_RMAP],
         "poison::shared",
         60,
@@ -147,11 +147,11 @@ fn lsb(wide: bool) -> i32 {
     }
 }
 
-fn alone(place: &Place) -> Result<String> {
+fn alone(config: &Config) -> Result<String> {
     for wide in [true, false] {
-        let ground = Ground::create(place)?;
+        let fixture = Fixture::create(config)?;
         let bytes = data::bytes(1, LEN);
-        let file = ground.written("data", &bytes)?;
+        let file = fixture.written("data", &bytes)?;
         let child = spawn(|| {
             listen()?;
             let map = mapped(&file, wide, &bytes)?;
@@ -169,15 +169,15 @@ fn alone(place: &Place) -> Result<String> {
         drop(again);
         file.set_len(0).context("ftruncate")?;
         drop(file);
-        ground.finish()?;
+        fixture.finish()?;
     }
     // A namespace that is created again in the same memory has no bad page.
-    let ground = Ground::create(place)?;
+    let fixture = Fixture::create(config)?;
     let bytes = data::bytes(2, LEN);
-    let file = ground.written("data", &bytes)?;
+    let file = fixture.written("data", &bytes)?;
     mapped(&file, true, &bytes)?.require(0, &bytes, "a file of the next namespace")?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -237,35 +237,35 @@ fn two(files: (&File, &File), bytes: &[u8], wide: (bool, bool)) -> Result<()> {
     other.join(30, "the second process")
 }
 
-fn shared(place: &Place) -> Result<String> {
+fn shared(config: &Config) -> Result<String> {
     // The second process maps first, and small pages make small entries, so the first would not get
     // large ones either.
     for wide in [(true, true), (false, false), (false, true)] {
-        let ground = Ground::create(place)?;
+        let fixture = Fixture::create(config)?;
         let bytes = data::bytes(3, LEN);
-        let file = ground.written("data", &bytes)?;
+        let file = fixture.written("data", &bytes)?;
         two((&file, &file), &bytes, wide).with_context(|| {
             let (one, other) = (1 << lsb(wide.0), 1 << lsb(wide.1));
             format!("in pages of {one} bytes and, the other process, of {other}")
         })?;
         drop(file);
-        ground.finish()?;
+        fixture.finish()?;
     }
     Ok(String::new())
 }
 
 fn cloned() -> Result<String> {
     for wide in [true, false] {
-        let ground = Ground::create(&XFS_RMAP)?;
+        let fixture = Fixture::create(&XFS_RMAP)?;
         let bytes = data::bytes(4, LEN);
-        let first = ground.written("first", &bytes)?;
-        let second = ground.sparse("second", 0)?;
+        let first = fixture.written("first", &bytes)?;
+        let second = fixture.sparse("second", 0)?;
         super::clone::clone(&first, &second)?;
         if let Err(e) = two((&first, &second), &bytes, (wide, wide)) {
             bail!("in pages of {} bytes: {e:#}", 1 << lsb(wide));
         }
         drop((first, second));
-        ground.finish()?;
+        fixture.finish()?;
     }
     Ok(String::new())
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail, ensure, Context, Result};
 
 use super::{
-    large, per_place, require_rust, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS,
+    large, per_config, require_rust, small, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS,
 };
 use crate::data::{self, Random};
 use crate::filesystem::fallocate;
@@ -36,12 +36,12 @@ const LEN: usize = 3 * HUGE;
 /// Number of pages that racers use: enough for collisions.
 const PLACES: usize = 24;
 
-/// Name, places, what a failure means, and the race.
+/// Name, configs, what a failure means, and the race.
 type Case = (
     &'static str,
-    &'static [Place],
+    &'static [Config],
     &'static str,
-    fn(&Place) -> Result<String>,
+    fn(&Config) -> Result<String>,
 );
 
 pub fn tests() -> Vec<Test> {
@@ -98,7 +98,7 @@ pub fn tests() -> Vec<Test> {
     ];
     cases
         .into_iter()
-        .flat_map(|(name, places, doc, run)| per_place(places, name, 120, doc, run))
+        .flat_map(|(name, configs, doc, run)| per_config(configs, name, 120, doc, run))
         .collect()
 }
 
@@ -276,9 +276,9 @@ fn dup(file: &File) -> Result<File> {
     file.try_clone().context("dup")
 }
 
-fn punch(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let file = ground.sparse("data", LEN as u64)?;
+fn punch(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.sparse("data", LEN as u64)?;
     let mut race = Race::default();
     racers(&mut race, &four(&file)?, Blocks::Go)?;
     let theirs = dup(&file)?;
@@ -295,13 +295,13 @@ fn punch(place: &Place) -> Result<String> {
     });
     let report = race.run()?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
-fn truncate(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let file = ground.sparse("data", LEN as u64)?;
+fn truncate(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.sparse("data", LEN as u64)?;
     let mut race = Race::default();
     racers(&mut race, &four(&file)?, Blocks::Go)?;
     let theirs = dup(&file)?;
@@ -319,14 +319,14 @@ fn truncate(place: &Place) -> Result<String> {
     });
     let report = race.run()?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
 /// Requires that the final content of the mappings is on the device.
-fn sync(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let file = ground.sparse("data", LEN as u64)?;
+fn sync(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.sparse("data", LEN as u64)?;
     let maps = four(&file)?;
     let mut race = Race::default();
     racers(&mut race, &maps, Blocks::Stay)?;
@@ -342,18 +342,18 @@ fn sync(place: &Place) -> Result<String> {
     let mut want = vec![0; LEN];
     maps[0].read(0, &mut want);
     drop((maps, file));
-    let ground = ground.remount("dax")?;
-    let got = fs::read(ground.path("data")).context("read")?;
+    let fixture = fixture.remount("dax")?;
+    let got = fs::read(fixture.path("data")).context("read")?;
     if let Some(diff) = data::first_difference(&want, &got) {
         bail!("the file after mounting again: {diff}");
     }
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
-fn unmap(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let file = ground.sparse("data", LEN as u64)?;
+fn unmap(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.sparse("data", LEN as u64)?;
     let maps = four(&file)?;
     let mut race = Race::default();
     racers(&mut race, &maps, Blocks::Stay)?;
@@ -374,19 +374,19 @@ fn unmap(place: &Place) -> Result<String> {
     }
     let report = race.run()?;
     drop((maps, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
 /// Writes and reads some pages by system calls; others are the racers'.
-fn direct(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let file = ground.sparse("data", LEN as u64)?;
+fn direct(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.sparse("data", LEN as u64)?;
     let maps = four(&file)?;
     let mut race = Race::default();
     racers(&mut race, &maps, Blocks::Stay)?;
     for (column, direct) in [false, true].into_iter().enumerate() {
-        let theirs = open_rw(&ground.path("data"), direct)?;
+        let theirs = open_rw(&fixture.path("data"), direct)?;
         let (map, memory) = (maps[0].clone(), Mapping::anonymous(PAGE)?);
         race.add("writes and reads", move |random| {
             // The racers' pages are at offsets 0, 7, 14 and 21 from a multiple
@@ -405,16 +405,16 @@ fn direct(place: &Place) -> Result<String> {
     }
     let report = race.run()?;
     drop((maps, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
 /// Clones repeatedly one file to another, which is stored to as well.
-fn clone(place: &Place) -> Result<String> {
+fn clone(config: &Config) -> Result<String> {
     require_rust(super::clone::MISCOUNTS)?;
-    let ground = Ground::create(place)?;
-    let file = ground.written("first", &vec![0; LEN])?;
-    let second = ground.sparse("second", 0)?;
+    let fixture = Fixture::create(config)?;
+    let file = fixture.written("first", &vec![0; LEN])?;
+    let second = fixture.sparse("second", 0)?;
     let maps = four(&file)?;
     let mut race = Race::default();
     racers(&mut race, &maps, Blocks::Stay)?;
@@ -429,6 +429,6 @@ fn clone(place: &Place) -> Result<String> {
     });
     let report = race.run()?;
     drop((maps, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }

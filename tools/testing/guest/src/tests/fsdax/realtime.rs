@@ -10,7 +10,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::inode::has_flag;
 use super::sync::{go_down, synchronous};
-use super::{daxstat, large, Ground, XFS};
+use super::{daxstat, large, Fixture, XFS};
 use crate::command::Cmd;
 use crate::data;
 use crate::filesystem::{DaxMount, Kind};
@@ -49,14 +49,14 @@ fn realtime() -> Result<String> {
         .arg(&node)
         .limit_secs(120)
         .ok()?;
-    let ground = Ground {
+    let fixture = Fixture {
         mount: mount(&node, &rt_node)?,
         namespace,
         kind: Kind::Xfs,
     };
     let trace = FaultTrace::start()?;
     let bytes = data::bytes(1, LEN);
-    let file = ground.written("data", &bytes)?;
+    let file = fixture.written("data", &bytes)?;
     ensure!(
         has_flag(&file, FS_XFLAG_REALTIME)?,
         "a file of a directory with rtinherit is not on the realtime device"
@@ -69,43 +69,43 @@ fn realtime() -> Result<String> {
         (faults.pmd, faults.pte) == (4, 0),
         "four faults of 2 MiB were expected, there were {faults:?}"
     );
-    let hole = ground.sparse("hole", LEN as u64)?;
+    let hole = fixture.sparse("hole", LEN as u64)?;
     let new = synchronous(&hole, LEN)?;
     new.write(HUGE - 300, &bytes[..600]);
     map.write(HUGE, &bytes[..HUGE]);
     map.sync(HUGE, HUGE).context("msync")?;
-    daxstat::require(&ground, &trace, "data", &["huge"; 4])?;
-    let device = daxstat::device(&ground.path("data"))?;
+    daxstat::require(&fixture, &trace, "data", &["huge"; 4])?;
+    let device = daxstat::device(&fixture.path("data"))?;
     ensure!(
         rt_node.ends_with(&device),
         "daxstat names {device} as the file's device instead of {}",
         rt_node.display()
     );
 
-    go_down(&ground)?;
+    go_down(&fixture)?;
     drop((map, new, file, hole, trace));
-    let Ground {
+    let Fixture {
         mount: old,
         namespace,
         ..
-    } = ground;
+    } = fixture;
     old.unmount()?;
     let again = mount(&node, &rt_node)?;
-    let ground = Ground {
+    let fixture = Fixture {
         mount: again,
         namespace,
         kind: Kind::Xfs,
     };
-    let map = large(&ground.open("data")?, LEN)?;
+    let map = large(&fixture.open("data")?, LEN)?;
     // daxstat's test has stored a byte to each 2 MiB.
     map.require(HUGE + 1, &bytes[1..HUGE], "synced bytes")?;
-    let new = large(&ground.open("hole")?, LEN)?;
+    let new = large(&fixture.open("hole")?, LEN)?;
     new.require(HUGE - 300, &bytes[..600], "bytes stored through MAP_SYNC")?;
     new.require(0, &vec![0; HUGE - 300], "the hole around it")?;
     drop((map, new));
-    let Ground {
+    let Fixture {
         mount, namespace, ..
-    } = ground;
+    } = fixture;
     mount.unmount()?;
     Cmd::new("xfs_repair -n -r")
         .arg(&rt_node)

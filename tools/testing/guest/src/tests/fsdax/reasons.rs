@@ -9,7 +9,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use anyhow::{bail, ensure, Context, Result};
 
 use super::sync::go_down;
-use super::{large, per_place, require_rust, signal_of, small, Ground, Place, EXT2, EXT4, REFLINK};
+use super::{
+    large, per_config, require_rust, signal_of, small, Config, Fixture, EXT2, EXT4, REFLINK,
+};
 use crate::data;
 use crate::filesystem::fallocate;
 use crate::inject::Failing;
@@ -23,28 +25,28 @@ const LEN: usize = 2 * HUGE;
 const EVENT: &str = "dax_fault_fallback";
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[EXT4, REFLINK],
         "reasons",
         90,
         "a fault falls back to 4 KiB and no reason is counted or traced, or a wrong one, or for another file",
         reasons,
     );
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT2],
         "reasons",
         60,
         "the faults of a filesystem that has none of 2 MiB are not counted, or as if they had been tried",
         only_counted,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[REFLINK],
         "reasons::shutdown",
         60,
         "a fault that a filesystem refuses, because it is shut down, has another reason than \"other\", or none",
         refused,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT4],
         "reasons::memory",
         60,
@@ -109,10 +111,12 @@ struct Probe {
 impl Probe {
     /// Opens the counters. They may still be those of an earlier filesystem on
     /// the device, so one fault makes them this one's.
-    fn open(ground: &Ground) -> Result<Self> {
-        let first = ground.written("first", &[0; PAGE])?;
+    fn open(fixture: &Fixture) -> Result<Self> {
+        let first = fixture.written("first", &[0; PAGE])?;
         small(&first, PAGE)?.peek(0);
-        let device = std::fs::metadata(ground.mount.dir()).context("stat")?.dev();
+        let device = std::fs::metadata(fixture.mount.dir())
+            .context("stat")?
+            .dev();
         Ok(Self {
             device,
             trace: FaultTrace::of(&[EVENT])?,
@@ -151,20 +155,20 @@ impl Probe {
     }
 }
 
-fn reasons(place: &Place) -> Result<String> {
+fn reasons(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
-    let ground = Ground::create(place)?;
-    let probe = Probe::open(&ground)?;
-    by_mapping(&ground, &probe)?;
-    by_file(&ground, &probe)?;
+    let fixture = Fixture::create(config)?;
+    let probe = Probe::open(&fixture)?;
+    by_mapping(&fixture, &probe)?;
+    by_file(&fixture, &probe)?;
     drop(probe);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
 /// Tests mappings that prevent huge faults of a suitable file.
-fn by_mapping(ground: &Ground, probe: &Probe) -> Result<()> {
-    let file = ground.written("data", &data::bytes(1, LEN))?;
+fn by_mapping(fixture: &Fixture, probe: &Probe) -> Result<()> {
+    let file = fixture.written("data", &data::bytes(1, LEN))?;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let map = Mapping::with(&file, 0, LEN, HUGE, prot, libc::MAP_PRIVATE)?;
     probe.require("cow", &file, || map.poke(0, 1))?;
@@ -194,11 +198,11 @@ fn by_mapping(ground: &Ground, probe: &Probe) -> Result<()> {
 }
 
 /// Tests files that prevent huge faults of a suitable mapping.
-fn by_file(ground: &Ground, probe: &Probe) -> Result<()> {
-    let file = ground.written("end", &data::bytes(2, HUGE + 3 * PAGE))?;
+fn by_file(fixture: &Fixture, probe: &Probe) -> Result<()> {
+    let file = fixture.written("end", &data::bytes(2, HUGE + 3 * PAGE))?;
     let map = large(&file, LEN)?;
     probe.require("eof", &file, || map.poke(HUGE, 1))?;
-    let file = ground.sparse("short", LEN as u64)?;
+    let file = fixture.sparse("short", LEN as u64)?;
     file.write_all_at(&[1; PAGE], 3 * PAGE as u64)
         .context("writing one page")?;
     file.sync_all().context("fsync")?;
@@ -206,7 +210,7 @@ fn by_file(ground: &Ground, probe: &Probe) -> Result<()> {
     probe.require("short", &file, || {
         map.peek(3 * PAGE);
     })?;
-    let file = misaligned(ground, "device", LEN)?;
+    let file = misaligned(fixture, "device", LEN)?;
     let map = large(&file, LEN)?;
     probe.require("device", &file, || map.poke(0, 1))
 }
@@ -214,8 +218,8 @@ fn by_file(ground: &Ground, probe: &Probe) -> Result<()> {
 /// Creates a file of one extent, which is long enough for huge pages but one
 /// page off the alignment. It has not been written, because that might divide
 /// it.
-pub fn misaligned(ground: &Ground, name: &str, len: usize) -> Result<File> {
-    let file = ground.mount.file(name, (len + 2 * HUGE) as u64)?;
+pub fn misaligned(fixture: &Fixture, name: &str, len: usize) -> Result<File> {
+    let file = fixture.mount.file(name, (len + 2 * HUGE) as u64)?;
     let page = PAGE as u64;
     // The first 2 MiB are often an extent of their own.
     let most = HUGE as u64 + page;
@@ -226,16 +230,16 @@ pub fn misaligned(ground: &Ground, name: &str, len: usize) -> Result<File> {
 }
 
 /// Tests a filesystem that does not return the location of a file's blocks.
-fn refused(place: &Place) -> Result<String> {
+fn refused(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
-    let ground = Ground::create(place)?;
-    let probe = Probe::open(&ground)?;
-    let file = ground.written("data", &data::bytes(3, LEN))?;
+    let fixture = Fixture::create(config)?;
+    let probe = Probe::open(&fixture)?;
+    let file = fixture.written("data", &data::bytes(3, LEN))?;
     let map = large(&file, LEN)?;
     map.peek(0);
     let mut got = Ok(None);
     probe.require("other", &file, || {
-        got = go_down(&ground).and_then(|()| {
+        got = go_down(&fixture).and_then(|()| {
             signal_of(|| {
                 // Rust's own handler repeats the access.
                 // SAFETY: The default action is no handler, so no code runs in
@@ -250,18 +254,18 @@ fn refused(place: &Place) -> Result<String> {
         "a load from a filesystem that is shut down is not a SIGBUS"
     );
     drop((map, file, probe));
-    ground.remount("dax")?.finish()?;
+    fixture.remount("dax")?.finish()?;
     Ok(String::new())
 }
 
 /// Tests failing allocations: that of the huge zero page, which is freed
 /// before, and those of the mapping's array, which are tried twice.
-fn without_memory(place: &Place) -> Result<String> {
+fn without_memory(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
     drop(Failing::pages(9)?);
-    let ground = Ground::create(place)?;
-    let probe = Probe::open(&ground)?;
-    let hole = ground.sparse("hole", LEN as u64)?;
+    let fixture = Fixture::create(config)?;
+    let probe = Probe::open(&fixture)?;
+    let hole = fixture.sparse("hole", LEN as u64)?;
     let map = large(&hole, LEN)?;
     // It has no users any more, so the shrinker frees it.
     std::fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
@@ -270,7 +274,7 @@ fn without_memory(place: &Place) -> Result<String> {
         map.peek(0);
     })?;
     drop((failing, map));
-    let file = ground.written("data", &data::bytes(4, LEN))?;
+    let file = fixture.written("data", &data::bytes(4, LEN))?;
     let map = large(&file, LEN)?;
     let mut failed = Ok(());
     probe.require("no-memory", &file, || {
@@ -281,15 +285,15 @@ fn without_memory(place: &Place) -> Result<String> {
     })?;
     failed?;
     drop((map, hole, file, probe));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
-fn only_counted(place: &Place) -> Result<String> {
+fn only_counted(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
-    let ground = Ground::create(place)?;
-    let probe = Probe::open(&ground)?;
-    let file = ground.written("data", &data::bytes(1, HUGE))?;
+    let fixture = Fixture::create(config)?;
+    let probe = Probe::open(&fixture)?;
+    let file = fixture.written("data", &data::bytes(1, HUGE))?;
     let map = large(&file, HUGE)?;
     map.poke(0, 1);
     let before = Counters::read(probe.device)?;
@@ -300,7 +304,7 @@ fn only_counted(place: &Place) -> Result<String> {
         "one fault of 4 KiB was made, {counted:?} were counted"
     );
     drop((map, file, probe));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{large, place, require_sigbus, small, Ground, Place, EXT4_E820};
+use super::{config, large, require_sigbus, small, Config, Fixture, EXT4_E820};
 use crate::command::Cmd;
 use crate::data;
 use crate::filesystem::Kind;
@@ -27,10 +27,10 @@ const LEN: usize = 3 * HUGE;
 const SECTOR: usize = 512;
 /// Offset of the bad page, in the middle of a huge page.
 const BAD: usize = HUGE + 37 * PAGE;
-const XFS_E820: Place = place(Kind::Xfs, Map::Dev, Bus::E820);
+const XFS_E820: Config = config(Kind::Xfs, Map::Dev, Bus::E820);
 
 pub fn tests() -> Vec<Test> {
-    super::per_place(
+    super::per_config(
         &[EXT4_E820, XFS_E820],
         "recovery",
         60,
@@ -84,18 +84,18 @@ fn sector_of(path: &Path, at: usize) -> Result<u64> {
     found.with_context(|| format!("byte {at:#x} has no block: {}", listed.stdout))
 }
 
-fn recovery(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn recovery(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let mut bytes = data::bytes(6, LEN);
-    drop(ground.written("data", &bytes)?);
+    drop(fixture.written("data", &bytes)?);
     // Nothing of it is mapped, and it has no entries.
-    let ground = ground.remount("dax")?;
-    let list = List::of(&ground.namespace.node()?)?;
-    let sector = sector_of(&ground.path("data"), BAD)?;
+    let fixture = fixture.remount("dax")?;
+    let list = List::of(&fixture.namespace.node()?)?;
+    let sector = sector_of(&fixture.path("data"), BAD)?;
     list.require(0, "at first")?;
     list.add(sector + 3, 1)?;
 
-    let file = ground.open("data")?;
+    let file = fixture.open("data")?;
     require_readable(&file, &bytes)?;
     list.require(1, "after it was only read and mapped")?;
     partly(&file, &bytes)?;
@@ -110,11 +110,11 @@ fn recovery(place: &Place) -> Result<String> {
     list.require(0, "after the pages were written")?;
 
     drop(file);
-    let ground = ground.remount("dax")?;
-    let file = ground.open("data")?;
+    let fixture = fixture.remount("dax")?;
+    let file = fixture.open("data")?;
     large(&file, LEN)?.require(0, &bytes, "the file, mounted again")?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 

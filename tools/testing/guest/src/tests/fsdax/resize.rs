@@ -6,7 +6,7 @@
 use anyhow::{ensure, Result};
 
 use super::model::{Model, View};
-use super::{per_place, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
+use super::{per_config, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::data;
 use crate::mapping::PAGE;
 use crate::memory::HUGE;
@@ -15,7 +15,7 @@ use crate::tests::Test;
 const MOST: usize = 4 * HUGE;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[EXT2, EXT4, REFLINK],
         "truncate",
         120,
@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
          reappear when the file grows again",
         truncate,
     );
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[XFS, EXT4_E820],
         "fallocate",
         120,
@@ -35,9 +35,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Creates a file of `len` bytes that every mapping has faulted in completely.
-fn filled(ground: &Ground, name: &str, len: usize) -> Result<Model> {
-    let mut model = Model::new(ground.sparse(name, 0)?, MOST)?;
-    if ground.kind != crate::filesystem::Kind::Ext2 {
+fn filled(fixture: &Fixture, name: &str, len: usize) -> Result<Model> {
+    let mut model = Model::new(fixture.sparse(name, 0)?, MOST)?;
+    if fixture.kind != crate::filesystem::Kind::Ext2 {
         model.allocate(0, len)?;
     }
     model.write(0, &data::bytes(len as u64, len))?;
@@ -45,9 +45,9 @@ fn filled(ground: &Ground, name: &str, len: usize) -> Result<Model> {
     Ok(model)
 }
 
-fn truncate(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let mut model = filled(&ground, "truncate", MOST)?;
+fn truncate(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let mut model = filled(&fixture, "truncate", MOST)?;
     // Down into a huge page, to its boundary, into a small page, to nothing; up
     // again each time, partly stored to.
     for (seed, (down, up)) in [
@@ -81,24 +81,24 @@ fn truncate(place: &Place) -> Result<String> {
         model.store(View::Large, model.len() - 60, &last);
         model.check()?;
     }
-    reopen(ground, "truncate", model)
+    reopen(fixture, "truncate", model)
 }
 
 /// Requires the same bytes after the filesystem was unmounted.
-fn reopen(ground: Ground, name: &str, model: Model) -> Result<String> {
+fn reopen(fixture: Fixture, name: &str, model: Model) -> Result<String> {
     let want = model.into_bytes();
-    let ground = ground.remount("dax")?;
-    let got = std::fs::read(ground.path(name))?;
+    let fixture = fixture.remount("dax")?;
+    let got = std::fs::read(fixture.path(name))?;
     if let Some(diff) = data::first_difference(&want, &got) {
         anyhow::bail!("the file after mounting again: {diff}");
     }
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
-fn ranges(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let mut model = filled(&ground, "ranges", 3 * HUGE + 5 * PAGE + 9)?;
+fn ranges(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let mut model = filled(&fixture, "ranges", 3 * HUGE + 5 * PAGE + 9)?;
     // Whole huge pages, parts of them, whole small pages and parts of those.
     let pieces = [
         (HUGE, HUGE),
@@ -149,7 +149,7 @@ fn ranges(place: &Place) -> Result<String> {
     model.check()?;
     model.allocate(len, HUGE / 2)?;
     model.check()?;
-    reopen(ground, "ranges", model)
+    reopen(fixture, "ranges", model)
 }
 
 /// Stores new bytes to every page, through one mapping or the other, which

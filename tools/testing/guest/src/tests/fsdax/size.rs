@@ -6,7 +6,7 @@
 
 use anyhow::{ensure, Result};
 
-use super::{large, per_place, small, Ground, Place, EXT2, EXT4, REFLINK};
+use super::{large, per_config, small, Config, Fixture, EXT2, EXT4, REFLINK};
 use crate::data;
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::HUGE;
@@ -16,7 +16,7 @@ use crate::trace::{FaultCounts, FaultTrace};
 const LEN: usize = 4 * HUGE;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[EXT4, REFLINK],
         "size",
         90,
@@ -24,7 +24,7 @@ pub fn tests() -> Vec<Test> {
          or entries of 4 KiB and 2 MiB of one range show different bytes",
         sizes,
     );
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT2],
         "size",
         60,
@@ -64,24 +64,24 @@ fn touch(map: &Mapping, step: usize, write: bool) {
     }
 }
 
-fn sizes(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn sizes(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
-    blocks(&ground, &trace)?;
-    holes(&ground, &trace)?;
-    small_first(&ground, &trace)?;
-    large_first(&ground, &trace)?;
-    edges(&ground, &trace)?;
-    private(&ground, &trace)?;
+    blocks(&fixture, &trace)?;
+    holes(&fixture, &trace)?;
+    small_first(&fixture, &trace)?;
+    large_first(&fixture, &trace)?;
+    edges(&fixture, &trace)?;
+    private(&fixture, &trace)?;
     drop(trace);
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
 /// Tests allocated blocks: one fault per 2 MiB, and one more when a page that
 /// was read is written.
-fn blocks(ground: &Ground, trace: &FaultTrace) -> Result<()> {
-    let file = ground.written("blocks", &data::bytes(1, LEN))?;
+fn blocks(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
+    let file = fixture.written("blocks", &data::bytes(1, LEN))?;
     trace.take()?;
     let map = large(&file, LEN)?;
     touch(&map, PAGE, false);
@@ -99,7 +99,7 @@ fn blocks(ground: &Ground, trace: &FaultTrace) -> Result<()> {
     let other = large(&file, LEN)?;
     touch(&other, PAGE, true);
     require(trace, 4, 0, false, "stores to a second mapping")?;
-    let fresh = ground.mount.file("unwritten", LEN as u64)?;
+    let fresh = fixture.mount.file("unwritten", LEN as u64)?;
     let map = large(&fresh, LEN)?;
     touch(&map, HUGE, true);
     require(trace, 4, 0, false, "stores to unwritten blocks")?;
@@ -108,8 +108,8 @@ fn blocks(ground: &Ground, trace: &FaultTrace) -> Result<()> {
 
 /// Tests a hole: when read it is the huge zero page and remains a hole; when
 /// written, it gets blocks, in every mapping.
-fn holes(ground: &Ground, trace: &FaultTrace) -> Result<()> {
-    let file = ground.sparse("holes", LEN as u64)?;
+fn holes(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
+    let file = fixture.sparse("holes", LEN as u64)?;
     let (map, other) = (large(&file, LEN)?, large(&file, LEN)?);
     touch(&map, PAGE, false);
     touch(&other, HUGE, false);
@@ -136,8 +136,8 @@ fn holes(ground: &Ground, trace: &FaultTrace) -> Result<()> {
 }
 
 /// Tests an entry of 4 KiB that prevents one of 2 MiB.
-fn small_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
-    let file = ground.written("small-first", &data::bytes(2, LEN))?;
+fn small_first(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
+    let file = fixture.written("small-first", &data::bytes(2, LEN))?;
     let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
     trace.take()?;
     narrow.poke(5 * PAGE, 7);
@@ -164,8 +164,8 @@ fn small_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
 
 /// Tests an entry of 2 MiB: a store of 4 KiB into blocks uses that entry, one
 /// into the huge zero page must split it, in every mapping.
-fn large_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
-    let file = ground.written("large-first", &data::bytes(3, LEN))?;
+fn large_first(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
+    let file = fixture.written("large-first", &data::bytes(3, LEN))?;
     let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
     trace.take()?;
     wide.poke(0, 1);
@@ -189,7 +189,7 @@ fn large_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
         "a load from the huge mapping, which stays",
     )?;
 
-    let file = ground.sparse("large-zero", LEN as u64)?;
+    let file = fixture.sparse("large-zero", LEN as u64)?;
     let (narrow, wide) = (small(&file, LEN)?, large(&file, LEN)?);
     ensure!(wide.peek(3 * PAGE) == 0, "a hole is not zero");
     require(trace, 1, 0, false, "a load from a hole")?;
@@ -217,8 +217,8 @@ fn large_first(ground: &Ground, trace: &FaultTrace) -> Result<()> {
 
 /// Tests a mapping that does not cover the range, is not aligned to it, or whose
 /// file ends inside it.
-fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
-    let file = ground.written("edges", &data::bytes(4, LEN))?;
+fn edges(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
+    let file = fixture.written("edges", &data::bytes(4, LEN))?;
     trace.take()?;
     let shifted = Mapping::shared(&file, PAGE as u64, HUGE, HUGE)?;
     touch(&shifted, HUGE, true);
@@ -237,7 +237,7 @@ fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
         "two pages of a mapping of two pages: {got:?}"
     );
     let end = HUGE + 3 * PAGE;
-    let file = ground.written("end", &data::bytes(5, end - 100))?;
+    let file = fixture.written("end", &data::bytes(5, end - 100))?;
     trace.take()?;
     let map = large(&file, 2 * HUGE)?;
     map.poke(0, 1);
@@ -254,9 +254,9 @@ fn edges(ground: &Ground, trace: &FaultTrace) -> Result<()> {
 
 /// Tests a private mapping, which may be read in 2 MiB pages, and is copied in 4
 /// KiB.
-fn private(ground: &Ground, trace: &FaultTrace) -> Result<()> {
+fn private(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
     let bytes = data::bytes(6, HUGE);
-    let file = ground.written("private", &bytes)?;
+    let file = fixture.written("private", &bytes)?;
     trace.take()?;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let map = Mapping::with(&file, 0, HUGE, HUGE, prot, libc::MAP_PRIVATE)?;
@@ -281,11 +281,11 @@ fn blocks_of(file: &std::fs::File) -> Result<u64> {
     Ok(file.metadata()?.blocks())
 }
 
-fn only_small(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn only_small(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
     let bytes = data::bytes(7, HUGE);
-    let blocks = ground.written("blocks", &bytes)?;
+    let blocks = fixture.written("blocks", &bytes)?;
     trace.take()?;
     let mapped = large(&blocks, HUGE)?;
     mapped.require(0, &bytes, "a mapping")?;
@@ -298,13 +298,13 @@ fn only_small(place: &Place) -> Result<String> {
         false,
         "stores to pages that were only loaded from",
     )?;
-    let file = ground.sparse("holes", HUGE as u64)?;
+    let file = fixture.sparse("holes", HUGE as u64)?;
     let map = large(&file, HUGE)?;
     map.require(0, &[0; HUGE], "a hole")?;
     ensure!(blocks_of(&file)? == 0, "loads from a hole allocated blocks");
     map.poke(PAGE, 1);
     require(&trace, 0, 513, false, "loads from a hole, and a store")?;
     drop((map, file, mapped, blocks, trace));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{ensure, Context, Result};
 
 use super::clone::clone_range;
-use super::{large, per_place, small, Ground, Place, EXT4, EXT4_E820, REFLINK, XFS};
+use super::{large, per_config, small, Config, Fixture, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::data;
 use crate::filesystem::fallocate;
 use crate::mapping::{Mapping, PAGE};
@@ -24,7 +24,7 @@ use crate::tests::Test;
 use crate::trace::FaultTrace;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[EXT4, XFS, EXT4_E820],
         "split::differs_truncate",
         60,
@@ -33,21 +33,21 @@ pub fn tests() -> Vec<Test> {
         truncate,
     );
     // XFS writes a file back before it punches.
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT4],
         "split::differs_punch",
         60,
         "a hole of a page in 2 MiB that were stored to makes the kernel forget that the rest is dirty",
         punch,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[REFLINK],
         "split::differs_write",
         60,
         "write() to a shared page in 2 MiB makes the kernel forget that another page there is dirty",
         write,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT4, XFS],
         "split::pin",
         60,
@@ -60,10 +60,10 @@ pub fn tests() -> Vec<Test> {
 
 /// Creates a file of 2 MiB that is one dirty entry, with a mapping of small pages that are all
 /// writable.
-fn dirty(ground: &Ground) -> Result<(File, Mapping)> {
+fn dirty(fixture: &Fixture) -> Result<(File, Mapping)> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("data-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let file = ground.written(&name, &data::bytes(1, HUGE))?;
+    let file = fixture.written(&name, &data::bytes(1, HUGE))?;
     let wide = large(&file, HUGE)?;
     let trace = FaultTrace::start()?;
     wide.poke(0, 1);
@@ -105,24 +105,24 @@ fn require_written_back(file: &File) -> Result<()> {
     Ok(())
 }
 
-fn truncate(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let (file, map) = dirty(&ground)?;
+fn truncate(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let (file, map) = dirty(&fixture)?;
     file.set_len(HUGE as u64 / 2).context("ftruncate")?;
     require_written_back(&file)?;
     require_synced(&file, &map, 0..HUGE / 2 / PAGE)?;
     drop((file, map));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
-fn punch(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let (file, map) = dirty(&ground)?;
+fn punch(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let (file, map) = dirty(&fixture)?;
     punch_pages(&file, 0..1)?;
     require_written_back(&file)?;
     // Both bounds are in a former entry of 2 MiB.
-    let (file_too, map_too) = dirty(&ground)?;
+    let (file_too, map_too) = dirty(&fixture)?;
     punch_pages(&file_too, 100..140)?;
     // The stores include the hole, which gets blocks.
     require_synced(&file_too, &map_too, 0..HUGE / PAGE)?;
@@ -130,7 +130,7 @@ fn punch(place: &Place) -> Result<String> {
     map.require(0, &[0; PAGE], "the hole")?;
     map_too.require(100 * PAGE + 1, &[0; PAGE - 1], "the other hole")?;
     drop((file, map, file_too, map_too));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -140,12 +140,12 @@ fn punch_pages(file: &File, pages: std::ops::Range<usize>) -> Result<()> {
     fallocate(file, mode, at as u64, len as u64).context("punching a hole")
 }
 
-fn write(place: &Place) -> Result<String> {
+fn write(config: &Config) -> Result<String> {
     /// Farther from page 0 than xfs copies at once.
     const FAR: usize = 300;
-    let ground = Ground::create(place)?;
-    let (file, map) = dirty(&ground)?;
-    let other = ground.sparse("other", PAGE as u64)?;
+    let fixture = Fixture::create(config)?;
+    let (file, map) = dirty(&fixture)?;
+    let other = fixture.sparse("other", PAGE as u64)?;
     clone_range(&file, 0, PAGE, &other, 0)?;
     for page in FAR..FAR + 4 {
         map.poke(page * PAGE, 3);
@@ -154,17 +154,17 @@ fn write(place: &Place) -> Result<String> {
     require_synced(&file, &map, FAR..FAR + 4)?;
     map.require(0, &[4; 100], "written bytes")?;
     drop((file, map, other));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
-fn pin(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let (file, map) = dirty(&ground)?;
+fn pin(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let (file, map) = dirty(&fixture)?;
     punch_pages(&file, 0..1)?;
     shrink_waits(&file, &map, 7 * PAGE)?;
     drop((file, map));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 

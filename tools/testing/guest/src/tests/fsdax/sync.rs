@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{bail, ensure, Context, Result};
 
 use super::split::shrink_waits;
-use super::{large, per_place, small, Ground, Place, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
+use super::{large, per_config, small, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::data;
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::HUGE;
@@ -23,7 +23,7 @@ const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const SYNC: i32 = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
 
 pub fn tests() -> Vec<Test> {
-    let mut tests = per_place(
+    let mut tests = per_config(
         &[EXT2, EXT4, REFLINK],
         "sync::clean",
         90,
@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
          outside the requested range",
         clean,
     );
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[XFS, EXT4_E820],
         "sync::shutdown",
         90,
@@ -39,7 +39,7 @@ pub fn tests() -> Vec<Test> {
          their blocks are lost when it is mounted again",
         down,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT4],
         "sync::many-entries",
         90,
@@ -47,7 +47,7 @@ pub fn tests() -> Vec<Test> {
          pages, or hangs",
         many,
     ));
-    tests.extend(per_place(
+    tests.extend(per_config(
         &[EXT2],
         "sync::refused",
         60,
@@ -71,14 +71,14 @@ fn faults(trace: &FaultTrace, map: &Mapping, step: usize) -> Result<u64> {
     Ok(got.pmd + got.pte)
 }
 
-fn clean(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+fn clean(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
-    let file = ground.written("data", &data::bytes(1, LEN))?;
-    let huge = ground.kind != crate::filesystem::Kind::Ext2;
+    let file = fixture.written("data", &data::bytes(1, LEN))?;
+    let huge = fixture.kind != crate::filesystem::Kind::Ext2;
     let wide: (Mapping, usize) = (large(&file, LEN)?, if huge { HUGE } else { PAGE });
     // Small pages in another file: the entries of this one are large.
-    let other = ground.written("small", &data::bytes(2, 64 * PAGE))?;
+    let other = fixture.written("small", &data::bytes(2, 64 * PAGE))?;
     let narrow = (small(&other, 64 * PAGE)?, PAGE);
     for ((map, step), file) in [(&wide, &file), (&narrow, &other)] {
         let (step, all) = (*step, (map.len() / step) as u64);
@@ -125,7 +125,7 @@ fn clean(place: &Place) -> Result<String> {
     }
     drop(trace);
     drop((wide, narrow, file, other));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -174,10 +174,10 @@ pub fn refuses(file: &File) -> Result<()> {
 
 /// Tests more entries than a walk processes without a pause. One of the last is pinned when they
 /// are truncated.
-fn many(place: &Place) -> Result<String> {
+fn many(config: &Config) -> Result<String> {
     const PAGES: usize = 3 * 4096;
-    let ground = Ground::create(place)?;
-    let file = ground.written("data", &vec![0; PAGES * PAGE])?;
+    let fixture = Fixture::create(config)?;
+    let file = fixture.written("data", &vec![0; PAGES * PAGE])?;
     let map = small(&file, PAGES * PAGE)?;
     map.prefault_write(PAGE);
     let trace = FaultTrace::start()?;
@@ -191,16 +191,16 @@ fn many(place: &Place) -> Result<String> {
 
     shrink_waits(&file, &map, (PAGES - 7) * PAGE)?;
     drop((map, file));
-    ground.finish()?;
+    fixture.finish()?;
     Ok(format!("{PAGES} entries"))
 }
 
-fn refused(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let file = ground.written("data", &data::bytes(1, PAGE))?;
+fn refused(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.written("data", &data::bytes(1, PAGE))?;
     refuses(&file).context("ext2")?;
     drop(file);
-    ground.finish()?;
+    fixture.finish()?;
     let cached = tempfile("/var/tmp")?;
     refuses(&cached).context("a file in the page cache")?;
     let shared = tempfile("/dev/shm")?;
@@ -220,11 +220,11 @@ fn tempfile(dir: &str) -> Result<File> {
 }
 
 /// Shuts the filesystem down as a power failure does: neither bytes nor log are written any more.
-pub fn go_down(ground: &Ground) -> Result<()> {
+pub fn go_down(fixture: &Fixture) -> Result<()> {
     /// _IOR('X', 125, __u32), defined by xfs and supported by ext4 as well.
     const GO_DOWN: u64 = 0x8004_587d;
     const NO_LOG_FLUSH: u32 = 2;
-    let dir = File::open(ground.mount.dir()).context("cannot open the mount point")?;
+    let dir = File::open(fixture.mount.dir()).context("cannot open the mount point")?;
     // SAFETY: The call reads the number, which outlives it.
     match unsafe { libc::ioctl(dir.as_raw_fd(), GO_DOWN, &NO_LOG_FLUSH) } {
         0 => Ok(()),
@@ -233,19 +233,19 @@ pub fn go_down(ground: &Ground) -> Result<()> {
 }
 
 /// Tests stores to allocated huge and small pages, and holes.
-fn down(place: &Place) -> Result<String> {
+fn down(config: &Config) -> Result<String> {
     const LEN: usize = 4 * HUGE;
-    let ground = Ground::create(place)?;
+    let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
-    drop(ground.mount.file("blocks", LEN as u64)?);
-    drop(ground.sparse("holes", LEN as u64)?);
-    drop(ground.sparse("msync", LEN as u64)?);
-    ground.sync()?;
+    drop(fixture.mount.file("blocks", LEN as u64)?);
+    drop(fixture.sparse("holes", LEN as u64)?);
+    drop(fixture.sparse("msync", LEN as u64)?);
+    fixture.sync()?;
     trace.take()?;
     let places = [5, HUGE - 20, 2 * HUGE + 3 * PAGE, LEN - 100];
     let bytes = data::bytes(7, 100);
     for name in ["blocks", "holes"] {
-        let file = ground.open(name)?;
+        let file = fixture.open(name)?;
         let map = synchronous(&file, LEN)?;
         for at in places {
             map.write(at, &bytes);
@@ -257,7 +257,7 @@ fn down(place: &Place) -> Result<String> {
         );
         map.require(places[2], &bytes, "MAP_SYNC")?;
     }
-    let file = ground.open("msync")?;
+    let file = fixture.open("msync")?;
     let map = large(&file, LEN)?;
     for at in places {
         map.write(at, &bytes);
@@ -265,11 +265,11 @@ fn down(place: &Place) -> Result<String> {
         map.sync(page, (at + 100).next_multiple_of(PAGE) - page)
             .context("msync")?;
     }
-    go_down(&ground)?;
+    go_down(&fixture)?;
     drop((map, file, trace));
-    let ground = ground.remount("dax")?;
+    let fixture = fixture.remount("dax")?;
     for name in ["blocks", "holes", "msync"] {
-        let file = open_rw(&ground.path(name), false)?;
+        let file = open_rw(&fixture.path(name), false)?;
         for at in places {
             let mut got = vec![0; 100];
             file.read_exact_at(&mut got, at as u64)
@@ -279,6 +279,6 @@ fn down(place: &Place) -> Result<String> {
             }
         }
     }
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::{large, per_place, small, Ground, Place, EXT2, EXT4_E820, XFS};
+use super::{large, per_config, small, Config, Fixture, EXT2, EXT4_E820, XFS};
 use crate::data;
 use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
 use crate::memory::HUGE;
@@ -22,7 +22,7 @@ const WHOLE: usize = 2 * HUGE + 6 * PAGE;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 pub fn tests() -> Vec<Test> {
-    per_place(
+    per_config(
         &[EXT2, XFS, EXT4_E820],
         "views",
         120,
@@ -34,8 +34,8 @@ pub fn tests() -> Vec<Test> {
 
 /// Creates a file with written pieces and holes of many sizes; returns it with
 /// its bytes.
-fn patchwork(ground: &Ground) -> Result<(File, Vec<u8>)> {
-    let file = ground.sparse("data", LEN as u64)?;
+fn patchwork(fixture: &Fixture) -> Result<(File, Vec<u8>)> {
+    let file = fixture.sparse("data", LEN as u64)?;
     let mut model = vec![0; LEN];
     let pieces = [
         (3, 100),
@@ -80,22 +80,22 @@ fn store(map: &Mapping, file: &File, model: &mut [u8], seed: u64, what: &str) ->
     require_file(file, model, what)
 }
 
-fn views(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
-    let (file, mut model) = patchwork(&ground)?;
+fn views(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let (file, mut model) = patchwork(&fixture)?;
     require_file(&file, &model, "writing pieces")?;
     shared(&file, &mut model)?;
     advised(&file, &mut model)?;
     locked(&file, &mut model)?;
     private(&file, &model)?;
-    direct(&ground, &file, &mut model)?;
+    direct(&fixture, &file, &mut model)?;
     drop(file);
-    let ground = ground.remount("dax")?;
-    let file = ground.open("data")?;
+    let fixture = fixture.remount("dax")?;
+    let file = fixture.open("data")?;
     require_file(&file, &model, "mounting again")?;
     drop(file);
     require_unpinned("all accesses")?;
-    ground.finish()?;
+    fixture.finish()?;
     Ok(String::new())
 }
 
@@ -241,7 +241,7 @@ fn private(file: &File, model: &[u8]) -> Result<()> {
 
 /// Tests write() and read() of the file, also with O_DIRECT, and from and into
 /// a mapping of the same file.
-fn direct(ground: &Ground, file: &File, model: &mut [u8]) -> Result<()> {
+fn direct(fixture: &Fixture, file: &File, model: &mut [u8]) -> Result<()> {
     let map = large(file, WHOLE)?;
     map.require(0, model, "a mapping before write()")?;
     let plain = Mapping::anonymous(64 * PAGE)?;
@@ -249,7 +249,7 @@ fn direct(ground: &Ground, file: &File, model: &mut [u8]) -> Result<()> {
         .into_iter()
         .enumerate()
     {
-        let open = open_rw(&ground.path("data"), flag)?;
+        let open = open_rw(&fixture.path("data"), flag)?;
         let bytes = data::bytes(60 + seed as u64, 64 * PAGE);
         plain.write(0, &bytes);
         pwrite_all(&open, &plain, 0, 64 * PAGE, at as u64, 24 * PAGE)?;

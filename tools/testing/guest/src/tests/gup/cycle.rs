@@ -9,7 +9,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::super::direct_io::scratch;
 use super::{per_memory, Test};
-use crate::gup::{take, take_counted, Device, How};
+use crate::gup::{take, take_counted, Device, Method};
 use crate::mapping::{pwrite_once, Mapping, PAGE};
 use crate::memory::{free_huge_pages, Kind, Memory, HUGE};
 use crate::vmstat::{require_unpinned, settled};
@@ -49,7 +49,7 @@ fn cycle(kind: Kind) -> Result<String> {
         memory.touch()?;
     }
     let mut cycles = 0;
-    for how in How::ALL {
+    for method in Method::ALL {
         // Inside one huge page, across their borders with odd ends, and all; few pages per call,
         // and more than a huge page has.
         for (range, per_call) in [
@@ -65,13 +65,13 @@ fn cycle(kind: Kind) -> Result<String> {
                 memory.zap()?;
             }
             for write in [false, true] {
-                let got = take(&device, how, map, range, per_call, write)?;
+                let got = take(&device, method, map, range, per_call, write)?;
                 // Without this refusal, the kernel could not track when such a page is dirty.
-                let refused = kind == Kind::File && how == How::PinLongterm && write;
+                let refused = kind == Kind::File && method == Method::PinLongterm && write;
                 let pages = if refused { 0 } else { (range.1 / PAGE) as u64 };
                 ensure!(
                     got == pages,
-                    "{how:?} (write: {write}) of {range:x?}, {per_call} per call, took {got} pages instead of {pages}"
+                    "{method:?} (write: {write}) of {range:x?}, {per_call} per call, took {got} pages instead of {pages}"
                 );
                 cycles += 1;
             }
@@ -101,14 +101,15 @@ fn protections(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
         (both, true, true),
     ] {
         map.protect(0, LEN, prot).context("mprotect")?;
-        for how in How::ALL {
+        for method in Method::ALL {
             for (write, granted) in [(false, reads), (true, writes)] {
-                let granted = granted && !(kind == Kind::File && how == How::PinLongterm && write);
-                let got = take(device, how, map, (0, LEN), 512, write)?;
+                let granted =
+                    granted && !(kind == Kind::File && method == Method::PinLongterm && write);
+                let got = take(device, method, map, (0, LEN), 512, write)?;
                 let want = if granted { PAGES } else { 0 };
                 ensure!(
                     got == want,
-                    "{how:?} (write: {write}) of a mapping with rights {prot} took {got} pages instead of {want}"
+                    "{method:?} (write: {write}) of a mapping with rights {prot} took {got} pages instead of {want}"
                 );
             }
         }
@@ -140,26 +141,26 @@ fn hole(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
     let at = 2 * HUGE;
     let before = (at / PAGE) as u64;
     map.punch(at, HUGE).context("munmap of a part")?;
-    for how in How::ALL {
+    for method in Method::ALL {
         for (write, per_call) in [(true, 512), (true, 1000), (false, 1024), (false, 16)] {
-            if kind == Kind::File && how == How::PinLongterm && write {
+            if kind == Kind::File && method == Method::PinLongterm && write {
                 continue;
             }
-            let (got, counted) = take_counted(device, how, map, (0, LEN), per_call, write)?;
+            let (got, counted) = take_counted(device, method, map, (0, LEN), per_call, write)?;
             // The device counts complete calls, the kernel pages.
             let per_call = u64::from(per_call);
             let calls = before.div_ceil(per_call) * per_call;
             ensure!(
                 got == calls,
-                "{how:?} (write: {write}) took {got} pages instead of {before} before a hole, {per_call} per call"
+                "{method:?} (write: {write}) took {got} pages instead of {before} before a hole, {per_call} per call"
             );
             ensure!(
-                !how.pins() || counted == before,
-                "{how:?} (write: {write}) pinned {counted} pages instead of {before} before a hole"
+                !method.pins() || counted == before,
+                "{method:?} (write: {write}) pinned {counted} pages instead of {before} before a hole"
             );
         }
-        let got = take(device, how, map, (at, HUGE), 512, false)?;
-        ensure!(got == 0, "{how:?} took {got} pages of a hole");
+        let got = take(device, method, map, (at, HUGE), 512, false)?;
+        ensure!(got == 0, "{method:?} took {got} pages of a hole");
     }
     refused(device, map, false, libc::EFAULT)
 }
@@ -177,9 +178,9 @@ fn zero() -> Result<String> {
         for at in (0..LEN).step_by(2 * PAGE) {
             ensure!(map.peek(at) == 0, "new memory is not zero");
         }
-        for how in [How::GupFast, How::Gup] {
-            let got = take(&device, how, map, (0, LEN), 16, false)?;
-            ensure!(got == 64, "{how:?} took {got} of 64 zero pages");
+        for method in [Method::GupFast, Method::Gup] {
+            let got = take(&device, method, map, (0, LEN), 16, false)?;
+            ensure!(got == 64, "{method:?} took {got} of 64 zero pages");
         }
         let pinned = |what: &str| -> Result<u64> {
             let before = settled()?.acquired;
@@ -198,7 +199,7 @@ fn zero() -> Result<String> {
             mixed == 16,
             "{mixed} pages were counted as pinned, 16 are the process's own"
         );
-        let got = take(&device, How::PinLongterm, map, (0, LEN), 16, false)?;
+        let got = take(&device, Method::PinLongterm, map, (0, LEN), 16, false)?;
         ensure!(got == 64, "a long-term pin took {got} of 64 pages");
     }
     require_unpinned("all requests")?;

@@ -8,7 +8,7 @@ use anyhow::{ensure, Context, Result};
 use super::cycle::refused;
 use super::{per_memory, Test};
 use crate::data;
-use crate::gup::{take_counted, Device, How};
+use crate::gup::{take_counted, Device, Method};
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::{Kind, Memory, HUGE};
 use crate::vmstat::{require_unpinned, settled};
@@ -93,14 +93,14 @@ fn secret() -> Result<String> {
         if touched {
             memory.touch()?;
         }
-        for how in How::ALL {
+        for method in Method::ALL {
             for write in [false, true] {
                 // The walk in C pins such a page briefly, and counts that; all acquired pins
                 // were released.
-                let (got, _) = take_counted(&device, how, map, (0, LEN), 4, write)?;
+                let (got, _) = take_counted(&device, method, map, (0, LEN), 4, write)?;
                 ensure!(
                     got == 0,
-                    "{how:?} (write: {write}, touched: {touched}) took {got} secret pages"
+                    "{method:?} (write: {write}, touched: {touched}) took {got} secret pages"
                 );
             }
         }

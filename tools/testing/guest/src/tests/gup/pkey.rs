@@ -7,7 +7,7 @@ use std::io;
 use anyhow::{ensure, Result};
 
 use super::Test;
-use crate::gup::{take, Device, How};
+use crate::gup::{take, Device, Method};
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::{Kind, Memory, HUGE};
 use crate::skip::Skip;
@@ -92,15 +92,15 @@ fn run() -> Result<String> {
             (DISABLE_ACCESS | DISABLE_WRITE, false, false),
             (0, true, true),
         ] {
-            for how in How::ALL {
+            for method in Method::ALL {
                 for (for_writing, granted) in [(false, read), (true, write)] {
                     key.deny(rights);
-                    let got = take(&device, how, map, (0, LEN), 512, for_writing);
+                    let got = take(&device, method, map, (0, LEN), 512, for_writing);
                     key.deny(0);
                     let (got, want) = (got?, if granted { (LEN / PAGE) as u64 } else { 0 });
                     ensure!(
                         got == want,
-                        "{how:?} (write: {for_writing}) of {} with rights {rights} denied took {got} pages instead of {want}",
+                        "{method:?} (write: {for_writing}) of {} with rights {rights} denied took {got} pages instead of {want}",
                         kind.name()
                     );
                 }

@@ -7,7 +7,7 @@
 //! way to take pages. `run --all` continues each storm for a minute.
 //!
 //! No thread touches the memory itself, so no signal is raised: GUP faults in missing pages.
-//! Half of the region may lose its bytes; the rest ([`Ground::kept`]) has to keep them. After the
+//! Half of the region may lose its bytes; the rest ([`Fixture::kept`]) has to keep them. After the
 //! storm no references may be left: the vmstat counters show this for pins, and for other
 //! references the operations that a referenced page prevents (collapsing it, freeing its block), or
 //! the counts themselves.
@@ -25,7 +25,7 @@ use super::per_memory;
 use crate::command::timeout;
 use crate::data;
 use crate::filesystem::fallocate;
-use crate::gup::{Counts, Device, How};
+use crate::gup::{Counts, Device, Method};
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::{Kind, Memory, HUGE};
 use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
@@ -74,7 +74,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The object of the threads' operations.
-pub struct Ground<'a> {
+pub struct Fixture<'a> {
     pub map: &'a Mapping,
     /// The file that is mapped shared, from its start.
     pub file: Option<&'a File>,
@@ -107,26 +107,26 @@ impl Draw {
 
 /// Takes pages in all ways until `stop` is set. Returns the number of calls that took all requested
 /// pages, and of those that did not.
-fn take_all(ground: &Ground<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u64)> {
+fn take_all(fixture: &Fixture<'_>, seed: u64, stop: &AtomicBool) -> Result<(u64, u64)> {
     let device = Device::open()?;
     let mut draw = Draw(seed << 32);
     let (mut whole, mut partly) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
-        let how = How::ALL[draw.below(How::ALL.len())];
+        let method = Method::ALL[draw.below(Method::ALL.len())];
         let write = draw.below(2) == 0;
         // The test device warns about pinned zero pages, which reading may map where bytes are
         // lost.
-        let end = match how.pins() && !write {
-            true => ground.kept,
-            false => ground.map.len(),
+        let end = match method.pins() && !write {
+            true => fixture.kept,
+            false => fixture.map.len(),
         };
         let (at, len) = draw.part(0, end, PAGE);
         let per_call = [1, 16, 512, 1024][draw.below(4)];
         // Page by page this takes long.
         let len = len.min(per_call * 64 * PAGE);
         let got = device
-            .cycle(how, ground.map, at, len, per_call as u32, write)
-            .with_context(|| format!("{how:?} of {at:#x}+{len:#x}, {per_call} per call"))?;
+            .cycle(method, fixture.map, at, len, per_call as u32, write)
+            .with_context(|| format!("{method:?} of {at:#x}+{len:#x}, {per_call} per call"))?;
         match got as usize * PAGE == len {
             true => whole += 1,
             false => partly += 1,
@@ -176,28 +176,28 @@ impl Outside {
 }
 
 /// An operation on the mapping, on a range that is drawn at random.
-pub type Disturbance = fn(&Ground<'_>, (usize, usize), &Mapping) -> Result<()>;
+pub type Disturbance = fn(&Fixture<'_>, (usize, usize), &Mapping) -> Result<()>;
 
 /// Runs a storm. `anywhere` may be applied to all of the mapping, `losing` to the part that is not
 /// kept.
 pub fn storm(
-    ground: &Ground<'_>,
+    fixture: &Fixture<'_>,
     anywhere: &[Disturbance],
     losing: &[Disturbance],
 ) -> Result<String> {
-    let aside = Mapping::reserve(ground.map.len(), HUGE)?;
+    let aside = Mapping::reserve(fixture.map.len(), HUGE)?;
     // The parts that are moved there need a hole.
     aside.punch(0, aside.len()).context("munmap")?;
     let threads = thread::available_parallelism().map_or(2, |n| n.get().max(2));
-    let outside = match ground.file {
-        Some(_) => Some(Outside::start(ground.map)?),
+    let outside = match fixture.file {
+        Some(_) => Some(Outside::start(fixture.map)?),
         None => None,
     };
     let stop = AtomicBool::new(false);
     let (took, rounds) = thread::scope(|scope| {
         let takers: Vec<_> = (1..=threads as u64)
             .map(|seed| (seed, &stop))
-            .map(|(seed, stop)| scope.spawn(move || take_all(ground, seed, stop)))
+            .map(|(seed, stop)| scope.spawn(move || take_all(fixture, seed, stop)))
             .collect();
         let end = Instant::now() + runner::race_time(timeout(Duration::from_secs(2)));
         let mut draw = Draw(0);
@@ -208,10 +208,10 @@ pub fn storm(
             let n = draw.below(anywhere.len() + losing.len());
             let (disturb, from) = match anywhere.get(n) {
                 Some(disturb) => (disturb, 0),
-                None => (&losing[n - anywhere.len()], ground.kept),
+                None => (&losing[n - anywhere.len()], fixture.kept),
             };
-            let part = draw.part(from, ground.map.len() - from, ground.unit);
-            outcome = disturb(ground, part, &aside);
+            let part = draw.part(from, fixture.map.len() - from, fixture.unit);
+            outcome = disturb(fixture, part, &aside);
         }
         stop.store(true, Ordering::Relaxed);
         let mut sum = (0, 0);
@@ -234,81 +234,81 @@ pub fn storm(
 }
 
 /// Removes rights and restores them. Splits huge pages.
-pub fn protect(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+pub fn protect(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     for prot in [
         libc::PROT_READ,
         libc::PROT_NONE,
         libc::PROT_READ | libc::PROT_WRITE,
     ] {
-        ground.map.protect(at, len, prot).context("mprotect")?;
+        fixture.map.protect(at, len, prot).context("mprotect")?;
     }
     Ok(())
 }
 
 /// Removes the entries. Private content is lost.
-pub fn zap(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+pub fn zap(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let advice = libc::MADV_DONTNEED;
-    ground.map.advise(at, len, advice).context("MADV_DONTNEED")
+    fixture.map.advise(at, len, advice).context("MADV_DONTNEED")
 }
 
 /// Unmaps and maps again. Private content is lost.
-fn renew(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
-    ground.map.punch(at, len).context("munmap")?;
-    ground.map.mend(ground.file, at, len).context("mmap")?;
-    match ground.advice {
-        Some(advice) => ground.map.advise(at, len, advice).context("madvise"),
+fn renew(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+    fixture.map.punch(at, len).context("munmap")?;
+    fixture.map.mend(fixture.file, at, len).context("mmap")?;
+    match fixture.advice {
+        Some(advice) => fixture.map.advise(at, len, advice).context("madvise"),
         None => Ok(()),
     }
 }
 
-fn carry(ground: &Ground<'_>, (at, len): (usize, usize), aside: &Mapping) -> Result<()> {
+fn carry(fixture: &Fixture<'_>, (at, len): (usize, usize), aside: &Mapping) -> Result<()> {
     // mremap() does not move two ranges, which a range is if a part of it was moved before.
-    let len = len.min(ground.unit.max(HUGE));
-    match ground.map.move_aside_and_back(aside, at, len) {
+    let len = len.min(fixture.unit.max(HUGE));
+    match fixture.map.move_aside_and_back(aside, at, len) {
         // The part consists of more than one mapping, by other rights or flags.
         Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Ok(()),
         other => other.context("mremap"),
     }
 }
 
-fn fork(_: &Ground<'_>, _: (usize, usize), _: &Mapping) -> Result<()> {
+fn fork(_: &Fixture<'_>, _: (usize, usize), _: &Mapping) -> Result<()> {
     fork_once()
 }
 
 /// Faults pages in, without a signal where that is impossible.
-fn populate(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
-    let _ = ground.map.advise(at, len, libc::MADV_POPULATE_WRITE);
+fn populate(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+    let _ = fixture.map.advise(at, len, libc::MADV_POPULATE_WRITE);
     Ok(())
 }
 
 /// Collapses pages into huge pages where possible.
-fn collapse(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
-    let _ = ground.map.advise(at, len, libc::MADV_COLLAPSE);
+fn collapse(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+    let _ = fixture.map.advise(at, len, libc::MADV_COLLAPSE);
     Ok(())
 }
 
 /// Splits folios of more than one page into pages, where they are not referenced.
-fn split(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+fn split(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
     let path = system::debugfs()?.join("split_huge_pages");
-    let from = ground.map.addr() + at;
+    let from = fixture.map.addr() + at;
     let what = format!("{},{from:#x},{:#x}", std::process::id(), from + len);
     fs::write(path, what).context("split_huge_pages")
 }
 
 /// Frees blocks of the file and allocates them again.
-fn punch(ground: &Ground<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
-    let file = ground.file.context("there is no file")?;
+fn punch(fixture: &Fixture<'_>, (at, len): (usize, usize), _: &Mapping) -> Result<()> {
+    let file = fixture.file.context("there is no file")?;
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     fallocate(file, mode, at as u64, len as u64).context("punching a hole")?;
     fallocate(file, 0, at as u64, len as u64).context("fallocate")
 }
 
 /// Truncates the file and extends it again.
-fn truncate(ground: &Ground<'_>, (at, _): (usize, usize), _: &Mapping) -> Result<()> {
-    let file = ground.file.context("there is no file")?;
+fn truncate(fixture: &Fixture<'_>, (at, _): (usize, usize), _: &Mapping) -> Result<()> {
+    let file = fixture.file.context("there is no file")?;
     // This includes offsets in the middle of a page.
     file.set_len(at as u64 + 17).context("ftruncate")?;
-    fallocate(file, 0, 0, ground.map.len() as u64).context("fallocate")
+    fallocate(file, 0, 0, fixture.map.len() as u64).context("fallocate")
 }
 
 fn memory(kind: Kind) -> Result<String> {
@@ -316,7 +316,7 @@ fn memory(kind: Kind) -> Result<String> {
     memory.touch()?;
     let bytes = data::bytes(151, LEN);
     memory.map.write(0, &bytes);
-    let ground = Ground {
+    let fixture = Fixture {
         map: &memory.map,
         file: memory.file.as_ref(),
         advice: match kind {
@@ -329,16 +329,16 @@ fn memory(kind: Kind) -> Result<String> {
     };
     let said = match kind {
         Kind::Shmem => storm(
-            &ground,
+            &fixture,
             &[protect, zap, renew, carry, fork, populate, split, collapse],
             &[punch, truncate],
         )?,
         Kind::Thp => storm(
-            &ground,
+            &fixture,
             &[protect, carry, fork, populate, split, collapse, collapse],
             &[zap, renew],
         )?,
-        _ => storm(&ground, &[protect, carry, fork, populate], &[zap, renew])?,
+        _ => storm(&fixture, &[protect, carry, fork, populate], &[zap, renew])?,
     };
     memory
         .map
@@ -376,7 +376,7 @@ fn fsdax(want: &Want) -> Result<String> {
     let map = target.map(LEN)?;
     let bytes = data::bytes(152, LEN);
     map.write(0, &bytes);
-    let ground = Ground {
+    let fixture = Fixture {
         map: &map,
         file: Some(&target.file),
         advice: None,
@@ -384,7 +384,7 @@ fn fsdax(want: &Want) -> Result<String> {
         kept: LEN / 2,
     };
     let said = storm(
-        &ground,
+        &fixture,
         &[protect, zap, renew, carry, fork, populate],
         &[punch, truncate],
     )?;
@@ -433,7 +433,7 @@ fn devdax(want: &Want) -> Result<String> {
         if round == 0 {
             map.write(0, &bytes);
         }
-        let ground = Ground {
+        let fixture = Fixture {
             map: &map,
             file: Some(&file),
             advice: None,
@@ -441,7 +441,7 @@ fn devdax(want: &Want) -> Result<String> {
             kept: map.len(),
         };
         said.push(storm(
-            &ground,
+            &fixture,
             &[protect, zap, renew, carry, fork, populate],
             &[],
         )?);

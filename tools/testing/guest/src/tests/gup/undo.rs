@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context, Result};
 
 use super::super::{per_kind, want, Test};
-use super::storm::{idle, protect, storm, zap, Disturbance, Ground, LEN};
+use super::storm::{idle, protect, storm, zap, Disturbance, Fixture, LEN};
 use crate::command::timeout;
 use crate::data;
 use crate::mapping::PAGE;
@@ -48,7 +48,7 @@ fn undo(want: &Want) -> Result<String> {
         let map = target.map(LEN)?;
         let bytes = data::bytes(161 + round as u64, LEN);
         map.write(0, &bytes);
-        let ground = Ground {
+        let fixture = Fixture {
             map: &map,
             file: Some(&target.file),
             advice: None,
@@ -57,7 +57,7 @@ fn undo(want: &Want) -> Result<String> {
         };
         // Only operations that change entries.
         let changes: [Disturbance; 2] = [protect, zap];
-        said.push(storm(&ground, &changes, &[])?);
+        said.push(storm(&fixture, &changes, &[])?);
         map.require(0, &bytes, "the mapping after the storm")?;
         // The memmap of fsdax is not compound.
         let folio = match want.mode {

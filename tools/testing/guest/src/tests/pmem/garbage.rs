@@ -139,15 +139,15 @@ fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
             .limit_secs(60)
             .run()?;
         let info = namespace(&dev)?.context("the namespace is gone")?;
-        let looked = match offered(&info) {
-            Some(Offered::Disk(disk)) => look_at_disk(disk),
-            Some(Offered::Dax(device)) => look_at_dax(device),
+        let checked = match offered(&info) {
+            Some(Offered::Disk(disk)) => check_disk(disk),
+            Some(Offered::Dax(device)) => check_dax(device),
             None => {
                 refused += 1;
                 Ok(())
             }
         };
-        looked.with_context(|| format!("round {round}, {changed:x?}"))?;
+        checked.with_context(|| format!("round {round}, {changed:x?}"))?;
         if enabled.status.success() || info.enabled() {
             Cmd::new("ndctl disable-namespace").arg(&dev).ok()?;
         }
@@ -182,7 +182,7 @@ fn offered(info: &Info) -> Option<Offered<'_>> {
 
 /// Requires that a disk is no larger than its namespace, and that its first and last
 /// sector can be read.
-fn look_at_disk(disk: &str) -> Result<()> {
+fn check_disk(disk: &str) -> Result<()> {
     let sectors = system::read_u64(Path::new("/sys/block").join(disk).join("size"))?;
     ensure!(
         sectors.checked_mul(512).is_some_and(|size| size <= SIZE),
@@ -201,7 +201,7 @@ fn look_at_disk(disk: &str) -> Result<()> {
 
 /// Requires that a device is no larger than its namespace, and that its first and last
 /// page can be mapped and read.
-fn look_at_dax(device: &str) -> Result<()> {
+fn check_dax(device: &str) -> Result<()> {
     let folder = Path::new("/sys/bus/dax/devices").join(device);
     let (size, align) = (
         system::read_u64(folder.join("size"))?,

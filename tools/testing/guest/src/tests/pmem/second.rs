@@ -53,12 +53,12 @@ fn second_driver() -> Result<String> {
     let file = |name: &str| Path::new("/sys/bus/nd/drivers").join(MODULE).join(name);
     fs::write(file("bind"), &device)
         .context("the second driver cannot be bound to the namespace")?;
-    let looked = system::wait_for_node(&node).and_then(|()| look(&node, &disk, &bytes));
+    let checked = system::wait_for_node(&node).and_then(|()| check(&node, &disk, &bytes));
     fs::write(file("unbind"), &device).context("the second driver cannot be unbound from it")?;
     Cmd::new("modprobe -r").arg(MODULE).ok()?;
     bind("bind", &device)?;
     system::wait_for_node(&node)?;
-    let reads = looked?;
+    let reads = checked?;
 
     require(&node, &bytes).context("nd_pmem is bound again")?;
     if let Some(diff) = line_diff(&before, &iomem()?) {
@@ -76,7 +76,7 @@ fn require(node: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Checks the disk while the second driver is bound. Returns the number of bios
 /// that it has read.
-fn look(node: &Path, disk: &Path, bytes: &[u8]) -> Result<u64> {
+fn check(node: &Path, disk: &Path, bytes: &[u8]) -> Result<u64> {
     ensure!(
         system::read_u64(disk.join("ro"))? == 1,
         "the disk is not marked read-only"

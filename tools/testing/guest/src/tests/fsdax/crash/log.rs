@@ -41,11 +41,11 @@ impl Log {
     }
 
     /// Returns the part of one worker.
-    pub fn part(&self, place: usize) -> Part<'_> {
-        self.map.check(place * PAGE, PAGE);
+    pub fn part(&self, index: usize) -> Part<'_> {
+        self.map.check(index * PAGE, PAGE);
         Part {
             map: &self.map,
-            at: place * PAGE,
+            at: index * PAGE,
         }
     }
 }
@@ -58,14 +58,14 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn place(&self, word: Word) -> usize {
+    fn offset(&self, word: Word) -> usize {
         self.at + word as usize * size_of::<u64>()
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
         // SAFETY: The word is aligned, in the mapping (see `Log::part`), which
         // outlives the reference, and only accessed atomically.
-        unsafe { AtomicU64::from_ptr((self.map.addr() + self.place(word)) as *mut u64) }
+        unsafe { AtomicU64::from_ptr((self.map.addr() + self.offset(word)) as *mut u64) }
     }
 
     fn get(&self, word: Word) -> u64 {
@@ -74,7 +74,7 @@ impl Part<'_> {
 
     fn set(&self, word: Word, value: u64) {
         self.word(word).store(value, Ordering::SeqCst);
-        persist(self.map, self.place(word), size_of::<u64>());
+        persist(self.map, self.offset(word), size_of::<u64>());
     }
 
     /// Resets the log: no record has been written in this boot.

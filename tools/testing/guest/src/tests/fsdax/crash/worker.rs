@@ -101,18 +101,18 @@ pub struct Worker {
     pub kind: Kind,
     pub way: Way,
     /// Index in the log.
-    pub place: usize,
+    pub index: usize,
     seed: u64,
 }
 
 impl Worker {
     /// Creates a worker; each boot writes different bytes.
-    pub fn new(kind: Kind, way: Way, place: usize, boot: u32, seed: u64) -> Self {
-        let mut random = Random::new(seed ^ (u64::from(boot) << 32) ^ place as u64);
+    pub fn new(kind: Kind, way: Way, index: usize, boot: u32, seed: u64) -> Self {
+        let mut random = Random::new(seed ^ (u64::from(boot) << 32) ^ index as u64);
         Self {
             kind,
             way,
-            place,
+            index,
             seed: random.next(),
         }
     }
@@ -365,7 +365,7 @@ mod checks {
 
     #[test]
     fn boots_and_workers_differ() {
-        let seed = |place, boot| Worker::new(Kind::Ext4, Way::Msync, place, boot, 1).seed;
+        let seed = |index, boot| Worker::new(Kind::Ext4, Way::Msync, index, boot, 1).seed;
         assert_ne!(seed(0, 0), seed(1, 0));
         assert_ne!(seed(0, 0), seed(0, 1));
     }

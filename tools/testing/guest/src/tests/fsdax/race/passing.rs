@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{ensure, Context, Result};
 use nix::mount::{umount2, MntFlags};
 
-use super::super::{large, Ground, Place};
+use super::super::{large, Config, Fixture};
 use super::Race;
 use crate::data;
 use crate::filesystem::DaxMount;
@@ -21,7 +21,7 @@ use crate::mapping::PAGE;
 
 /// Adds races on files that are opened and closed, each with bytes that depend on its name, except
 /// for the first ones, one per writer.
-fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
+fn passing_files(race: &mut Race, fixture: &Fixture) -> Result<()> {
     const FILES: usize = 24;
     const SIZE: usize = 5 * PAGE;
     const WRITERS: usize = 2;
@@ -29,9 +29,9 @@ fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
     for n in 0..FILES {
         let mut bytes = data::bytes(n as u64, SIZE);
         bytes[..WRITERS].fill(0);
-        drop(ground.written(&name(n), &bytes)?);
+        drop(fixture.written(&name(n), &bytes)?);
     }
-    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(|n| ground.path(&name(n))).collect());
+    let paths: Arc<Vec<PathBuf>> = Arc::new((0..FILES).map(|n| fixture.path(&name(n))).collect());
     for writer in 0..WRITERS {
         let paths = paths.clone();
         let mut last = [0u8; FILES];
@@ -59,28 +59,28 @@ fn passing_files(race: &mut Race, ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-pub fn reclaim(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+pub fn reclaim(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let mut race = Race::default();
-    passing_files(&mut race, &ground)?;
+    passing_files(&mut race, &fixture)?;
     race.add("reclaims", move |_| {
         fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")?;
         thread::sleep(Duration::from_millis(3));
         Ok(())
     });
     let report = race.run()?;
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
 /// Unmounts the filesystem while files of it are mapped, so that it ends with the last of them; and
 /// mounts it again, whether its end is in progress or complete.
-pub fn unmount(place: &Place) -> Result<String> {
-    let ground = Ground::create(place)?;
+pub fn unmount(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
     let mut race = Race::default();
-    passing_files(&mut race, &ground)?;
-    let (node, dir) = (ground.namespace.node()?, ground.mount.dir().to_owned());
-    let kind = place.kind;
+    passing_files(&mut race, &fixture)?;
+    let (node, dir) = (fixture.namespace.node()?, fixture.mount.dir().to_owned());
+    let kind = config.kind;
     race.add("unmounts", move |random| {
         detach(&dir)?;
         thread::sleep(Duration::from_millis(random.below(4) as u64));
@@ -90,7 +90,7 @@ pub fn unmount(place: &Place) -> Result<String> {
         Ok(())
     });
     let report = race.run()?;
-    ground.finish()?;
+    fixture.finish()?;
     Ok(report)
 }
 
