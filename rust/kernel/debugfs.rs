@@ -5,6 +5,8 @@
 //! A [`Dir`] removes its files when it is dropped, so a module that keeps it in its own structure
 //! leaves nothing behind. Built-in code keeps it in a static [`SetOnce`](crate::sync::SetOnce).
 //!
+//! In kernels without debugfs the same functions create nothing.
+//!
 //! There are two types of file:
 //!
 //! * [`Dir::read_callback_file`]: each read shows what a function prints;
