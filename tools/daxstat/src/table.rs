@@ -70,8 +70,8 @@ fn row(
         let rate = old.and_then(|(old, time)| {
             let before = old.map_or(0, |f| f.count(column));
             // A new filesystem on the same device counts from zero.
-            let came = count.checked_sub(before).filter(|n| *n > 0)?;
-            Some(format!(" +{:.0}/s", came as f64 / time.as_secs_f64()))
+            let growth = count.checked_sub(before).filter(|n| *n > 0)?;
+            Some(format!(" +{:.0}/s", growth as f64 / time.as_secs_f64()))
         });
         row.push(format!("{count}{}", rate.unwrap_or_default()));
     }

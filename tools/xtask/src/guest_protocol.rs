@@ -33,7 +33,7 @@ pub struct GuestProtocol {
     variant: Variant,
     partial: Vec<u8>,
     /// Lines since the last result.
-    said: Vec<String>,
+    output: Vec<String>,
     closed: bool,
 }
 
@@ -42,7 +42,7 @@ impl GuestProtocol {
         GuestProtocol {
             variant,
             partial: Vec::new(),
-            said: Vec::new(),
+            output: Vec::new(),
             closed: false,
         }
     }
@@ -82,18 +82,18 @@ impl GuestProtocol {
                 }
                 Err(e) => summary.say("guest", line, Verdict::Fail, &format!("{e:#}")),
             }
-            self.said.clear();
+            self.output.clear();
         } else {
-            self.said.push(line.to_owned());
+            self.output.push(line.to_owned());
         }
     }
 
     /// Prints the last lines before a failure in one piece, without lines of other
     /// guests in between.
     fn show(&self) {
-        let skip = self.said.len().saturating_sub(SHOWN);
+        let skip = self.output.len().saturating_sub(SHOWN);
         let mut out = io::stdout().lock();
-        for line in self.said.iter().skip(skip) {
+        for line in self.output.iter().skip(skip) {
             // There is nothing to do about a closed standard output.
             let _ = writeln!(out, "     | {line}");
         }

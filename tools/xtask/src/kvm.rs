@@ -170,8 +170,8 @@ fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<Probe> {
     let mut running = Running::start(&machine)?;
     let works = running.wait_for("guest-init: up", TIMEOUT)?;
     running.stop(true);
-    let said = job::text(dir.path(), "qemu.err").unwrap_or_default();
-    Ok(match complaint(&said) {
+    let errors = job::text(dir.path(), "qemu.err").unwrap_or_default();
+    Ok(match complaint(&errors) {
         _ if works => Probe::Works,
         Some(line) => Probe::Refused(line.to_owned()),
         None => Probe::Fails,
@@ -179,8 +179,8 @@ fn probe(paths: &Paths, built: &Built, image: &Path) -> Result<Probe> {
 }
 
 /// Returns QEMU's own error message.
-fn complaint(said: &str) -> Option<&str> {
-    said.lines().find(|l| !l.contains("warning:"))
+fn complaint(errors: &str) -> Option<&str> {
+    errors.lines().find(|l| !l.contains("warning:"))
 }
 
 #[cfg(test)]

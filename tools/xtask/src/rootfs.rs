@@ -288,10 +288,10 @@ fn ask_for_root(what: &str) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         cmd.arg("-n");
     }
-    let asked = cmd.arg("-v").status().with_context(|| {
+    let status = cmd.arg("-v").status().with_context(|| {
         format!("{what} needs root, and there is no sudo; install it, or call this as root")
     })?;
-    if !asked.success() {
+    if !status.success() {
         bail!("{what} needs root, and sudo does not let you; call this as root");
     }
     Ok(())

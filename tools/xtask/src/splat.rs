@@ -121,7 +121,7 @@ struct Block {
 #[derive(Debug)]
 struct Expectation {
     text: String,
-    came: bool,
+    occurred: bool,
 }
 
 /// A line-by-line reader of a console.
@@ -146,7 +146,7 @@ impl Scanner {
             self.settle();
             self.expected.push(Expectation {
                 text: rest.to_owned(),
-                came: false,
+                occurred: false,
             });
             return;
         }
@@ -231,9 +231,9 @@ impl Scanner {
         let expectation = self
             .expected
             .iter_mut()
-            .find(|e| !e.came && first.iter().any(|l| l.contains(&e.text)));
+            .find(|e| !e.occurred && first.iter().any(|l| l.contains(&e.text)));
         if let Some(e) = expectation {
-            e.came = true;
+            e.occurred = true;
             splat.announced = true;
         }
         self.splats.push(splat);
@@ -242,7 +242,7 @@ impl Scanner {
     fn end_expectation(&mut self, text: &str) {
         match self.expected.iter().position(|e| e.text == text) {
             Some(at) => {
-                if !self.expected.remove(at).came {
+                if !self.expected.remove(at).occurred {
                     self.missing.push(text.to_owned());
                 }
             }

@@ -39,8 +39,8 @@ impl fmt::Display for Language {
 #[derive(Debug, Clone, Serialize)]
 pub struct Evidence {
     pub source: &'static str,
-    pub saw: String,
-    pub says: Language,
+    pub detail: String,
+    pub language: Language,
 }
 
 /// One of the four pieces.
@@ -70,16 +70,16 @@ impl Live {
     pub fn text(&self) -> String {
         let mut text = format!("kernel {}\n", self.kernel);
         for piece in self.pieces() {
-            let saw: Vec<String> = piece
+            let detail: Vec<String> = piece
                 .evidence
                 .iter()
-                .map(|e| format!("{}: {}", e.source, e.saw))
+                .map(|e| format!("{}: {}", e.source, e.detail))
                 .collect();
             text += &format!(
                 "{:<12} {:<5} ({})\n",
                 piece.name,
                 piece.implementation.to_string(),
-                saw.join("; ")
+                detail.join("; ")
             );
         }
         text
@@ -112,11 +112,11 @@ fn piece(name: &'static str, evidence: Vec<Evidence>) -> Result<Piece> {
     let first = evidence
         .first()
         .with_context(|| format!("there is no evidence whether {name} is C or Rust"))?
-        .says;
-    if evidence.iter().any(|e| e.says != first) {
+        .language;
+    if evidence.iter().any(|e| e.language != first) {
         let statements: Vec<String> = evidence
             .iter()
-            .map(|e| format!("{} says {} ({})", e.source, e.says, e.saw))
+            .map(|e| format!("{} indicates {} ({})", e.source, e.language, e.detail))
             .collect();
         bail!(
             "the evidence on the {name} is contradictory: {}; the modules or the configuration do not \
@@ -136,8 +136,8 @@ fn from_config(config: &str, option: &str) -> Evidence {
     let set = config.lines().any(|l| l == format!("{option}=y"));
     Evidence {
         source: "/proc/config.gz",
-        saw: format!("{option} is {}", if set { "y" } else { "not set" }),
-        says: if set { Language::Rust } else { Language::C },
+        detail: format!("{option} is {}", if set { "y" } else { "not set" }),
+        language: if set { Language::Rust } else { Language::C },
     }
 }
 
@@ -145,7 +145,7 @@ fn from_config(config: &str, option: &str) -> Evidence {
 /// which only the Rust code creates: `dev_pagemap` for the registry, `fs_dax`.
 fn from_debugfs(source: &'static str) -> Result<Evidence> {
     let path = system::debugfs()?.join(source.trim_start_matches("debugfs "));
-    let (saw, says) = match fs::read_to_string(&path) {
+    let (detail, language) = match fs::read_to_string(&path) {
         Ok(text) if text.lines().next() == Some("rust") => {
             ("first line is rust".into(), Language::Rust)
         }
@@ -157,7 +157,11 @@ fn from_debugfs(source: &'static str) -> Result<Evidence> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => ("absent".into(), Language::C),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
-    Ok(Evidence { source, saw, says })
+    Ok(Evidence {
+        source,
+        detail,
+        language,
+    })
 }
 
 /// The symbols of vmlinux.
@@ -179,7 +183,7 @@ impl Symbols {
 
     /// Returns the evidence of symbols. `always` exists in either case; `c` is a
     /// local function of the C original, `rust` one of the Rust code.
-    fn witness(
+    fn evidence_of(
         &self,
         always: &str,
         c: Option<&str>,
@@ -192,22 +196,22 @@ impl Symbols {
         }
         let presence =
             |name: &&str| format!(", {name} {}", if has(name) { "present" } else { "absent" });
-        let saw = [c, rust].iter().flatten().map(presence).collect::<String>();
-        let says = match (c.map(has), rust.map(has)) {
-            (Some(true), Some(true)) => bail!("/proc/kallsyms has both implementations{saw}"),
+        let detail = [c, rust].iter().flatten().map(presence).collect::<String>();
+        let language = match (c.map(has), rust.map(has)) {
+            (Some(true), Some(true)) => bail!("/proc/kallsyms has both implementations{detail}"),
             (_, Some(true)) | (Some(false), None) => Language::Rust,
             _ => Language::C,
         };
         Ok(Evidence {
             source: "/proc/kallsyms",
-            saw: format!("{always} present{saw}"),
-            says,
+            detail: format!("{always} present{detail}"),
+            language,
         })
     }
 
     fn registry(&self) -> Result<Evidence> {
         let c = "dev_pagemap_percpu_release";
-        self.witness("get_dev_pagemap", Some(c), None, "CONFIG_ZONE_DEVICE")
+        self.evidence_of("get_dev_pagemap", Some(c), None, "CONFIG_ZONE_DEVICE")
     }
 
     /// Returns the evidence on the pmem driver, or `None` if the module is not
@@ -218,24 +222,24 @@ impl Symbols {
             return Ok(None);
         }
         let (c, rust) = ("pmem_submit_bio", "pmem_direct_access");
-        self.witness(always, Some(c), Some(rust), "CONFIG_BLK_DEV_PMEM")
+        self.evidence_of(always, Some(c), Some(rust), "CONFIG_BLK_DEV_PMEM")
             .map(Some)
     }
 
     fn fs_dax(&self) -> Result<Evidence> {
         let (c, rust) = ("wake_exceptional_entry_func", "rust_do_trace_dax_pte_fault");
-        self.witness("dax_iomap_fault", Some(c), Some(rust), "CONFIG_FS_DAX")
+        self.evidence_of("dax_iomap_fault", Some(c), Some(rust), "CONFIG_FS_DAX")
     }
 
     fn page_tables(&self) -> Result<Evidence> {
         let c = "__vm_insert_mixed";
-        self.witness("vmf_insert_mixed", Some(c), None, "CONFIG_MMU")
+        self.evidence_of("vmf_insert_mixed", Some(c), None, "CONFIG_MMU")
     }
 
     fn gup(&self) -> Result<Evidence> {
         // A debug kernel has the C walk too, for comparison.
         let rust = "gup_fast_walk";
-        self.witness("get_user_pages_fast", None, Some(rust), "CONFIG_MMU")
+        self.evidence_of("get_user_pages_fast", None, Some(rust), "CONFIG_MMU")
     }
 }
 
@@ -284,11 +288,17 @@ mod tests {
     fn config_lines() {
         let text = "CONFIG_RUST=y\nCONFIG_RUST_DEV_PAGEMAP=y\n# CONFIG_RUST_FS_DAX is not set\n";
         assert_eq!(
-            from_config(text, "CONFIG_RUST_DEV_PAGEMAP").says,
+            from_config(text, "CONFIG_RUST_DEV_PAGEMAP").language,
             Language::Rust
         );
-        assert_eq!(from_config(text, "CONFIG_RUST_FS_DAX").says, Language::C);
-        assert_eq!(from_config(text, "CONFIG_RUST_X86_GUP").says, Language::C);
+        assert_eq!(
+            from_config(text, "CONFIG_RUST_FS_DAX").language,
+            Language::C
+        );
+        assert_eq!(
+            from_config(text, "CONFIG_RUST_X86_GUP").language,
+            Language::C
+        );
     }
 
     #[test]
@@ -298,19 +308,19 @@ mod tests {
         let c = Symbols::parse(&format!(
             "{both}ffffffff81000100 t dev_pagemap_percpu_release\n"
         ));
-        assert_eq!(rust.registry()?.says, Language::Rust);
-        assert_eq!(rust.gup()?.says, Language::Rust);
-        assert_eq!(c.registry()?.says, Language::C);
-        assert_eq!(c.gup()?.says, Language::C);
+        assert_eq!(rust.registry()?.language, Language::Rust);
+        assert_eq!(rust.gup()?.language, Language::Rust);
+        assert_eq!(c.registry()?.language, Language::C);
+        assert_eq!(c.gup()?.language, Language::C);
         assert!(rust.pmem_driver()?.is_none(), "no module, no evidence");
         let pmem = "ffffffffc0000000 W __pmem_direct_access\t[nd_pmem]\n";
-        for (local, says) in [
+        for (local, language) in [
             ("pmem_direct_access", Language::Rust),
             ("pmem_submit_bio", Language::C),
         ] {
             let both = format!("{pmem}ffffffffc0000000 t {local}\t[nd_pmem]\n");
-            let witness = Symbols::parse(&both).pmem_driver()?;
-            assert_eq!(witness.map(|w| w.says), Some(says));
+            let evidence = Symbols::parse(&both).pmem_driver()?;
+            assert_eq!(evidence.map(|w| w.language), Some(language));
         }
         let neither = Symbols::parse("ffffffff81000000 T schedule\n");
         assert!(neither.registry().is_err() && neither.gup().is_err());
@@ -319,13 +329,13 @@ mod tests {
 
     #[test]
     fn disagreement_is_an_error() {
-        let witness = |says| Evidence {
+        let evidence = |language| Evidence {
             source: "x",
-            saw: String::new(),
-            says,
+            detail: String::new(),
+            language,
         };
-        assert!(piece("p", vec![witness(Language::C), witness(Language::C)]).is_ok());
-        assert!(piece("p", vec![witness(Language::C), witness(Language::Rust)]).is_err());
+        assert!(piece("p", vec![evidence(Language::C), evidence(Language::C)]).is_ok());
+        assert!(piece("p", vec![evidence(Language::C), evidence(Language::Rust)]).is_err());
         assert!(piece("p", vec![]).is_err());
     }
 }

@@ -139,21 +139,21 @@ pub fn wait_for_node(path: &Path) -> Result<()> {
 /// Returns the difference between two texts, line by line as multisets: removed
 /// lines and added lines.
 pub fn line_diff(before: &str, after: &str) -> Option<String> {
-    let mut came: Vec<&str> = after.lines().collect();
-    let mut went = Vec::new();
+    let mut added: Vec<&str> = after.lines().collect();
+    let mut removed = Vec::new();
     for line in before.lines() {
-        match came.iter().position(|l| *l == line) {
-            Some(at) => drop(came.remove(at)),
-            None => went.push(line),
+        match added.iter().position(|l| *l == line) {
+            Some(at) => drop(added.remove(at)),
+            None => removed.push(line),
         }
     }
-    if came.is_empty() && went.is_empty() {
+    if added.is_empty() && removed.is_empty() {
         return None;
     }
     Some(format!(
         "gone: [{}]; new: [{}]",
-        went.join("; ").trim(),
-        came.join("; ").trim()
+        removed.join("; ").trim(),
+        added.join("; ").trim()
     ))
 }
 

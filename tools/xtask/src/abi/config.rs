@@ -42,7 +42,7 @@ fn values(text: &str) -> Facts {
 /// The dependencies and selects of one symbol, including `if` blocks and menus
 /// around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct Requirements {
     depends: BTreeSet<String>,
     selects: BTreeSet<String>,
 }
@@ -66,7 +66,7 @@ pub fn pieces(source: &Path) -> Result<Compared> {
     Ok(judge(&all))
 }
 
-fn judge(all: &BTreeMap<String, Asked>) -> Compared {
+fn judge(all: &BTreeMap<String, Requirements>) -> Compared {
     let mut compared = Compared::default();
     for (option, c) in PIECES {
         let (Some(mine), Some(theirs)) = (all.get(*option), all.get(*c)) else {
@@ -100,7 +100,7 @@ fn judge(all: &BTreeMap<String, Asked>) -> Compared {
 
 /// Adds the symbols of one Kconfig file. An `if` and a `menu` apply to their
 /// contents, as if each symbol had the dependency itself.
-fn read(text: &str, all: &mut BTreeMap<String, Asked>) {
+fn read(text: &str, all: &mut BTreeMap<String, Requirements>) {
     // The dependencies of each open block. A menu lists them in lines of its
     // own.
     let mut blocks: Vec<BTreeSet<String>> = Vec::new();
@@ -132,15 +132,18 @@ fn read(text: &str, all: &mut BTreeMap<String, Asked>) {
             // The help text continues until a line is not indented.
             Some("help" | "---help---") => inside = Inside::Nothing,
             Some("depends") => {
-                let asked = terms(rest.trim_start_matches("on "));
+                let required = terms(rest.trim_start_matches("on "));
                 match &inside {
                     Inside::Symbol(name) => {
-                        all.entry(name.clone()).or_default().depends.extend(asked);
+                        all.entry(name.clone())
+                            .or_default()
+                            .depends
+                            .extend(required);
                     }
                     Inside::Block => blocks
                         .last_mut()
                         .into_iter()
-                        .for_each(|b| b.extend(asked.clone())),
+                        .for_each(|b| b.extend(required.clone())),
                     Inside::Nothing => (),
                 }
             }

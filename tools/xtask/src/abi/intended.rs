@@ -102,7 +102,7 @@ impl Intended {
 
     /// Returns the index of the first entry that covers a difference.
     pub fn covering(&self, difference: &Difference) -> Option<usize> {
-        let says = |pattern: &Option<Regex>, text: &Option<String>| {
+        let matches = |pattern: &Option<Regex>, text: &Option<String>| {
             pattern
                 .as_ref()
                 .is_none_or(|p| text.as_ref().is_some_and(|t| p.is_match(t)))
@@ -111,8 +111,8 @@ impl Intended {
             entry.area == difference.area
                 && entry.side == difference.side()
                 && patterns.name.is_match(&difference.name)
-                && says(&patterns.c, &difference.c)
-                && says(&patterns.rust, &difference.rust)
+                && matches(&patterns.c, &difference.c)
+                && matches(&patterns.rust, &difference.rust)
         })
     }
 

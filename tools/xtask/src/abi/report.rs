@@ -23,7 +23,7 @@ pub struct Report {
     pub ok: bool,
     kernels: Kernels,
     areas: Vec<Row>,
-    intended: Vec<Meant>,
+    intended: Vec<Covered>,
     unintended: Vec<Difference>,
     /// Entries of compared areas that no difference matched.
     unused: Vec<Entry>,
@@ -48,7 +48,7 @@ struct Row {
 
 /// An entry with the differences that it covers.
 #[derive(Debug, Serialize)]
-struct Meant {
+struct Covered {
     #[serde(flatten)]
     entry: Entry,
     differences: Vec<Difference>,
@@ -60,9 +60,9 @@ impl Report {
         areas: BTreeMap<Area, Compared>,
         intended: &Intended,
     ) -> Report {
-        let mut meant: Vec<Meant> = intended
+        let mut covered: Vec<Covered> = intended
             .entries()
-            .map(|entry| Meant {
+            .map(|entry| Covered {
                 entry: entry.clone(),
                 differences: Vec::new(),
             })
@@ -84,7 +84,7 @@ impl Report {
                 match intended.covering(&difference) {
                     Some(entry) => {
                         row.intended += 1;
-                        meant[entry].differences.push(difference);
+                        covered[entry].differences.push(difference);
                     }
                     None => {
                         row.unintended += 1;
@@ -95,7 +95,7 @@ impl Report {
             rows.push(row);
         }
         let (used, unused): (Vec<_>, Vec<_>) =
-            meant.into_iter().partition(|m| !m.differences.is_empty());
+            covered.into_iter().partition(|m| !m.differences.is_empty());
         Report {
             ok: unintended.is_empty(),
             kernels: Kernels { c, rust },
@@ -150,8 +150,8 @@ impl Report {
         if self.intended.is_empty() {
             writeln!(t, "  none")?;
         }
-        for meant in &self.intended {
-            write_meant(t, meant)?;
+        for covered in &self.intended {
+            write_covered(t, covered)?;
         }
         if !self.unused.is_empty() {
             writeln!(t, "\nIntended, but not found (is the entry out of date?)")?;
@@ -176,8 +176,8 @@ impl Report {
     }
 }
 
-fn write_meant(t: &mut String, meant: &Meant) -> std::fmt::Result {
-    let entry = &meant.entry;
+fn write_covered(t: &mut String, covered: &Covered) -> std::fmt::Result {
+    let entry = &covered.entry;
     writeln!(
         t,
         "  {}, {}: {}",
@@ -186,7 +186,7 @@ fn write_meant(t: &mut String, meant: &Meant) -> std::fmt::Result {
         entry.reason
     )?;
     writeln!(t, "    see {}, \"{}\"", entry.doc, entry.section)?;
-    for difference in meant.differences.iter().take(SHOWN) {
+    for difference in covered.differences.iter().take(SHOWN) {
         match (&difference.c, &difference.rust) {
             (Some(c), Some(rust)) => {
                 let (c, rust) = apart(c, rust);
@@ -195,7 +195,7 @@ fn write_meant(t: &mut String, meant: &Meant) -> std::fmt::Result {
             _ => writeln!(t, "    {}", difference.name)?,
         }
     }
-    match meant.differences.len() {
+    match covered.differences.len() {
         n if n > SHOWN => writeln!(t, "    and {} more", n - SHOWN),
         _ => Ok(()),
     }

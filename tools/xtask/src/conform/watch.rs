@@ -113,10 +113,10 @@ impl<'a> Watch<'a> {
 
     fn line(&mut self, line: &str) -> Result<()> {
         let unknown = |json: &str| format!("the guest printed an unknown message: {json}");
-        if let Some(said) = line.strip_prefix("| ") {
+        if let Some(output) = line.strip_prefix("| ") {
             if let Some(open) = &mut self.open {
-                open.lines.push(said.to_owned());
-                return writeln!(open.log, "{said}").context("cannot write a log");
+                open.lines.push(output.to_owned());
+                return writeln!(open.log, "{output}").context("cannot write a log");
             }
         } else if let Some(message) = line.strip_prefix("kernel: ") {
             if let Some(open) = &mut self.open {

@@ -10,7 +10,7 @@ use crate::command::{Cmd, Output};
 use crate::skip::Skip;
 use crate::tests::external;
 
-use super::SAID;
+use super::OUTPUT;
 
 /// Number of final lines that explain why a test failed.
 const SHOWN: usize = 4;
@@ -94,7 +94,7 @@ impl Item {
             Program::Ndctl(name) => external::program(name)?,
             Program::Shell(line) => Cmd::new("bash -c").arg(line).cwd(self.dir.as_ref()),
         };
-        Ok(cmd.limit_secs(self.limit_secs).echo(SAID))
+        Ok(cmd.limit_secs(self.limit_secs).echo(OUTPUT))
     }
 
     /// Returns the result; a [`Skip`] error if the test was skipped.

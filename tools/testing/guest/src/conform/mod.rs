@@ -50,7 +50,7 @@ const NEW_BOOT: u8 = 75;
 /// Interval of the guest's sign of life.
 const PULSE: Duration = Duration::from_secs(10);
 /// Prefix of each line that a test prints.
-pub const SAID: &str = "| ";
+pub const OUTPUT: &str = "| ";
 /// Prefix of each line of the kernel log.
 const KERNEL: &str = "kernel: ";
 /// The bit of /proc/sys/kernel/tainted that an oops sets.

@@ -211,7 +211,7 @@ fn program(want: &Want) -> Result<String> {
     };
     // It maps the size of -m, which device-dax requires in whole units.
     let mib = (target.map(LEN)?.len() >> 20).to_string();
-    let mut said = Vec::new();
+    let mut details = Vec::new();
     for (mode, name) in [
         ("-u", "GUP_FAST"),
         ("-a", "PIN_FAST"),
@@ -231,9 +231,9 @@ fn program(want: &Want) -> Result<String> {
             "gup_test {mode} took fewer pages than requested: {}",
             out.stdout.trim()
         );
-        said.push(name);
+        details.push(name);
     }
     require_unpinned("gup_test")?;
     target.finish()?;
-    Ok(said.join(", "))
+    Ok(details.join(", "))
 }

@@ -202,23 +202,23 @@ fn modes() -> Result<String> {
         });
         ensure!(number.is_some(), "a disk of mode {mode} is called {name}");
         let disk = made.disk()?;
-        let says = |file: &str| -> Result<u64> { system::read_u64(disk.join(file)) };
+        let attribute = |file: &str| -> Result<u64> { system::read_u64(disk.join(file)) };
         ensure!(
-            (says("queue/dax")? == 1) == *dax,
+            (attribute("queue/dax")? == 1) == *dax,
             "{name}, {mode}: queue/dax is {}",
-            says("queue/dax")?
+            attribute("queue/dax")?
         );
         ensure!(
-            says("queue/logical_block_size")? == *sector,
+            attribute("queue/logical_block_size")? == *sector,
             "{name}, {mode}: sectors of {} bytes",
-            says("queue/logical_block_size")?
+            attribute("queue/logical_block_size")?
         );
         // Only the disks of the driver itself have it.
         ensure!(
             disk.join("dax/write_cache").exists() == suffix.is_empty(),
             "{name}, {mode}: dax/write_cache exists where it should not, or does not exist where it should"
         );
-        let size = says("size")? * 512;
+        let size = attribute("size")? * 512;
         ensure!(
             size > 0 && size <= SIZE && size % *sector == 0,
             "{name}, {mode}: {size} bytes in {SIZE}"

@@ -75,7 +75,7 @@ pub fn device(path: &Path) -> Result<String> {
 }
 
 /// Returns its report on each 2 MiB: whether it can be huge, and the verdict.
-fn said(path: &Path) -> Result<Vec<(bool, String)>> {
+fn verdicts_of(path: &Path) -> Result<Vec<(bool, String)>> {
     let mut all = Vec::new();
     for range in report(path)?.ranges {
         ensure!(
@@ -93,15 +93,15 @@ fn said(path: &Path) -> Result<Vec<(bool, String)>> {
 /// Compares the report on a file with the effect of stores to it.
 pub fn require(fixture: &Fixture, trace: &FaultTrace, name: &str, verdicts: &[&str]) -> Result<()> {
     let path = fixture.path(name);
-    let said = said(&path)?;
-    let words: Vec<&str> = said.iter().map(|(_, word)| word.as_str()).collect();
+    let reported = verdicts_of(&path)?;
+    let words: Vec<&str> = reported.iter().map(|(_, word)| word.as_str()).collect();
     ensure!(
         words == verdicts,
         "{name}: daxstat reports {words:?}, {verdicts:?} was expected"
     );
     let file = fixture.open(name)?;
-    let map = large(&file, said.len() * HUGE)?;
-    for (n, (huge, word)) in said.iter().enumerate() {
+    let map = large(&file, reported.len() * HUGE)?;
+    for (n, (huge, word)) in reported.iter().enumerate() {
         // Not a load: unwritten blocks read as zeros, which always fit.
         trace.take()?;
         map.poke(n * HUGE, 1);

@@ -83,7 +83,7 @@ pub fn has_flag(file: &File, flag: u32) -> Result<bool> {
 }
 
 /// Returns the DAX attribute of statx(2).
-fn says_dax(file: &File) -> Result<bool> {
+fn statx_dax(file: &File) -> Result<bool> {
     let mut about = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: The empty path selects the descriptor; `about` is valid for
     // writes and outlives the call.
@@ -111,11 +111,11 @@ fn says_dax(file: &File) -> Result<bool> {
 /// Requires that statx and a synchronous mapping agree on the expected state.
 fn require(path: &Path, dax: bool, what: &str) -> Result<()> {
     let file = open_rw(path, false)?;
-    let says = says_dax(&file)?;
+    let reported = statx_dax(&file)?;
     ensure!(
-        says == dax,
+        reported == dax,
         "{what}: statx reports that the file is {}DAX",
-        if says { "" } else { "not " }
+        if reported { "" } else { "not " }
     );
     if !dax {
         return refuses(&file).context(what.to_string());

@@ -200,7 +200,7 @@ fn ask_early() -> Result<()> {
 }
 
 /// Runs a second process with its own mapping of `file`, which must be signalled.
-fn witness(
+fn second_process(
     file: &File,
     bytes: &[u8],
     wide: bool,
@@ -222,7 +222,7 @@ fn witness(
 /// mapping.
 fn two(files: (&File, &File), bytes: &[u8], wide: (bool, bool)) -> Result<()> {
     let (ready, signalled) = (Gate::new()?, Gate::new()?);
-    let other = spawn(|| witness(files.1, bytes, wide.1, (&ready, &signalled)))?;
+    let other = spawn(|| second_process(files.1, bytes, wide.1, (&ready, &signalled)))?;
     ready.pass()?;
     let child = spawn(|| {
         listen()?;

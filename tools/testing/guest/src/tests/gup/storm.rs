@@ -327,7 +327,7 @@ fn memory(kind: Kind) -> Result<String> {
         unit: memory.unit(),
         kept: LEN / 2,
     };
-    let said = match kind {
+    let details = match kind {
         Kind::Shmem => storm(
             &fixture,
             &[protect, zap, renew, carry, fork, populate, split, collapse],
@@ -347,7 +347,7 @@ fn memory(kind: Kind) -> Result<String> {
     memory
         .map
         .require(0, &bytes[..LEN / 2], "collapsed memory")?;
-    Ok(said)
+    Ok(details)
 }
 
 /// Requires that pages can be collapsed, which a reference prevents.
@@ -383,7 +383,7 @@ fn fsdax(want: &Want) -> Result<String> {
         unit: PAGE,
         kept: LEN / 2,
     };
-    let said = storm(
+    let details = storm(
         &fixture,
         &[protect, zap, renew, carry, fork, populate],
         &[punch, truncate],
@@ -394,7 +394,7 @@ fn fsdax(want: &Want) -> Result<String> {
     target.file.set_len(0).context("ftruncate")?;
     drop(map);
     target.finish()?;
-    Ok(said)
+    Ok(details)
 }
 
 /// Checks some pages of the first `len` bytes of a device, whose folios are `unit` bytes large:
@@ -425,7 +425,7 @@ fn devdax(want: &Want) -> Result<String> {
     } = Target::create(want, LEN as u64)?;
     drop(file);
     let bytes = data::bytes(153, LEN);
-    let mut said = Vec::new();
+    let mut details = Vec::new();
     for round in 0..2 {
         let file = open_rw(&namespace.node()?, false)?;
         let unit = want.align as usize;
@@ -440,7 +440,7 @@ fn devdax(want: &Want) -> Result<String> {
             unit,
             kept: map.len(),
         };
-        said.push(storm(
+        details.push(storm(
             &fixture,
             &[protect, zap, renew, carry, fork, populate],
             &[],
@@ -453,5 +453,5 @@ fn devdax(want: &Want) -> Result<String> {
         namespace.enable()?;
     }
     namespace.destroy()?;
-    Ok(said.join("; "))
+    Ok(details.join("; "))
 }

@@ -42,7 +42,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn undo(want: &Want) -> Result<String> {
-    let mut said = Vec::new();
+    let mut details = Vec::new();
     for round in 0..ROUNDS {
         let target = Target::create(want, LEN as u64)?;
         let map = target.map(LEN)?;
@@ -57,7 +57,7 @@ fn undo(want: &Want) -> Result<String> {
         };
         // Only operations that change entries.
         let changes: [Disturbance; 2] = [protect, zap];
-        said.push(storm(&fixture, &changes, &[])?);
+        details.push(storm(&fixture, &changes, &[])?);
         map.require(0, &bytes, "the mapping after the storm")?;
         // The memmap of fsdax is not compound.
         let folio = match want.mode {
@@ -74,5 +74,5 @@ fn undo(want: &Want) -> Result<String> {
             start.elapsed().as_secs()
         );
     }
-    Ok(said.join("; "))
+    Ok(details.join("; "))
 }
