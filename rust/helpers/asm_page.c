@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
+/* Apart from page.c, which is upstream's file. */
+
 #include <linux/mm.h>
 #include <asm/page.h>
 

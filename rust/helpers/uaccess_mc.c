@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
+/* Apart from uaccess.c, which is upstream's file. */
+
 #include <linux/uaccess.h>
 
 unsigned long rust_helper_copy_mc_to_kernel(void *to, const void *from,

@@ -39,8 +39,8 @@ use core::{
 ///
 /// # Invariants
 ///
-/// The pointer was returned by `debugfs_create_dir()`, and the directory was not removed. (It may be an
-/// error pointer, which every function of debugfs accepts.)
+/// The pointer was returned by `debugfs_create_dir()`, and the directory was not removed. (It may
+/// be an error pointer, which every function of debugfs accepts.)
 ///
 /// # Examples
 ///
@@ -73,12 +73,13 @@ impl Dir {
     /// Creates a file, readable only by root, whose content `show` prints. Sleeps. C:
     /// `debugfs_create_file()`.
     ///
-    /// `show` may sleep. If its output does not fit the buffer, it is called again with a larger one.
+    /// `show` may sleep. If its output does not fit the buffer, it is called again with a larger
+    /// one.
     #[doc(alias = "debugfs_create_file")]
     pub fn read_callback_file(&self, name: &CStr, show: fn(&SeqFile)) {
-        // SAFETY: By the type invariants debugfs accepts the pointer to the directory. The operations
-        // are a constant of this crate, which is built in. What they expect as data is a function of
-        // this type.
+        // SAFETY: By the type invariants debugfs accepts the pointer to the directory. The
+        // operations are a constant of this crate, which is built in. What they expect as data is a
+        // function of this type.
         unsafe {
             bindings::debugfs_create_file(
                 name.as_char_ptr(),
@@ -123,8 +124,9 @@ impl Dir {
     /// dir.command_file::<Sum>(c_str!("sum"));
     /// ```
     pub fn command_file<T: CommandFile>(&self, name: &CStr) {
-        // SAFETY: By the type invariants debugfs accepts the pointer to the directory. The operations
-        // are a constant of the module that `T` is in, which debugfs holds while the file is open.
+        // SAFETY: By the type invariants debugfs accepts the pointer to the directory. The
+        // operations are a constant of the module that `T` is in, which debugfs holds while the
+        // file is open.
         unsafe {
             bindings::debugfs_create_file(
                 name.as_char_ptr(),
@@ -175,8 +177,9 @@ unsafe extern "C" fn seq_file_open(
 ///
 /// `file` must be a `struct seq_file` that is being read, whose data is a `fn(&SeqFile)`.
 unsafe extern "C" fn seq_file_show(file: *mut bindings::seq_file, _data: *mut c_void) -> c_int {
-    // SAFETY: The caller promises a valid file, whose data was converted from a function of this type.
-    // The function's module is still loaded, because debugfs runs no operation of a removed file.
+    // SAFETY: The caller promises a valid file, whose data was converted from a function of this
+    // type. The function's module is still loaded, because debugfs runs no operation of a removed
+    // file.
     let (file, show) = unsafe {
         (
             SeqFile::from_raw(file),
@@ -201,8 +204,8 @@ pub trait CommandFile: Send + Sized + 'static {
     /// Creates the state for a file that is being opened. May sleep.
     fn open() -> Result<Self>;
 
-    /// Executes a command, given without the newline at its end, and returns the reply, which the next
-    /// read gets. May sleep.
+    /// Executes a command, given without the newline at its end, and returns the reply, which the
+    /// next read gets. May sleep.
     fn command(&mut self, text: &str) -> Result<CString>;
 }
 
@@ -237,8 +240,8 @@ impl<T: CommandFile> CommandFileOperations<T> {
     ///
     /// `file` must be open, with these operations, and stay open for `'a`.
     unsafe fn state<'a>(file: *mut bindings::file) -> Pin<&'a Mutex<State<T>>> {
-        // SAFETY: `open` has stored the state there, and only `release`, which is called at the last
-        // close, takes it out.
+        // SAFETY: `open` has stored the state there, and only `release`, which is called at the
+        // last close, takes it out.
         unsafe { SharedState::<T>::borrow((*file).private_data.cast_const()) }
     }
 
@@ -255,7 +258,8 @@ impl<T: CommandFile> CommandFileOperations<T> {
             };
             let state: SharedState<T> =
                 KBox::pin_init(new_mutex!(state, "debugfs::State"), GFP_KERNEL)?;
-            // SAFETY: The caller promises a valid file. The field belongs to the operations of the file.
+            // SAFETY: The caller promises a valid file. The field belongs to the operations of the
+            // file.
             unsafe { (*file).private_data = state.into_foreign().cast_mut() };
             Ok(0)
         })
@@ -267,8 +271,8 @@ impl<T: CommandFile> CommandFileOperations<T> {
     ///
     /// `file` must be a file that `open` has opened, and on which no operation runs any more.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `open` has stored the state there. The caller promises that no other operation runs,
-        // so no reference to the state exists.
+        // SAFETY: `open` has stored the state there. The caller promises that no other operation
+        // runs, so no reference to the state exists.
         drop(unsafe { SharedState::<T>::from_foreign((*file).private_data.cast_const()) });
         0
     }
@@ -277,16 +281,16 @@ impl<T: CommandFile> CommandFileOperations<T> {
     ///
     /// # Safety
     ///
-    /// `file` must be open with these operations, and `pos` must be valid. `from` is an address in user
-    /// space, which need not be valid.
+    /// `file` must be open with these operations, and `pos` must be valid. `from` is an address in
+    /// user space, which need not be valid.
     unsafe extern "C" fn write(
         file: *mut bindings::file,
         from: *const c_char,
         len: usize,
         pos: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: The caller promises an open file and a valid pointer to the position, which no other
-        // operation uses at the same time.
+        // SAFETY: The caller promises an open file and a valid pointer to the position, which no
+        // other operation uses at the same time.
         let (state, pos) = unsafe { (Self::state(file), &mut *pos) };
         // The next read gets the reply from its beginning.
         *pos = 0;
@@ -314,8 +318,8 @@ impl<T: CommandFile> CommandFileOperations<T> {
         len: usize,
         pos: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: The caller promises an open file and a valid pointer to the position, which no other
-        // operation uses at the same time.
+        // SAFETY: The caller promises an open file and a valid pointer to the position, which no
+        // other operation uses at the same time.
         let (state, pos) = unsafe { (Self::state(file), &mut *pos) };
         let mut copy = || -> Result<usize> {
             let state = state.lock();

@@ -3,8 +3,8 @@
 //! Messages about a device, which the log prefixes with its driver and name.
 //!
 //! [`dev_err!`](crate::dev_err), [`dev_warn!`](crate::dev_warn), [`dev_info!`](crate::dev_info) and
-//! [`dev_dbg!`](crate::dev_dbg) take a [`Device`], a format string and its arguments. They may be used in
-//! any context.
+//! [`dev_dbg!`](crate::dev_dbg) take a [`Device`], a format string and its arguments. They may be
+//! used in any context.
 //!
 //! The unsafe code here encapsulates the call of `_dev_printk()` with `%pA`.
 //!
@@ -37,8 +37,8 @@ pub fn print(level: Level, device: &Device, args: fmt::Arguments<'_>) {
         Level::Info => bindings::KERN_INFO.as_ptr(),
         Level::Debug => bindings::KERN_DEBUG.as_ptr(),
     };
-    // SAFETY: `level` is one of the constant strings of printk. The reference shows that the device is
-    // valid. `%pA` takes a pointer to `fmt::Arguments`, which is valid for the call.
+    // SAFETY: `level` is one of the constant strings of printk. The reference shows that the device
+    // is valid. `%pA` takes a pointer to `fmt::Arguments`, which is valid for the call.
     unsafe {
         bindings::_dev_printk(
             level.cast(),

@@ -2,8 +2,8 @@
 
 //! Initialisation functions of built-in code that is not a driver.
 //!
-//! `module!` gives each crate the initcall level of a driver and a name in `/sys/module`. Built-in code of
-//! the core kernel uses the macros here instead: [`fs_initcall!`](crate::fs_initcall) and
+//! `module!` gives each crate the initcall level of a driver and a name in `/sys/module`. Built-in
+//! code of the core kernel uses the macros here instead: [`fs_initcall!`](crate::fs_initcall) and
 //! [`late_initcall!`](crate::late_initcall).
 //!
 //! C header: [`include/linux/init.h`](srctree/include/linux/init.h)

@@ -2,8 +2,8 @@
 
 //! Mapping of file ranges to extents on a device.
 //!
-//! A filesystem implements `struct iomap_ops`, here [`IomapOps`]. Code below the filesystem walks over
-//! a range of a file with an [`IomapIter`], one extent at a time:
+//! A filesystem implements `struct iomap_ops`, here [`IomapOps`]. Code below the filesystem walks
+//! over a range of a file with an [`IomapIter`], one extent at a time:
 //!
 //! ```text
 //!  let mut iter = IomapIter::new(inode, pos, len, flags, ops);
@@ -42,12 +42,12 @@ impl IomapOps {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a `struct iomap_ops` that stays valid for `'a`, and whose functions may be
-    /// called for every inode that the result is used with.
+    /// `ptr` must point to a `struct iomap_ops` that stays valid for `'a`, and whose functions may
+    /// be called for every inode that the result is used with.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *const bindings::iomap_ops) -> &'a Self {
-        // SAFETY: The type is transparent over `struct iomap_ops`, and the caller promises that `ptr`
-        // is valid for `'a`, so the reference is valid.
+        // SAFETY: The type is transparent over `struct iomap_ops`, and the caller promises that
+        // `ptr` is valid for `'a`, so the reference is valid.
         unsafe { &*ptr.cast::<Self>() }
     }
 }
@@ -111,8 +111,8 @@ impl BitOr for IomapFlags {
 ///
 /// # Invariants
 ///
-/// Only `iomap_iter()` and [`IomapIter::set_processed`] have changed `raw` since it was created. The
-/// inode and the operations are valid for `'a`.
+/// Only `iomap_iter()` and [`IomapIter::set_processed`] have changed `raw` since it was created.
+/// The inode and the operations are valid for `'a`.
 ///
 /// # Examples
 ///
@@ -147,8 +147,8 @@ impl<'a> IomapIter<'a> {
     /// Creates an iterator over the `len` bytes from `pos` on.
     #[inline]
     pub fn new(inode: &'a Inode, pos: i64, len: u64, flags: IomapFlags, ops: &'a IomapOps) -> Self {
-        // INVARIANT: This is the state in which C demands a new iterator. The borrows keep the inode
-        // and the operations valid for `'a`.
+        // INVARIANT: This is the state in which C demands a new iterator. The borrows keep the
+        // inode and the operations valid for `'a`.
         Self {
             raw: bindings::iomap_iter {
                 inode: inode.as_raw(),
@@ -165,8 +165,8 @@ impl<'a> IomapIter<'a> {
         }
     }
 
-    /// Ends the current extent, if there is one, and begins the next. Returns `false` at the end of the
-    /// range, or if nothing of the current extent was processed. May sleep. C: `iomap_iter()`.
+    /// Ends the current extent, if there is one, and begins the next. Returns `false` at the end of
+    /// the range, or if nothing of the current extent was processed. May sleep. C: `iomap_iter()`.
     ///
     /// # Errors
     ///
@@ -216,8 +216,8 @@ impl<'a> IomapIter<'a> {
         self.raw.len
     }
 
-    /// Returns the number of bytes from the current position to the end of the current extent, or to
-    /// the end of the range if that comes first. C: `iomap_length()`.
+    /// Returns the number of bytes from the current position to the end of the current extent, or
+    /// to the end of the range if that comes first. C: `iomap_length()`.
     #[doc(alias = "iomap_length")]
     #[inline]
     pub fn length(&self) -> u64 {

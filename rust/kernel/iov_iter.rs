@@ -47,8 +47,8 @@ impl IovIter {
     #[doc(alias = "iov_iter_count")]
     #[inline]
     pub fn count(&self) -> usize {
-        // SAFETY: By the type invariants the iterator is valid, and `count` is valid in every type of
-        // iterator, so the union field may be read.
+        // SAFETY: By the type invariants the iterator is valid, and `count` is valid in every type
+        // of iterator, so the union field may be read.
         unsafe {
             (*self.0.get())
                 .__bindgen_anon_1

@@ -2,8 +2,8 @@
 
 //! Files whose content is generated when they are read.
 //!
-//! The unsafe code here encapsulates a `struct seq_file` that is being read: C has a buffer for it, and
-//! reads it again with a larger one if the output does not fit.
+//! The unsafe code here encapsulates a `struct seq_file` that is being read: C has a buffer for it,
+//! and reads it again with a larger one if the output does not fit.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
@@ -32,15 +32,16 @@ impl SeqFile {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a `struct seq_file` that is being read by the current task, and stays so for
-    /// `'a`.
+    /// `ptr` must point to a `struct seq_file` that is being read by the current task, and stays so
+    /// for `'a`.
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::seq_file) -> &'a Self {
-        // SAFETY: The type is transparent over `struct seq_file`, and the caller promises that `ptr` is
-        // valid for `'a`.
+        // SAFETY: The type is transparent over `struct seq_file`, and the caller promises that
+        // `ptr` is valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
-    /// Appends formatted text; see [`seq_print!`](crate::seq_print). Any context. C: `seq_printf()`.
+    /// Appends formatted text; see [`seq_print!`](crate::seq_print). Any context. C:
+    /// `seq_printf()`.
     #[doc(alias = "seq_printf")]
     pub fn call_printf(&self, args: fmt::Arguments<'_>) {
         // SAFETY: The file is being read by this task, so C has set up its buffer. `%pA` takes a

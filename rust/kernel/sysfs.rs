@@ -2,11 +2,12 @@
 
 //! Attributes of devices in sysfs.
 //!
-//! An attribute is a type that implements [`Attribute`] for the driver's data of the device. It lies in a
-//! directory of its own, and may be hidden. The structures that C needs are built at compile time.
+//! An attribute is a type that implements [`Attribute`] for the driver's data of the device. It
+//! lies in a directory of its own, and may be hidden. The structures that C needs are built at
+//! compile time.
 //!
-//! The unsafe code here encapsulates the calls from C: from the device to the driver's data, and from a
-//! buffer of one page to a [`Buffer`].
+//! The unsafe code here encapsulates the calls from C: from the device to the driver's data, and
+//! from a buffer of one page to a [`Buffer`].
 //!
 //! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
@@ -27,14 +28,15 @@ use core::{
 ///
 /// # Safety
 ///
-/// [`DeviceData::data`] must return a reference that is valid as long as attributes of the device are
-/// being read or written.
+/// [`DeviceData::data`] must return a reference that is valid as long as attributes of the device
+/// are being read or written.
 pub(crate) unsafe trait DeviceData<T>: 'static {
     /// Returns the driver's data of `device`.
     ///
     /// # Safety
     ///
-    /// `device` must be a device of this type whose attributes exist, and continue to exist for `'a`.
+    /// `device` must be a device of this type whose attributes exist, and continue to exist for
+    /// `'a`.
     unsafe fn data<'a>(device: *mut bindings::device) -> &'a T;
 }
 
@@ -49,8 +51,8 @@ pub struct Buffer {
 
 impl fmt::Write for Buffer {
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> fmt::Result {
-        // SAFETY: `start` is the page that sysfs has passed for the output, and C checks `len` against
-        // its end. `%pA` takes a pointer to `fmt::Arguments`, which is valid for the call.
+        // SAFETY: `start` is the page that sysfs has passed for the output, and C checks `len`
+        // against its end. `%pA` takes a pointer to `fmt::Arguments`, which is valid for the call.
         let added = unsafe {
             bindings::sysfs_emit_at(
                 self.start,
@@ -140,7 +142,8 @@ impl<D: DeviceData<T>, T: 'static, A: Attribute<T>> Tables<D, T, A> {
         attr: bindings::attribute {
             name: A::NAME.as_char_ptr(),
             mode: A::MODE,
-            // SAFETY: The other fields are pointers and, with lockdep, a key; for both zeroes are valid.
+            // SAFETY: The other fields are pointers and, with lockdep, a key; for both zeroes are
+            // valid.
             ..unsafe { MaybeUninit::zeroed().assume_init() }
         },
         show: Some(Self::show),
@@ -185,16 +188,16 @@ impl<D: DeviceData<T>, T: 'static, A: Attribute<T>> Tables<D, T, A> {
     ///
     /// # Safety
     ///
-    /// `device` must be a `D`, which has its attributes for the call, and `buffer` a string of `len`
-    /// bytes with a NUL behind them.
+    /// `device` must be a `D`, which has its attributes for the call, and `buffer` a string of
+    /// `len` bytes with a NUL behind them.
     unsafe extern "C" fn store(
         device: *mut bindings::device,
         _attr: *mut bindings::device_attribute,
         buffer: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: The caller promises a `D` that has its attributes for the call, and a string that ends
-        // with a NUL and does not change during the call.
+        // SAFETY: The caller promises a `D` that has its attributes for the call, and a string that
+        // ends with a NUL and does not change during the call.
         let (data, text) = unsafe { (D::data(device), cstr::from_char_ptr(buffer)) };
         from_result(|| {
             A::store(data, text)?;
@@ -206,8 +209,8 @@ impl<D: DeviceData<T>, T: 'static, A: Attribute<T>> Tables<D, T, A> {
     ///
     /// # Safety
     ///
-    /// `object` must be the kobject in a `D` whose attributes are being created, and `attr` must be in
-    /// `FILES`.
+    /// `object` must be the kobject in a `D` whose attributes are being created, and `attr` must be
+    /// in `FILES`.
     unsafe extern "C" fn is_visible(
         object: *mut bindings::kobject,
         attr: *mut bindings::attribute,
@@ -226,7 +229,8 @@ impl<D: DeviceData<T>, T: 'static, A: Attribute<T>> Tables<D, T, A> {
     }
 }
 
-/// Returns the list of attribute groups for devices `D` with data `T`, which holds the group of `A`.
+/// Returns the list of attribute groups for devices `D` with data `T`, which holds the group of
+/// `A`.
 pub(crate) const fn groups<D: DeviceData<T>, T: 'static, A: Attribute<T>>(
 ) -> *mut *const bindings::attribute_group {
     Tables::<D, T, A>::GROUPS.as_ptr().cast_mut()
@@ -265,8 +269,8 @@ pub struct Dirent(NonNull<bindings::kernfs_node>);
 
 // SAFETY: The reference count of a node is atomic, so the last reference may be put by any thread.
 unsafe impl Send for Dirent {}
-// SAFETY: `notify`, the only method, may be called from several threads at once: kernfs does its own
-// locking.
+// SAFETY: `notify`, the only method, may be called from several threads at once: kernfs does its
+// own locking.
 unsafe impl Sync for Dirent {}
 
 impl Dirent {
@@ -280,8 +284,8 @@ impl Dirent {
         if dir.is_null() {
             return None;
         }
-        // SAFETY: The caller promises that `dir`, which is not null, points to a directory, and the name
-        // is a string that ends with a NUL.
+        // SAFETY: The caller promises that `dir`, which is not null, points to a directory, and the
+        // name is a string that ends with a NUL.
         let node = unsafe { bindings::kernfs_find_and_get_ns(dir, name.as_char_ptr(), null_mut()) };
         // INVARIANT: The function has taken a reference for the caller.
         NonNull::new(node).map(Self)

@@ -2,13 +2,14 @@
 
 //! XArrays: sparse arrays of pointers, indexed by `usize`, that are read without locks.
 //!
-//! This is the part of the XArray that a table of ranges needs: a range of indices refers to one object,
-//! lookups run under RCU in any context, and changes are rare and may sleep. (Upstream's type of this name
-//! owns its entries and takes the lock for each access.)
+//! This is the part of the XArray that a table of ranges needs: a range of indices refers to one
+//! object, lookups run under RCU in any context, and changes are rare and may sleep. (Upstream's
+//! type of this name owns its entries and takes the lock for each access.)
 //!
-//! The array does not own its entries. The caller of [`XArray::store_range`] promises that the object stays
-//! valid until it was erased *and* a grace period has passed. A lookup returns a reference that borrows
-//! from the [`rcu::Guard`], so it cannot be used after the read-side critical section.
+//! The array does not own its entries. The caller of [`XArray::store_range`] promises that the
+//! object stays valid until it was erased *and* a grace period has passed. A lookup returns a
+//! reference that borrows from the [`rcu::Guard`], so it cannot be used after the read-side
+//! critical section.
 //!
 //! ```text
 //!   store_range ----> found by load/find ----> erase_range ----> synchronize_rcu ----> may be freed
@@ -43,9 +44,9 @@ mod node;
 ///
 /// # Invariants
 ///
-/// Each entry points to a `T` that is valid, and accessed only through shared references, from before it is
-/// stored until a grace period after it was erased. Its address is a multiple of 4, so that it is not
-/// mistaken for an internal entry.
+/// Each entry points to a `T` that is valid, and accessed only through shared references, from
+/// before it is stored until a grace period after it was erased. Its address is a multiple of 4, so
+/// that it is not mistaken for an internal entry.
 ///
 /// # Examples
 ///
@@ -77,11 +78,11 @@ pub struct XArray<T> {
     _entries: PhantomData<*const T>,
 }
 
-// SAFETY: The array does not own its entries: a thread that it is sent to can only get shared references to
-// them, which `T: Sync` allows.
+// SAFETY: The array does not own its entries: a thread that it is sent to can only get shared
+// references to them, which `T: Sync` allows.
 unsafe impl<T: Sync> Send for XArray<T> {}
-// SAFETY: Several threads can get shared references to the entries at once, which `T: Sync` allows. Changes
-// take the lock of the array.
+// SAFETY: Several threads can get shared references to the entries at once, which `T: Sync` allows.
+// Changes take the lock of the array.
 unsafe impl<T: Sync> Sync for XArray<T> {}
 
 impl<T> XArray<T> {
@@ -102,14 +103,14 @@ impl<T> XArray<T> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised `struct xarray` that stays valid for `'a`. Each entry must point
-    /// to a `T` at an address that is a multiple of 4, and must stay valid, and be accessed only through
-    /// shared references, until a grace period after it was erased.
+    /// `ptr` must point to an initialised `struct xarray` that stays valid for `'a`. Each entry
+    /// must point to a `T` at an address that is a multiple of 4, and must stay valid, and be
+    /// accessed only through shared references, until a grace period after it was erased.
     #[inline]
     pub const unsafe fn from_raw<'a>(ptr: *mut bindings::xarray) -> &'a Self {
         // INVARIANT: The caller promises what the type invariants say of the entries.
-        // SAFETY: The type is transparent over `struct xarray`, and the caller promises that `ptr` is valid
-        // for `'a`.
+        // SAFETY: The type is transparent over `struct xarray`, and the caller promises that `ptr`
+        // is valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
@@ -117,16 +118,16 @@ impl<T> XArray<T> {
     #[doc(alias = "xa_load")]
     #[inline]
     pub fn load<'rcu>(&self, index: usize, rcu: &'rcu rcu::Guard) -> Option<&'rcu T> {
-        // SAFETY: `self` is an initialised array. It is not freed before the section of the guard ends,
-        // because it is borrowed for this call and nodes are freed after a grace period.
+        // SAFETY: `self` is an initialised array. It is not freed before the section of the guard
+        // ends, because it is borrowed for this call and nodes are freed after a grace period.
         let entry = unsafe { node::load(addr_of!((*self.inner.get()).xa_head), index, rcu) };
-        // SAFETY: By the type invariants an entry is valid until a grace period after it was erased, so at
-        // least until the section of the guard, in which it was found, ends.
+        // SAFETY: By the type invariants an entry is valid until a grace period after it was
+        // erased, so at least until the section of the guard, in which it was found, ends.
         NonNull::new(entry.cast::<T>()).map(|entry| unsafe { entry.as_ref() })
     }
 
-    /// Returns the first entry at an index from `first` to `last`, inclusive, and that index. Any context.
-    /// C: `xa_find()`.
+    /// Returns the first entry at an index from `first` to `last`, inclusive, and that index. Any
+    /// context. C: `xa_find()`.
     #[doc(alias = "xa_find")]
     pub fn find<'rcu>(
         &self,
@@ -135,8 +136,8 @@ impl<T> XArray<T> {
         _rcu: &'rcu rcu::Guard,
     ) -> Option<(usize, &'rcu T)> {
         let mut index = first as _;
-        // SAFETY: `self` is an initialised array, and `index` is valid for reads and writes. `XA_PRESENT`
-        // matches all entries.
+        // SAFETY: `self` is an initialised array, and `index` is valid for reads and writes.
+        // `XA_PRESENT` matches all entries.
         let entry = unsafe {
             bindings::xa_find(
                 self.inner.get(),
@@ -145,28 +146,28 @@ impl<T> XArray<T> {
                 bindings::XA_PRESENT,
             )
         };
-        // SAFETY: By the type invariants an entry is valid until a grace period after it was erased, so at
-        // least until the section of the guard, in which it was found, ends.
+        // SAFETY: By the type invariants an entry is valid until a grace period after it was
+        // erased, so at least until the section of the guard, in which it was found, ends.
         NonNull::new(entry.cast::<T>()).map(|entry| (index, unsafe { entry.as_ref() }))
     }
 
-    /// Stores `entry` at every index from `first` to `last`, inclusive. Sleeps if `flags` permit that. C:
-    /// `xa_store_range()`.
+    /// Stores `entry` at every index from `first` to `last`, inclusive. Sleeps if `flags` permit
+    /// that. C: `xa_store_range()`.
     ///
-    /// Earlier entries of the range are replaced. The store is not atomic: a reader may see the entry at
-    /// the beginning of the range before it is stored at the end.
+    /// Earlier entries of the range are replaced. The store is not atomic: a reader may see the
+    /// entry at the beginning of the range before it is stored at the end.
     ///
     /// # Errors
     ///
-    /// Returns `EINVAL` if `first` is greater than `last`, or if the address of `entry` is not a multiple
-    /// of 4; `ENOMEM` if there is no memory for a node. In the latter case a part of the range may hold
-    /// `entry`, because C does not undo it: the caller must [erase](Self::erase_range) the range before
-    /// `entry` is freed.
+    /// Returns `EINVAL` if `first` is greater than `last`, or if the address of `entry` is not a
+    /// multiple of 4; `ENOMEM` if there is no memory for a node. In the latter case a part of the
+    /// range may hold `entry`, because C does not undo it: the caller must
+    /// [erase](Self::erase_range) the range before `entry` is freed.
     ///
     /// # Safety
     ///
-    /// `entry` must be valid, and be accessed only through shared references, until it was erased and a
-    /// grace period has passed, even if this function returns an error.
+    /// `entry` must be valid, and be accessed only through shared references, until it was erased
+    /// and a grace period has passed, even if this function returns an error.
     #[doc(alias = "xa_store_range")]
     pub unsafe fn store_range(
         &self,
@@ -178,8 +179,8 @@ impl<T> XArray<T> {
         if first > last || entry.as_ptr() as usize & 3 != 0 {
             return Err(EINVAL);
         }
-        // INVARIANT: The caller promises what the type invariants say of the entry, and the alignment was
-        // checked.
+        // INVARIANT: The caller promises what the type invariants say of the entry, and the
+        // alignment was checked.
         // SAFETY: `self` is an initialised array.
         let old = unsafe {
             bindings::xa_store_range(
@@ -193,14 +194,16 @@ impl<T> XArray<T> {
         to_result(xa_err(old))
     }
 
-    /// Erases every index from `first` to `last`, inclusive. Sleeps. C: `xa_store_range()` of `NULL`.
+    /// Erases every index from `first` to `last`, inclusive. Sleeps. C: `xa_store_range()` of
+    /// `NULL`.
     ///
-    /// Readers that have found an entry before may use it until their read-side critical section ends.
+    /// Readers that have found an entry before may use it until their read-side critical section
+    /// ends.
     ///
     /// # Errors
     ///
-    /// Returns `EINVAL` if `first` is greater than `last`; `ENOMEM` if an entry must be split and there is
-    /// no memory for that, which does not happen for a range that was stored by one call.
+    /// Returns `EINVAL` if `first` is greater than `last`; `ENOMEM` if an entry must be split and
+    /// there is no memory for that, which does not happen for a range that was stored by one call.
     ///
     /// # Examples
     ///
@@ -217,7 +220,8 @@ impl<T> XArray<T> {
         if first > last {
             return Err(EINVAL);
         }
-        // SAFETY: `self` is an initialised array. The type invariants say nothing of an empty index.
+        // SAFETY: `self` is an initialised array. The type invariants say nothing of an empty
+        // index.
         let old = unsafe {
             bindings::xa_store_range(
                 self.inner.get(),
@@ -234,8 +238,8 @@ impl<T> XArray<T> {
 #[pinned_drop]
 impl<T> PinnedDrop for XArray<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: `self` is an initialised array, which no other code can access any more. C frees the
-        // nodes, and does not access the entries.
+        // SAFETY: `self` is an initialised array, which no other code can access any more. C frees
+        // the nodes, and does not access the entries.
         unsafe { bindings::xa_destroy(self.inner.get()) };
     }
 }

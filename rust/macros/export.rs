@@ -41,8 +41,8 @@ pub(crate) fn export(attr: TokenStream, item: TokenStream) -> TokenStream {
     output
 }
 
-/// Returns the record from which modpost creates an entry of the symbol table: licence, namespace and
-/// address, as `include/linux/export.h` defines it.
+/// Returns the record from which modpost creates an entry of the symbol table: licence, namespace
+/// and address, as `include/linux/export.h` defines it.
 fn export_symbol(name: &str, licence: &str) -> String {
     format!(
         "::core::arch::global_asm!(

@@ -6,8 +6,8 @@ use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Implements `#[kunit_tests]`, which is documented in `lib.rs`.
 ///
-/// Removes the `#[test]` attributes of the module, and appends to it a function that KUnit can call for
-/// each test, and then the suite.
+/// Removes the `#[test]` attributes of the module, and appends to it a function that KUnit can call
+/// for each test, and then the suite.
 pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     let suite = attr.to_string();
     let mut tokens: Vec<TokenTree> = item.into_iter().collect();
@@ -25,8 +25,8 @@ pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     // span, but Kbuild passes the name of the object that it builds.
     let file = std::env::var("RUST_MODFILE").unwrap_or_default() + ".rs";
 
-    // Assertions report to KUnit instead of panicking. The scope of these macros is textual, so they
-    // come before the tests.
+    // Assertions report to KUnit instead of panicking. The scope of these macros is textual, so
+    // they come before the tests.
     let asserts = format!(
         "macro_rules! assert {{
             ($condition:expr $(,)?) => {{
@@ -44,8 +44,8 @@ pub(crate) fn kunit_tests(attr: TokenStream, item: TokenStream) -> TokenStream {
     let mut cases = String::new();
     let mut wrappers = String::new();
     for test in &tests {
-        // KUnit calls the wrapper with the running test, which the wrapper does not use, so it has no
-        // safety requirements.
+        // KUnit calls the wrapper with the running test, which the wrapper does not use, so it has
+        // no safety requirements.
         wrappers += &format!(
             "unsafe extern \"C\" fn kunit_rust_wrapper_{test}(
                 _test: *mut ::kernel::bindings::kunit

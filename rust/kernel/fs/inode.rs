@@ -2,9 +2,9 @@
 
 //! Inodes, as code below a filesystem sees them.
 //!
-//! The unsafe code here encapsulates access to the fields of a valid `struct inode`. There is no type
-//! that owns a reference and lives as long as it likes (`ARef`): a reference keeps the inode, but not
-//! its filesystem mounted, so references exist only inside
+//! The unsafe code here encapsulates access to the fields of a valid `struct inode`. There is no
+//! type that owns a reference and lives as long as it likes (`ARef`): a reference keeps the inode,
+//! but not its filesystem mounted, so references exist only inside
 //! [`super_block`](crate::fs::super_block), while the filesystem is locked.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
@@ -20,7 +20,8 @@ use core::{
 ///
 /// # Invariants
 ///
-/// The inode is initialised, and its filesystem is mounted, at least for the lifetime of the reference.
+/// The inode is initialised, and its filesystem is mounted, at least for the lifetime of the
+/// reference.
 ///
 /// # Examples
 ///
@@ -42,12 +43,12 @@ impl Inode {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised inode. The inode must stay valid, and its filesystem mounted,
-    /// for `'a`.
+    /// `ptr` must point to an initialised inode. The inode must stay valid, and its filesystem
+    /// mounted, for `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::inode) -> &'a Self {
-        // SAFETY: The type is transparent over `struct inode`, and the caller promises that `ptr` is
-        // valid for `'a`.
+        // SAFETY: The type is transparent over `struct inode`, and the caller promises that `ptr`
+        // is valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
@@ -60,8 +61,8 @@ impl Inode {
     /// Returns the mapping of the file. C: `inode->i_mapping`.
     #[inline]
     pub fn mapping(&self) -> &AddressSpace {
-        // SAFETY: By the type invariants the inode is initialised, so `i_mapping` points to a mapping,
-        // which stays valid as long as the inode.
+        // SAFETY: By the type invariants the inode is initialised, so `i_mapping` points to a
+        // mapping, which stays valid as long as the inode.
         unsafe { AddressSpace::from_raw((*self.as_raw()).i_mapping) }
     }
 
@@ -69,8 +70,8 @@ impl Inode {
     #[doc(alias = "i_size_read")]
     #[inline]
     pub fn size(&self) -> i64 {
-        // SAFETY: By the type invariants the field is valid. It is an aligned word that other CPUs write
-        // as a whole, so it may be accessed as an atomic.
+        // SAFETY: By the type invariants the field is valid. It is an aligned word that other CPUs
+        // write as a whole, so it may be accessed as an atomic.
         let size = unsafe { AtomicI64::from_ptr(addr_of_mut!((*self.as_raw()).i_size)) };
         // Pairs with the release in `i_size_write()`.
         size.load(Ordering::Acquire)
@@ -80,7 +81,8 @@ impl Inode {
     #[doc(alias = "IS_DAX")]
     #[inline]
     pub fn is_dax(&self) -> bool {
-        // SAFETY: By the type invariants the inode is valid. C reads the flags without a lock as well.
+        // SAFETY: By the type invariants the inode is valid. C reads the flags without a lock as
+        // well.
         unsafe { (*self.as_raw()).i_flags & bindings::S_DAX != 0 }
     }
 
@@ -88,8 +90,8 @@ impl Inode {
     #[doc(alias = "S_ISCHR")]
     #[inline]
     pub fn is_char_device(&self) -> bool {
-        // SAFETY: By the type invariants the inode is valid. The type of a file, which is the part of the
-        // mode that counts here, does not change.
+        // SAFETY: By the type invariants the inode is valid. The type of a file, which is the part
+        // of the mode that counts here, does not change.
         let mode = u32::from(unsafe { (*self.as_raw()).i_mode });
         mode & bindings::S_IFMT == bindings::S_IFCHR
     }
@@ -97,18 +99,18 @@ impl Inode {
     /// Returns the size of a block of the filesystem, as a power of two. C: `inode->i_blkbits`.
     #[inline]
     pub fn block_bits(&self) -> u32 {
-        // SAFETY: By the type invariants the inode is valid. The field does not change while the file is
-        // in use.
+        // SAFETY: By the type invariants the inode is valid. The field does not change while the
+        // file is in use.
         u32::from(unsafe { (*self.as_raw()).i_blkbits })
     }
 
-    /// Marks the inode as having dirty pages. Any context in which the inode's spinlock may be taken.
-    /// C: `__mark_inode_dirty(inode, I_DIRTY_PAGES)`.
+    /// Marks the inode as having dirty pages. Any context in which the inode's spinlock may be
+    /// taken. C: `__mark_inode_dirty(inode, I_DIRTY_PAGES)`.
     #[doc(alias = "__mark_inode_dirty")]
     #[inline]
     pub fn mark_pages_dirty(&self) {
-        // SAFETY: By the type invariants the inode is valid and its filesystem mounted, which is all that
-        // the function needs.
+        // SAFETY: By the type invariants the inode is valid and its filesystem mounted, which is
+        // all that the function needs.
         unsafe { bindings::__mark_inode_dirty(self.as_raw(), bindings::I_DIRTY_PAGES as _) };
     }
 
@@ -127,26 +129,27 @@ impl Inode {
 
     /// Returns the number of the inode in its filesystem. C: `inode->i_ino`.
     pub fn ino(&self) -> usize {
-        // SAFETY: By the type invariants the inode is valid. The number of an inode does not change.
+        // SAFETY: By the type invariants the inode is valid. The number of an inode does not
+        // change.
         unsafe { (*self.as_raw()).i_ino }
     }
 
     /// Returns a number that identifies the type of the filesystem: the address of
     /// `struct file_system_type`.
     ///
-    /// Together with [`device`](Self::device) it distinguishes filesystems of different types that are
-    /// mounted from one device one after the other.
+    /// Together with [`device`](Self::device) it distinguishes filesystems of different types that
+    /// are mounted from one device one after the other.
     #[inline]
     pub fn filesystem_id(&self) -> usize {
-        // SAFETY: By the type invariants the filesystem is mounted, so the superblock is valid. Its type
-        // does not change.
+        // SAFETY: By the type invariants the filesystem is mounted, so the superblock is valid. Its
+        // type does not change.
         unsafe { (*(*self.as_raw()).i_sb).s_type as usize }
     }
 
     /// Returns the name of the type of the filesystem, such as `ext4`.
     pub fn filesystem_name(&self) -> &CStr {
-        // SAFETY: By the type invariants the filesystem is mounted, so its type is registered. Its name
-        // is a constant string.
+        // SAFETY: By the type invariants the filesystem is mounted, so its type is registered. Its
+        // name is a constant string.
         unsafe { cstr::from_char_ptr((*(*(*self.as_raw()).i_sb).s_type).name) }
     }
 

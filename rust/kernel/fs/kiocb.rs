@@ -2,8 +2,8 @@
 
 //! Control blocks of reads and writes.
 //!
-//! The unsafe code here encapsulates access to the fields of a valid `struct kiocb`. (The file is short
-//! because upstream has the type in a file of this name.)
+//! The unsafe code here encapsulates access to the fields of a valid `struct kiocb`. (The file is
+//! short because upstream has the type in a file of this name.)
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -24,20 +24,20 @@ impl Kiocb {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised `struct kiocb` with an open file. Both must stay valid for
-    /// `'a`, and no other code may access the control block during `'a`.
+    /// `ptr` must point to an initialised `struct kiocb` with an open file. Both must stay valid
+    /// for `'a`, and no other code may access the control block during `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::kiocb) -> &'a mut Self {
-        // SAFETY: The type is transparent over `struct kiocb`, and the caller promises a valid pointer
-        // and exclusive access for `'a`, so the reference is valid and unique.
+        // SAFETY: The type is transparent over `struct kiocb`, and the caller promises a valid
+        // pointer and exclusive access for `'a`, so the reference is valid and unique.
         unsafe { &mut *ptr.cast::<Self>() }
     }
 
     /// Returns the inode that holds the data. C: `iocb->ki_filp->f_mapping->host`.
     #[inline]
     pub fn inode(&self) -> &Inode {
-        // SAFETY: By the type invariants the file is open. An open file keeps its mapping, and with it
-        // the inode, valid.
+        // SAFETY: By the type invariants the file is open. An open file keeps its mapping, and with
+        // it the inode, valid.
         unsafe { Inode::from_raw((*(*(*self.0.get()).ki_filp).f_mapping).host) }
     }
 
@@ -62,8 +62,8 @@ impl Kiocb {
     /// Returns the position in the file, for changing it.
     #[inline]
     pub fn ki_pos_mut(&mut self) -> &mut i64 {
-        // SAFETY: By the type invariants the control block is valid and not accessed by other code, and
-        // the borrow of `self` keeps the reference unique.
+        // SAFETY: By the type invariants the control block is valid and not accessed by other code,
+        // and the borrow of `self` keeps the reference unique.
         unsafe { &mut (*self.0.get()).ki_pos }
     }
 

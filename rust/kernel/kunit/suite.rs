@@ -2,9 +2,9 @@
 
 //! KUnit suites written in Rust.
 //!
-//! [`#[kunit_tests]`](macros::kunit_tests) turns a module of `#[test]` functions into a KUnit suite. Its
-//! output uses the types and functions of this file. A test that provokes a warning announces it with
-//! [`expect_splat`].
+//! [`#[kunit_tests]`](macros::kunit_tests) turns a module of `#[test]` functions into a KUnit
+//! suite. Its output uses the types and functions of this file. A test that provokes a warning
+//! announces it with [`expect_splat`].
 //!
 //! The unsafe code here encapsulates the structures that KUnit reads and writes.
 //!
@@ -17,12 +17,14 @@ use core::{cell::UnsafeCell, ffi::CStr, mem::MaybeUninit};
 #[doc(hidden)]
 pub type TestFn = unsafe extern "C" fn(*mut bindings::kunit);
 
-/// The cases of a suite, of which the last one must be [`kunit_case_null`]. C: `struct kunit_case []`.
+/// The cases of a suite, of which the last one must be [`kunit_case_null`]. C:
+/// `struct kunit_case []`.
 #[doc(hidden)]
 #[repr(transparent)]
 pub struct Cases<const N: usize>(UnsafeCell<[bindings::kunit_case; N]>);
 
-// SAFETY: Rust code only takes the address. KUnit, which writes to the cases, runs one suite at a time.
+// SAFETY: Rust code only takes the address. KUnit, which writes to the cases, runs one suite at a
+// time.
 unsafe impl<const N: usize> Sync for Cases<N> {}
 
 impl<const N: usize> Cases<N> {
@@ -68,7 +70,8 @@ impl Suite {
     #[inline]
     pub const fn new(name: &'static str, cases: *mut bindings::kunit_case) -> Self {
         let bytes = name.as_bytes();
-        // SAFETY: All fields are integers, arrays of bytes, or pointers and functions that may be null.
+        // SAFETY: All fields are integers, arrays of bytes, or pointers and functions that may be
+        // null.
         let mut suite: bindings::kunit_suite = unsafe { MaybeUninit::zeroed().assume_init() };
         assert!(bytes.len() < suite.name.len());
         let mut i = 0;
@@ -91,8 +94,9 @@ unsafe impl Sync for SuitePtr {}
 
 /// Announces a warning that a test is about to provoke. Any context.
 ///
-/// The guest harness fails a run for each splat in the kernel log that was not announced by a line like
-/// this one, and also if an announced splat does not come. `what` is a part of the splat's text.
+/// The guest harness fails a run for each splat in the kernel log that was not announced by a line
+/// like this one, and also if an announced splat does not come. `what` is a part of the splat's
+/// text.
 ///
 /// # Examples
 ///

@@ -33,8 +33,8 @@ pub struct Completion {
 
 // SAFETY: A completion has no ties to the thread that created it.
 unsafe impl Send for Completion {}
-// SAFETY: All methods only call C functions that take the lock of the completion, so they may be called
-// from several threads at once.
+// SAFETY: All methods only call C functions that take the lock of the completion, so they may be
+// called from several threads at once.
 unsafe impl Sync for Completion {}
 
 impl Completion {
@@ -56,8 +56,8 @@ impl Completion {
     /// `ptr` must point to an initialised `struct completion` that stays valid for `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::completion) -> &'a Self {
-        // SAFETY: The type is transparent over `struct completion`, and the caller promises that `ptr` is
-        // valid for `'a`.
+        // SAFETY: The type is transparent over `struct completion`, and the caller promises that
+        // `ptr` is valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
@@ -84,8 +84,8 @@ impl Completion {
         unsafe { bindings::wait_for_completion(self.inner.get()) };
     }
 
-    /// Waits until the completion is done, or for `timeout` jiffies. Returns whether it is done. Sleeps,
-    /// and cannot be interrupted. C: `wait_for_completion_timeout()`.
+    /// Waits until the completion is done, or for `timeout` jiffies. Returns whether it is done.
+    /// Sleeps, and cannot be interrupted. C: `wait_for_completion_timeout()`.
     ///
     /// # Examples
     ///

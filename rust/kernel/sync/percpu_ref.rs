@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 // Copyright (c) 2012 Google, Inc.
-// Derived from the inlines in `include/linux/percpu-refcount.h`. Author: Kent Overstreet <koverstreet@google.com>
+// Derived from the inlines in `include/linux/percpu-refcount.h`.
+// Author: Kent Overstreet <koverstreet@google.com>
 
 //! Per-CPU reference counts.
 //!
-//! Getting and putting a reference changes a counter of the current CPU, and no cache line that other CPUs
-//! write. In return, the sum is not known while the count is *live*. To free the object, its owner *kills*
-//! the count: it becomes an ordinary atomic counter, no new references of the live kind are given out, and
-//! the release function runs when the last reference is put.
+//! Getting and putting a reference changes a counter of the current CPU, and no cache line that
+//! other CPUs write. In return, the sum is not known while the count is *live*. To free the object,
+//! its owner *kills* the count: it becomes an ordinary atomic counter, no new references of the
+//! live kind are given out, and the release function runs when the last reference is put.
 //!
 //! ```text
 //!   live (per CPU)  --kill-->  dying (atomic)  --last put-->  released
@@ -15,9 +16,9 @@
 //!   try_get_live                   put
 //! ```
 //!
-//! The mode is in the low bits of the pointer to the counters, so one load returns both. The switch from
-//! live to dying waits for an RCU grace period before it sums up the counters. So each access to a counter
-//! must be inside a read-side critical section.
+//! The mode is in the low bits of the pointer to the counters, so one load returns both. The switch
+//! from live to dying waits for an RCU grace period before it sums up the counters. So each access
+//! to a counter must be inside a read-side critical section.
 //!
 //! The unsafe code here encapsulates that pointer, and access to the counter of the current CPU.
 //!
@@ -32,7 +33,8 @@ use crate::{
 };
 use core::ptr::addr_of;
 
-/// The bits of which at least one is set if the count is not per CPU. C: `__PERCPU_REF_ATOMIC_DEAD`.
+/// The bits of which at least one is set if the count is not per CPU. C:
+/// `__PERCPU_REF_ATOMIC_DEAD`.
 const ATOMIC_DEAD: usize = 0b11;
 /// The bit that is set if the count was killed. C: `__PERCPU_REF_DEAD`.
 const DEAD: usize = 0b10;
@@ -68,8 +70,8 @@ pub struct PercpuRef(Opaque<bindings::percpu_ref>);
 
 // SAFETY: A count has no ties to a CPU or thread: references may be put by others than took them.
 unsafe impl Send for PercpuRef {}
-// SAFETY: All methods that take `&self` are made for concurrent calls: they change per-CPU counters by one
-// instruction each, or an atomic.
+// SAFETY: All methods that take `&self` are made for concurrent calls: they change per-CPU counters
+// by one instruction each, or an atomic.
 unsafe impl Sync for PercpuRef {}
 
 impl PercpuRef {
@@ -77,13 +79,13 @@ impl PercpuRef {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a `struct percpu_ref` that is initialised, and is neither exited nor freed
-    /// during `'a`.
+    /// `ptr` must point to a `struct percpu_ref` that is initialised, and is neither exited nor
+    /// freed during `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::percpu_ref) -> &'a Self {
         // INVARIANT: The caller promises an initialised count.
-        // SAFETY: The type is transparent over `struct percpu_ref`, and the caller promises that `ptr` is
-        // valid for `'a`.
+        // SAFETY: The type is transparent over `struct percpu_ref`, and the caller promises that
+        // `ptr` is valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }
     }
 
@@ -95,16 +97,16 @@ impl PercpuRef {
     ///
     /// # Safety
     ///
-    /// `ptr` must be valid for writes, and must not hold a count that was initialised and not exited.
-    /// `release` must be safe to call, from any context, with that pointer once the count was killed and
-    /// its last reference was put.
+    /// `ptr` must be valid for writes, and must not hold a count that was initialised and not
+    /// exited. `release` must be safe to call, from any context, with that pointer once the count
+    /// was killed and its last reference was put.
     #[doc(alias = "percpu_ref_init")]
     pub unsafe fn init(
         ptr: *mut bindings::percpu_ref,
         release: unsafe extern "C" fn(*mut bindings::percpu_ref),
     ) -> Result {
-        // SAFETY: The caller promises that `ptr` is valid for writes, and that `release` may be called when
-        // C calls it.
+        // SAFETY: The caller promises that `ptr` is valid for writes, and that `release` may be
+        // called when C calls it.
         to_result(unsafe { bindings::percpu_ref_init(ptr, Some(release), 0, bindings::GFP_KERNEL) })
     }
 
@@ -112,26 +114,26 @@ impl PercpuRef {
     ///
     /// # Safety
     ///
-    /// The count must have been killed, all references must have been put, and no code may access the
-    /// count any more: a grace period must have passed since it could last be found.
+    /// The count must have been killed, all references must have been put, and no code may access
+    /// the count any more: a grace period must have passed since it could last be found.
     #[doc(alias = "percpu_ref_exit")]
     pub unsafe fn exit(&self) {
-        // SAFETY: By the type invariants the count is initialised, and the caller promises that this is the
-        // last access to it.
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that
+        // this is the last access to it.
         unsafe { bindings::percpu_ref_exit(self.0.get()) };
     }
 
     /// Returns the pointer to the counters, with the mode in its low bits.
     #[inline(always)]
     fn mode(&self) -> usize {
-        // SAFETY: By the type invariants the field is valid. The mode may be switched at any time, so the
-        // word is read once, by a volatile load, which gets one of its values. The address dependency on
-        // it pairs with the release store of a switch back to per-CPU mode.
+        // SAFETY: By the type invariants the field is valid. The mode may be switched at any time,
+        // so the word is read once, by a volatile load, which gets one of its values. The address
+        // dependency on it pairs with the release store of a switch back to per-CPU mode.
         unsafe { addr_of!((*self.0.get()).percpu_count_ptr).read_volatile() }
     }
 
-    /// Returns the per-CPU offset of the counter if the count is per CPU, which it then stays for the rest
-    /// of the read-side critical section.
+    /// Returns the per-CPU offset of the counter if the count is per CPU, which it then stays for
+    /// the rest of the read-side critical section.
     #[inline(always)]
     fn percpu_counter(&self, _rcu: &rcu::Guard) -> Option<usize> {
         let counters = self.mode();
@@ -147,8 +149,8 @@ impl PercpuRef {
         let Some(counter) = self.percpu_counter(rcu) else {
             return self.try_get_live_slow();
         };
-        // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU until the
-        // section ends, so the counter is not freed and the increment is not lost.
+        // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU until
+        // the section ends, so the counter is not freed and the increment is not lost.
         unsafe { percpu::increment(counter) };
         true
     }
@@ -163,8 +165,8 @@ impl PercpuRef {
 
     /// Gets `nr` references. Any context. C: `percpu_ref_get_many()`.
     ///
-    /// The caller must hold a reference, or the count must be live. Otherwise the count may reach 0 before
-    /// the call, and the references then keep nothing.
+    /// The caller must hold a reference, or the count must be live. Otherwise the count may reach 0
+    /// before the call, and the references then keep nothing.
     #[doc(alias = "percpu_ref_get_many")]
     #[inline]
     pub fn get_many(&self, nr: usize) {
@@ -184,8 +186,8 @@ impl PercpuRef {
     pub unsafe fn put(&self) {
         let guard = rcu::read_lock();
         match self.percpu_counter(&guard) {
-            // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU until the
-            // section ends, so the counter is not freed and the decrement is not lost.
+            // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU
+            // until the section ends, so the counter is not freed and the decrement is not lost.
             Some(counter) => unsafe { percpu::decrement(counter) },
             // SAFETY: The caller promises that it owns a reference.
             None => unsafe { self.put_many(1) },
@@ -201,29 +203,29 @@ impl PercpuRef {
     #[cold]
     #[inline(never)]
     pub unsafe fn put_many(&self, nr: usize) {
-        // SAFETY: By the type invariants the count is initialised, and the caller promises that it owns the
-        // references.
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that it
+        // owns the references.
         unsafe { bindings::percpu_ref_put_many(self.0.get(), nr as _) };
     }
 
     /// Kills the count, and puts the reference that it was initialised with. Any context. C:
     /// `percpu_ref_kill()`.
     ///
-    /// Afterwards [`try_get_live`](Self::try_get_live) fails on the current CPU. It fails on all CPUs
-    /// after a grace period.
+    /// Afterwards [`try_get_live`](Self::try_get_live) fails on the current CPU. It fails on all
+    /// CPUs after a grace period.
     ///
     /// # Safety
     ///
     /// The count must be live, and the caller must own the reference that it was initialised with.
     #[doc(alias = "percpu_ref_kill")]
     pub unsafe fn kill(&self) {
-        // SAFETY: By the type invariants the count is initialised, and the caller promises that it was not
-        // killed before.
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that it
+        // was not killed before.
         unsafe { bindings::percpu_ref_kill_and_confirm(self.0.get(), None) };
     }
 
-    /// Returns whether the count is per CPU: it was not killed, and does not reach 0 before a grace period
-    /// has passed. Any context.
+    /// Returns whether the count is per CPU: it was not killed, and does not reach 0 before a grace
+    /// period has passed. Any context.
     #[inline]
     pub fn is_percpu(&self) -> bool {
         self.mode() & ATOMIC_DEAD == 0

@@ -2,8 +2,8 @@
 
 //! RCU read-side critical sections and grace periods.
 //!
-//! A [`Guard`] shows that a read-side critical section is open. References that are valid only inside
-//! a section borrow from the guard, so they cannot be used after the section ends.
+//! A [`Guard`] shows that a read-side critical section is open. References that are valid only
+//! inside a section borrow from the guard, so they cannot be used after the section ends.
 //!
 //! The unsafe code here encapsulates the pairing of `rcu_read_lock()` and `rcu_read_unlock()`.
 //!
@@ -14,8 +14,8 @@ use core::marker::PhantomData;
 
 /// A guard for an RCU read-side critical section.
 ///
-/// Sections nest. A task must not sleep while it holds a guard, and a guard cannot be sent to another
-/// thread.
+/// Sections nest. A task must not sleep while it holds a guard, and a guard cannot be sent to
+/// another thread.
 ///
 /// # Invariants
 ///
@@ -67,8 +67,8 @@ impl Drop for Guard {
         if IS_BARRIER {
             barrier();
         } else {
-            // SAFETY: By the type invariants the section that `new` opened is still open, and a guard
-            // is not `Send`, so this is the task that opened it.
+            // SAFETY: By the type invariants the section that `new` opened is still open, and a
+            // guard is not `Send`, so this is the task that opened it.
             unsafe { bindings::rcu_read_unlock() };
         }
     }

@@ -94,8 +94,8 @@ impl<T> SetOnce<T> {
         // SAFETY: This thread changed the state to `POPULATING`, so by the type invariants no other
         // thread accesses `value`.
         unsafe { (*self.value.get()).write(value) };
-        // INVARIANT: `value` was just initialised. The release pairs with the acquire in `as_ref`, so
-        // a reader that sees `POPULATED` also sees the value.
+        // INVARIANT: `value` was just initialised. The release pairs with the acquire in `as_ref`,
+        // so a reader that sees `POPULATED` also sees the value.
         self.state.store(POPULATED, Ordering::Release);
         true
     }
@@ -106,8 +106,8 @@ impl<T> SetOnce<T> {
         if self.state.load(Ordering::Acquire) != POPULATED {
             return None;
         }
-        // SAFETY: The state is `POPULATED`, so by the type invariants the value is initialised and is
-        // not written as long as the container is borrowed.
+        // SAFETY: The state is `POPULATED`, so by the type invariants the value is initialised and
+        // is not written as long as the container is borrowed.
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 }
@@ -121,8 +121,8 @@ impl<T> Default for SetOnce<T> {
 impl<T> Drop for SetOnce<T> {
     fn drop(&mut self) {
         if *self.state.get_mut() == POPULATED {
-            // SAFETY: The state is `POPULATED`, so the value is initialised. `&mut self` shows that no
-            // reference to it exists, and it is not accessed after the drop.
+            // SAFETY: The state is `POPULATED`, so the value is initialised. `&mut self` shows that
+            // no reference to it exists, and it is not accessed after the drop.
             unsafe { self.value.get_mut().assume_init_drop() };
         }
     }

@@ -2,12 +2,12 @@
 
 //! Waking tasks that wait for a variable to change (`wait_var_event()`).
 //!
-//! C hashes the address of the variable into `bit_wait_table`, a table of wait queues that all waiters
-//! share. Almost always the queue is empty, and this runs for every page that is unpinned or put, so
-//! [`wake_up_var`] looks into the queue without a call and leaves only the wake-up to C.
+//! C hashes the address of the variable into `bit_wait_table`, a table of wait queues that all
+//! waiters share. Almost always the queue is empty, and this runs for every page that is unpinned
+//! or put, so [`wake_up_var`] looks into the queue without a call and leaves only the wake-up to C.
 //!
-//! The hash is that of `kernel/sched/wait_bit.c`; patch 0001 makes the table visible to this file. A
-//! KUnit test compares the two: see [`queue_of`].
+//! The hash is that of `kernel/sched/wait_bit.c`; patch 0001 makes the table visible to this file.
+//! A KUnit test compares the two: see [`queue_of`].
 //!
 //! The unsafe code here encapsulates access to the table.
 //!
@@ -50,9 +50,9 @@ pub fn queue_of(variable: *const c_void) -> *const bindings::wait_queue_head {
 
 /// Wakes all tasks that wait for the variable at this address. Any context. C: `wake_up_var()`.
 ///
-/// The caller must have changed the variable before, with a full memory barrier between the change and
-/// this call: a waiter first enters the queue and then tests the variable, so either this function
-/// finds the waiter in the queue, or the waiter sees the new value and does not sleep.
+/// The caller must have changed the variable before, with a full memory barrier between the change
+/// and this call: a waiter first enters the queue and then tests the variable, so either this
+/// function finds the waiter in the queue, or the waiter sees the new value and does not sleep.
 ///
 /// # Examples
 ///
@@ -69,9 +69,10 @@ pub fn queue_of(variable: *const c_void) -> *const bindings::wait_queue_head {
 #[inline(always)]
 pub fn wake_up_var(variable: *const c_void) {
     let queue = queue_of(variable);
-    // SAFETY: `queue_of` returns a queue of the table, which was initialised at boot and is never freed.
-    // Other CPUs change the list under a lock that is not held here, so the read is volatile: it gets
-    // one of the values of that word, and the barrier above makes an old value harmless.
+    // SAFETY: `queue_of` returns a queue of the table, which was initialised at boot and is never
+    // freed. Other CPUs change the list under a lock that is not held here, so the read is
+    // volatile: it gets one of the values of that word, and the barrier above makes an old value
+    // harmless.
     let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
     // SAFETY: Only the address of a field is computed.
     if !core::ptr::eq(first, unsafe { addr_of!((*queue).head) }) {

@@ -5,11 +5,12 @@
 
 //! Lookup in the nodes of an XArray, without a call.
 //!
-//! Every lookup of a pgmap comes here, so GUP comes here for each leaf of device memory. The function of C,
-//! `xa_load()`, is out of line and sets up a cursor first. Instead, this file reads the nodes as C lays them
-//! out.
+//! Every lookup of a pgmap comes here, so GUP comes here for each leaf of device memory. The
+//! function of C, `xa_load()`, is out of line and sets up a cursor first. Instead, this file reads
+//! the nodes as C lays them out.
 //!
-//! A slot of a node, and the head of the array, holds one word. Its two lowest bits give its meaning:
+//! A slot of a node, and the head of the array, holds one word. Its two lowest bits give its
+//! meaning:
 //!
 //! | word | meaning |
 //! |---|---|
@@ -20,8 +21,8 @@
 //! | `…10`, 256 | retry: the array is being changed |
 //! | `…10`, 257 | reserved and empty |
 //!
-//! Each word is read once. A node that can be reached inside a read-side critical section is not freed
-//! before the section ends.
+//! Each word is read once. A node that can be reached inside a read-side critical section is not
+//! freed before the section ends.
 //!
 //! The unsafe code here encapsulates these reads.
 //!
@@ -35,7 +36,8 @@ use core::{
 
 /// The number of slots of a node. C: `XA_CHUNK_SIZE`.
 const SLOTS: usize = {
-    // SAFETY: The structure consists of integers, pointers and arrays of these, for which zeroes are valid.
+    // SAFETY: The structure consists of integers, pointers and arrays of these, for which zeroes
+    // are valid.
     let node: bindings::xa_node = unsafe { core::mem::zeroed() };
     node.slots.len()
 };
@@ -75,7 +77,8 @@ const fn to_sibling(word: usize) -> Option<usize> {
 ///
 /// # Safety
 ///
-/// `head` must be the head of an initialised array, which is not freed before the section of `_rcu` ends.
+/// `head` must be the head of an initialised array, which is not freed before the section of `_rcu`
+/// ends.
 #[inline(always)]
 pub(super) unsafe fn load(
     head: *const *mut c_void,
@@ -83,8 +86,8 @@ pub(super) unsafe fn load(
     _rcu: &rcu::Guard,
 ) -> *mut c_void {
     loop {
-        // SAFETY: The caller promises a head that is valid during the section, and the guard shows that
-        // this is inside the section.
+        // SAFETY: The caller promises a head that is valid during the section, and the guard shows
+        // that this is inside the section.
         let word = unsafe { descend(head, index) };
         if !is_internal(word) {
             return word as *mut c_void;
@@ -99,19 +102,20 @@ pub(super) unsafe fn load(
 ///
 /// # Safety
 ///
-/// `head` must be the head of an initialised array, which is not freed before the current RCU read-side
-/// critical section ends.
+/// `head` must be the head of an initialised array, which is not freed before the current RCU
+/// read-side critical section ends.
 #[inline(always)]
 unsafe fn descend(head: *const *mut c_void, index: usize) -> usize {
-    // SAFETY: The caller promises a valid head. It changes at any time, as a whole, so it is read once.
+    // SAFETY: The caller promises a valid head. It changes at any time, as a whole, so it is read
+    // once.
     let mut word = unsafe { head.read_volatile() } as usize;
     let Some(mut node) = to_node(word) else {
         // An array without nodes has at most one entry, at index 0.
         return if index == 0 { word } else { 0 };
     };
     // OVERFLOW: The shift of a node is less than the number of bits of an index.
-    // SAFETY: The node was reached inside the section, so it is not freed before that ends. Its shift was
-    // written before it could be reached, and does not change.
+    // SAFETY: The node was reached inside the section, so it is not freed before that ends. Its
+    // shift was written before it could be reached, and does not change.
     let mut shift = unsafe { addr_of!((*node).shift).read() };
     if index.wrapping_shr(shift.into()) >= SLOTS {
         return 0;
@@ -121,8 +125,8 @@ unsafe fn descend(head: *const *mut c_void, index: usize) -> usize {
         // SAFETY: The node is not freed before the section ends, and `slot` is less than `SLOTS`.
         word = unsafe { slot_of(node, slot) };
         if let Some(first) = to_sibling(word) {
-            // SAFETY: The node is not freed before the section ends, and the slot of a sibling entry is
-            // less than `SLOTS`.
+            // SAFETY: The node is not freed before the section ends, and the slot of a sibling
+            // entry is less than `SLOTS`.
             word = unsafe { slot_of(node, first) };
             if shift != 0 && to_node(word).is_some() {
                 // The entry is being split.
@@ -130,7 +134,8 @@ unsafe fn descend(head: *const *mut c_void, index: usize) -> usize {
             }
         }
         match to_node(word) {
-            // SAFETY: `below` was reached inside the section, so the same holds as for the first node.
+            // SAFETY: `below` was reached inside the section, so the same holds as for the first
+            // node.
             Some(below) => (node, shift) = (below, unsafe { addr_of!((*below).shift).read() }),
             None => return word,
         }
@@ -146,7 +151,7 @@ unsafe fn descend(head: *const *mut c_void, index: usize) -> usize {
 unsafe fn slot_of(node: *const bindings::xa_node, slot: usize) -> usize {
     // SAFETY: The caller promises a valid node; only the address of a field is computed.
     let slots = unsafe { addr_of!((*node).slots) }.cast::<*mut c_void>();
-    // SAFETY: The caller promises that the slot exists. It changes at any time, as a whole, so it is read
-    // once.
+    // SAFETY: The caller promises that the slot exists. It changes at any time, as a whole, so it
+    // is read once.
     unsafe { slots.add(slot).read_volatile() as usize }
 }
