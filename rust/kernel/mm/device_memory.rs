@@ -28,7 +28,7 @@
 //! module calls the C functions itself and `tools/testing/nvdimm` can wrap them.
 //!
 //! The `unsafe` code in this file encapsulates the resources of a bound device (a group of devres),
-//! [`pgmap`] the memory of a `struct dev_pagemap`, and [`copy`] the addresses of the mapping.
+//! `pgmap` the memory of a `struct dev_pagemap`, and `copy` the addresses of the mapping.
 //!
 //! C headers: [`include/linux/memremap.h`](srctree/include/linux/memremap.h),
 //! [`include/linux/io.h`](srctree/include/linux/io.h)
