@@ -2,13 +2,13 @@
 
 //! Strings of C code.
 //!
-//! It is a module of its own because `rust/kernel/str.rs` is upstream's file.
+//! The unsafe code here encapsulates the length of a string of C code. (The file is short because
+//! `rust/kernel/str.rs`, where the function belongs, is upstream's file.)
 
 use crate::{bindings, ffi::c_char, str::CStr};
 
-/// Creates a reference to the string at `ptr`. C: none; see [`CStr::from_char_ptr`].
-///
-/// Unlike that function, it contains no addition that could panic.
+/// Creates a reference to the string at `ptr`, as [`CStr::from_char_ptr`] does, but without an
+/// addition that could panic.
 ///
 /// # Safety
 ///
