@@ -111,7 +111,9 @@ impl<H: FailureHandler> DeviceMemory<H> {
 #[cfg(CONFIG_MEMORY_FAILURE)]
 #[doc(alias = "clear_mce_nospec")]
 unsafe fn clear_poison(first: Pfn, pages: usize) {
-    for nr in (first.nr()..).take(pages) {
+    for index in 0..pages {
+        // OVERFLOW: The caller promises that there are so many PFNs.
+        let nr = first.nr().wrapping_add(index);
         // SAFETY: The caller promises that the PFN has a valid page. A page that was poisoned is not in
         // the linear mapping, and its memory is good again, so it may be mapped.
         unsafe {
