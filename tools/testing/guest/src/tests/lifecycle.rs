@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
         "lifecycle",
         120,
         "memremap_pages() or its undoing is wrong for this type, alignment or map: the namespace cannot be \
-         made, its data does not survive disable and enable, or /proc/iomem or the memmap books keep a trace \
+         made, its data does not survive disable and enable, or /proc/iomem or nr_memmap_pages keeps a trace \
          of it after it is destroyed",
         lifecycle,
     );
@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
         "rebind",
         240,
         "binding and unbinding leaks or loses something: an enable fails, the range moves, the data changes, \
-         or memmap pages pile up",
+         or memmap pages accumulate",
         rebind,
     ));
     tests

@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
         "pins::cycle",
         180,
         "GUP takes fewer pages than requested, a long-term pin of fsdax is not refused with \
-         EOPNOTSUPP, a read-only mapping lets itself be pinned for writing, or a reference is lost: \
+         EOPNOTSUPP, a read-only mapping can be pinned for writing, or a reference is lost: \
          nr_foll_pin_acquired and nr_foll_pin_released differ at the end",
         cycle,
     );

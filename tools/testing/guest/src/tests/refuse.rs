@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
             "refuse::size",
             90,
             "a size that is no multiple of the region's alignment (EINVAL), too large (ENOSPC) or of an \
-             active namespace (EBUSY) is taken or refused with another errno",
+             active namespace (EBUSY) is accepted, or refused with another errno",
             size,
         ),
         Test::new(

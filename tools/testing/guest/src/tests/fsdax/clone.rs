@@ -52,8 +52,8 @@ pub fn tests() -> Vec<Test> {
         &[REFLINK],
         "clone::differs_short_write",
         60,
-        "write() to a shared block, from a buffer that is shorter than the request, leaves in the file the old content of the new block \
-         : perhaps the data of a file that was removed",
+        "write() to a shared block, from a buffer that is shorter than the request, leaves in the file the old content of the new \
+         block: perhaps the data of a file that was removed",
         short_write,
     ));
     tests.extend(per_config(

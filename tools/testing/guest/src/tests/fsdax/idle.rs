@@ -59,7 +59,7 @@ pub fn tests() -> Vec<Test> {
         tests.push(Test::new(
             format!("fsdax::idle::differs_unmounted_{name}"),
             60,
-            "a filesystem is unmounted and its device is free for others while a pipe holds pages of it",
+            "a filesystem is unmounted and its device can be reused while a pipe holds pages of it",
             move || unmounted(&config),
         ));
         tests.push(Test::new(

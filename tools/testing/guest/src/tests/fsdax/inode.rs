@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         &[EXT4, XFS],
         "inode",
         90,
-        "a file is DAX that should not be or the other way round, by its flag, its directory's or the mount option; \
+        "a file is DAX that should not be, or vice versa, by its flag, its directory's or the mount option; \
          or bytes are lost when that changes",
         flags,
     )

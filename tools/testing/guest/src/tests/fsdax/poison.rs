@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Test> {
         "poison::single",
         60,
         "the process that touches bad memory gets no SIGBUS, or one with the wrong address or size, or cannot use the \
-         rest of the file; or the namespace is of no use afterwards",
+         rest of the file; or the namespace cannot be used afterwards",
         alone,
     );
     tests.extend(super::per_config(

@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Test> {
         &[EXT4, REFLINK],
         "size",
         90,
-        "a fault that could map 2 MiB maps 4 KiB or is taken twice, a hole gets blocks when it is only read, \
+        "a fault that could map 2 MiB maps 4 KiB or is repeated, a hole gets blocks when it is only read, \
          or entries of 4 KiB and 2 MiB of one range show different bytes",
         sizes,
     );

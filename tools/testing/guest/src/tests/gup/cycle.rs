@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new(
         "gup::cycle::zero",
         60,
-        "the zero page is counted as pinned (its count would overflow some day), or a long-term pin \
+        "the zero page is counted as pinned (its count would eventually overflow), or a long-term pin \
          keeps it although the process may write later",
         zero,
     ));

@@ -35,7 +35,7 @@ pub fn tests() -> Vec<Test> {
         "gup::undo",
         180,
         "a walk that had to release what it took lost a reference to the pgmap (the namespace cannot \
-         be torn down: the destroy hangs) or gave back one too many (percpu_ref warns, pages are used after \
+         be torn down: the destroy hangs) or put one too many (percpu_ref warns, pages are used after \
          they are freed)",
         undo,
     )

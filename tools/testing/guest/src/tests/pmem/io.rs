@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "pmem::flush",
             90,
-            "fsync(), O_DSYNC or a flush of the disk fails, or takes the data with it",
+            "fsync(), O_DSYNC or a flush of the disk fails, or loses data",
             flush,
         ),
         Test::new(

@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Test> {
             format!("pmem::rebind::{name}"),
             900,
             "unbinding the driver while a program reads and writes hangs, causes a kernel complaint, \
-             or leaves something behind: memory, a range in /proc/iomem, a disk",
+             or leaks memory, a range in /proc/iomem or a disk",
             move || rebind(arguments),
         )
     })

@@ -26,7 +26,7 @@ pub fn tests() -> Vec<Test> {
         "pmem::second-driver",
         60,
         "a second driver on the nvdimm bus cannot be bound to a namespace, reads other bytes than were written through \
-         nd_pmem, permits writes, or leaves something behind",
+         nd_pmem, permits writes, or does not clean up",
         second_driver,
     )]
 }
