@@ -209,8 +209,8 @@ impl Entry {
         }
     }
 
-    /// Removes the mapping, whose locked array is given as evidence, from the owners of the pages of
-    /// the entry. If the pages are `truncated`, warns about those that are pinned. C:
+    /// Removes the mapping, whose locked array is given as evidence, from the owners of the pages
+    /// of the entry. If the pages are `truncated`, warns about those that are pinned. C:
     /// `dax_disassociate_entry()`.
     #[doc(alias = "dax_disassociate_entry")]
     #[inline]
@@ -236,8 +236,8 @@ impl Entry {
             } else if !current.is_null() {
                 kernel::warn_once!("fs_dax: removed page belongs to another file");
             }
-            // SAFETY: `_array` is the evidence that the lock of the mapping's array is held. The mapping
-            // is the only one that has an entry for the page.
+            // SAFETY: `_array` is the evidence that the lock of the mapping's array is held. The
+            // mapping is the only one that has an entry for the page.
             unsafe { page.set_owner(null_mut(), 0) };
         }
     }

@@ -28,11 +28,11 @@
 //! ```
 //!
 //! An entry for device memory leaves out most of what entries for other memory need. No page is
-//! counted in the process (`mm_counter()`), no reference to a page and no map count is taken, and no
-//! page table is deposited for splitting a huge entry (x86 does not need one). The driver keeps the
-//! memory valid: it removes the entries before it removes the pgmap. Nothing is removed here:
-//! `zap_pte_range()`, `zap_huge_pmd()` and `zap_huge_pud()` in C remove these entries, and recognise
-//! them by their devmap and special marks.
+//! counted in the process (`mm_counter()`), no reference to a page and no map count is taken, and
+//! no page table is deposited for splitting a huge entry (x86 does not need one). The driver keeps
+//! the memory valid: it removes the entries before it removes the pgmap. Nothing is removed here:
+//! `zap_pte_range()`, `zap_huge_pmd()` and `zap_huge_pud()` in C remove these entries, and
+//! recognise them by their devmap and special marks.
 //!
 //! This file encapsulates C's contract for fault handlers: that the raw VMA, fault and PFN which a
 //! caller passes are valid and belong together.
@@ -65,41 +65,41 @@ const __LOG_PREFIX: &[u8] = b"devmap\0";
 ///
 /// # Safety
 ///
-/// `vma` must be the VMA of a fault that is being handled. The process must be allowed to access the
-/// memory of the PFN until the driver removes the entry.
+/// `vma` must be the VMA of a fault that is being handled. The process must be allowed to access
+/// the memory of the PFN until the driver removes the entry.
 #[export(EXPORT_SYMBOL)]
 pub unsafe extern "C" fn vmf_insert_mixed(
     vma: *mut bindings::vm_area_struct,
     addr: c_ulong,
     pfn: bindings::pfn_t,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller promises that a fault in the VMA is being handled, which keeps the VMA, and
-    // that the process may access the memory while it is mapped.
+    // SAFETY: The caller promises that a fault in the VMA is being handled, which keeps the VMA,
+    // and that the process may access the memory while it is mapped.
     let (vma, pfn) = unsafe { (VmaRef::from_raw(vma), MappablePfn::new(PfnT::from_raw(pfn))) };
     insert::page::<false>(vma, addr, pfn).as_raw()
 }
 
-/// Maps the page at `addr` to a PFN for a store, as `vmf_insert_mixed()` does, and makes an existing
-/// entry for this PFN writable. May sleep.
+/// Maps the page at `addr` to a PFN for a store, as `vmf_insert_mixed()` does, and makes an
+/// existing entry for this PFN writable. May sleep.
 ///
 /// # Safety
 ///
-/// `vma` must be the VMA of a fault that is being handled. The process must be allowed to access the
-/// memory of the PFN until the driver removes the entry.
+/// `vma` must be the VMA of a fault that is being handled. The process must be allowed to access
+/// the memory of the PFN until the driver removes the entry.
 #[export]
 pub unsafe extern "C" fn vmf_insert_mixed_mkwrite(
     vma: *mut bindings::vm_area_struct,
     addr: c_ulong,
     pfn: bindings::pfn_t,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller promises that a fault in the VMA is being handled, which keeps the VMA, and
-    // that the process may access the memory while it is mapped.
+    // SAFETY: The caller promises that a fault in the VMA is being handled, which keeps the VMA,
+    // and that the process may access the memory while it is mapped.
     let (vma, pfn) = unsafe { (VmaRef::from_raw(vma), MappablePfn::new(PfnT::from_raw(pfn))) };
     insert::page::<true>(vma, addr, pfn).as_raw()
 }
 
-/// Maps the 2 MiB around the address of the fault to the PFNs from `pfn` on, for a store if `write`.
-/// Spins, does not sleep.
+/// Maps the 2 MiB around the address of the fault to the PFNs from `pfn` on, for a store if
+/// `write`. Spins, does not sleep.
 ///
 /// A store makes an existing entry for these PFNs writable. Returns `VM_FAULT_NOPAGE`, also if
 /// something else is mapped there, or `VM_FAULT_SIGBUS` if the VMA must not map the PFNs.
@@ -114,8 +114,8 @@ pub unsafe extern "C" fn vmf_insert_pfn_pmd(
     pfn: bindings::pfn_t,
     write: bool,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller promises that the fault is being handled, so it has the pmd for its address,
-    // and that the process may access the memory while it is mapped.
+    // SAFETY: The caller promises that the fault is being handled, so it has the pmd for its
+    // address, and that the process may access the memory while it is mapped.
     let (slot, pfn) = unsafe {
         (
             slot_of::<Pmd>(vmf, (*vmf).pmd.cast()),
@@ -138,8 +138,8 @@ pub unsafe extern "C" fn vmf_insert_pfn_pud(
     pfn: bindings::pfn_t,
     write: bool,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller promises that the fault is being handled, so it has the pud for its address,
-    // and that the process may access the memory while it is mapped.
+    // SAFETY: The caller promises that the fault is being handled, so it has the pud for its
+    // address, and that the process may access the memory while it is mapped.
     let (slot, pfn) = unsafe {
         (
             slot_of::<Pud>(vmf, (*vmf).pud.cast()),

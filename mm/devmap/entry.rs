@@ -2,12 +2,13 @@
 
 //! Entries of page tables, by level.
 //!
-//! Three levels have entries that map memory. An [`Entry`] was read from a table and can be anything.
-//! A [`Leaf`] was made here and maps PFNs. Both have the level in their type, so a leaf of one level
-//! cannot be installed in a table of another level, where its bits mean something else.
+//! Three levels have entries that map memory. An [`Entry`] was read from a table and can be
+//! anything. A [`Leaf`] was made here and maps PFNs. Both have the level in their type, so a leaf
+//! of one level cannot be installed in a table of another level, where its bits mean something
+//! else.
 //!
-//! The bits are those of [`kernel::arch::x86::pgtable`]. This file encapsulates that a [`Leaf`] maps
-//! only memory that the process may access: [`MappablePfn::new`] is `unsafe`.
+//! The bits are those of [`kernel::arch::x86::pgtable`]. This file encapsulates that a [`Leaf`]
+//! maps only memory that the process may access: [`MappablePfn::new`] is `unsafe`.
 
 use core::{fmt, marker::PhantomData};
 use kernel::{

@@ -8,10 +8,10 @@
 //!                      +-> LockedSlot::Occupied ---- set_access_flags(pfn) --> writable
 //! ```
 //!
-//! An entry can change until its table is locked, so nothing can be installed in a [`Slot`]. Locking
-//! it reads the entry, and that decides what can be done: a vacant slot takes a [`Leaf`]; an entry in
-//! an occupied slot stays, and can only be made writable, by a caller that names its PFN. [`Vacant`]
-//! and [`Occupied`] hold the lock, and unlock it when they are dropped.
+//! An entry can change until its table is locked, so nothing can be installed in a [`Slot`].
+//! Locking it reads the entry, and that decides what can be done: a vacant slot takes a [`Leaf`];
+//! an entry in an occupied slot stays, and can only be made writable, by a caller that names its
+//! PFN. [`Vacant`] and [`Occupied`] hold the lock, and unlock it when they are dropped.
 //!
 //! The lock order is C's: a page table lock is taken after all locks that sleep.
 //!
@@ -42,24 +42,24 @@ pub(crate) trait Table: Level {
     ///
     /// # Safety
     ///
-    /// `entry` must point to the entry for `address` in a table of this level of `mm`, and the caller
-    /// must hold the lock of that table.
+    /// `entry` must point to the entry for `address` in a table of this level of `mm`, and the
+    /// caller must hold the lock of that table.
     unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64);
 
     /// Unlocks a table.
     ///
     /// # Safety
     ///
-    /// `entry` must point into a table of this level, `lock` must be the lock of that table, and the
-    /// caller must hold it and must not use it afterwards.
+    /// `entry` must point into a table of this level, `lock` must be the lock of that table, and
+    /// the caller must hold it and must not use it afterwards.
     unsafe fn unlock(entry: NonNull<u64>, lock: NonNull<bindings::spinlock_t>);
 }
 
 impl Table for Pte {
     unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64) {
         let pte = bindings::pte_t { pte: bits as _ };
-        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its table
-        // is locked, which is what the function requires.
+        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its
+        // table is locked, which is what the function requires.
         unsafe { bindings::set_pte_at(mm, address, entry.as_ptr().cast(), pte) };
     }
 
@@ -73,8 +73,8 @@ impl Table for Pte {
 impl Table for Pmd {
     unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64) {
         let pmd = bindings::pmd_t { pmd: bits as _ };
-        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its table
-        // is locked, which is what the function requires.
+        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its
+        // table is locked, which is what the function requires.
         unsafe { bindings::set_pmd_at(mm, address, entry.as_ptr().cast(), pmd) };
     }
 
@@ -88,8 +88,8 @@ impl Table for Pmd {
 impl Table for Pud {
     unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64) {
         let pud = bindings::pud_t { pud: bits as _ };
-        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its table
-        // is locked, which is what the function requires.
+        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its
+        // table is locked, which is what the function requires.
         unsafe { bindings::set_pud_at(mm, address, entry.as_ptr().cast(), pud) };
     }
 
@@ -106,8 +106,8 @@ pub(crate) trait UpperTable: Table {
     ///
     /// # Safety
     ///
-    /// `entry` must point into a table of this level of `mm`, and the table must stay valid until it
-    /// is unlocked.
+    /// `entry` must point into a table of this level of `mm`, and the table must stay valid until
+    /// it is unlocked.
     unsafe fn lock(
         mm: *mut bindings::mm_struct,
         entry: NonNull<u64>,
@@ -120,8 +120,8 @@ impl UpperTable for Pmd {
         mm: *mut bindings::mm_struct,
         entry: NonNull<u64>,
     ) -> NonNull<bindings::spinlock_t> {
-        // SAFETY: The caller promises that the entry lies in a table of `mm` that stays. The function
-        // returns the lock of that table, and every table has one, so it is not null.
+        // SAFETY: The caller promises that the entry lies in a table of `mm` that stays. The
+        // function returns the lock of that table, and every table has one, so it is not null.
         unsafe { NonNull::new_unchecked(bindings::pmd_lock(mm, entry.as_ptr().cast())) }
     }
 }
@@ -132,8 +132,8 @@ impl UpperTable for Pud {
         mm: *mut bindings::mm_struct,
         entry: NonNull<u64>,
     ) -> NonNull<bindings::spinlock_t> {
-        // SAFETY: The caller promises that the entry lies in a table of `mm` that stays. The function
-        // returns the lock of that table, and every table has one, so it is not null.
+        // SAFETY: The caller promises that the entry lies in a table of `mm` that stays. The
+        // function returns the lock of that table, and every table has one, so it is not null.
         unsafe { NonNull::new_unchecked(bindings::pud_lock(mm, entry.as_ptr().cast())) }
     }
 }
@@ -194,16 +194,16 @@ impl<'a, L: UpperTable> Slot<'a, L> {
     /// Reads the entry without the lock, so it may change at any time.
     #[inline]
     pub(crate) fn peek(self) -> Entry<L> {
-        // SAFETY: By the type invariants the pointer is valid. Processors and holders of the lock write
-        // the entry concurrently, but as a whole word, and this reads it once.
+        // SAFETY: By the type invariants the pointer is valid. Processors and holders of the lock
+        // write the entry concurrently, but as a whole word, and this reads it once.
         Entry::new(unsafe { self.entry.as_ptr().read_volatile() })
     }
 
     /// Locks the table and reads the entry. Spins.
     #[inline]
     pub(crate) fn lock(self) -> LockedSlot<'a, L> {
-        // SAFETY: By the type invariants the entry lies in a table of this address space, which stays
-        // valid for `'a`, and so as long as the returned value can hold the lock.
+        // SAFETY: By the type invariants the entry lies in a table of this address space, which
+        // stays valid for `'a`, and so as long as the returned value can hold the lock.
         let lock = unsafe { L::lock(self.vma.mm(), self.entry) };
         // INVARIANT: `lock` is the lock of the table, and was just taken.
         LockedSlot::read(Locked { slot: self, lock })
@@ -211,12 +211,13 @@ impl<'a, L: UpperTable> Slot<'a, L> {
 }
 
 impl<'a> Slot<'a, Pte> {
-    /// Locks the table with the pte for `address`, in bytes, and reads the pte. Allocates the table if
-    /// there is none, so it may sleep. C: `get_locked_pte()`.
+    /// Locks the table with the pte for `address`, in bytes, and reads the pte. Allocates the table
+    /// if there is none, so it may sleep. C: `get_locked_pte()`.
     ///
     /// # Errors
     ///
-    /// Returns `EFAULT` if the address is not in the VMA, and `ENOMEM` if a table cannot be allocated.
+    /// Returns `EFAULT` if the address is not in the VMA, and `ENOMEM` if a table cannot be
+    /// allocated.
     #[doc(alias = "get_locked_pte")]
     #[inline]
     pub(crate) fn lock_pte(vma: VmaRef<'a>, address: usize) -> Result<LockedSlot<'a, Pte>> {
@@ -224,14 +225,15 @@ impl<'a> Slot<'a, Pte> {
             return Err(EFAULT);
         }
         let mut lock = null_mut();
-        // SAFETY: By the invariants of `VmaRef` the address space is valid, and the address is one of
-        // it. `lock` is written to before the function returns an entry.
+        // SAFETY: By the invariants of `VmaRef` the address space is valid, and the address is one
+        // of it. `lock` is written to before the function returns an entry.
         let entry = unsafe { bindings::__get_locked_pte(vma.mm(), address, &mut lock) };
         let entry = NonNull::new(entry.cast::<u64>()).ok_or(ENOMEM)?;
-        // SAFETY: The function returned an entry, so it has also stored the lock that it took, which is
-        // not null.
+        // SAFETY: The function returned an entry, so it has also stored the lock that it took,
+        // which is not null.
         let lock = unsafe { NonNull::new_unchecked(lock) };
-        // INVARIANT: The entry is the pte for `address`, and the table stays valid while it is locked.
+        // INVARIANT: The entry is the pte for `address`, and the table stays valid while it is
+        // locked.
         let slot = Self {
             vma,
             address: address & !(Pte::SIZE - 1),
@@ -260,13 +262,13 @@ impl<L: Table> Locked<'_, L> {
         let slot = self.slot;
         // Only the page table check needs the C functions; otherwise an entry is just a word.
         if cfg!(CONFIG_PAGE_TABLE_CHECK) {
-            // SAFETY: By the invariants of `Slot` the entry is the one for this address in a table of
-            // this address space, and by those of `Locked` the table is locked.
+            // SAFETY: By the invariants of `Slot` the entry is the one for this address in a table
+            // of this address space, and by those of `Locked` the table is locked.
             unsafe { L::set(slot.vma.mm(), slot.address, slot.entry, entry.bits()) };
         } else {
             // SAFETY: By the invariants of `Slot` the pointer is valid, and by those of `Locked` no
-            // other code writes the entry. Processors, which read it at any time, read the old word or
-            // the new one.
+            // other code writes the entry. Processors, which read it at any time, read the old word
+            // or the new one.
             unsafe { slot.entry.as_ptr().write_volatile(entry.bits()) };
         }
     }
@@ -275,8 +277,8 @@ impl<L: Table> Locked<'_, L> {
 impl<L: Table> Drop for Locked<'_, L> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants this value holds `lock`, which is the lock of the table that
-        // the slot lies in, and it is not used after the drop.
+        // SAFETY: By the type invariants this value holds `lock`, which is the lock of the table
+        // that the slot lies in, and it is not used after the drop.
         unsafe { L::unlock(self.slot.entry, self.lock) };
     }
 }
@@ -329,11 +331,12 @@ pub(crate) struct Occupied<'a, L: Table> {
 }
 
 impl<L: Table> Occupied<'_, L> {
-    /// Marks the entry accessed and dirty for a store to `pfn`, makes it writable if `writable`, and
-    /// unlocks the table. C: `ptep_set_access_flags()`, `pmdp_set_access_flags()`,
+    /// Marks the entry accessed and dirty for a store to `pfn`, makes it writable if `writable`,
+    /// and unlocks the table. C: `ptep_set_access_flags()`, `pmdp_set_access_flags()`,
     /// `pudp_set_access_flags()`.
     ///
-    /// Nothing is flushed: a processor that has cached the read-only entry faults, and reads it again.
+    /// Nothing is flushed: a processor that has cached the read-only entry faults, and reads it
+    /// again.
     ///
     /// # Errors
     ///

@@ -44,8 +44,8 @@ fn may_map_zero_page(vma: VmaRef<'_>) -> bool {
         || (vma.has_pfn_mkwrite() && (vma.is_fsdax() || flags.contains(VmFlags::IO)))
 }
 
-/// Returns whether the VMA may map the PFNs by a large entry. Otherwise the driver has a bug, which is
-/// reported once.
+/// Returns whether the VMA may map the PFNs by a large entry. Otherwise the driver has a bug, which
+/// is reported once.
 #[inline(always)]
 pub(crate) fn may_map_large(vma: VmaRef<'_>, pfn: PfnT) -> bool {
     let flags = vma.flags();

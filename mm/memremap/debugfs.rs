@@ -7,8 +7,9 @@
 //! | `dev_pagemap/ranges` | a line per range, sorted by address (below) |
 //! | `dev_pagemap/implementation` | `rust` |
 //!
-//! A line is `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free> busy=<pages>`,
-//! with lengths in pages. `altmap` is there only if the pgmap has one, and `busy` only while its
+//! A line is
+//! `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free> busy=<pages>`, with
+//! lengths in pages. `altmap` is there only if the pgmap has one, and `busy` only while its
 //! teardown waits for pages.
 //!
 //! C has no such files. (The file is short because it is the only one about debugfs.)

@@ -13,9 +13,9 @@
 //! | a reader that followed either before | is waited for: an RCU grace period, and one of tasks |
 //!
 //! The grace periods are short, because a reader without a live reference does not sleep while it
-//! reads. (A task that marks a page dirty reads `page->mapping` likewise, which for device-dax is the
-//! mapping of its inode.) When the last page is put, the worker unmaps the copy like any other pgmap.
-//! Until then the range cannot be mapped again.
+//! reads. (A task that marks a page dirty reads `page->mapping` likewise, which for device-dax is
+//! the mapping of its inode.) When the last page is put, the worker unmaps the copy like any other
+//! pgmap. Until then the range cannot be mapped again.
 //!
 //! Only a pgmap that is nothing but memory is detached: an owner that frees pages has to stay.
 //!
@@ -127,15 +127,16 @@ impl Drained {
             pgmap.memory_type(),
             Some(MemoryType::FsDax | MemoryType::Generic)
         );
-        // The next driver of the device would overwrite a memmap that lies on it. The driver in Rust
-        // first checks whether the range is still mapped.
+        // The next driver of the device would overwrite a memmap that lies on it. The driver in
+        // Rust first checks whether the range is still mapped.
         let is_safe = pgmap.altmap().is_none() || cfg!(CONFIG_RUST_BLK_DEV_PMEM);
         let owner_frees_pages = pgmap.operations().frees_pages;
         self.was_live() && is_memory && is_safe && !owner_frees_pages
     }
 
     /// Leaves the wait, and the teardown after it, to a worker. If the pgmap cannot be detached, or
-    /// there is no memory for the copy, this waits instead, and signals do not end the wait. Sleeps.
+    /// there is no memory for the copy, this waits instead, and signals do not end the wait.
+    /// Sleeps.
     pub(crate) fn detach(self) -> Unmapped {
         if !self.can_detach() {
             return self.wait_idle().unmap();
@@ -177,8 +178,8 @@ impl Drained {
     /// `ENOMEM`; nothing has changed then, and no path leads to the copy.
     fn copy_to(&self, to: NonNull<bindings::dev_pagemap>) -> Result {
         let (pgmap, copy) = (self.pgmap(), to.as_ptr());
-        // SAFETY: The copy has room for the whole pgmap and cannot be reached yet, and nothing changes
-        // a drained pgmap meanwhile.
+        // SAFETY: The copy has room for the whole pgmap and cannot be reached yet, and nothing
+        // changes a drained pgmap meanwhile.
         unsafe {
             copy_nonoverlapping(
                 pgmap.as_raw().cast::<u8>(),
@@ -189,13 +190,13 @@ impl Drained {
             addr_of_mut!((*copy).ops).write(null());
             addr_of_mut!((*copy).owner).write(null_mut());
         }
-        // SAFETY: The field lies in the copy, which does not move and is not in use. (The percpu_ref
-        // release callback has already run, so nothing completes it.)
+        // SAFETY: The field lies in the copy, which does not move and is not in use. (The
+        // percpu_ref release callback has already run, so nothing completes it.)
         unsafe { init_completion(addr_of_mut!((*copy).done)) };
         // SAFETY: The copy is valid from here on, until the worker has erased its entries.
         let copy = unsafe { DevPagemap::from_raw(copy) };
-        // SAFETY: The ranges are committed, and the copy stays valid. Its count, like the pgmap's, is
-        // dead: a word, and a pointer to data that nothing changes any more.
+        // SAFETY: The ranges are committed, and the copy stays valid. Its count, like the pgmap's,
+        // is dead: a word, and a pointer to data that nothing changes any more.
         let replaced = unsafe { registry::replace(pgmap, copy) };
         if replaced.is_ok() {
             // SAFETY: The ranges are mapped. The copy stays until its pages are gone, and the pgmap
@@ -215,15 +216,15 @@ impl Drained {
     }
 }
 
-/// Moves a page, which is the first page of its folio, to another pgmap, and takes a generic page out
-/// of its mapping: the mapping of device-dax is freed with its device.
+/// Moves a page, which is the first page of its folio, to another pgmap, and takes a generic page
+/// out of its mapping: the mapping of device-dax is freed with its device.
 ///
 /// # Safety
 ///
-/// No task may take a first reference to the page. `to` must point to a copy of the page's pgmap that
-/// stays valid as long as the page does. The pgmap and the mapping that the page pointed to before
-/// must stay valid for readers that have loaded them: until a grace period of RCU tasks after this
-/// call.
+/// No task may take a first reference to the page. `to` must point to a copy of the page's pgmap
+/// that stays valid as long as the page does. The pgmap and the mapping that the page pointed to
+/// before must stay valid for readers that have loaded them: until a grace period of RCU tasks
+/// after this call.
 unsafe fn move_to_pgmap(page: ZoneDevicePage<'_>, to: NonNull<bindings::dev_pagemap>) {
     // SAFETY: By the caller's promise the page is the first of its folio, and `to` stays valid as
     // long as the page does. Only this teardown changes the pgmap of its pages.

@@ -8,9 +8,11 @@
 //! except for device-private memory, a linear mapping, but that the page allocator never sees.
 //!
 //! Locking: the hotplug lock ([`Hotplug`]) is held only while memory is added or removed, and never
-//! together with `pgmap_lock`. Initialising a memmap takes seconds per terabyte and happens outside it.
+//! together with `pgmap_lock`. Initialising a memmap takes seconds per terabyte and happens outside
+//! it.
 //!
-//! The `unsafe` code in this file encapsulates memory hotplug, PFN tracking and KASAN's zero shadow.
+//! The `unsafe` code in this file encapsulates memory hotplug, PFN tracking and KASAN's zero
+//! shadow.
 //!
 //! C header: [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)
 
@@ -69,8 +71,8 @@ pub(crate) fn is_range_allowed(range: PhysRange, need_mapping: bool) -> bool {
     unsafe { bindings::mhp_range_allowed(range.start(), range.len(), need_mapping) }
 }
 
-/// Returns the protection bits with which the linear mapping maps device memory of this type: FS DAX
-/// memory is never encrypted, a PCI BAR never cached.
+/// Returns the protection bits with which the linear mapping maps device memory of this type: FS
+/// DAX memory is never encrypted, a PCI BAR never cached.
 pub(crate) fn linear_mapping_prot(kind: Option<MemoryType>) -> bindings::pgprot_t {
     // SAFETY: The helpers only compute with their arguments and with constants.
     unsafe {
@@ -120,8 +122,8 @@ pub(crate) struct TrackedPfns {
 }
 
 impl TrackedPfns {
-    /// Records the cache mode of `prot` for the range; if there is an older record, `prot` is changed
-    /// to its mode. Sleeps.
+    /// Records the cache mode of `prot` for the range; if there is an older record, `prot` is
+    /// changed to its mode. Sleeps.
     ///
     /// # Errors
     ///
@@ -159,8 +161,8 @@ impl Drop for TrackedPfns {
 ///
 /// # Safety
 ///
-/// The range must have a record by [`TrackedPfns`] that was forgotten or is being dropped, and it must
-/// not be removed again.
+/// The range must have a record by [`TrackedPfns`] that was forgotten or is being dropped, and it
+/// must not be removed again.
 #[doc(alias = "untrack_pfn")]
 pub(crate) unsafe fn untrack_pfns(range: PhysRange) {
     // SAFETY: The caller promises that the record is there. Without a VMA the function does nothing
@@ -193,8 +195,8 @@ impl ZeroShadow {
     /// `EINVAL` if the range is not aligned to the shadow's pages, `ENOMEM`.
     #[doc(alias = "kasan_add_zero_shadow")]
     fn add(range: PhysRange, _hotplug: &Hotplug) -> Result<Self> {
-        // SAFETY: The range belongs to the caller's pgmap and has no linear mapping yet, so it has no
-        // shadow.
+        // SAFETY: The range belongs to the caller's pgmap and has no linear mapping yet, so it has
+        // no shadow.
         to_result(unsafe {
             bindings::kasan_add_zero_shadow(bindings::__va(range.start()), range.len() as _)
         })?;
@@ -276,12 +278,14 @@ impl<'m> Memory<'m> {
                 }
             };
             if is_private(pgmap) {
-                // SAFETY: The lock is held, and the entry says that the range belongs to this pgmap.
+                // SAFETY: The lock is held, and the entry says that the range belongs to this
+                // pgmap.
                 to_result(unsafe { bindings::add_pages(node.as_raw(), first, pages, &mut params) })
                     .inspect_err(remove_added_sections)?;
             } else {
                 let shadow = ZeroShadow::add(range, &hotplug)?;
-                // SAFETY: The lock is held, and the entry says that the range belongs to this pgmap.
+                // SAFETY: The lock is held, and the entry says that the range belongs to this
+                // pgmap.
                 to_result(unsafe {
                     bindings::arch_add_memory(
                         node.as_raw(),
@@ -323,8 +327,9 @@ impl Drop for Memory<'_> {
     }
 }
 
-/// Removes the sections that adding a range left behind when there was no memory for the memmap of a
-/// later section: `__add_pages()` leaves them, and the range could never be added again (`EEXIST`).
+/// Removes the sections that adding a range left behind when there was no memory for the memmap of
+/// a later section: `__add_pages()` leaves them, and the range could never be added again
+/// (`EEXIST`).
 ///
 /// # Safety
 ///

@@ -5,9 +5,9 @@
 //! Mapping a pgmap: the checks, and the steps for each range.
 //!
 //! A range goes through four steps: its entry is inserted into the registry, its cache mode is
-//! recorded, its memory is added, and the memmap is initialised. Each step returns a value that undoes
-//! the step when dropped, so an error at any step, here with `?`, undoes exactly the steps before it,
-//! newest first. Teardown undoes a range in the same order ([`range::unmap`]).
+//! recorded, its memory is added, and the memmap is initialised. Each step returns a value that
+//! undoes the step when dropped, so an error at any step, here with `?`, undoes exactly the steps
+//! before it, newest first. Teardown undoes a range in the same order ([`range::unmap`]).
 //!
 //! The `unsafe` code in this file encapsulates the order of the steps.
 //!
@@ -36,9 +36,9 @@ use kernel::{
 ///
 /// # Errors
 ///
-/// `EINVAL` for a pgmap that is not set up as its type needs (with a warning that says why), `ENOMEM`
-/// if there is no memory and for an overlap, `EBUSY` for an overlap with a pgmap that is being torn
-/// down, `ENXIO` for System RAM, and the errors of the architecture.
+/// `EINVAL` for a pgmap that is not set up as its type needs (with a warning that says why),
+/// `ENOMEM` if there is no memory and for an overlap, `EBUSY` for an overlap with a pgmap that is
+/// being torn down, `ENXIO` for System RAM, and the errors of the architecture.
 #[doc(alias = "memremap_pages")]
 pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
     check(&unmapped)?;
@@ -52,8 +52,8 @@ pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
     }
 }
 
-/// Maps all ranges of a pgmap, on the node of a device, until its driver is unbound, and returns the
-/// address of the first range. C: `devm_memremap_pages()`. Sleeps.
+/// Maps all ranges of a pgmap, on the node of a device, until its driver is unbound, and returns
+/// the address of the first range. C: `devm_memremap_pages()`. Sleeps.
 ///
 /// # Errors
 ///
@@ -98,9 +98,9 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
             return Err(ENXIO);
         }
     }
-    // SAFETY: The pgmap stays valid as long as it is borrowed. The entry becomes part of the value that
-    // is returned and committed, which teardown erases before the count is freed, or it is dropped on
-    // an error.
+    // SAFETY: The pgmap stays valid as long as it is borrowed. The entry becomes part of the value
+    // that is returned and committed, which teardown erases before the count is freed, or it is
+    // dropped on an error.
     let entry = unsafe { Entry::insert(of) }.map_err(|error| match error {
         InsertError::Conflict => {
             kernel::warn!("Conflicting mapping in same section");

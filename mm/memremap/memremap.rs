@@ -5,8 +5,8 @@
 //! The pgmap registry: `struct page`s for device memory.
 //!
 //! This file has the entry points of `mm/memremap.c`, for C code that cannot tell the difference:
-//! same names, same licence class, same errnos, same warnings. Each converts raw arguments into types,
-//! calls the code of this directory, and converts the result.
+//! same names, same licence class, same errnos, same warnings. Each converts raw arguments into
+//! types, calls the code of this directory, and converts the result.
 //!
 //! ```text
 //!   memremap_pages()                                  memunmap_pages()
@@ -126,13 +126,13 @@ pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
     }
 }
 
-/// Maps the ranges of a pgmap until the driver of `dev` is unbound. Sleeps. Returns the address of the
-/// first range, or an errno.
+/// Maps the ranges of a pgmap until the driver of `dev` is unbound. Sleeps. Returns the address of
+/// the first range, or an errno.
 ///
 /// # Safety
 ///
-/// `dev` must point to a valid device, and `pgmap` to a pgmap that is set up as the C header asks for,
-/// is not mapped, and stays valid and in place until it is unmapped.
+/// `dev` must point to a valid device, and `pgmap` to a pgmap that is set up as the C header asks
+/// for, is not mapped, and stays valid and in place until it is unmapped.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn devm_memremap_pages(
     dev: *mut bindings::device,
@@ -147,8 +147,8 @@ pub unsafe extern "C" fn devm_memremap_pages(
     map::map_for(dev, unmapped).unwrap_or_else(|error| error.to_ptr())
 }
 
-/// Unmaps a pgmap that `devm_memremap_pages()` mapped, before the driver of `dev` is unbound. Sleeps,
-/// like `memunmap_pages()`.
+/// Unmaps a pgmap that `devm_memremap_pages()` mapped, before the driver of `dev` is unbound.
+/// Sleeps, like `memunmap_pages()`.
 ///
 /// # Safety
 ///
@@ -160,19 +160,19 @@ pub unsafe extern "C" fn devm_memunmap_pages(
     pgmap: *mut bindings::dev_pagemap,
 ) {
     if let Some(pgmap) = NonNull::new(pgmap) {
-        // SAFETY: The caller promises a device for which this pgmap is mapped, so the device has the
-        // action that unmaps it.
+        // SAFETY: The caller promises a device for which this pgmap is mapped, so the device has
+        // the action that unmaps it.
         unsafe { Live::release_from(Device::as_ref(dev), pgmap) };
     }
 }
 
-/// Looks up the pgmap of `pfn` and takes a live reference to it; returns null if there is none, or it
-/// is dying. Any context, interrupts off included.
+/// Looks up the pgmap of `pfn` and takes a live reference to it; returns null if there is none, or
+/// it is dying. Any context, interrupts off included.
 ///
 /// # Safety
 ///
-/// `pgmap` must be null or point to a pgmap to which the caller owns a live reference, which it passes
-/// on to this function.
+/// `pgmap` must be null or point to a pgmap to which the caller owns a live reference, which it
+/// passes on to this function.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn get_dev_pagemap(
     pfn: c_ulong,
@@ -187,16 +187,16 @@ pub unsafe extern "C" fn get_dev_pagemap(
 ///
 /// # Safety
 ///
-/// `folio` must be in ZONE_DEVICE, its pgmap must be mapped, and the caller must have dropped the last
-/// reference. If the pages of the pgmap are allocated, `zone_device_page_init()` must have allocated
-/// this one.
+/// `folio` must be in ZONE_DEVICE, its pgmap must be mapped, and the caller must have dropped the
+/// last reference. If the pages of the pgmap are allocated, `zone_device_page_init()` must have
+/// allocated this one.
 #[export]
 pub unsafe extern "C" fn free_zone_device_folio(folio: *mut bindings::folio) {
     let Some(folio) = NonNull::new(folio) else {
         return;
     };
-    // SAFETY: The caller promises a folio of a mapped pgmap without references, which was allocated if
-    // its type asks for that.
+    // SAFETY: The caller promises a folio of a mapped pgmap without references, which was allocated
+    // if its type asks for that.
     if unsafe { page::free(ZoneDeviceFolio::from_raw(folio)) }.is_err() {
         kernel::warn_once!(
             "memremap: last reference dropped to a page, and its owner frees no pages"
@@ -221,13 +221,13 @@ pub unsafe extern "C" fn zone_device_page_init(page: *mut bindings::page) {
     }
 }
 
-/// Drops references to an FS DAX folio and wakes waiters if it is idle then. Returns `false`, and drops
-/// nothing, for other types. Any context.
+/// Drops references to an FS DAX folio and wakes waiters if it is idle then. Returns `false`, and
+/// drops nothing, for other types. Any context.
 ///
 /// # Safety
 ///
-/// `folio` must be in ZONE_DEVICE, its pgmap must be mapped, and the caller must own `refs` references,
-/// which it loses if the result is `true`.
+/// `folio` must be in ZONE_DEVICE, its pgmap must be mapped, and the caller must own `refs`
+/// references, which it loses if the result is `true`.
 #[cfg(CONFIG_FS_DAX)]
 #[export(EXPORT_SYMBOL)]
 pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
@@ -235,7 +235,7 @@ pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
     refs: c_int,
 ) -> bool {
     // This runs for each page that is put, so nothing that the caller promises is checked.
-    // SAFETY: The caller promises a folio of a mapped pgmap, which is not at the address 0, and owns
-    // the references.
+    // SAFETY: The caller promises a folio of a mapped pgmap, which is not at the address 0, and
+    // owns the references.
     unsafe { ZoneDeviceFolio::from_raw(NonNull::new_unchecked(folio)).put_managed_refs(refs) }
 }

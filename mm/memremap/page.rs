@@ -26,18 +26,18 @@ use kernel::{
 /// # Safety
 ///
 /// The pages of the pgmap must be allocated ones, this page must be idle (without references), and
-/// the caller must be the only one that allocates it. The new holder must unlock the page and drop the
-/// reference.
+/// the caller must be the only one that allocates it. The new holder must unlock the page and drop
+/// the reference.
 #[doc(alias = "zone_device_page_init")]
 #[must_use = "a page handed out during teardown is a bug of the driver, to be reported"]
 pub(crate) unsafe fn init(page: ZoneDevicePage<'_>) -> bool {
     // The allocated page's own live reference; `free` puts it.
-    // SAFETY: By the type invariants the pgmap is valid, and it is mapped as long as it has pages, so
-    // its reference count is initialised.
+    // SAFETY: By the type invariants the pgmap is valid, and it is mapped as long as it has pages,
+    // so its reference count is initialised.
     let live =
         unsafe { bindings::percpu_ref_tryget_live(addr_of_mut!((*page.pgmap().as_raw()).ref_)) };
-    // SAFETY: By the caller's promise the page is idle and only this caller allocates it, so no other
-    // task changes its count.
+    // SAFETY: By the caller's promise the page is idle and only this caller allocates it, so no
+    // other task changes its count.
     unsafe { bindings::set_page_count(page.as_raw(), 1) };
     // SAFETY: The page is valid, and the reference that was just created keeps it so.
     unsafe { bindings::lock_page(page.as_raw()) };
@@ -53,19 +53,19 @@ pub(crate) struct NotFreeable;
 ///
 /// # Errors
 ///
-/// [`NotFreeable`] if the owner has no `page_free`: the pages of FS DAX and generic memory are idle at
-/// 1 and may not drop to 0. Nothing is done then.
+/// [`NotFreeable`] if the owner has no `page_free`: the pages of FS DAX and generic memory are idle
+/// at 1 and may not drop to 0. Nothing is done then.
 ///
 /// # Safety
 ///
 /// The caller must have dropped the last reference to the folio, and no task may take one. If the
-/// pages of the pgmap are allocated, this page must have been allocated by [`init`], and must be freed
-/// once for that.
+/// pages of the pgmap are allocated, this page must have been allocated by [`init`], and must be
+/// freed once for that.
 #[doc(alias = "free_zone_device_folio")]
 pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable> {
     let pgmap = folio.pgmap();
-    // SAFETY: The owner set `ops` before the pgmap was mapped and keeps it until it is unmapped, so it
-    // is null or valid.
+    // SAFETY: The owner set `ops` before the pgmap was mapped and keeps it until it is unmapped, so
+    // it is null or valid.
     let ops = unsafe { (*pgmap.as_raw()).ops.as_ref() };
     let page_free = ops.and_then(|ops| ops.page_free).ok_or(NotFreeable)?;
     let first = folio.first_page();
@@ -80,8 +80,8 @@ pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable>
         }
         first.set_mapping(null_mut());
     }
-    // SAFETY: The method is the owner's, and it is called with a page of the owner's pgmap that has no
-    // references, as `struct dev_pagemap_ops` requires.
+    // SAFETY: The method is the owner's, and it is called with a page of the owner's pgmap that has
+    // no references, as `struct dev_pagemap_ops` requires.
     unsafe { page_free(first.as_raw()) };
 
     if pgmap

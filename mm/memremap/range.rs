@@ -111,8 +111,8 @@ impl<'m> MappedRange<'m> {
 /// may be in use.
 #[doc(alias = "pageunmap_range")]
 pub(crate) unsafe fn unmap(of: RangeOf<'_>) {
-    // SAFETY: A committed range went through all three steps, and their values were forgotten, so each
-    // step still has to be undone; by the caller's promise that happens only here.
+    // SAFETY: A committed range went through all three steps, and their values were forgotten, so
+    // each step still has to be undone; by the caller's promise that happens only here.
     unsafe {
         hotplug::remove_memory(&of);
         hotplug::untrack_pfns(of.range);

@@ -11,10 +11,10 @@
 //!
 //! A driver that maps a range owns it by `request_mem_region()`. So two pgmaps overlap only if a
 //! driver did not reserve its range, or computed it wrong. Then the registry is the last line of
-//! defence: [`Entry::insert`] checks *every* PFN of the range, under a lock that makes the check and
-//! the insertion one step, and refuses the range if any PFN has an entry, also one of a dying pgmap.
-//! (C checks the two ends. A range around another one passes there, and its error path erases the
-//! inner one.)
+//! defence: [`Entry::insert`] checks *every* PFN of the range, under a lock that makes the check
+//! and the insertion one step, and refuses the range if any PFN has an entry, also one of a dying
+//! pgmap. (C checks the two ends. A range around another one passes there, and its error path
+//! erases the inner one.)
 //!
 //! An entry is inserted before its range has a memmap. That is intended: as soon as the memmap is
 //! linked in, `pfn_to_online_page()` relies on a lookup to tell device memory from RAM in a section
@@ -24,8 +24,8 @@
 //! # Removal
 //!
 //! [`erase`] erases exactly what the insertion stored and waits for a grace period. After that no
-//! reader can hold a pgmap that it found by the entry without a live reference, and the count may be
-//! freed.
+//! reader can hold a pgmap that it found by the entry without a live reference, and the count may
+//! be freed.
 //!
 //! The `unsafe` code in this file encapsulates `pgmap_array` and `pgmap_lock`.
 
@@ -161,8 +161,8 @@ impl<'m> Entry<'m> {
         let stored = unsafe { writer.store(pfns, pgmap) };
         drop(writer);
 
-        // INVARIANT: All PFNs have an entry or, if that failed, some; none had one before. The count
-        // was initialised when the mapping was started.
+        // INVARIANT: All PFNs have an entry or, if that failed, some; none had one before. The
+        // count was initialised when the mapping was started.
         let entry = Self(of);
         match stored {
             Ok(()) => Ok(entry),
@@ -188,8 +188,8 @@ impl Drop for Entry<'_> {
 ///
 /// # Safety
 ///
-/// The range must have an [`Entry`] in the registry that was forgotten or is being dropped, and must
-/// not be erased again for it.
+/// The range must have an [`Entry`] in the registry that was forgotten or is being dropped, and
+/// must not be erased again for it.
 #[doc(alias = "pgmap_array_delete")]
 pub(crate) unsafe fn erase(of: &RangeOf<'_>) {
     let range = of.range();
@@ -215,8 +215,8 @@ pub(crate) unsafe fn erase(of: &RangeOf<'_>) {
 ///
 /// # Safety
 ///
-/// All ranges of `old` must be committed. `new` must stay valid, with an initialised count, until its
-/// ranges are erased, or this has failed, and a grace period has passed.
+/// All ranges of `old` must be committed. `new` must stay valid, with an initialised count, until
+/// its ranges are erased, or this has failed, and a grace period has passed.
 pub(crate) unsafe fn replace(old: &DevPagemap, new: &DevPagemap) -> Result {
     let writer = Writer::lock();
     let store = |pgmap: &DevPagemap| {

@@ -83,8 +83,8 @@ impl Unmapped {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a pgmap that no reader can reach any more, and its count and ranges must now
-    /// belong to a copy of it.
+    /// `ptr` must point to a pgmap that no reader can reach any more, and its count and ranges must
+    /// now belong to a copy of it.
     pub(crate) unsafe fn after_detach(ptr: NonNull<bindings::dev_pagemap>) -> Self {
         // INVARIANT: The count and the ranges are the copy's, so this pgmap has neither.
         Self(ptr)
@@ -327,8 +327,8 @@ impl Live {
         };
     }
 
-    /// Unmaps the pgmap, through all states to the end. Sleeps for as long as one of its pages is in
-    /// use; if the task is killed, the rest is done in the background.
+    /// Unmaps the pgmap, through all states to the end. Sleeps for as long as one of its pages is
+    /// in use; if the task is killed, the rest is done in the background.
     pub(crate) fn unmap(self) -> Unmapped {
         match self.kill().drain().wait_killable() {
             Ok(idle) => idle.unmap(),
@@ -408,8 +408,8 @@ impl Dying {
     pub(crate) fn drain(self) -> Drained {
         let refs = bulk_refs(self.pgmap());
         if refs != 0 {
-            // SAFETY: By the type invariants the count is initialised and these references belong to
-            // the mapping, which puts them only here.
+            // SAFETY: By the type invariants the count is initialised and these references belong
+            // to the mapping, which puts them only here.
             unsafe { self.pgmap().percpu_ref().put_many(refs) };
         }
         // SAFETY: `Unmapped::start` initialised the completion, and the pgmap is still valid.
@@ -452,7 +452,8 @@ impl Drained {
         self.ptr
     }
 
-    /// Returns whether this is the end of a mapping that succeeded, not of one that failed half way.
+    /// Returns whether this is the end of a mapping that succeeded, not of one that failed half
+    /// way.
     pub(crate) fn was_live(&self) -> bool {
         self.restore.is_none()
     }
@@ -492,13 +493,13 @@ impl Drained {
         }
     }
 
-    /// Waits until no page is in use or, if `killable`, the task is killed. Returns whether no page is
-    /// in use.
+    /// Waits until no page is in use or, if `killable`, the task is killed. Returns whether no page
+    /// is in use.
     fn wait(&self, killable: bool) -> bool {
         // SAFETY: By the type invariants the mapped ranges stay mapped meanwhile. No page can be
         // pinned any more: pinning needs a live reference, or interrupts off from before the count
-        // was seen alive, and `release` ran after a grace period. The caller of an unmapping function
-        // holds no lock of a filesystem.
+        // was seen alive, and `release` ran after a grace period. The caller of an unmapping
+        // function holds no lock of a filesystem.
         unsafe { wait_idle::wait(self.pgmap(), killable) }
     }
 }
@@ -530,8 +531,8 @@ impl Idle {
             }
         }
 
-        // SAFETY: The count was killed and is 0. Erasing each entry waited for a grace period, so no
-        // reader can still find the count.
+        // SAFETY: The count was killed and is 0. Erasing each entry waited for a grace period, so
+        // no reader can still find the count.
         unsafe { pgmap.percpu_ref().exit() };
         if altmap_in_use(pgmap) != 0 {
             kernel::warn_once!("failed to free all reserved pages");
@@ -548,7 +549,8 @@ impl Idle {
     }
 }
 
-/// Returns how many pages of the altmap hold a memmap, also if the pgmap does not declare an altmap.
+/// Returns how many pages of the altmap hold a memmap, also if the pgmap does not declare an
+/// altmap.
 fn altmap_in_use(pgmap: &DevPagemap) -> usize {
     // SAFETY: The field lies in a valid pgmap that no code maps or unmaps at this point.
     unsafe { (*pgmap.as_raw()).altmap.alloc }

@@ -7,22 +7,23 @@
 //! | the holder of a pin: I/O in progress, a pipe, an RDMA device | the count is above 1 | waits |
 //! | a file of a mounted filesystem | `page->mapping` is set | fs/dax removes the page from the file |
 //!
-//! A file is a user because its inode accesses the page once more, to clear `page->mapping`, when the
-//! filesystem is unmounted or the file is truncated.
+//! A file is a user because its inode accesses the page once more, to clear `page->mapping`, when
+//! the filesystem is unmounted or the file is truncated.
 //!
 //! A drained pgmap gets no new pins: pinning a page needs a live reference, or interrupts off while
 //! the count is seen alive, and the end of the count has waited for both. So pages can only become
-//! idle, and one pass over them is enough, which stops at each page in use. It checks that page again
-//! at intervals, because a page may also be put in ways that wake no waiter. An earlier pass revokes
-//! the pages of all files, so that a pin of one page does not leave others mapped.
+//! idle, and one pass over them is enough, which stops at each page in use. It checks that page
+//! again at intervals, because a page may also be put in ways that wake no waiter. An earlier pass
+//! revokes the pages of all files, so that a pin of one page does not leave others mapped.
 //!
-//! A pin cannot be revoked. If the waiting task is killed, a worker takes over the wait ([`detach`]).
-//! The reason for the wait is logged after a second, then at growing intervals, and is shown in
-//! debugfs (`dev_pagemap/ranges`).
+//! A pin cannot be revoked. If the waiting task is killed, a worker takes over the wait
+//! ([`detach`]). The reason for the wait is logged after a second, then at growing intervals, and
+//! is shown in debugfs (`dev_pagemap/ranges`).
 //!
 //! C does not wait in 6.12.
 //!
-//! The `unsafe` code in this file encapsulates the passes over the memmap and the sleep between them.
+//! The `unsafe` code in this file encapsulates the passes over the memmap and the sleep between
+//! them.
 //!
 //! [`detach`]: crate::detach
 
@@ -73,13 +74,14 @@ fn milliseconds_since(time: Ktime) -> i64 {
     now.saturating_sub(time.to_ns()) / NSEC_PER_MSEC
 }
 
-/// Waits until no page of this pgmap is in use or, if `killable`, the task is killed. Returns whether
-/// no page is in use. Sleeps.
+/// Waits until no page of this pgmap is in use or, if `killable`, the task is killed. Returns
+/// whether no page is in use. Sleeps.
 ///
 /// # Safety
 ///
-/// The ranges of the pgmap that are mapped must stay mapped for the call, and no task may be able to
-/// take the first reference to one of its pages. The caller must not hold a lock of a filesystem.
+/// The ranges of the pgmap that are mapped must stay mapped for the call, and no task may be able
+/// to take the first reference to one of its pages. The caller must not hold a lock of a
+/// filesystem.
 pub(crate) unsafe fn wait(pgmap: &DevPagemap, killable: bool) -> bool {
     // Allocated pages hold references to the pgmap itself, which is drained.
     if counts_pages(pgmap) {
@@ -147,8 +149,8 @@ enum User {
 /// The way to tell whether a page of a pgmap is in use.
 #[derive(Clone, Copy)]
 struct UseCheck {
-    /// Set if pages name their files, and fs/dax can remove them from these. (The pages of device-dax
-    /// name a mapping as well, which never accesses them.)
+    /// Set if pages name their files, and fs/dax can remove them from these. (The pages of
+    /// device-dax name a mapping as well, which never accesses them.)
     revoke: Option<RevokeHook>,
     /// Set if the owner frees pages: their count is 0 meanwhile, and 1 after that.
     is_freed_by_owner: bool,

@@ -2,8 +2,8 @@
 
 //! Warnings about bugs in the kernel that it survives.
 //!
-//! [`warn!`](crate::warn!) prints a message, the registers and the call trace, taints the kernel and
-//! continues. [`warn_once!`](crate::warn_once!) does so the first time it is reached.
+//! [`warn!`](crate::warn!) prints a message, the registers and the call trace, taints the kernel
+//! and continues. [`warn_once!`](crate::warn_once!) does so the first time it is reached.
 //!
 //! The trap that prints the report depends on the architecture. x86 has one
 //! (`rust/kernel/arch/x86/bug.rs`), with which the report names the Rust source line; elsewhere the
@@ -68,8 +68,8 @@ macro_rules! warn {
     }};
 }
 
-/// Warns about a bug as [`warn!`](crate::warn!) does, the first time it is reached only. Any context.
-/// C: `WARN_ONCE(1, ...)`.
+/// Warns about a bug as [`warn!`](crate::warn!) does, the first time it is reached only. Any
+/// context. C: `WARN_ONCE(1, ...)`.
 ///
 /// A write to `clear_warn_once` in debugfs starts anew.
 ///

@@ -31,8 +31,8 @@
 //! - [`DaxDevice`]: `struct dax_device`.
 //! - [`AccessMode`]: `enum dax_access_mode`.
 //!
-//! This file encapsulates the reference to a `struct dax_device` and the private data of a live one;
-//! `dax/access.rs` the output pointers of `->direct_access()`. The filesystem's side, such as
+//! This file encapsulates the reference to a `struct dax_device` and the private data of a live
+//! one; `dax/access.rs` the output pointers of `->direct_access()`. The filesystem's side, such as
 //! `dax_read_lock()`, is in `fs/dax/`.
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
@@ -112,8 +112,8 @@ use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 pub trait Operations: Send + Sync + Sized + 'static {
     /// Returns access to the memory from the page `at` on.
     ///
-    /// The caller wants `pages` pages; the driver may return more or fewer. The access stays valid as
-    /// long as the driver's data, and so as long as the device is alive.
+    /// The caller wants `pages` pages; the driver may return more or fewer. The access stays valid
+    /// as long as the driver's data, and so as long as the device is alive.
     ///
     /// # Errors
     ///
@@ -205,15 +205,15 @@ impl DaxDevice {
         unsafe { bindings::dax_write_cache_enabled(self.as_raw()) }
     }
 
-    /// Notifies the holder, the filesystem on the device, that `len` bytes from `offset` on are bad.
-    /// `flags` are those of `memory_failure()`. Sleeps.
+    /// Notifies the holder, the filesystem on the device, that `len` bytes from `offset` on are
+    /// bad. `flags` are those of `memory_failure()`. Sleeps.
     ///
     /// C: `dax_holder_notify_failure()`.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` if there is no holder that handles failures; `ENXIO` if the device is dead; those
-    /// of the holder.
+    /// `EOPNOTSUPP` if there is no holder that handles failures; `ENXIO` if the device is dead;
+    /// those of the holder.
     ///
     /// # Examples
     ///
@@ -360,8 +360,8 @@ impl<T: Operations> Registration<T> {
         // as long as the disk is.
         let device =
             unsafe { Device::get_device(core::ptr::addr_of_mut!((*(*disk).part0).bd_device)) };
-        // INVARIANT: The device was just registered for the disk, which stays valid while its device
-        // is referenced.
+        // INVARIANT: The device was just registered for the disk, which stays valid while its
+        // device is referenced.
         self.host = NonNull::new(disk).map(|disk| Host {
             disk,
             _device: device,
@@ -445,7 +445,8 @@ impl<T: Operations> Registration<T> {
     ///
     /// `device` must be alive for the call, with the operations of `Self::TABLE`. `address` must be
     /// what `->direct_access()` returned for the page `pgoff`, plus an offset into that page, with
-    /// `len` bytes accessible from there on; `data` must be a valid iterator that nothing else uses.
+    /// `len` bytes accessible from there on; `data` must be a valid iterator that nothing else
+    /// uses.
     unsafe extern "C" fn recovery_write(
         device: *mut bindings::dax_device,
         pgoff: c_ulong,
@@ -454,8 +455,8 @@ impl<T: Operations> Registration<T> {
         data: *mut bindings::iov_iter,
     ) -> usize {
         let at = PageOffset::new(pgoff as u64);
-        // SAFETY: The caller guarantees that the address was returned for that page, with `len` bytes
-        // accessible, and that the iterator is valid and not shared.
+        // SAFETY: The caller guarantees that the address was returned for that page, with `len`
+        // bytes accessible, and that the iterator is valid and not shared.
         let write = unsafe { RecoveryWrite::new(at, address, len, data) };
         // SAFETY: The caller guarantees that the device has these operations and is alive.
         unsafe { Self::data(device) }.map_or(0, |data| data.recovery_write(write))
@@ -467,8 +468,8 @@ impl<T: Operations> Drop for Registration<T> {
     fn drop(&mut self) {
         if let Some(host) = &self.host {
             #[cfg(CONFIG_FS_DAX)]
-            // SAFETY: By the type invariants the device is registered for this disk, and the disk is
-            // valid while its device is referenced.
+            // SAFETY: By the type invariants the device is registered for this disk, and the disk
+            // is valid while its device is referenced.
             unsafe {
                 bindings::dax_remove_host(host.disk.as_ptr())
             };
@@ -477,11 +478,11 @@ impl<T: Operations> Drop for Registration<T> {
         }
         // SAFETY: By the type invariants the device is alive, so it can be killed.
         unsafe { bindings::kill_dax(self.device.as_raw()) };
-        // SAFETY: The field is dropped only here, and not used after this. The device was killed, so
-        // dropping the last reference is allowed.
+        // SAFETY: The field is dropped only here, and not used after this. The device was killed,
+        // so dropping the last reference is allowed.
         unsafe { ManuallyDrop::drop(&mut self.device) };
-        // SAFETY: The pointer came from `into_raw`. The device is dead, and killing it has waited for
-        // its operations, so nothing uses the data.
+        // SAFETY: The pointer came from `into_raw`. The device is dead, and killing it has waited
+        // for its operations, so nothing uses the data.
         drop(unsafe { Arc::from_raw(self.data) });
     }
 }

@@ -53,9 +53,9 @@ impl Binding {
     ///
     /// # Safety
     ///
-    /// `device` must be in the course of being bound to a driver, with its lock held. The caller must
-    /// call [`Binding::wait_idle`] before the driver core undoes the binding, both if the driver
-    /// could not be bound and when it is unbound.
+    /// `device` must be in the course of being bound to a driver, with its lock held. The caller
+    /// must call [`Binding::wait_idle`] before the driver core undoes the binding, both if the
+    /// driver could not be bound and when it is unbound.
     pub unsafe fn begin(device: &Device) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
@@ -176,8 +176,8 @@ pub struct DevresGroup {
     id: NonNull<c_void>,
 }
 
-// SAFETY: The devres list has a lock of its own, and releasing one group leaves others untouched, so
-// any thread may drop the group.
+// SAFETY: The devres list has a lock of its own, and releasing one group leaves others untouched,
+// so any thread may drop the group.
 unsafe impl Send for DevresGroup {}
 // SAFETY: A shared reference gives access to the device only, and that is `Sync`.
 unsafe impl Sync for DevresGroup {}
@@ -191,8 +191,8 @@ impl DevresGroup {
     /// # Safety
     ///
     /// The caller must hold the device's lock, as everything that adds resources to its list does.
-    /// The resources that `acquire` adds must be the caller's to release, and `acquire` must open no
-    /// group.
+    /// The resources that `acquire` adds must be the caller's to release, and `acquire` must open
+    /// no group.
     ///
     /// # Errors
     ///

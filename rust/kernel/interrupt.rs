@@ -14,11 +14,11 @@ use core::marker::PhantomData;
 
 /// A proof that interrupts are disabled on this CPU for `'irq`.
 ///
-/// While they are disabled, this CPU does not switch tasks, no RCU grace period ends, and an interrupt
-/// that another CPU sends to this one is not handled. Code that frees page tables or splits a huge
-/// page waits for one of these, so page tables and folios that were found during `'irq` stay valid. In
-/// return the code must not sleep, nor allocate memory in a way that may sleep. The value cannot be sent
-/// to another thread.
+/// While they are disabled, this CPU does not switch tasks, no RCU grace period ends, and an
+/// interrupt that another CPU sends to this one is not handled. Code that frees page tables or
+/// splits a huge page waits for one of these, so page tables and folios that were found during
+/// `'irq` stay valid. In return the code must not sleep, nor allocate memory in a way that may
+/// sleep. The value cannot be sent to another thread.
 ///
 /// # Invariants
 ///
@@ -48,8 +48,8 @@ impl LocalInterruptDisabled<'_> {
     ///
     /// # Safety
     ///
-    /// Interrupts must be disabled on this CPU, and stay disabled until the value and what borrows from
-    /// it are gone.
+    /// Interrupts must be disabled on this CPU, and stay disabled until the value and what borrows
+    /// from it are gone.
     #[doc(alias = "lockdep_assert_irqs_disabled")]
     #[inline(always)]
     pub unsafe fn assume() -> Self {
@@ -63,8 +63,8 @@ impl LocalInterruptDisabled<'_> {
     }
 }
 
-/// Calls `f` with interrupts disabled on this CPU, and restores their state afterwards. Any context. C:
-/// `local_irq_save()`, `local_irq_restore()`.
+/// Calls `f` with interrupts disabled on this CPU, and restores their state afterwards. Any
+/// context. C: `local_irq_save()`, `local_irq_restore()`.
 ///
 /// `f` must not sleep.
 ///
@@ -104,8 +104,8 @@ impl Drop for Restore {
     /// Restores the state of interrupts. C: `local_irq_restore()`.
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants these are the flags of this CPU from before, and the value is
-        // not `Send`, so it is dropped on the same CPU.
+        // SAFETY: By the type invariants these are the flags of this CPU from before, and the value
+        // is not `Send`, so it is dropped on the same CPU.
         unsafe { bindings::local_irq_restore(self.0) };
     }
 }

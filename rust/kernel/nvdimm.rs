@@ -22,8 +22,8 @@
 //! 5. Keep a [`Region`] where data has to be made durable or media errors cleared.
 //! 6. Register the driver with a [`Registration`] in the module's structure.
 //!
-//! There is nothing to undo in [`Driver::remove`]: dropping the data releases it in the order of its
-//! fields.
+//! There is nothing to undo in [`Driver::remove`]: dropping the data releases it in the order of
+//! its fields.
 //!
 //! The types here that have direct C counterparts are:
 //!
@@ -173,8 +173,8 @@ impl<'a> Context<'a> {
         Region::of(self.bound)
     }
 
-    /// Returns whether the region's memory gets pages even without an info block that asks for them,
-    /// as that of e820 and virtio does. C: `pmem_should_map_pages()`.
+    /// Returns whether the region's memory gets pages even without an info block that asks for
+    /// them, as that of e820 and virtio does. C: `pmem_should_map_pages()`.
     #[doc(alias = "pmem_should_map_pages")]
     #[inline]
     pub fn should_map_pages(&self) -> bool {
@@ -190,8 +190,8 @@ impl<'a> Context<'a> {
     #[inline]
     pub fn check_and_set_read_only<T: Operations>(&self, disk: &GenDisk<T>) {
         if core::ptr::eq(disk.parent(), self.device()) {
-            // SAFETY: The disk was added under the device of this context. By the type invariants the
-            // parent of that is a region, and the function looks for the region there.
+            // SAFETY: The disk was added under the device of this context. By the type invariants
+            // the parent of that is a region, and the function looks for the region there.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }

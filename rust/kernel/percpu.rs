@@ -2,12 +2,12 @@
 
 //! Per-CPU variables.
 //!
-//! The address of a per-CPU variable is an offset, to which the base of a CPU has to be added. x86 adds
-//! this CPU's base within the instruction (`rust/kernel/arch/x86/percpu.rs`); on other architectures
-//! the functions call C.
+//! The address of a per-CPU variable is an offset, to which the base of a CPU has to be added. x86
+//! adds this CPU's base within the instruction (`rust/kernel/arch/x86/percpu.rs`); on other
+//! architectures the functions call C.
 //!
-//! Each function is atomic with respect to interrupts and migration, but two calls in a row are on the
-//! same CPU only while the task cannot migrate.
+//! Each function is atomic with respect to interrupts and migration, but two calls in a row are on
+//! the same CPU only while the task cannot migrate.
 //!
 //! This file encapsulates the choice of the architecture's code. That an offset is the address of a
 //! variable of the right type remains the caller's promise.

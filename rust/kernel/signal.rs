@@ -26,12 +26,12 @@ pub fn is_fatal_pending() -> bool {
     is_pending() && unsafe { bindings::fatal_signal_pending(current_task().cast_mut()) != 0 }
 }
 
-/// Returns whether the current task has any pending signal, which is rare, so this makes no call. C:
-/// `task_sigpending(current)`.
+/// Returns whether the current task has any pending signal, which is rare, so this makes no call.
+/// C: `task_sigpending(current)`.
 #[inline(always)]
 fn is_pending() -> bool {
-    // SAFETY: The current task is valid as long as it runs. The read is volatile, because other tasks
-    // set the flag.
+    // SAFETY: The current task is valid as long as it runs. The read is volatile, because other
+    // tasks set the flag.
     let flags = unsafe { addr_of!((*current_task()).thread_info.flags).read_volatile() };
     flags & bindings::_TIF_SIGPENDING as c_ulong != 0
 }

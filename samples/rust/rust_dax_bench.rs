@@ -4,7 +4,8 @@
 //! the instruction.
 //!
 //! The module works with the code in Rust and in C, and times both through the same C entry points.
-//! Each write to `/sys/kernel/debug/dax_bench/command` is one command, and a read returns its result:
+//! Each write to `/sys/kernel/debug/dax_bench/command` is one command, and a read returns its
+//! result:
 //!
 //! ```text
 //! pgmaps N                                    registers N pgmaps, until the file is closed
@@ -12,8 +13,8 @@
 //! bio read|write|flush DEVICE BYTES ROUNDS    times bios
 //! ```
 //!
-//! The result of the last two is the number of ticks of the time stamp counter in all rounds. Each of
-//! these commands is one window between two marks of the TCG plugin.
+//! The result of the last two is the number of ticks of the time stamp counter in all rounds. Each
+//! of these commands is one window between two marks of the TCG plugin.
 
 use kernel::{
     arch::x86::tsc,
@@ -187,8 +188,8 @@ fn uncached(pfn: Pfn, rounds: usize) -> u64 {
     measured.ticks
 }
 
-/// Returns the ticks of looking `then` up with the pgmap of `first`, and then its own, as the cached
-/// one.
+/// Returns the ticks of looking `then` up with the pgmap of `first`, and then its own, as the
+/// cached one.
 fn cached(first: Pfn, then: Pfn, rounds: usize) -> Result<u64> {
     let mut pgmap: Option<LiveRef> = DevPagemap::lookup(first, None);
     let measured = tsc::measure_uninterrupted(|| {

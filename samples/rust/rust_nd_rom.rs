@@ -7,8 +7,8 @@
 //! creates owns a resource, and releases it when the device is unbound or a later step fails. There
 //! is no error path and no `unsafe`.
 //!
-//! No device is bound to this driver automatically. A namespace without an info block (mode `raw` of
-//! `ndctl`) is bound by hand:
+//! No device is bound to this driver automatically. A namespace without an info block (mode `raw`
+//! of `ndctl`) is bound by hand:
 //!
 //! ```text
 //! modprobe rust_nd_rom

@@ -96,8 +96,8 @@ fn unreachable_without_memory() -> ! {
 
 /// Creates a second claim to a range that another region has, which only a test may do.
 pub(crate) fn claim_again(range: PhysRange) -> Region {
-    // SAFETY: There is no memory behind the range, so no access conflicts, and the registry is expected
-    // to refuse a second mapping.
+    // SAFETY: There is no memory behind the range, so no access conflicts, and the registry is
+    // expected to refuse a second mapping.
     unsafe { Region::assume_owned(range) }
 }
 

@@ -18,7 +18,8 @@ use kernel::{
 
 const SIGKILL: c_int = bindings::SIGKILL as c_int;
 
-/// The handling of a signal by a kernel thread. C: `SIG_IGN`, and `SIG_KTHREAD` of `allow_signal()`.
+/// The handling of a signal by a kernel thread. C: `SIG_IGN`, and `SIG_KTHREAD` of
+/// `allow_signal()`.
 #[derive(Clone, Copy)]
 enum Handler {
     Ignore = 1,
@@ -39,8 +40,8 @@ fn killed<T>(work: impl FnOnce() -> T) -> T {
         };
     };
     handle(Handler::Take);
-    // SAFETY: The pointer is to the current task, which is valid. Tests run on a kernel thread, which a
-    // signal does not end.
+    // SAFETY: The pointer is to the current task, which is valid. Tests run on a kernel thread,
+    // which a signal does not end.
     unsafe { bindings::send_sig(SIGKILL, task, 1) };
     let result = work();
     // SAFETY: The pointer is to the current task, which is valid.
@@ -68,8 +69,8 @@ mod tests {
         let both = claim_again(part(&area, 0, 5)?);
         let map = register(MemoryType::FsDax, both, &[low, high])?;
         // A driver that frees pages has to stay, so its teardown is not detached.
-        // SAFETY: No page of the pgmap is freed meanwhile, and no other code reads the operations of FS
-        // DAX memory.
+        // SAFETY: No page of the pgmap is freed meanwhile, and no other code reads the operations
+        // of FS DAX memory.
         unsafe { (*map.pgmap().as_raw()).ops = core::ptr::null() };
         let pfn = high.pfns().last();
         let page = map.page(pfn).ok_or(ENOENT)?.as_raw();
@@ -81,7 +82,8 @@ mod tests {
             return Err(ENOENT);
         }
         assert!(DevPagemap::lookup(pfn, None).is_none());
-        // SAFETY: The reference was taken above, and the refusals show that the page is still there.
+        // SAFETY: The reference was taken above, and the refusals show that the page is still
+        // there.
         unsafe { bindings::put_page(page) };
         let free = [low, high].iter().all(|range| {
             (0..100).any(|_| {
@@ -97,8 +99,9 @@ mod tests {
         }
     }
 
-    /// Fails if a task that is killed while it tears down a pgmap removes a pinned page, or if one of
-    /// several ranges is forgotten or remains. Hangs if the pin is waited for. C removes the page.
+    /// Fails if a task that is killed while it tears down a pgmap removes a pinned page, or if one
+    /// of several ranges is forgotten or remains. Hangs if the pin is waited for. C removes the
+    /// page.
     #[test]
     fn differs_a_killed_teardown_continues_in_the_background() {
         assert_eq!(is_detached(), Ok(()));

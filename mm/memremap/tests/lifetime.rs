@@ -65,8 +65,8 @@ impl Teardown {
     }
 }
 
-/// Waits until a lookup of a PFN fails, though its pgmap is still there. Returns whether it does; the
-/// wait is limited.
+/// Waits until a lookup of a PFN fails, though its pgmap is still there. Returns whether it does;
+/// the wait is limited.
 fn wait_until_dying(pfn: Pfn) -> bool {
     (0..10_000_000).any(|_| DevPagemap::lookup(pfn, None).is_none())
 }
@@ -161,15 +161,15 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a dying pgmap is found, or teardown does not wait for a walker, or does not end after
-    /// the walker has put its reference.
+    /// Fails if a dying pgmap is found, or teardown does not wait for a walker, or does not end
+    /// after the walker has put its reference.
     #[test]
     fn a_live_reference_holds_teardown_up() {
         assert_eq!(teardown_waits_for_a_walker(), Ok(()));
     }
 
-    /// Returns whether teardown waits for the second page, to which `take` takes a reference. `take` is
-    /// called while the page is idle and its pgmap mapped.
+    /// Returns whether teardown waits for the second page, to which `take` takes a reference.
+    /// `take` is called while the page is idle and its pgmap mapped.
     fn waits_for_a_page(kind: MemoryType, take: impl FnOnce(*mut page)) -> Result<bool> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
@@ -191,8 +191,8 @@ mod tests {
         Ok(waits)
     }
 
-    /// Fails if the memory of a pinned page is removed, or if teardown does not continue when the page
-    /// is put. C removes it.
+    /// Fails if the memory of a pinned page is removed, or if teardown does not continue when the
+    /// page is put. C removes it.
     #[test]
     fn differs_teardown_waits_for_a_pinned_page() {
         let pin = |page| {
@@ -202,12 +202,13 @@ mod tests {
         assert_eq!(waits_for_a_page(MemoryType::Generic, pin), Ok(true));
     }
 
-    /// Fails if the memory of an allocated page is removed, or if teardown does not continue when the
-    /// page is freed.
+    /// Fails if the memory of an allocated page is removed, or if teardown does not continue when
+    /// the page is freed.
     #[test]
     fn teardown_waits_for_a_private_page() {
         let hand_out = |page| {
-            // SAFETY: The page belongs to a mapped pgmap and is idle, and only this test allocates it.
+            // SAFETY: The page belongs to a mapped pgmap and is idle, and only this test allocates
+            // it.
             unsafe {
                 kernel::bindings::zone_device_page_init(page);
                 kernel::bindings::unlock_page(page);
@@ -230,9 +231,9 @@ mod tests {
         Ok(refused.err().map(Error::from))
     }
 
-    /// Fails if the PFNs of a pgmap that is being torn down, which no lookup finds any more, count as
-    /// free, or are refused with a warning. C overwrites its entries, and fails when the memory cannot
-    /// be added (EEXIST).
+    /// Fails if the PFNs of a pgmap that is being torn down, which no lookup finds any more, count
+    /// as free, or are refused with a warning. C overwrites its entries, and fails when the memory
+    /// cannot be added (EEXIST).
     #[test]
     fn differs_overlap_with_a_dying_pgmap_is_refused() {
         assert_eq!(overlap_with_a_dying_one(), Ok(Some(EBUSY)));
@@ -273,8 +274,8 @@ mod tests {
         assert_eq!(page.pfn(), range.pfns().first());
         assert_eq!(page.ref_count(), 0);
         for round in 1..=3 {
-            // SAFETY: The page belongs to a mapped pgmap and is idle, and only this test allocates it. The
-            // put frees it.
+            // SAFETY: The page belongs to a mapped pgmap and is idle, and only this test allocates
+            // it. The put frees it.
             unsafe {
                 kernel::bindings::zone_device_page_init(page.as_raw());
                 assert_eq!(page.ref_count(), 1);
@@ -335,8 +336,8 @@ mod tests {
         Ok(())
     }
 
-    /// Fails if a tail of a compound page, which has another value in the place of the pgmap, does not
-    /// lead to the pgmap.
+    /// Fails if a tail of a compound page, which has another value in the place of the pgmap, does
+    /// not lead to the pgmap.
     #[test]
     fn each_page_of_a_compound_page_knows_its_pgmap() {
         assert_eq!(pgmap_of_each_page(), Ok(()));
@@ -391,8 +392,8 @@ mod tests {
         mapped
     }
 
-    /// Fails, most likely with a KASAN report or a hang, if a lookup can find a pgmap before its count
-    /// is initialised, or after it is freed.
+    /// Fails, most likely with a KASAN report or a hang, if a lookup can find a pgmap before its
+    /// count is initialised, or after it is freed.
     #[test]
     fn lookups_race_with_mapping_and_unmapping() {
         assert_eq!(storm(), Ok(()));

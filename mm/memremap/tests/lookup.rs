@@ -20,8 +20,8 @@ use kernel::{
 mod tests {
     use super::*;
 
-    /// Fails if a flag is not the bit that C assigns to it: a driver in C and a fault handler in Rust
-    /// would disagree about the kind of memory.
+    /// Fails if a flag is not the bit that C assigns to it: a driver in C and a fault handler in
+    /// Rust would disagree about the kind of memory.
     #[test]
     fn pfn_t_flags_are_those_of_c() {
         let flags = [

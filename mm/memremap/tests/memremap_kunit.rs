@@ -2,8 +2,8 @@
 
 //! KUnit tests of the pgmap registry, by the API for drivers in Rust.
 //!
-//! They run with the registry in Rust and in C. A name that begins with `differs_` marks a test that
-//! proves an intended difference: it passes with Rust and fails with C.
+//! They run with the registry in Rust and in C. A name that begins with `differs_` marks a test
+//! that proves an intended difference: it passes with Rust and fails with C.
 //!
 //! The memory is a part of the physical address space with nothing behind it: a pgmap only needs
 //! `struct page`s, and these are real.

@@ -47,8 +47,8 @@ fn refuses(first: PhysRange, second: PhysRange, owner: kernel::mm::memremap::Reg
 fn raw_map(setup: impl FnOnce(&mut bindings::dev_pagemap)) -> Result {
     let mut pgmap = KBox::new(bindings::dev_pagemap::default(), GFP_KERNEL)?;
     setup(&mut pgmap);
-    // SAFETY: The pgmap is zeroed but for the setup, so the function refuses it, and it is not used after
-    // that.
+    // SAFETY: The pgmap is zeroed but for the setup, so the function refuses it, and it is not used
+    // after that.
     from_err_ptr(unsafe { bindings::memremap_pages(&mut *pgmap, -1) }).map(|_| ())
 }
 
@@ -78,8 +78,8 @@ mod tests {
         assert_eq!(overlap((2, 2), (3, 2), true), Ok(()));
     }
 
-    /// Fails if a range around another one is not detected. C checks the ends only: it goes on until the
-    /// memory cannot be added (EEXIST), and then erases the entries of the inner pgmap.
+    /// Fails if a range around another one is not detected. C checks the ends only: it goes on
+    /// until the memory cannot be added (EEXIST), and then erases the entries of the inner pgmap.
     #[test]
     fn differs_overlap_around_another_range_is_refused() {
         // C warns where the memory cannot be added, but once only: see `lifetime.rs`.
@@ -125,7 +125,8 @@ mod tests {
                 .map(Error::from)
         };
         assert_eq!(answer(MemoryType::PciP2pdma, Node::NONE, 0), Some(EINVAL));
-        // Pages of 4 MiB, which do not fit into the range, pages larger than a PUD, and no valid order.
+        // Pages of 4 MiB, which do not fit into the range, pages larger than a PUD, and no valid
+        // order.
         for shift in [10, 19, u32::MAX] {
             assert_eq!(answer(MemoryType::Generic, Node::NONE, shift), Some(EINVAL));
         }
@@ -185,8 +186,8 @@ mod tests {
         assert_eq!(answer, Err(EINVAL));
     }
 
-    /// Fails, with an oops, if the operations of coherent memory are used although they are not set. C
-    /// does that, so this runs with Rust only.
+    /// Fails, with an oops, if the operations of coherent memory are used although they are not
+    /// set. C does that, so this runs with Rust only.
     #[test]
     fn coherent_memory_needs_operations() {
         if !cfg!(CONFIG_RUST_DEV_PAGEMAP) {

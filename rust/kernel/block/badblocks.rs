@@ -116,8 +116,8 @@ impl Badblocks {
     /// This reads one word without the lock, for hot paths.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        // SAFETY: By the type invariants the list is initialised. The count may change concurrently,
-        // hence one volatile read.
+        // SAFETY: By the type invariants the list is initialised. The count may change
+        // concurrently, hence one volatile read.
         unsafe { addr_of!((*self.as_raw()).count).read_volatile() == 0 }
     }
 

@@ -8,8 +8,8 @@
 //!   flushes the device. Each call waits until its bio has ended.
 //! - The driver of a bio-based [disk](super::disk) gets each [`Bio`] by value, and must end it.
 //!
-//! This file encapsulates the lifetime of an open block device and of the bios that are submitted to
-//! it; `bio/incoming.rs` that of the bios which a driver gets.
+//! This file encapsulates the lifetime of an open block device and of the bios that are submitted
+//! to it; `bio/incoming.rs` that of the bios which a driver gets.
 //!
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
@@ -153,7 +153,8 @@ impl BlockDevice {
         let len = buffer.0.len().try_into()?;
         // SAFETY: The device is open. The buffer is borrowed exclusively until the bio has ended,
         // which is waited for, and by its invariants its pages are contiguous, so one segment
-        // describes it. With `GFP_KERNEL` and the filesystems' bio set the allocation does not fail.
+        // describes it. With `GFP_KERNEL` and the filesystems' bio set the allocation does not
+        // fail.
         to_result(unsafe {
             let page = bindings::virt_to_page(buffer.0.as_ptr().cast());
             let bio = bindings::bio_alloc_bioset(

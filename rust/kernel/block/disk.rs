@@ -143,8 +143,8 @@ impl Features {
     /// I/O has completed when the submission returns. C: `BLK_FEAT_SYNCHRONOUS`.
     #[doc(alias = "BLK_FEAT_SYNCHRONOUS")]
     pub const SYNCHRONOUS: Self = Self(bindings::BLK_FEAT_SYNCHRONOUS);
-    /// The driver does not sleep for bios that ask for that, but ends them with `EAGAIN` instead. C:
-    /// `BLK_FEAT_NOWAIT`.
+    /// The driver does not sleep for bios that ask for that, but ends them with `EAGAIN` instead.
+    /// C: `BLK_FEAT_NOWAIT`.
     #[doc(alias = "BLK_FEAT_NOWAIT")]
     pub const NOWAIT: Self = Self(bindings::BLK_FEAT_NOWAIT);
     /// The memory of the disk can be mapped. C: `BLK_FEAT_DAX`.
@@ -204,8 +204,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// The attribute of the disk in sysfs.
     type Attribute: sysfs::Attribute<Self>;
 
-    /// Carries out a bio and ends it. May sleep, except if the disk has [`Features::NOWAIT`] and the
-    /// bio [`Bio::is_nowait`]. C: `->submit_bio()`.
+    /// Carries out a bio and ends it. May sleep, except if the disk has [`Features::NOWAIT`] and
+    /// the bio [`Bio::is_nowait`]. C: `->submit_bio()`.
     fn submit(&self, bio: Bio);
 
     /// Returns the list of bad sectors that sysfs shows. C: `disk->bb`.
@@ -218,8 +218,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `raw` is a disk from `blk_alloc_disk()`, and this value owns that reference to it. The disk is not
-/// added, unless the value is part of a [`GenDisk`].
+/// `raw` is a disk from `blk_alloc_disk()`, and this value owns that reference to it. The disk is
+/// not added, unless the value is part of a [`GenDisk`].
 pub struct GenDiskBuilder<T: Operations> {
     raw: NonNull<bindings::gendisk>,
     _operations: PhantomData<fn() -> T>,
@@ -250,8 +250,8 @@ impl<T: Operations> GenDiskBuilder<T> {
         lim.physical_block_size = limits.physical_block_size;
         lim.max_hw_sectors = limits.max_hw_sectors;
         lim.features = limits.features.0;
-        // SAFETY: The limits are initialised, the node is a valid one or `NUMA_NO_NODE`, and the lock
-        // class is static.
+        // SAFETY: The limits are initialised, the node is a valid one or `NUMA_NO_NODE`, and the
+        // lock class is static.
         let disk = from_err_ptr(unsafe {
             bindings::__blk_alloc_disk(&mut lim, node.as_raw(), static_lock_class!().as_ptr())
         })?;
@@ -275,8 +275,8 @@ impl<T: Operations> GenDiskBuilder<T> {
         if name.len() > bindings::DISK_NAME_LEN as usize {
             return Err(EINVAL);
         }
-        // SAFETY: The buffer has `DISK_NAME_LEN` bytes, and the name was checked to fit. The disk is
-        // borrowed exclusively, so nothing else uses the buffer.
+        // SAFETY: The buffer has `DISK_NAME_LEN` bytes, and the name was checked to fit. The disk
+        // is borrowed exclusively, so nothing else uses the buffer.
         unsafe {
             core::ptr::copy_nonoverlapping(
                 name.as_ptr(),
@@ -325,9 +325,9 @@ impl<T: Operations> GenDiskBuilder<T> {
         let raw = self.raw.as_ptr();
         let bad = data.badblocks().map_or(null_mut(), |bad| bad.as_raw());
         let data = Arc::into_raw(data);
-        // SAFETY: By the type invariants the disk is valid and not added, so this is the only access.
-        // The reference to the data, which includes its list of bad sectors, is dropped only after
-        // the disk was removed. The attribute groups are constants.
+        // SAFETY: By the type invariants the disk is valid and not added, so this is the only
+        // access. The reference to the data, which includes its list of bad sectors, is dropped
+        // only after the disk was removed. The attribute groups are constants.
         let added = to_result(unsafe {
             addr_of_mut!((*raw).private_data).write(data.cast_mut().cast());
             addr_of_mut!((*raw).bb).write(bad);
@@ -338,8 +338,8 @@ impl<T: Operations> GenDiskBuilder<T> {
             )
         });
         if let Err(error) = added {
-            // SAFETY: The pointer came from `into_raw`. The disk was not added, so no operation of it
-            // uses the data.
+            // SAFETY: The pointer came from `into_raw`. The disk was not added, so no operation of
+            // it uses the data.
             drop(unsafe { Arc::from_raw(data) });
             return Err(error);
         }
@@ -355,14 +355,15 @@ impl<T: Operations> GenDiskBuilder<T> {
     ///
     /// # Safety
     ///
-    /// `bio` must have been submitted to an added disk with the operations of `Self::TABLE`, and the
-    /// driver must be the one to end it.
+    /// `bio` must have been submitted to an added disk with the operations of `Self::TABLE`, and
+    /// the driver must be the one to end it.
     unsafe extern "C" fn submit_bio(bio: *mut bindings::bio) {
         let Some(bio) = NonNull::new(bio) else {
             return;
         };
         // SAFETY: The caller guarantees that the disk is added and has these operations, so its
-        // private data is what `add` stored. The data stays valid until all operations have returned.
+        // private data is what `add` stored. The data stays valid until all operations have
+        // returned.
         let data = unsafe {
             let disk = (*(*bio.as_ptr()).bi_bdev).bd_disk;
             &*(*disk).private_data.cast::<T>()
@@ -392,8 +393,8 @@ unsafe impl<T: Operations> DeviceData<T> for GenDiskBuilder<T> {
 
 impl<T: Operations> Drop for GenDiskBuilder<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants this value owns the reference. A disk that was added has been
-        // removed before, by `GenDisk`.
+        // SAFETY: By the type invariants this value owns the reference. A disk that was added has
+        // been removed before, by `GenDisk`.
         unsafe { bindings::put_disk(self.raw.as_ptr()) };
     }
 }
@@ -448,8 +449,8 @@ impl<T: Operations> GenDisk<T> {
     /// Returns the driver's data.
     #[inline]
     pub fn data(&self) -> &T {
-        // SAFETY: By the type invariants the pointer came from `Arc::into_raw`, and that reference is
-        // dropped only with `self`.
+        // SAFETY: By the type invariants the pointer came from `Arc::into_raw`, and that reference
+        // is dropped only with `self`.
         unsafe { &*self.data }
     }
 
@@ -469,14 +470,14 @@ impl<T: Operations> GenDisk<T> {
 impl<T: Operations> Drop for GenDisk<T> {
     fn drop(&mut self) {
         let raw = self.as_raw();
-        // SAFETY: By the type invariants the disk is added. When `del_gendisk()` returns, no operation
-        // runs any more, so nothing uses the list of bad sectors.
+        // SAFETY: By the type invariants the disk is added. When `del_gendisk()` returns, no
+        // operation runs any more, so nothing uses the list of bad sectors.
         unsafe {
             bindings::del_gendisk(raw);
             addr_of_mut!((*raw).bb).write(null_mut());
         }
-        // SAFETY: By the type invariants the pointer came from `into_raw`. The disk was removed, so no
-        // operation uses the data any more.
+        // SAFETY: By the type invariants the pointer came from `into_raw`. The disk was removed, so
+        // no operation uses the data any more.
         drop(unsafe { Arc::from_raw(self.data) });
     }
 }

@@ -93,8 +93,8 @@ impl AccessMode {
 ///
 /// # Invariants
 ///
-/// `pfn` is the PFN of the first of `pages` contiguous pages, which exist during `'m`. They are mapped
-/// from `address` on, unless that is null: then the kernel has no mapping of them.
+/// `pfn` is the PFN of the first of `pages` contiguous pages, which exist during `'m`. They are
+/// mapped from `address` on, unless that is null: then the kernel has no mapping of them.
 #[derive(Clone, Copy)]
 pub struct Access<'m> {
     pages: usize,
@@ -170,8 +170,8 @@ impl Access<'_> {
 /// # Invariants
 ///
 /// `address` is what [`Operations::direct_access`] returned for the page `at`, plus an offset into
-/// that page. The access covers `len` bytes from there on. `data` is a valid iterator that the value
-/// borrows exclusively.
+/// that page. The access covers `len` bytes from there on. `data` is a valid iterator that the
+/// value borrows exclusively.
 ///
 /// # Examples
 ///
@@ -202,9 +202,9 @@ impl RecoveryWrite<'_> {
     ///
     /// # Safety
     ///
-    /// While the value lives, `address` must be what `->direct_access()` returned for the page `at`,
-    /// plus an offset into that page, with `len` bytes accessible from there on; and `data` must
-    /// point to a valid iterator that nothing else uses.
+    /// While the value lives, `address` must be what `->direct_access()` returned for the page
+    /// `at`, plus an offset into that page, with `len` bytes accessible from there on; and `data`
+    /// must point to a valid iterator that nothing else uses.
     #[inline]
     pub(super) const unsafe fn new(
         at: PageOffset,
@@ -241,7 +241,8 @@ impl RecoveryWrite<'_> {
         self.address as usize & (PAGE_SIZE - 1)
     }
 
-    /// Copies the data, bypassing the CPU caches, and returns the number of bytes copied. May sleep.
+    /// Copies the data, bypassing the CPU caches, and returns the number of bytes copied. May
+    /// sleep.
     ///
     /// C: `_copy_from_iter_flushcache()`.
     #[doc(alias = "_copy_from_iter_flushcache")]

@@ -24,8 +24,8 @@
 //! 5. It drops the [`DeviceMemory`] when it is unbound: the memory is unmapped, and then the
 //!    reservation is released.
 //!
-//! None of this code is part of the kernel image: it is inlined into the driver, so that a driver in a
-//! module calls the C functions itself and `tools/testing/nvdimm` can wrap them.
+//! None of this code is part of the kernel image: it is inlined into the driver, so that a driver
+//! in a module calls the C functions itself and `tools/testing/nvdimm` can wrap them.
 //!
 //! The `unsafe` code in this file encapsulates the resources of a bound device (a group of devres),
 //! `pgmap` the memory of a `struct dev_pagemap`, and `copy` the addresses of the mapping.
@@ -57,7 +57,8 @@ mod pgmap;
 use pgmap::MappedPgmap;
 pub use pgmap::{FailureHandler, PgmapParams};
 
-/// A physical range that is reserved for a driver in the resource tree. Dropping it releases the range.
+/// A physical range that is reserved for a driver in the resource tree. Dropping it releases the
+/// range.
 ///
 /// # Invariants
 ///
@@ -73,7 +74,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves the range, under the name of the device `name`. C: `devm_request_mem_region()`. Sleeps.
+    /// Reserves the range, under the name of the device `name`. C: `devm_request_mem_region()`.
+    /// Sleeps.
     ///
     /// # Errors
     ///
@@ -81,14 +83,14 @@ impl Reservation {
     ///
     /// # Safety
     ///
-    /// The range must be memory of `device`. The caller must hold the lock of that device, and hold it
-    /// as long as the value is not part of a [`DeviceMemory`].
+    /// The range must be memory of `device`. The caller must hold the lock of that device, and hold
+    /// it as long as the value is not part of a [`DeviceMemory`].
     #[doc(alias = "devm_request_mem_region")]
     #[inline]
     pub unsafe fn new(device: &BoundDevice, range: PhysRange, name: &Device) -> Result<Self> {
         let request = |device: &Device| {
-            // SAFETY: The device is valid and bound. The root of the resource tree is a static, and the
-            // name stays valid as long as its device, which this value keeps.
+            // SAFETY: The device is valid and bound. The root of the resource tree is a static, and
+            // the name stays valid as long as its device, which this value keeps.
             let resource = unsafe {
                 bindings::__devm_request_region(
                     device.as_raw(),
@@ -104,11 +106,11 @@ impl Reservation {
             }
             Ok(())
         };
-        // SAFETY: The caller holds the lock of the device. The request adds one resource, which belongs
-        // to this driver, and opens no group.
+        // SAFETY: The caller holds the lock of the device. The request adds one resource, which
+        // belongs to this driver, and opens no group.
         let (group, ()) = unsafe { DevresGroup::acquire(device, request) }?;
-        // INVARIANT: The caller promises that the range is memory of the device and that it holds the
-        // lock, and the value is not `Send`.
+        // INVARIANT: The caller promises that the range is memory of the device and that it holds
+        // the lock, and the value is not `Send`.
         Ok(Self {
             _group: group,
             range,
@@ -127,8 +129,8 @@ impl Reservation {
 /// Memory of a device that the kernel can access. Dropping it unmaps the memory (sleeps).
 ///
 /// The memory may begin with its own page structures, so only the data behind them can be read and
-/// written. Other code may access the data at the same time, since user space can map it. So its bytes
-/// are copied, and never borrowed.
+/// written. Other code may access the data at the same time, since user space can map it. So its
+/// bytes are copied, and never borrowed.
 ///
 /// # Invariants
 ///
@@ -147,8 +149,8 @@ impl Reservation {
 /// }
 /// ```
 pub struct DeviceMemory<H: FailureHandler> {
-    // The order of the fields is the order of release: the memory is unmapped, the pgmap is freed, and
-    // the range is released.
+    // The order of the fields is the order of release: the memory is unmapped, the pgmap is freed,
+    // and the range is released.
     group: DevresGroup,
     pgmap: Option<KBox<MappedPgmap<H>>>,
     address: NonNull<u8>,
@@ -159,15 +161,15 @@ pub struct DeviceMemory<H: FailureHandler> {
     reservation: Reservation,
 }
 
-// SAFETY: Mapped memory is not tied to a thread, and nothing is acquired with the reservation any more,
-// so its holder need not hold the device's lock.
+// SAFETY: Mapped memory is not tied to a thread, and nothing is acquired with the reservation any
+// more, so its holder need not hold the device's lock.
 unsafe impl<H: FailureHandler> Send for DeviceMemory<H> {}
 // SAFETY: The bytes of the memory are copied and not borrowed, and the handler is `Sync`.
 unsafe impl<H: FailureHandler> Sync for DeviceMemory<H> {}
 
 impl<H: FailureHandler> DeviceMemory<H> {
-    /// Maps the reserved range without pages, with the cache mode of persistent memory. All of it is
-    /// data. C: `devm_memremap()`. Sleeps.
+    /// Maps the reserved range without pages, with the cache mode of persistent memory. All of it
+    /// is data. C: `devm_memremap()`. Sleeps.
     ///
     /// # Errors
     ///
@@ -187,20 +189,20 @@ impl<H: FailureHandler> DeviceMemory<H> {
                 )
             })
         };
-        // SAFETY: By the reservation's invariants this thread holds the lock of the device. The call adds
-        // one resource, which belongs to this driver, and opens no group.
+        // SAFETY: By the reservation's invariants this thread holds the lock of the device. The
+        // call adds one resource, which belongs to this driver, and opens no group.
         let (group, address) = unsafe { DevresGroup::acquire(reservation._group.device(), map) }?;
         Self::new(group, None, address, range, range, reservation)
     }
 
-    /// Creates pages for the range of `params`, which must lie in the reservation, and maps them. The
-    /// data begins `data_offset` bytes behind the start of that range. `handler` is called when memory
-    /// turns bad. C: `devm_memremap_pages()`. Sleeps.
+    /// Creates pages for the range of `params`, which must lie in the reservation, and maps them.
+    /// The data begins `data_offset` bytes behind the start of that range. `handler` is called when
+    /// memory turns bad. C: `devm_memremap_pages()`. Sleeps.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the range is not in the reservation; `ENXIO` if there can be no data at that offset;
-    /// and the errors of the pgmap registry.
+    /// `EINVAL` if the range is not in the reservation; `ENXIO` if there can be no data at that
+    /// offset; and the errors of the pgmap registry.
     #[doc(alias = "devm_memremap_pages")]
     #[inline]
     pub fn map_pages(
@@ -218,12 +220,12 @@ impl<H: FailureHandler> DeviceMemory<H> {
         let mapped = MappedPgmap::new(&params, handler)?;
         let pgmap = mapped.as_raw();
         let map = |device: &Device| {
-            // SAFETY: The device is valid and bound. The pgmap is set up as the C header asks for, and
-            // stays in place, on the heap, until the group has unmapped it.
+            // SAFETY: The device is valid and bound. The pgmap is set up as the C header asks for,
+            // and stays in place, on the heap, until the group has unmapped it.
             from_err_ptr(unsafe { bindings::devm_memremap_pages(device.as_raw(), pgmap) })
         };
-        // SAFETY: By the reservation's invariants this thread holds the lock of the device. The call adds
-        // resources of this driver only, and opens no group.
+        // SAFETY: By the reservation's invariants this thread holds the lock of the device. The
+        // call adds resources of this driver only, and opens no group.
         let (group, address) = unsafe { DevresGroup::acquire(reservation._group.device(), map) }?;
         Self::new(group, Some(mapped), address, range, data, reservation)
     }
@@ -244,8 +246,8 @@ impl<H: FailureHandler> DeviceMemory<H> {
         // CAST: The range is mapped, so this is a difference of addresses.
         let offset = data.start().wrapping_sub(range.start()) as usize;
         let start = NonNull::new(address.as_ptr().wrapping_add(offset)).ok_or(ENOMEM)?;
-        // INVARIANT: The callers have mapped the range from `address` on, and `PgmapParams::data` has
-        // checked that the data contains no page structures.
+        // INVARIANT: The callers have mapped the range from `address` on, and `PgmapParams::data`
+        // has checked that the data contains no page structures.
         Ok(Self {
             group,
             pgmap,

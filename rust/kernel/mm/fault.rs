@@ -154,9 +154,9 @@ pub enum PmdEntry {
 ///
 /// # Invariants
 ///
-/// For `'a` the structure is valid and no other code uses it. Its VMA is locked for reading at least,
-/// and maps a file, which has a mapping with an inode. The page tables of the VMA exist down to the
-/// pmd, and stay.
+/// For `'a` the structure is valid and no other code uses it. Its VMA is locked for reading at
+/// least, and maps a file, which has a mapping with an inode. The page tables of the VMA exist down
+/// to the pmd, and stay.
 ///
 /// # Examples
 ///
@@ -187,8 +187,8 @@ impl<'a> VmFault<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a fault that is being handled, in a VMA that maps a file with a mapping and
-    /// an inode. For `'a` it must stay valid, and no other code may use it.
+    /// `ptr` must point to a fault that is being handled, in a VMA that maps a file with a mapping
+    /// and an inode. For `'a` it must stay valid, and no other code may use it.
     #[inline]
     pub unsafe fn from_raw(ptr: NonNull<bindings::vm_fault>) -> Self {
         // INVARIANT: The caller promises that the fault is valid and exclusively used for `'a`. C's
@@ -205,16 +205,16 @@ impl<'a> VmFault<'a> {
     /// Returns the VMA that the address lies in.
     #[inline]
     pub fn vma(&self) -> VmaRef<'a> {
-        // SAFETY: By the type invariants the structure is valid, and its VMA is valid and locked for
-        // reading at least for `'a`.
+        // SAFETY: By the type invariants the structure is valid, and its VMA is valid and locked
+        // for reading at least for `'a`.
         unsafe { VmaRef::from_raw((*self.as_raw()).__bindgen_anon_1.vma) }
     }
 
     /// Returns the mapping of the file. C: `vma->vm_file->f_mapping`.
     #[inline]
     pub fn mapping(&self) -> &'a AddressSpace {
-        // SAFETY: By the type invariants the VMA maps a file that has a mapping with an inode. The VMA
-        // keeps the file, which keeps both, for `'a`.
+        // SAFETY: By the type invariants the VMA maps a file that has a mapping with an inode. The
+        // VMA keeps the file, which keeps both, for `'a`.
         unsafe { AddressSpace::from_raw((*(*self.vma().as_raw()).vm_file).f_mapping) }
     }
 
@@ -270,7 +270,8 @@ impl<'a> VmFault<'a> {
         self.vma().flags().contains(VmFlags::SHARED)
     }
 
-    /// Returns whether the process may flush its stores without the kernel (`MAP_SYNC`). C: `VM_SYNC`.
+    /// Returns whether the process may flush its stores without the kernel (`MAP_SYNC`). C:
+    /// `VM_SYNC`.
     #[inline]
     pub fn is_sync(&self) -> bool {
         self.vma().flags().contains(VmFlags::SYNC)
@@ -281,15 +282,15 @@ impl<'a> VmFault<'a> {
     ///
     /// # Safety
     ///
-    /// The process must be allowed to access the page, and code that revokes that access must be sure
-    /// to find the mapping.
+    /// The process must be allowed to access the page, and code that revokes that access must be
+    /// sure to find the mapping.
     #[doc(alias = "vmf_insert_mixed")]
     #[doc(alias = "vmf_insert_mixed_mkwrite")]
     #[inline(always)]
     pub unsafe fn insert_mixed(&mut self, pfn: PfnT, write: bool) -> VmFaultResult {
         let (vma, address, pfn) = (self.vma().as_raw(), self.address(), pfn.into_raw());
-        // SAFETY: By the type invariants the VMA is valid and locked, and the caller promises that the
-        // page may be mapped there.
+        // SAFETY: By the type invariants the VMA is valid and locked, and the caller promises that
+        // the page may be mapped there.
         VmFaultResult(unsafe {
             if write {
                 bindings::vmf_insert_mixed_mkwrite(vma, address, pfn)
@@ -299,18 +300,18 @@ impl<'a> VmFault<'a> {
         })
     }
 
-    /// Maps the 2 MiB around the address to the PFNs from `pfn` on, for writing if `write`. Spins. C:
-    /// `vmf_insert_pfn_pmd()`.
+    /// Maps the 2 MiB around the address to the PFNs from `pfn` on, for writing if `write`. Spins.
+    /// C: `vmf_insert_pfn_pmd()`.
     ///
     /// # Safety
     ///
-    /// The process must be allowed to access the 2 MiB, which start at an aligned PFN, and code that
-    /// revokes that access must be sure to find the mapping.
+    /// The process must be allowed to access the 2 MiB, which start at an aligned PFN, and code
+    /// that revokes that access must be sure to find the mapping.
     #[doc(alias = "vmf_insert_pfn_pmd")]
     #[inline(always)]
     pub unsafe fn insert_pfn_pmd(&mut self, pfn: PfnT, write: bool) -> VmFaultResult {
-        // SAFETY: By the type invariants the fault is valid, and the caller promises that the PFNs may
-        // be mapped there.
+        // SAFETY: By the type invariants the fault is valid, and the caller promises that the PFNs
+        // may be mapped there.
         VmFaultResult(unsafe { bindings::vmf_insert_pfn_pmd(self.as_raw(), pfn.into_raw(), write) })
     }
 
@@ -348,8 +349,8 @@ impl<'a> VmFault<'a> {
     #[inline]
     pub fn clear_cow_page(&mut self) {
         if self.has_cow_page() {
-            // SAFETY: By the type invariants the fault is valid, so its private page is one that C has
-            // allocated for it and that no other code uses yet.
+            // SAFETY: By the type invariants the fault is valid, so its private page is one that C
+            // has allocated for it and that no other code uses yet.
             unsafe { bindings::clear_user_highpage(self.cow_page(), self.address() as _) };
         }
     }
@@ -364,9 +365,9 @@ impl<'a> VmFault<'a> {
     pub unsafe fn copy_to_cow_page(&mut self, from: *mut c_void) {
         let page = self.cow_page();
         if !page.is_null() {
-            // SAFETY: By the type invariants the fault is valid, so its private page is one that C has
-            // allocated for it and that no other code uses yet. It is mapped for the time of the copy,
-            // and the caller promises that the other page is readable.
+            // SAFETY: By the type invariants the fault is valid, so its private page is one that C
+            // has allocated for it and that no other code uses yet. It is mapped for the time of
+            // the copy, and the caller promises that the other page is readable.
             unsafe {
                 let to = bindings::kmap_local_page(page);
                 bindings::copy_user_page(to, from, self.address() as _, page);
@@ -421,8 +422,8 @@ impl<'a> VmFault<'a> {
         }
     }
 
-    /// Makes the data from byte `first` to byte `last` of the file, inclusive, and the metadata that it
-    /// needs durable. Sleeps. C: `vfs_fsync_range()`.
+    /// Makes the data from byte `first` to byte `last` of the file, inclusive, and the metadata
+    /// that it needs durable. Sleeps. C: `vfs_fsync_range()`.
     ///
     /// # Errors
     ///
@@ -459,8 +460,8 @@ impl VmFault<'_> {
     #[doc(alias = "pmd_devmap")]
     #[inline]
     pub fn pmd(&self) -> PmdEntry {
-        // SAFETY: By the type invariants the pmd exists and stays. Other tasks and the processors write
-        // it concurrently, so it is read once, as a whole word.
+        // SAFETY: By the type invariants the pmd exists and stays. Other tasks and the processors
+        // write it concurrently, so it is read once, as a whole word.
         let entry = unsafe { core::ptr::addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
         let entry = pgtable::Entry::new(entry as u64);
         if entry.is_none() {
@@ -474,8 +475,9 @@ impl VmFault<'_> {
         }
     }
 
-    /// Allocates the huge zero folio, if there is none, and keeps it for as long as the address space
-    /// exists. Sleeps. Returns `None` if memory cannot be allocated. C: `mm_get_huge_zero_folio()`.
+    /// Allocates the huge zero folio, if there is none, and keeps it for as long as the address
+    /// space exists. Sleeps. Returns `None` if memory cannot be allocated. C:
+    /// `mm_get_huge_zero_folio()`.
     #[doc(alias = "mm_get_huge_zero_folio")]
     #[inline]
     pub fn huge_zero(&self) -> Option<HugeZeroFolio> {
@@ -486,8 +488,8 @@ impl VmFault<'_> {
         NonNull::new(folio).map(HugeZeroFolio)
     }
 
-    /// Maps the 2 MiB around the address to the huge zero folio, read-only, if nothing is mapped there.
-    /// Returns whether it did. Spins. C: `set_huge_zero_folio()`.
+    /// Maps the 2 MiB around the address to the huge zero folio, read-only, if nothing is mapped
+    /// there. Returns whether it did. Spins. C: `set_huge_zero_folio()`.
     #[cfg(CONFIG_X86_64)]
     #[inline]
     pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
@@ -499,9 +501,9 @@ impl VmFault<'_> {
             pmd: entry.bits() as _,
         };
         let address = self.address() & !((1 << PMD_SHIFT) - 1);
-        // SAFETY: By the type invariants the pmd exists and stays, and belongs to this address space.
-        // It is written under the lock of its table, and only if it is empty. By the invariants of
-        // `HugeZeroFolio` the folio stays as long as the address space.
+        // SAFETY: By the type invariants the pmd exists and stays, and belongs to this address
+        // space. It is written under the lock of its table, and only if it is empty. By the
+        // invariants of `HugeZeroFolio` the folio stays as long as the address space.
         unsafe {
             let pmd = (*self.as_raw()).pmd;
             let lock = bindings::pmd_lock(vma.mm(), pmd);
@@ -514,12 +516,12 @@ impl VmFault<'_> {
         }
     }
 
-    /// Splits the huge page that is mapped at the address, if there is one: it is then mapped by small
-    /// entries, or faulted in again. C: `split_huge_pmd()`.
+    /// Splits the huge page that is mapped at the address, if there is one: it is then mapped by
+    /// small entries, or faulted in again. C: `split_huge_pmd()`.
     #[inline]
     pub fn split_huge_pmd(&mut self) {
-        // SAFETY: By the type invariants the VMA is valid and locked, and the pmd exists and is the one
-        // for this address.
+        // SAFETY: By the type invariants the VMA is valid and locked, and the pmd exists and is the
+        // one for this address.
         unsafe {
             bindings::split_huge_pmd(
                 self.vma().as_raw(),
@@ -565,8 +567,8 @@ impl ZeroPage {
 /// ```
 #[inline]
 pub fn is_zero_pfn(pfn: Pfn) -> bool {
-    // SAFETY: The variable is written once, at boot, before there are page faults, so the read is not
-    // a data race.
+    // SAFETY: The variable is written once, at boot, before there are page faults, so the read is
+    // not a data race.
     pfn.nr() == unsafe { bindings::zero_pfn }
 }
 

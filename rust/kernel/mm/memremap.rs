@@ -6,8 +6,9 @@
 //!
 //! A driver that owns a range of physical memory (a persistent memory namespace, a GPU's memory, a
 //! PCI BAR) describes it in a [`DevPagemap`], "pgmap" for short, and asks for `struct page`s. From
-//! then on the range is in ZONE_DEVICE, its pages can be mapped and pinned, and the *registry* answers
-//! the question on which the safety of all that rests: does this PFN belong to a live pgmap?
+//! then on the range is in ZONE_DEVICE, its pages can be mapped and pinned, and the *registry*
+//! answers the question on which the safety of all that rests: does this PFN belong to a live
+//! pgmap?
 //!
 //! # To map device memory
 //!
@@ -43,16 +44,17 @@
 //!                                   abort
 //! ```
 //!
-//! `mm/memremap/state.rs` has one type per state. A lookup succeeds from `Mapping` on, as soon as the
-//! first range has its entry in the registry (`mm/memremap/registry.rs` says why so early), until
-//! `kill`. The count of live references is freed in the last step only, after every entry is erased
-//! and a grace period has passed: a lookup that found the entry just before may still read it.
+//! `mm/memremap/state.rs` has one type per state. A lookup succeeds from `Mapping` on, as soon as
+//! the first range has its entry in the registry (`mm/memremap/registry.rs` says why so early),
+//! until `kill`. The count of live references is freed in the last step only, after every entry is
+//! erased and a grace period has passed: a lookup that found the entry just before may still read
+//! it.
 //!
 //! # The implementations
 //!
 //! With `CONFIG_RUST_DEV_PAGEMAP` the C entry points are in `mm/memremap/memremap.rs`, otherwise in
-//! `mm/memremap.c`. What drivers use ([`Registration`], [`DevPagemap::lookup`]) calls those entry points
-//! and works with either.
+//! `mm/memremap.c`. What drivers use ([`Registration`], [`DevPagemap::lookup`]) calls those entry
+//! points and works with either.
 //!
 //! The `unsafe` code in this file encapsulates the fields of `struct dev_pagemap`.
 //!
@@ -105,8 +107,8 @@ pub enum MemoryType {
     Private,
     /// Memory that the CPU can address, but that cannot be pinned. C: `MEMORY_DEVICE_COHERENT`.
     Coherent,
-    /// The blocks of a filesystem. A page is idle at a count of 1, and the put that drops it to that
-    /// wakes tasks that wait for it. C: `MEMORY_DEVICE_FS_DAX`.
+    /// The blocks of a filesystem. A page is idle at a count of 1, and the put that drops it to
+    /// that wakes tasks that wait for it. C: `MEMORY_DEVICE_FS_DAX`.
     FsDax,
     /// Memory behind a character device. C: `MEMORY_DEVICE_GENERIC`.
     Generic,
@@ -197,13 +199,13 @@ impl DevPagemap {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a `struct dev_pagemap` that stays valid for `'a` and that its owner has set
-    /// up as the C header asks for. Its description (type, flags, operations, owner, ranges) must not
-    /// change meanwhile.
+    /// `ptr` must point to a `struct dev_pagemap` that stays valid for `'a` and that its owner has
+    /// set up as the C header asks for. Its description (type, flags, operations, owner, ranges)
+    /// must not change meanwhile.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::dev_pagemap) -> &'a Self {
-        // SAFETY: The type is transparent over `struct dev_pagemap`, and the caller promises that the
-        // structure is valid for `'a` and meets the type invariants.
+        // SAFETY: The type is transparent over `struct dev_pagemap`, and the caller promises that
+        // the structure is valid for `'a` and meets the type invariants.
         unsafe { &*ptr.cast::<Self>() }
     }
 
@@ -218,8 +220,8 @@ impl DevPagemap {
     /// `cached` is the result of an earlier lookup: it is returned as it is if it covers `pfn` too,
     /// which costs no lookup, and dropped if it does not.
     ///
-    /// Any context, interrupts off included. Returns `None` if no pgmap covers `pfn`, or one that is
-    /// being torn down.
+    /// Any context, interrupts off included. Returns `None` if no pgmap covers `pfn`, or one that
+    /// is being torn down.
     ///
     /// # Examples
     ///
@@ -269,8 +271,8 @@ impl DevPagemap {
     /// Returns the order of the compound pages that the memmap consists of; 0 for single pages.
     #[inline]
     pub fn vmemmap_shift(&self) -> u32 {
-        // SAFETY: The owner set this field up with the description of the pgmap, so it is initialised
-        // and does not change.
+        // SAFETY: The owner set this field up with the description of the pgmap, so it is
+        // initialised and does not change.
         // CAST: This is an order. A value that is no order is as wrong as the largest `u32`.
         unsafe { (*self.as_raw()).vmemmap_shift }
             .try_into()
@@ -297,8 +299,9 @@ impl DevPagemap {
         if flags & bindings::PGMAP_ALTMAP_VALID == 0 {
             return None;
         }
-        // SAFETY: The fields of `altmap` are integers that the owner set up. Only `align` and `alloc`
-        // change, under the hotplug lock; the volatile read may return an older value of these.
+        // SAFETY: The fields of `altmap` are integers that the owner set up. Only `align` and
+        // `alloc` change, under the hotplug lock; the volatile read may return an older value of
+        // these.
         Some(Altmap::from_raw(unsafe {
             addr_of!((*self.as_raw()).altmap).read_volatile()
         }))
@@ -322,8 +325,8 @@ impl DevPagemap {
         }
     }
 
-    /// Returns the number of mapped ranges: all of a live pgmap's, and those mapped so far while it is
-    /// being mapped. C: `pgmap->nr_range`.
+    /// Returns the number of mapped ranges: all of a live pgmap's, and those mapped so far while it
+    /// is being mapped. C: `pgmap->nr_range`.
     #[inline]
     pub fn nr_ranges(&self) -> usize {
         // SAFETY: The field is initialised. The read is volatile, because mapping counts the ranges
@@ -338,12 +341,13 @@ impl DevPagemap {
         if index >= self.nr_ranges() {
             return None;
         }
-        // SAFETY: At most as many ranges are mapped as the owner set up, and the index is below that.
+        // SAFETY: At most as many ranges are mapped as the owner set up, and the index is below
+        // that.
         unsafe { self.range_unchecked(index) }
     }
 
-    /// Returns the range with this index, also if it is not mapped yet, or `None` if it ends before it
-    /// starts.
+    /// Returns the range with this index, also if it is not mapped yet, or `None` if it ends before
+    /// it starts.
     ///
     /// # Safety
     ///
@@ -377,8 +381,8 @@ impl DevPagemap {
         (0..self.nr_ranges()).filter_map(|index| self.range(index))
     }
 
-    /// Returns the number of PFNs from `pfn` on to the end of the mapped range that contains it, or 0
-    /// if no range does.
+    /// Returns the number of PFNs from `pfn` on to the end of the mapped range that contains it, or
+    /// 0 if no range does.
     #[inline]
     pub fn pfns_from(&self, pfn: Pfn) -> usize {
         let first = self.first_range_raw();
@@ -408,9 +412,9 @@ impl DevPagemap {
         self.first_range_covers(pfn) || self.covers_beyond_first(pfn)
     }
 
-    /// Returns whether the first range contains `pfn`. Nearly every pgmap has one range, and this runs
-    /// per page table entry, so it compares the bare numbers; a first range that ends before it starts
-    /// contains nothing.
+    /// Returns whether the first range contains `pfn`. Nearly every pgmap has one range, and this
+    /// runs per page table entry, so it compares the bare numbers; a first range that ends before
+    /// it starts contains nothing.
     #[inline]
     pub fn first_range_covers(&self, pfn: Pfn) -> bool {
         let first = self.first_range_raw();
@@ -450,7 +454,8 @@ impl DevPagemap {
         range.pfns().contains(first).then_some(first)
     }
 
-    /// Returns whether `pfn` has a data page, not one that holds the memmap. C: `pgmap_pfn_valid()`.
+    /// Returns whether `pfn` has a data page, not one that holds the memmap. C:
+    /// `pgmap_pfn_valid()`.
     ///
     /// # Examples
     ///
@@ -491,8 +496,8 @@ impl DevPagemap {
     ///
     /// # Safety
     ///
-    /// The count must be initialised, and stay so while the result is used. That holds while the pgmap
-    /// is mapped, and during an RCU read-side section in which it was found in the registry.
+    /// The count must be initialised, and stay so while the result is used. That holds while the
+    /// pgmap is mapped, and during an RCU read-side section in which it was found in the registry.
     #[inline]
     pub unsafe fn percpu_ref(&self) -> &PercpuRef {
         // SAFETY: The field lies in the pgmap, and the caller promises that it is initialised.
@@ -511,17 +516,17 @@ pub struct HasOperations {
 
 /// A live reference: its pgmap is not torn down while the reference is held.
 ///
-/// It is meant to be held during a page table walk, and teardown waits for it. So its holder must not
-/// wait for anything that may itself wait for teardown. It can be dropped in any context, interrupts
-/// off included.
+/// It is meant to be held during a page table walk, and teardown waits for it. So its holder must
+/// not wait for anything that may itself wait for teardown. It can be dropped in any context,
+/// interrupts off included.
 ///
 /// It does not keep a page allocated that has no references of its own, and a page that is pinned
 /// does not need it.
 ///
 /// # Invariants
 ///
-/// The value owns one reference of the pgmap's count, which was live when the reference was taken; so
-/// the pgmap is valid and mapped, and its count initialised.
+/// The value owns one reference of the pgmap's count, which was live when the reference was taken;
+/// so the pgmap is valid and mapped, and its count initialised.
 #[repr(transparent)]
 pub struct LiveRef(NonNull<bindings::dev_pagemap>);
 
@@ -535,8 +540,8 @@ impl LiveRef {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a mapped pgmap to which the caller owns a live reference, which it passes
-    /// on.
+    /// `ptr` must point to a mapped pgmap to which the caller owns a live reference, which it
+    /// passes on.
     #[inline]
     pub unsafe fn from_raw(ptr: NonNull<bindings::dev_pagemap>) -> Self {
         // INVARIANT: The caller passes on a live reference that it owns.
@@ -563,8 +568,8 @@ impl Deref for LiveRef {
 impl Drop for LiveRef {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the count is initialised and this value owns one reference,
-        // which it puts only here.
+        // SAFETY: By the type invariants the count is initialised and this value owns one
+        // reference, which it puts only here.
         unsafe { self.percpu_ref().put() };
     }
 }

@@ -32,14 +32,14 @@ impl Node {
     #[doc(alias = "NUMA_NO_NODE")]
     pub const NONE: Self = Self(bindings::NUMA_NO_NODE);
 
-    /// Creates the node of this number, or returns `None` if the machine cannot have it. Any context.
-    /// C: `node_possible()`.
+    /// Creates the node of this number, or returns `None` if the machine cannot have it. Any
+    /// context. C: `node_possible()`.
     #[doc(alias = "node_possible")]
     pub fn new(number: u32) -> Option<Self> {
         // CAST: The number is checked against `MAX_NUMNODES`, which is small.
         let nid = number as i32;
-        // SAFETY: The function tests a bit of a mask of `MAX_NUMNODES` bits, and the number is below
-        // that.
+        // SAFETY: The function tests a bit of a mask of `MAX_NUMNODES` bits, and the number is
+        // below that.
         let possible = number < bindings::MAX_NUMNODES && unsafe { bindings::node_possible(nid) };
         // INVARIANT: The node is possible.
         possible.then_some(Self(nid))
@@ -67,7 +67,8 @@ impl Node {
         self.0
     }
 
-    /// Returns this node or, for [`Node::NONE`], the nearest one that has memory. C: `numa_mem_id()`.
+    /// Returns this node or, for [`Node::NONE`], the nearest one that has memory. C:
+    /// `numa_mem_id()`.
     ///
     /// # Examples
     ///

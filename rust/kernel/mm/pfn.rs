@@ -2,8 +2,8 @@
 
 //! Page frame numbers and physical ranges.
 //!
-//! The C side keeps page frame numbers, byte addresses and lengths in the same `unsigned long`,
-//! and shifts by `PAGE_SHIFT` between them. Here each has a type, and the result type of a conversion
+//! The C side keeps page frame numbers, byte addresses and lengths in the same `unsigned long`, and
+//! shifts by `PAGE_SHIFT` between them. Here each has a type, and the result type of a conversion
 //! shows whether it can overflow.
 //!
 //! Two conventions are C's own, because these types stand for `struct range`:
@@ -56,8 +56,8 @@ impl Pfn {
         self.0
     }
 
-    /// Returns the address of the first byte of the page, or `None` if it does not fit into 64 bits.
-    /// C: `PFN_PHYS()`, which drops the upper bits instead.
+    /// Returns the address of the first byte of the page, or `None` if it does not fit into 64
+    /// bits. C: `PFN_PHYS()`, which drops the upper bits instead.
     ///
     /// # Examples
     ///
@@ -115,8 +115,8 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// Creates the range of the bytes from `start` to `end`, both inclusive. Returns `None` if the end
-    /// lies before the start, or the length does not fit into a `u64`.
+    /// Creates the range of the bytes from `start` to `end`, both inclusive. Returns `None` if the
+    /// end lies before the start, or the length does not fit into a `u64`.
     #[inline]
     pub const fn new(start: u64, end: u64) -> Option<Self> {
         if start > end || (start == 0 && end == u64::MAX) {
@@ -126,8 +126,8 @@ impl PhysRange {
         Some(Self { start, end })
     }
 
-    /// Creates the range of `len` bytes from `start` on. Returns `None` if it is empty or ends beyond
-    /// 64 bits of address.
+    /// Creates the range of `len` bytes from `start` on. Returns `None` if it is empty or ends
+    /// beyond 64 bits of address.
     ///
     /// # Examples
     ///
@@ -266,7 +266,8 @@ pub struct PfnRange {
 }
 
 impl PfnRange {
-    /// Creates the range from `first` to `last`, both inclusive, or returns `None` if `last` is lower.
+    /// Creates the range from `first` to `last`, both inclusive, or returns `None` if `last` is
+    /// lower.
     #[inline]
     pub const fn new(first: Pfn, last: Pfn) -> Option<Self> {
         if first.0 <= last.0 {

@@ -2,8 +2,8 @@
 
 //! `pfn_t`: a page frame number with flags that say what kind of memory it is.
 //!
-//! `->direct_access()` of a DAX device returns a [`PfnT`], and two of its flags decide what the fault
-//! path may do with it:
+//! `->direct_access()` of a DAX device returns a [`PfnT`], and two of its flags decide what the
+//! fault path may do with it:
 //!
 //! | flags | meaning | page table entry |
 //! |---|---|---|

@@ -2,8 +2,8 @@
 
 //! Protections of pages: how an entry of a page table maps its memory.
 //!
-//! What the bits mean depends on the architecture; see [`crate::arch`]. This file encapsulates that a
-//! [`PageProt`] has no address bits.
+//! What the bits mean depends on the architecture; see [`crate::arch`]. This file encapsulates that
+//! a [`PageProt`] has no address bits.
 //!
 //! C header: [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
 
@@ -68,9 +68,9 @@ impl PageProt {
     /// Returns whether this task may map `pfn` with this protection. Only x86 refuses any. C:
     /// `pfn_modify_allowed()`.
     ///
-    /// The address in an x86 entry without the present bit is inverted. The inverse of a PFN above the
-    /// L1TF limit may be that of memory, which an affected processor could then read speculatively, so
-    /// only a task with `CAP_SYS_ADMIN` may map such a PFN without rights.
+    /// The address in an x86 entry without the present bit is inverted. The inverse of a PFN above
+    /// the L1TF limit may be that of memory, which an affected processor could then read
+    /// speculatively, so only a task with `CAP_SYS_ADMIN` may map such a PFN without rights.
     #[doc(alias = "pfn_modify_allowed")]
     #[inline]
     pub fn may_map(self, pfn: Pfn) -> bool {

@@ -2,10 +2,10 @@
 
 //! Segments of memory, with bytes that are copied and never borrowed.
 //!
-//! A bio describes its data by segments: contiguous memory in the kernel's linear mapping that other
-//! tasks may access at the same time (with direct I/O, user space has the same pages mapped). A Rust
-//! reference to such bytes would be undefined behaviour, so a [`Segment`] has only a length and an
-//! address. [`DeviceMemory`](super::device_memory::DeviceMemory) copies from and to it.
+//! A bio describes its data by segments: contiguous memory in the kernel's linear mapping that
+//! other tasks may access at the same time (with direct I/O, user space has the same pages mapped).
+//! A Rust reference to such bytes would be undefined behaviour, so a [`Segment`] has only a length
+//! and an address. [`DeviceMemory`](super::device_memory::DeviceMemory) copies from and to it.
 //!
 //! This file encapsulates the promise that a segment stays mapped: its constructor is `unsafe`.
 
@@ -16,8 +16,8 @@ use core::{marker::PhantomData, ptr::addr_of_mut};
 ///
 /// # Invariants
 ///
-/// `len` bytes from `start` on are in the linear mapping during `'a`. They may be read if `WRITE` is
-/// true (they are the data of a write), and written if it is false.
+/// `len` bytes from `start` on are in the linear mapping during `'a`. They may be read if `WRITE`
+/// is true (they are the data of a write), and written if it is false.
 #[derive(Clone, Copy)]
 pub struct Segment<'a, const WRITE: bool> {
     start: *mut u8,
@@ -36,8 +36,8 @@ impl<'a, const WRITE: bool> Segment<'a, WRITE> {
     ///
     /// # Safety
     ///
-    /// `len` bytes from `start` on must stay in the linear mapping during `'a`. They must be readable
-    /// if `WRITE` is true, and writable if it is false.
+    /// `len` bytes from `start` on must stay in the linear mapping during `'a`. They must be
+    /// readable if `WRITE` is true, and writable if it is false.
     #[inline]
     pub(crate) const unsafe fn new(start: *mut u8, len: usize) -> Self {
         // INVARIANT: The caller guarantees that the memory stays mapped with that access right.

@@ -2,8 +2,8 @@
 
 //! Virtual memory areas (VMAs): ranges of a process's addresses that are mapped alike.
 //!
-//! [`VmaRef`] is a VMA that neither moves nor changes its size, because the mmap lock or the lock of
-//! the VMA is held for reading at least. That is the case in a fault handler.
+//! [`VmaRef`] is a VMA that neither moves nor changes its size, because the mmap lock or the lock
+//! of the VMA is held for reading at least. That is the case in a fault handler.
 //!
 //! This file encapsulates access to the fields of such a `struct vm_area_struct`.
 //!
@@ -115,8 +115,9 @@ impl BitAnd for VmFlags {
 ///
 /// # Invariants
 ///
-/// For `'a` the VMA is valid, its address space stays valid, and the VMA neither moves nor changes its
-/// size: the mmap lock of the address space or the lock of the VMA is held for reading at least.
+/// For `'a` the VMA is valid, its address space stays valid, and the VMA neither moves nor changes
+/// its size: the mmap lock of the address space or the lock of the VMA is held for reading at
+/// least.
 ///
 /// # Examples
 ///
@@ -140,8 +141,8 @@ impl<'a> VmaRef<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a VMA that stays valid for `'a`, with its address space. For `'a` the mmap
-    /// lock of the address space or the lock of the VMA must be held for reading at least.
+    /// `ptr` must point to a VMA that stays valid for `'a`, with its address space. For `'a` the
+    /// mmap lock of the address space or the lock of the VMA must be held for reading at least.
     #[inline]
     pub unsafe fn from_raw(ptr: *mut bindings::vm_area_struct) -> Self {
         // SAFETY: The caller promises that `ptr` points to a valid VMA, so it is not null.
@@ -159,8 +160,8 @@ impl<'a> VmaRef<'a> {
     /// Returns the address space, which stays valid for `'a`. C: `vma->vm_mm`.
     #[inline]
     pub fn mm(self) -> *mut bindings::mm_struct {
-        // SAFETY: By the type invariants the VMA is valid. The field does not change while the VMA is
-        // in use, so the read is not a data race.
+        // SAFETY: By the type invariants the VMA is valid. The field does not change while the VMA
+        // is in use, so the read is not a data race.
         unsafe { (*self.as_raw()).vm_mm }
     }
 
@@ -168,8 +169,8 @@ impl<'a> VmaRef<'a> {
     /// `vma->vm_start`, `vma->vm_end`.
     #[inline]
     pub fn range(self) -> (usize, usize) {
-        // SAFETY: By the type invariants the VMA is valid and does not change its size, so the read is
-        // not a data race.
+        // SAFETY: By the type invariants the VMA is valid and does not change its size, so the read
+        // is not a data race.
         let range = unsafe { (*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1 };
         (range.vm_start, range.vm_end)
     }
@@ -193,23 +194,24 @@ impl<'a> VmaRef<'a> {
         })
     }
 
-    /// Returns the protection of new page table entries. It lacks write permission if the filesystem
-    /// or soft-dirty tracking has to see the first store. C: `vma->vm_page_prot`.
+    /// Returns the protection of new page table entries. It lacks write permission if the
+    /// filesystem or soft-dirty tracking has to see the first store. C: `vma->vm_page_prot`.
     #[inline]
     pub fn prot(self) -> PageProt {
-        // SAFETY: By the type invariants the VMA is valid. Other tasks may change the field, so it is
-        // read once, as a whole. It has no address bits: C makes it of protections only.
+        // SAFETY: By the type invariants the VMA is valid. Other tasks may change the field, so it
+        // is read once, as a whole. It has no address bits: C makes it of protections only.
         unsafe { PageProt::from_raw(addr_of!((*self.as_raw()).vm_page_prot).read_volatile()) }
     }
 
-    /// Returns the protection of a new page table entry for `pfn`: [`Self::prot`] with the cache mode
-    /// that is recorded for this memory. Spins on the lock of these records. C: `track_pfn_insert()`.
+    /// Returns the protection of a new page table entry for `pfn`: [`Self::prot`] with the cache
+    /// mode that is recorded for this memory. Spins on the lock of these records. C:
+    /// `track_pfn_insert()`.
     #[doc(alias = "track_pfn_insert")]
     #[inline]
     pub fn prot_for(self, pfn: PfnT) -> PageProt {
         let mut prot = self.prot();
-        // SAFETY: By the type invariants the VMA is valid. The function replaces the cache mode of the
-        // protection, which has no address bits.
+        // SAFETY: By the type invariants the VMA is valid. The function replaces the cache mode of
+        // the protection, which has no address bits.
         unsafe {
             bindings::track_pfn_insert(self.as_raw(), prot.as_raw_mut(), pfn.into_raw());
         }
@@ -241,8 +243,8 @@ impl<'a> VmaRef<'a> {
     /// read-only. C: `vma->vm_ops->pfn_mkwrite`.
     #[inline]
     pub fn has_pfn_mkwrite(self) -> bool {
-        // SAFETY: By the type invariants the VMA is valid. Its operations, if it has any, are constant
-        // and stay valid as long as the VMA.
+        // SAFETY: By the type invariants the VMA is valid. Its operations, if it has any, are
+        // constant and stay valid as long as the VMA.
         unsafe { (*self.as_raw()).vm_ops.as_ref() }
             .is_some_and(|operations| operations.pfn_mkwrite.is_some())
     }

@@ -146,8 +146,9 @@ impl<T: Driver> Registration<T> {
         let zeroed = unsafe { MaybeUninit::<bindings::nd_device_driver>::zeroed().assume_init() };
         let driver = KBox::new(Opaque::new(zeroed), GFP_KERNEL)?;
         let raw: *mut bindings::nd_device_driver = driver.get();
-        // SAFETY: The structure is owned exclusively until it is registered. It stays at its address
-        // until it is unregistered, because the value that owns the box does that when dropped.
+        // SAFETY: The structure is owned exclusively until it is registered. It stays at its
+        // address until it is unregistered, because the value that owns the box does that when
+        // dropped.
         to_result(unsafe {
             (*raw).drv.name = T::NAME.as_char_ptr();
             (*raw).type_ = T::FLAGS.0;
@@ -196,8 +197,8 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: The driver data exists, and `remove` takes it before it waits for the end of the
         // binding, so the wait has not begun. The lock keeps it so.
         let device = unsafe { bound.binding.bound_device() };
-        // SAFETY: The nvdimm bus has bound this driver to the device, so it is a namespace or claims
-        // one, below a region. The caller guarantees that its lock is held.
+        // SAFETY: The nvdimm bus has bound this driver to the device, so it is a namespace or
+        // claims one, below a region. The caller guarantees that its lock is held.
         let context = unsafe { Context::new(&device) };
         Some(f(&context, &bound.data))
     }

@@ -38,8 +38,8 @@ use core::{
     ptr::{addr_of, addr_of_mut, NonNull},
 };
 
-/// The least distance between the start of a namespace and its data, in bytes: 8 KiB of info blocks,
-/// rounded up to whole pages. C: `nd_info_block_reserve()`.
+/// The least distance between the start of a namespace and its data, in bytes: 8 KiB of info
+/// blocks, rounded up to whole pages. C: `nd_info_block_reserve()`.
 const INFO_BLOCK_RESERVE: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
 
 /// The claim of a device on a namespace. C: `enum nvdimm_claim_class`.
@@ -92,8 +92,8 @@ impl<'a> Claim<'a> {
 ///
 /// # Invariants
 ///
-/// `raw` is the namespace that the bound device is or claims, and is a `struct nd_namespace_io`. The
-/// lock of the bound device is held.
+/// `raw` is the namespace that the bound device is or claims, and is a `struct nd_namespace_io`.
+/// The lock of the bound device is held.
 ///
 /// # Examples
 ///
@@ -129,10 +129,10 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// `ENXIO` if another device claims the namespace; `EBUSY` if it is in use without a claim, or if
-    /// pages of an earlier use are still referenced (which is logged); `EACCES` if it is locked;
-    /// `ENODEV` if it is too small, has no name or does not exist; `EOPNOTSUPP` if it is not aligned
-    /// for mapping.
+    /// `ENXIO` if another device claims the namespace; `EBUSY` if it is in use without a claim, or
+    /// if pages of an earlier use are still referenced (which is logged); `EACCES` if it is locked;
+    /// `ENODEV` if it is too small, has no name or does not exist; `EOPNOTSUPP` if it is not
+    /// aligned for mapping.
     ///
     /// # Examples
     ///
@@ -147,11 +147,12 @@ impl<'a> Context<'a> {
     #[doc(alias = "nvdimm_namespace_common_probe")]
     #[inline]
     pub fn namespace(&self) -> Result<Namespace<'a>> {
-        // SAFETY: By the invariants of the context the device is on the nvdimm bus, is a namespace or
-        // claims one, and its lock is held.
+        // SAFETY: By the invariants of the context the device is on the nvdimm bus, is a namespace
+        // or claims one, and its lock is held.
         let raw = from_err_ptr(unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) })?;
-        // INVARIANT: The function returns the namespace that the device is or claims. All namespaces
-        // of memory are a `struct nd_namespace_io`, and the context has the lock for `'a`.
+        // INVARIANT: The function returns the namespace that the device is or claims. All
+        // namespaces of memory are a `struct nd_namespace_io`, and the context has the lock for
+        // `'a`.
         let namespace = Namespace {
             raw: NonNull::new(raw).ok_or(ENODEV)?,
             bound: self.bound,
@@ -189,8 +190,8 @@ impl<'a> Namespace<'a> {
     /// namespace.
     #[inline]
     pub fn device(&self) -> &Device {
-        // SAFETY: By the type invariants the namespace is valid, and the device is part of it, so it
-        // stays valid as long.
+        // SAFETY: By the type invariants the namespace is valid, and the device is part of it, so
+        // it stays valid as long.
         unsafe { Device::as_ref(addr_of_mut!((*self.as_raw()).dev)) }
     }
 
@@ -201,8 +202,8 @@ impl<'a> Namespace<'a> {
     /// `EINVAL` if the resource is not a valid range.
     #[inline]
     pub fn range(&self) -> Result<PhysRange> {
-        // SAFETY: By the type invariants `raw` is the first field of a `struct nd_namespace_io`. Its
-        // resource does not change while a driver is bound.
+        // SAFETY: By the type invariants `raw` is the first field of a `struct nd_namespace_io`.
+        // Its resource does not change while a driver is bound.
         let (start, end) = unsafe {
             let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
             (
@@ -234,9 +235,10 @@ impl<'a> Namespace<'a> {
     #[inline]
     pub fn reserve(&self) -> Result<Reservation> {
         let range = self.range()?;
-        // SAFETY: By the type invariants the range is the memory that the bound device is or claims,
-        // and the device's lock is held until the driver's function returns. A `Reservation` is not
-        // `Send`, so it cannot be part of the data that the driver keeps after that.
+        // SAFETY: By the type invariants the range is the memory that the bound device is or
+        // claims, and the device's lock is held until the driver's function returns. A
+        // `Reservation` is not `Send`, so it cannot be part of the data that the driver keeps after
+        // that.
         unsafe { Reservation::new(self.bound, range, self.device()) }
     }
 
@@ -252,8 +254,8 @@ impl<'a> Namespace<'a> {
     #[doc(alias = "nvdimm_namespace_disk_name")]
     #[inline]
     pub fn name_disk<T: Operations>(&self, disk: &mut GenDiskBuilder<T>) {
-        // SAFETY: By the type invariants the namespace is valid. The buffer has `DISK_NAME_LEN` bytes
-        // and is borrowed exclusively; a name with two numbers fits.
+        // SAFETY: By the type invariants the namespace is valid. The buffer has `DISK_NAME_LEN`
+        // bytes and is borrowed exclusively; a name with two numbers fits.
         unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.name_buffer()) };
     }
 
@@ -361,7 +363,8 @@ impl EnabledNamespace<'_> {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is no such block; `EOPNOTSUPP` if there is one that cannot be used; others.
+    /// `ENODEV` if there is no such block; `EOPNOTSUPP` if there is one that cannot be used;
+    /// others.
     #[doc(alias = "nd_pfn_probe")]
     #[inline]
     pub fn probe_pfn(&self) -> Result {
@@ -371,14 +374,15 @@ impl EnabledNamespace<'_> {
         Err(ENODEV)
     }
 
-    /// Looks for the info block of device-dax. If there is one, a dax device claims the namespace and
-    /// is offered to drivers. Sleeps.
+    /// Looks for the info block of device-dax. If there is one, a dax device claims the namespace
+    /// and is offered to drivers. Sleeps.
     ///
     /// C: `nd_dax_probe()`.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is no such block; `EOPNOTSUPP` if there is one that cannot be used; others.
+    /// `ENODEV` if there is no such block; `EOPNOTSUPP` if there is one that cannot be used;
+    /// others.
     #[doc(alias = "nd_dax_probe")]
     #[inline]
     pub fn probe_dax(&self) -> Result {
@@ -392,8 +396,8 @@ impl EnabledNamespace<'_> {
 impl Drop for EnabledNamespace<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the namespace is enabled for this device, and it is not used
-        // as an enabled one after this.
+        // SAFETY: By the type invariants the namespace is enabled for this device, and it is not
+        // used as an enabled one after this.
         unsafe {
             bindings::devm_namespace_disable(self.namespace.bound.as_raw(), self.namespace.as_raw())
         };
@@ -428,8 +432,8 @@ impl NdPfn<'_> {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the device is not configured; `EINVAL`, `ENXIO` and others for an info block that
-    /// cannot be used.
+    /// `ENODEV` if the device is not configured; `EINVAL`, `ENXIO` and others for an info block
+    /// that cannot be used.
     ///
     /// # Examples
     ///
@@ -455,8 +459,9 @@ impl NdPfn<'_> {
                 bindings::nvdimm_setup_pfn(self.pfn.as_ptr(), params.as_raw())
             });
             if let Err(error) = result {
-                // C disables and enables the namespace in between, and may fail when it is disabled.
-                // It is left as it is, then: the driver core releases the rest when the probe fails.
+                // C disables and enables the namespace in between, and may fail when it is
+                // disabled. It is left as it is, then: the driver core releases the rest when the
+                // probe fails.
                 core::mem::forget(enabled);
                 return Err(error);
             }
@@ -550,8 +555,8 @@ impl Btt {
     /// C: `nvdimm_check_and_set_ro()`.
     #[inline]
     pub fn check_and_set_read_only(&self) {
-        // SAFETY: By the type invariants the BTT is attached, so it has a disk, and the parent of that
-        // is below a region.
+        // SAFETY: By the type invariants the BTT is attached, so it has a disk, and the parent of
+        // that is below a region.
         unsafe { bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk) };
     }
 }

@@ -2,8 +2,8 @@
 
 //! Regions: how data is made durable, and which media errors are known.
 //!
-//! This file encapsulates the calls that need an enabled region: a [`Region`] keeps the device below
-//! it bound.
+//! This file encapsulates the calls that need an enabled region: a [`Region`] keeps the device
+//! below it bound.
 
 use super::Context;
 use crate::{
@@ -114,8 +114,8 @@ impl Region {
     #[doc(alias = "nvdimm_flush")]
     #[inline]
     pub fn flush(&self) -> Result {
-        // SAFETY: By the type invariants the region is valid and enabled. Without a bio the function
-        // completes before it returns.
+        // SAFETY: By the type invariants the region is valid and enabled. Without a bio the
+        // function completes before it returns.
         match unsafe { bindings::nvdimm_flush(self.as_raw(), null_mut()) } {
             0 => Ok(()),
             errno => to_result(errno),

@@ -2,8 +2,9 @@
 
 //! The trap behind [`warn!`](crate::warn!): an `ud2` with an entry in the bug table.
 //!
-//! The exception handler finds the instruction in the table, prints the report (the Rust source line,
-//! the registers, the call trace), and continues behind it. C writes the same entry for `WARN()`.
+//! The exception handler finds the instruction in the table, prints the report (the Rust source
+//! line, the registers, the call trace), and continues behind it. C writes the same entry for
+//! `WARN()`.
 //!
 //! This file encapsulates the layout of the entry.
 //!

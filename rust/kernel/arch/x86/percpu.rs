@@ -2,10 +2,10 @@
 
 //! Per-CPU variables, with one instruction for each access.
 //!
-//! [`crate::percpu`] is the interface. x86 has the base of this CPU in a segment register and adds it
-//! within the instruction. So a migration or an interrupt comes before or after the access, never
-//! between the computation of the address and the access. A kernel for one CPU has no segment, and the
-//! offset is the address.
+//! [`crate::percpu`] is the interface. x86 has the base of this CPU in a segment register and adds
+//! it within the instruction. So a migration or an interrupt comes before or after the access,
+//! never between the computation of the address and the access. A kernel for one CPU has no
+//! segment, and the offset is the address.
 //!
 //! This file encapsulates the instructions.
 //!
@@ -37,8 +37,8 @@ macro_rules! this_cpu {
 /// `offset` must be the address of a per-CPU counter of 64 bits.
 #[inline(always)]
 pub(crate) unsafe fn increment(offset: usize) {
-    // SAFETY: The caller promises that there is a counter at the offset, so with the base of this CPU
-    // it is a valid address, and the instruction writes nothing else.
+    // SAFETY: The caller promises that there is a counter at the offset, so with the base of this
+    // CPU it is a valid address, and the instruction writes nothing else.
     unsafe {
         asm!(
             concat!("incq ", this_cpu!(), "({})"),
@@ -55,8 +55,8 @@ pub(crate) unsafe fn increment(offset: usize) {
 /// `offset` must be the address of a per-CPU counter of 64 bits.
 #[inline(always)]
 pub(crate) unsafe fn decrement(offset: usize) {
-    // SAFETY: The caller promises that there is a counter at the offset, so with the base of this CPU
-    // it is a valid address, and the instruction writes nothing else.
+    // SAFETY: The caller promises that there is a counter at the offset, so with the base of this
+    // CPU it is a valid address, and the instruction writes nothing else.
     unsafe {
         asm!(
             concat!("decq ", this_cpu!(), "({})"),
@@ -79,8 +79,8 @@ pub(crate) fn current_task() -> *const bindings::task_struct {
     };
     let task;
     // SAFETY: The instruction reads the pointer to the task that this CPU runs, which is the first
-    // field of `pcpu_hot`. The value is the same on every CPU that the running task migrates to, so the
-    // compiler may reuse it, and the asm is not volatile.
+    // field of `pcpu_hot`. The value is the same on every CPU that the running task migrates to, so
+    // the compiler may reuse it, and the asm is not volatile.
     unsafe {
         asm!(
             concat!("movq ", this_cpu!(), "{hot}, {task}"),

@@ -5,7 +5,8 @@
 //! [`pgtable`](super::pgtable) has the entries themselves, and takes these bits as parameters. This
 //! file encapsulates the reads of the two variables that are set at boot.
 //!
-//! C headers: [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h),
+//! C headers:
+//! [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h),
 //! [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h)
 
 use super::pgtable::{Entry, LeafKind};
@@ -43,9 +44,9 @@ pub fn address_mask() -> u64 {
 /// Creates a leaf that maps the physical address `phys`, in bytes, on this machine. C: `pfn_pte()`,
 /// `pfn_pmd()`, `pfn_pud()`, `check_pgprot()`.
 ///
-/// An entry of the level maps `1 << shift` bytes. `prot` are the bits that are no address. A present
-/// entry gets those of them that the processor supports, because it would fault on others. See
-/// [`Entry::leaf`] for the rest.
+/// An entry of the level maps `1 << shift` bytes. `prot` are the bits that are no address. A
+/// present entry gets those of them that the processor supports, because it would fault on others.
+/// See [`Entry::leaf`] for the rest.
 ///
 /// # Examples
 ///
@@ -69,8 +70,8 @@ pub fn leaf(phys: u64, prot: u64, kind: LeafKind, shift: u32) -> Entry {
     if prot & Entry::PRESENT == 0 {
         return Entry::leaf(phys, prot, kind, shift, mask);
     }
-    // SAFETY: The variable is only written early at boot, before this code can run, so the read is not
-    // a data race.
+    // SAFETY: The variable is only written early at boot, before this code can run, so the read is
+    // not a data race.
     let supported = prot & unsafe { bindings::__supported_pte_mask } as u64;
     if cfg!(CONFIG_DEBUG_VM) && supported != prot {
         crate::warn_once!("pgprot: unsupported bits {:#x}", prot ^ supported);

@@ -12,19 +12,20 @@
 //! ```
 //!
 //! An entry is one word of 64 bits at every level, and most bits mean the same at every level: so
-//! there is one type, [`Entry`], and the methods that depend on the level take its `shift`. An entry
-//! of that level maps `1 << shift` bytes.
+//! there is one type, [`Entry`], and the methods that depend on the level take its `shift`. An
+//! entry of that level maps `1 << shift` bytes.
 //!
 //! A leaf that is not present for the processor but still maps memory (`PROT_NONE`, NUMA hints) has
 //! its address bits inverted. A processor that speculates past the missing present bit then reads
-//! no memory of another process from the L1 cache (L1TF). [`Entry::leaf`] inverts, and [`Entry::pfn`]
-//! inverts back.
+//! no memory of another process from the L1 cache (L1TF). [`Entry::leaf`] inverts, and
+//! [`Entry::pfn`] inverts back.
 //!
 //! This module uses nothing of the kernel: words go in, words come out, and the bits of an entry
 //! that are a physical address, which depend on the machine, are a parameter (`mask`, C:
 //! `PTE_PFN_MASK`). The host tests in `tools/testing/pagetable` compile this very file.
 //!
-//! C headers: [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h),
+//! C headers:
+//! [`arch/x86/include/asm/pgtable_types.h`](srctree/arch/x86/include/asm/pgtable_types.h),
 //! [`arch/x86/include/asm/pgtable.h`](srctree/arch/x86/include/asm/pgtable.h),
 //! [`arch/x86/include/asm/pgtable-invert.h`](srctree/arch/x86/include/asm/pgtable-invert.h)
 
@@ -151,8 +152,8 @@ impl Entry {
         Self::present_leaf(address, prot, kind, shift, mask)
     }
 
-    /// Creates a leaf as [`Self::leaf`] does, if `prot` has [`Self::PRESENT`]: then the address is not
-    /// inverted.
+    /// Creates a leaf as [`Self::leaf`] does, if `prot` has [`Self::PRESENT`]: then the address is
+    /// not inverted.
     #[inline(always)]
     pub const fn present_leaf(phys: u64, prot: u64, kind: LeafKind, shift: u32, mask: u64) -> Self {
         let large = shift > PTE_SHIFT;
@@ -231,8 +232,8 @@ impl Entry {
         shift <= PTE_SHIFT || self.has(Self::PSE)
     }
 
-    /// Returns the PFN in an entry that is not none: of a leaf the first PFN that it maps, otherwise
-    /// the PFN of the table. C: `pte_pfn()`, `pmd_pfn()`, `pud_pfn()`.
+    /// Returns the PFN in an entry that is not none: of a leaf the first PFN that it maps,
+    /// otherwise the PFN of the table. C: `pte_pfn()`, `pmd_pfn()`, `pud_pfn()`.
     #[doc(alias = "pte_pfn")]
     #[doc(alias = "pmd_pfn")]
     #[doc(alias = "pud_pfn")]
@@ -265,8 +266,8 @@ impl Entry {
         }
     }
 
-    /// Returns the PFN to which a present leaf maps `address`, as [`Self::pfn_at`] does for any leaf.
-    /// The address bits of a present leaf are never inverted.
+    /// Returns the PFN to which a present leaf maps `address`, as [`Self::pfn_at`] does for any
+    /// leaf. The address bits of a present leaf are never inverted.
     #[inline]
     pub const fn present_pfn_at(self, address: u64, shift: u32, mask: u64) -> u64 {
         let inside = 1_u64.wrapping_shl(shift).wrapping_sub(1);
@@ -294,8 +295,8 @@ impl Entry {
     /// Returns the leaf as it is after a store: accessed, dirty, and writable if `writable`. C:
     /// `pte_mkyoung()`, `pte_mkdirty()`, `maybe_mkwrite()`.
     ///
-    /// [`Self::SOFT_DIRTY`] is left to the caller: a kernel need not have it. Not for shadow stacks,
-    /// which are anonymous memory, never device memory.
+    /// [`Self::SOFT_DIRTY`] is left to the caller: a kernel need not have it. Not for shadow
+    /// stacks, which are anonymous memory, never device memory.
     #[doc(alias = "maybe_mkwrite")]
     #[doc(alias = "maybe_pmd_mkwrite")]
     #[doc(alias = "pte_mkyoung")]

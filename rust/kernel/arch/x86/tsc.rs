@@ -2,9 +2,9 @@
 
 //! Measurements with the time stamp counter.
 //!
-//! Under QEMU's `-icount shift=0` the counter counts instructions. The measured code lies between two
-//! no-op instructions that the TCG plugin of `make bench` recognises; the guest program executes the
-//! same ones in user space. On real hardware they have no effect.
+//! Under QEMU's `-icount shift=0` the counter counts instructions. The measured code lies between
+//! two no-op instructions that the TCG plugin of `make bench` recognises; the guest program
+//! executes the same ones in user space. On real hardware they have no effect.
 //!
 //! This file encapsulates the instructions.
 
@@ -62,12 +62,12 @@ fn read() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// Executes the no-op that begins a measured window: `nopl 0x01584144(%rax,%rax,8)`, as the bytes that
-/// the plugin looks for.
+/// Executes the no-op that begins a measured window: `nopl 0x01584144(%rax,%rax,8)`, as the bytes
+/// that the plugin looks for.
 #[inline]
 fn start_mark() {
-    // SAFETY: The instruction has no effect. The compiler takes it for an access to memory, so it does
-    // not move the measured code across.
+    // SAFETY: The instruction has no effect. The compiler takes it for an access to memory, so it
+    // does not move the measured code across.
     unsafe {
         asm!(
             ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x01",
@@ -79,8 +79,8 @@ fn start_mark() {
 /// Executes the no-op that ends a measured window: the same with 0x02.
 #[inline]
 fn stop_mark() {
-    // SAFETY: The instruction has no effect. The compiler takes it for an access to memory, so it does
-    // not move the measured code across.
+    // SAFETY: The instruction has no effect. The compiler takes it for an access to memory, so it
+    // does not move the measured code across.
     unsafe {
         asm!(
             ".byte 0x0f,0x1f,0x84,0xc0,0x44,0x41,0x58,0x02",

@@ -2,9 +2,9 @@
 
 //! Bios as the driver of a bio-based disk sees them.
 //!
-//! The driver gets each [`Bio`] by value and must end it with [`Bio::end`]. The type makes sure that
-//! a bio ends exactly once: `end` consumes it, and a bio that is dropped without it ends with an I/O
-//! error, so that its submitter does not wait forever.
+//! The driver gets each [`Bio`] by value and must end it with [`Bio::end`]. The type makes sure
+//! that a bio ends exactly once: `end` consumes it, and a bio that is dropped without it ends with
+//! an I/O error, so that its submitter does not wait forever.
 //!
 //! ```text
 //!  submit(bio) --> bio.data() --> Data::Read(segments)  --> fill each Target --+--> bio.end(result)
@@ -128,16 +128,17 @@ impl Bio {
         self.flags() & flag(bindings::req_flag_bits___REQ_NOWAIT) != 0
     }
 
-    /// Starts I/O accounting of this bio, if it is enabled for the disk. Dropping the value ends it.
-    /// Any context.
+    /// Starts I/O accounting of this bio, if it is enabled for the disk. Dropping the value ends
+    /// it. Any context.
     ///
     /// C: `bio_start_io_acct()`.
     #[doc(alias = "bio_start_io_acct")]
     #[inline]
     pub fn start_accounting(&self) -> Accounting<'_> {
         let bio = self.0.as_ptr();
-        // SAFETY: By the type invariants the bio has not ended, so it, its block device, the disk and
-        // the queue of that are valid. The features may change meanwhile, hence one volatile read.
+        // SAFETY: By the type invariants the bio has not ended, so it, its block device, the disk
+        // and the queue of that are valid. The features may change meanwhile, hence one volatile
+        // read.
         let features = unsafe {
             let queue = (*(*(*bio).bi_bdev).bd_disk).queue;
             addr_of!((*queue).limits.features).read_volatile()
@@ -263,8 +264,8 @@ pub enum Data<'a> {
 /// # Invariants
 ///
 /// `left` bytes are left in the list of segments that begins at `vec`. `skip` bytes of the first of
-/// these segments are already transferred. All of them are in the linear mapping. `WRITE` is true if and only
-/// if the bio is a write.
+/// these segments are already transferred. All of them are in the linear mapping. `WRITE` is true
+/// if and only if the bio is a write.
 #[doc(alias = "bvec_iter")]
 pub struct Segments<'a, const WRITE: bool> {
     vec: *const bindings::bio_vec,

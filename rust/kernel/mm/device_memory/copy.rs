@@ -54,8 +54,8 @@ impl<H: FailureHandler> DeviceMemory<H> {
     pub fn read(&self, offset: u64, to: Target<'_>) -> Result {
         let from = self.at(offset, to.len())?;
         let len = c_uint::try_from(to.len())?;
-        // SAFETY: By the type invariants the bytes from `from` on are mapped, and by those of `Target` the
-        // bytes of `to` can be written.
+        // SAFETY: By the type invariants the bytes from `from` on are mapped, and by those of
+        // `Target` the bytes of `to` can be written.
         let left = unsafe { bindings::copy_mc_to_kernel(to.as_mut_ptr().cast(), from.cast(), len) };
         if left != 0 {
             return Err(EIO);
@@ -63,8 +63,8 @@ impl<H: FailureHandler> DeviceMemory<H> {
         Ok(())
     }
 
-    /// Copies `from` to the data from byte `offset` on, bypassing the caches of the CPU. Does not sleep.
-    /// C: `memcpy_flushcache()`.
+    /// Copies `from` to the data from byte `offset` on, bypassing the caches of the CPU. Does not
+    /// sleep. C: `memcpy_flushcache()`.
     ///
     /// # Errors
     ///
@@ -73,17 +73,17 @@ impl<H: FailureHandler> DeviceMemory<H> {
     #[inline]
     pub fn write(&self, offset: u64, from: Source<'_>) -> Result {
         let to = self.at(offset, from.len())?;
-        // SAFETY: By the type invariants the bytes from `to` on are mapped, and by those of `Source` the
-        // bytes of `from` can be read.
+        // SAFETY: By the type invariants the bytes from `to` on are mapped, and by those of
+        // `Source` the bytes of `from` can be read.
         unsafe {
             bindings::__memcpy_flushcache(to.cast(), from.as_ptr().cast(), from.len() as _);
         }
         Ok(())
     }
 
-    /// Makes `len` bytes at byte `offset` of the data usable again, after the device has cleared an error
-    /// in the first `cleared` of them: their pages are not poisoned any more, and the caches drop their
-    /// contents. May sleep. C: `pmem_mkpage_present()`, `arch_invalidate_pmem()`.
+    /// Makes `len` bytes at byte `offset` of the data usable again, after the device has cleared an
+    /// error in the first `cleared` of them: their pages are not poisoned any more, and the caches
+    /// drop their contents. May sleep. C: `pmem_mkpage_present()`, `arch_invalidate_pmem()`.
     #[doc(alias = "pmem_mkpage_present")]
     #[doc(alias = "arch_invalidate_pmem")]
     pub fn mark_good(&self, offset: u64, cleared: usize, len: usize) {
@@ -114,8 +114,8 @@ unsafe fn clear_poison(first: Pfn, pages: usize) {
     for index in 0..pages {
         // OVERFLOW: The caller promises that there are so many PFNs.
         let nr = first.nr().wrapping_add(index);
-        // SAFETY: The caller promises that the PFN has a valid page. A page that was poisoned is not in
-        // the linear mapping, and its memory is good again, so it may be mapped.
+        // SAFETY: The caller promises that the PFN has a valid page. A page that was poisoned is
+        // not in the linear mapping, and its memory is good again, so it may be mapped.
         unsafe {
             if bindings::TestClearPageHWPoison(bindings::pfn_to_page(nr)) {
                 // An error leaves the page unmapped, as in C.

@@ -23,7 +23,8 @@ use core::ptr::addr_of;
 ///
 /// # Invariants
 ///
-/// Range, flags and altmap may be set, as in a pgmap before it is mapped; all other fields are zero.
+/// Range, flags and altmap may be set, as in a pgmap before it is mapped; all other fields are
+/// zero.
 ///
 /// # Examples
 ///
@@ -52,7 +53,8 @@ impl PgmapParams {
         ))))
     }
 
-    /// Creates the parameters for pages of all of `range`, with the memmap in ordinary memory. Sleeps.
+    /// Creates the parameters for pages of all of `range`, with the memmap in ordinary memory.
+    /// Sleeps.
     ///
     /// # Errors
     ///
@@ -61,7 +63,8 @@ impl PgmapParams {
     pub fn for_range(range: PhysRange) -> Result<Self> {
         let this = Self::new()?;
         let pgmap = this.as_raw();
-        // SAFETY: The structure belongs to this value and is not mapped, and has room for one range.
+        // SAFETY: The structure belongs to this value and is not mapped, and has room for one
+        // range.
         unsafe {
             *(*pgmap).__bindgen_anon_1.range.as_mut() = range.as_raw();
             (*pgmap).nr_range = 1;
@@ -78,7 +81,8 @@ impl PgmapParams {
     /// Returns the range, or `None` if there is none yet.
     #[inline]
     pub fn range(&self) -> Option<PhysRange> {
-        // SAFETY: The structure belongs to this value. The range is initialised, at least to zeroes.
+        // SAFETY: The structure belongs to this value. The range is initialised, at least to
+        // zeroes.
         unsafe {
             let pgmap = self.as_raw();
             if (*pgmap).nr_range == 0 {
@@ -88,8 +92,8 @@ impl PgmapParams {
         }
     }
 
-    /// Returns the part of the range from byte `offset` on, or `None` if it is empty or contains page
-    /// structures, which may lie in the first part of the memory itself.
+    /// Returns the part of the range from byte `offset` on, or `None` if it is empty or contains
+    /// page structures, which may lie in the first part of the memory itself.
     #[inline]
     pub(super) fn data(&self, offset: u64) -> Option<PhysRange> {
         let range = self.range()?;
@@ -137,7 +141,8 @@ pub trait FailureHandler: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` leaves it to the common handler, which kills the tasks that have the pages mapped.
+    /// `EOPNOTSUPP` leaves it to the common handler, which kills the tasks that have the pages
+    /// mapped.
     fn memory_failure(&self, pfns: PfnRange, flags: i32) -> Result;
 }
 
@@ -159,7 +164,8 @@ impl FailureHandler for () {
 
 /// A pgmap with its operations and the handler of its failures.
 ///
-/// The pgmap is the first field, so that the operations find the handler by the address of the pgmap.
+/// The pgmap is the first field, so that the operations find the handler by the address of the
+/// pgmap.
 #[repr(C)]
 pub(super) struct MappedPgmap<H> {
     pgmap: Opaque<bindings::dev_pagemap>,
@@ -190,8 +196,8 @@ impl<H: FailureHandler> MappedPgmap<H> {
             GFP_KERNEL,
         )?;
         let pgmap = this.pgmap.get();
-        // SAFETY: The structure belongs to this value and is not mapped yet. The operations are on the
-        // heap, next to it, where they stay as long as the value.
+        // SAFETY: The structure belongs to this value and is not mapped yet. The operations are on
+        // the heap, next to it, where they stay as long as the value.
         unsafe {
             (*pgmap).type_ = bindings::memory_type_MEMORY_DEVICE_FS_DAX;
             (*pgmap).ops = &this.operations;
@@ -221,8 +227,8 @@ impl<H: FailureHandler> MappedPgmap<H> {
         let pfns = nr_pages
             .checked_sub(1)
             .and_then(|more| PfnRange::new(first, first.checked_add(more)?));
-        // SAFETY: The pgmap is the first field of a value of this type, which stays valid as long as the
-        // pgmap is mapped.
+        // SAFETY: The pgmap is the first field of a value of this type, which stays valid as long
+        // as the pgmap is mapped.
         let this = unsafe { &*pgmap.cast::<Self>() };
         from_result(|| {
             this.handler

@@ -11,8 +11,8 @@
 //!    | driver's own | the memmap, from alloc+align | data pages ...
 //! ```
 //!
-//! `alloc` and `align` grow when the hotplug code takes memory for the memmap, and `alloc` must be 0
-//! again when the range is removed.
+//! `alloc` and `align` grow when the hotplug code takes memory for the memmap, and `alloc` must be
+//! 0 again when the range is removed.
 
 use crate::{bindings, mm::pfn::Pfn};
 
@@ -63,8 +63,8 @@ impl Altmap {
         self.reserve.checked_add(self.free)
     }
 
-    /// Returns the number of pages that are left for the memmap, or 0 if it has taken more than were
-    /// set aside. C: `vmem_altmap_nr_free()`.
+    /// Returns the number of pages that are left for the memmap, or 0 if it has taken more than
+    /// were set aside. C: `vmem_altmap_nr_free()`.
     ///
     /// # Examples
     ///

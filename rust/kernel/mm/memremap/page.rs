@@ -13,9 +13,9 @@
 //! | FS DAX | 1 | pins only: being mapped does not count | waiters for the page are woken |
 //! | generic, P2PDMA | 1 | pins only | nothing; if the count drops to 0, the owner's `page_free` is called and the count set to 1 |
 //!
-//! [`ZoneDevicePage`] and [`ZoneDeviceFolio`] are views of [`PageRef`] and [`FolioRef`]: their pgmap is
-//! known to stay valid. The `unsafe` code here reads the pgmap through the page, and changes the
-//! counts of pages that the caller owns.
+//! [`ZoneDevicePage`] and [`ZoneDeviceFolio`] are views of [`PageRef`] and [`FolioRef`]: their
+//! pgmap is known to stay valid. The `unsafe` code here reads the pgmap through the page, and
+//! changes the counts of pages that the caller owns.
 
 use super::{DevPagemap, MemoryType};
 use crate::{

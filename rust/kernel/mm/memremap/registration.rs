@@ -2,10 +2,11 @@
 
 //! Mapping device memory from a driver: [`Registration`] and what it takes.
 //!
-//! It calls `memremap_pages()` and `memunmap_pages()`, so it works with the registry in Rust and in C.
+//! It calls `memremap_pages()` and `memunmap_pages()`, so it works with the registry in Rust and in
+//! C.
 //!
-//! The `unsafe` code in this file encapsulates the memory of a `struct dev_pagemap` and the calls of its
-//! operations.
+//! The `unsafe` code in this file encapsulates the memory of a `struct dev_pagemap` and the calls
+//! of its operations.
 
 use super::{DevPagemap, MemoryType, ZoneDevicePage, SUBSECTION_SIZE};
 use crate::{
@@ -77,8 +78,8 @@ impl Drop for Reserved {
 }
 
 impl Region {
-    /// Reserves a free part of the physical address space, of at least `size` bytes, rounded up to a
-    /// memory section (128 MiB), for memory that the CPU cannot address. C:
+    /// Reserves a free part of the physical address space, of at least `size` bytes, rounded up to
+    /// a memory section (128 MiB), for memory that the CPU cannot address. C:
     /// `request_free_mem_region()`. Sleeps.
     ///
     /// There is no memory behind it, which `struct page`s do not need.
@@ -102,8 +103,8 @@ impl Region {
         let (start, end) = unsafe { ((*resource).start, (*resource).end) };
         // A resource always is a range; if it were none, only its name would leak.
         let range = PhysRange::new(start, end).ok_or(EINVAL)?;
-        // INVARIANT: The range was free and is now reserved. (If there is no memory for the `Arc`, this
-        // value is dropped, which releases the range.)
+        // INVARIANT: The range was free and is now reserved. (If there is no memory for the `Arc`,
+        // this value is dropped, which releases the range.)
         let reserved = Arc::new(Reserved(range), GFP_KERNEL)?;
         Ok(Self {
             range,
@@ -124,8 +125,8 @@ impl Region {
         }
     }
 
-    /// Splits the region into its first `len` bytes and the rest. Returns `None`, and drops the region,
-    /// if either part would be empty.
+    /// Splits the region into its first `len` bytes and the rest. Returns `None`, and drops the
+    /// region, if either part would be empty.
     pub fn split(self, len: u64) -> Option<(Self, Self)> {
         let first = PhysRange::with_len(self.range.start(), len)?;
         let rest = PhysRange::new(first.end().checked_add(1)?, self.range.end())?;
@@ -147,8 +148,8 @@ impl Region {
         self.range
     }
 
-    /// Returns the range of `len` bytes from byte `offset` of the region on, or `None` if they are not
-    /// all in the region.
+    /// Returns the range of `len` bytes from byte `offset` of the region on, or `None` if they are
+    /// not all in the region.
     ///
     /// # Examples
     ///
@@ -180,15 +181,16 @@ pub trait Operations {
 
     /// Frees a page after its last reference was dropped: it belongs to the owner again.
     ///
-    /// Called in any context in which the last reference to a page may be dropped: it must not sleep.
+    /// Called in any context in which the last reference to a page may be dropped: it must not
+    /// sleep.
     fn page_free(data: <Self::Data as ForeignOwnable>::Borrowed<'_>, page: ZoneDevicePage<'_>);
 
     /// Handles bad memory: stops all use of the pages of these PFNs. May sleep.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP`, the default, leaves it to the common handler, which kills the tasks that have the
-    /// pages mapped.
+    /// `EOPNOTSUPP`, the default, leaves it to the common handler, which kills the tasks that have
+    /// the pages mapped.
     fn memory_failure(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _pfns: PfnRange,
@@ -210,16 +212,16 @@ pub trait Operations {
 /// ```
 #[derive(Clone, Copy, Default)]
 pub struct Options {
-    /// The order, in pages, of the compound pages that the memmap is to consist of: at most that of a
-    /// PUD. 0 means single pages, the only ones that filesystems can use.
+    /// The order, in pages, of the compound pages that the memmap is to consist of: at most that of
+    /// a PUD. 0 means single pages, the only ones that filesystems can use.
     pub vmemmap_shift: u32,
     /// The node of the memory; [`Node::NONE`] means the nearest.
     pub node: Node,
 }
 
 impl Options {
-    /// Returns the alignment, in bytes, that ranges need: that of memory which can be mapped, and of
-    /// whole compound pages.
+    /// Returns the alignment, in bytes, that ranges need: that of memory which can be mapped, and
+    /// of whole compound pages.
     ///
     /// # Errors
     ///
@@ -264,8 +266,9 @@ impl<D> From<RegisterError<D>> for Error {
 ///
 /// # Invariants
 ///
-/// `storage` holds a `struct dev_pagemap` with its ranges, in which all fields that were not set are
-/// zero; `memremap_pages()` mapped it, and it does not move. `data` is the result of `into_foreign`.
+/// `storage` holds a `struct dev_pagemap` with its ranges, in which all fields that were not set
+/// are zero; `memremap_pages()` mapped it, and it does not move. `data` is the result of
+/// `into_foreign`.
 ///
 /// # Examples
 ///
@@ -361,8 +364,8 @@ impl<T: Operations> Registration<T> {
         let pgmap = storage.as_mut_ptr().cast::<bindings::dev_pagemap>();
         let data = data.into_foreign();
 
-        // SAFETY: The storage is large enough for the structure and its ranges, and not shared yet. It
-        // is zeroed, which is valid for all fields.
+        // SAFETY: The storage is large enough for the structure and its ranges, and not shared yet.
+        // It is zeroed, which is valid for all fields.
         unsafe {
             (*pgmap).type_ = kind.as_raw();
             (*pgmap).vmemmap_shift = options.vmemmap_shift as _;
@@ -375,12 +378,12 @@ impl<T: Operations> Registration<T> {
                 first.add(index).write(range.as_raw());
             }
         }
-        // SAFETY: The pgmap is set up as the C header asks for, and the storage stays in place until it
-        // is unmapped.
+        // SAFETY: The pgmap is set up as the C header asks for, and the storage stays in place
+        // until it is unmapped.
         let mapped = unsafe { bindings::memremap_pages(pgmap, options.node.as_raw()) };
         match from_err_ptr(mapped) {
-            // INVARIANT: The pgmap is mapped. The storage is on the heap, so it does not move when the
-            // value does.
+            // INVARIANT: The pgmap is mapped. The storage is on the heap, so it does not move when
+            // the value does.
             Ok(_) => Ok(Self {
                 storage,
                 data,
@@ -389,8 +392,8 @@ impl<T: Operations> Registration<T> {
             }),
             Err(error) => Err(RegisterError {
                 error,
-                // SAFETY: The pointer came from `into_foreign`, and after the failure no operation is
-                // called with it any more.
+                // SAFETY: The pointer came from `into_foreign`, and after the failure no operation
+                // is called with it any more.
                 data: unsafe { T::Data::from_foreign(data.cast()) },
                 regions,
             }),
@@ -452,8 +455,8 @@ impl<T: Operations> Registration<T> {
 
     /// Borrows the driver's data.
     pub fn data(&self) -> <T::Data as ForeignOwnable>::Borrowed<'_> {
-        // SAFETY: By the type invariants the pointer came from `into_foreign`, and only `drop` converts
-        // it back.
+        // SAFETY: By the type invariants the pointer came from `into_foreign`, and only `drop`
+        // converts it back.
         unsafe { T::Data::borrow(self.data.cast()) }
     }
 
@@ -464,8 +467,8 @@ impl<T: Operations> Registration<T> {
         }
         // SAFETY: The PFN has a page; the function only computes its address.
         let page = NonNull::new(unsafe { bindings::pfn_to_page(pfn.nr()) })?;
-        // SAFETY: The page lies in a mapped range. Mapping initialised its memmap, and the registration
-        // keeps it mapped.
+        // SAFETY: The page lies in a mapped range. Mapping initialised its memmap, and the
+        // registration keeps it mapped.
         Some(unsafe { ZoneDevicePage::from_raw(page) })
     }
 
@@ -485,8 +488,8 @@ impl<T: Operations> Registration<T> {
         T::page_free(data, page);
     }
 
-    /// Fails the access of the CPU to a page that it cannot address. A driver that lets user space map
-    /// such pages needs a way to migrate them to RAM, which this API does not have yet.
+    /// Fails the access of the CPU to a page that it cannot address. A driver that lets user space
+    /// map such pages needs a way to migrate them to RAM, which this API does not have yet.
     ///
     /// # Safety
     ///
@@ -513,7 +516,8 @@ impl<T: Operations> Registration<T> {
         crate::error::from_result(|| {
             // SAFETY: The caller promises a mapped pgmap, which stays valid for the call.
             let owner = unsafe { DevPagemap::from_raw(pgmap) }.owner();
-            // SAFETY: `new` set `owner` to the data, which is converted back after the last call only.
+            // SAFETY: `new` set `owner` to the data, which is converted back after the last call
+            // only.
             let data = unsafe { T::Data::borrow(owner.cast_const().cast()) };
             T::memory_failure(data, pfns.ok_or(EINVAL)?, mf_flags).map(|()| 0)
         })

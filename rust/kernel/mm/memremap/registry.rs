@@ -4,9 +4,9 @@
 
 //! Lookup in the registry: the way from a PFN to its pgmap.
 //!
-//! The registry is one XArray, indexed by pfn, with entries that span ranges. `mm/memremap/registry.rs`
-//! changes it. A lookup runs in any context, interrupts off included, and costs one walk of the array
-//! and one increment of a counter of this CPU:
+//! The registry is one XArray, indexed by pfn, with entries that span ranges.
+//! `mm/memremap/registry.rs` changes it. A lookup runs in any context, interrupts off included, and
+//! costs one walk of the array and one increment of a counter of this CPU:
 //!
 //! 1. enter an RCU read-side section;
 //! 2. load the entry: the pgmap is valid memory from now on, until the section ends;
@@ -100,8 +100,8 @@ impl<'rcu> Found<'rcu> {
             .find(|range| range.pfns().contains(pfn))
             .or_else(|| {
                 // The range is not among those that are mapped, so it is the one being mapped.
-                // SAFETY: By the caller's promise the PFN has an entry, so a range contains it; none
-                // of the first `mapped` ranges does, so the owner set up at least one more.
+                // SAFETY: By the caller's promise the PFN has an entry, so a range contains it;
+                // none of the first `mapped` ranges does, so the owner set up at least one more.
                 unsafe { self.0.range_unchecked(mapped) }.filter(|range| range.pfns().contains(pfn))
             })
     }
@@ -109,8 +109,8 @@ impl<'rcu> Found<'rcu> {
 
 /// Looks up the pgmap of `pfn` and takes a live reference. C: `get_dev_pagemap()`. Any context.
 ///
-/// `cached` is returned if it covers `pfn`, and dropped if it does not. Callers outside the registry
-/// use [`DevPagemap::lookup`].
+/// `cached` is returned if it covers `pfn`, and dropped if it does not. Callers outside the
+/// registry use [`DevPagemap::lookup`].
 #[doc(alias = "get_dev_pagemap")]
 #[inline]
 pub fn lookup(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
@@ -139,9 +139,9 @@ fn lookup_slow(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
 /// No reference is taken: while interrupts are off this CPU is in an RCU read-side section, and
 /// teardown waits for a grace period between the kill, after which [`Found::is_dying`] is true, and
 /// the completion after which it goes on. (The count of a pgmap is per CPU until it is killed; the
-/// release callback cannot run before the switch to a single counter, which waits for all readers of
-/// the mode.) So a pgmap that was not dying when it was read stays mapped until interrupts are on
-/// again.
+/// release callback cannot run before the switch to a single counter, which waits for all readers
+/// of the mode.) So a pgmap that was not dying when it was read stays mapped until interrupts are
+/// on again.
 #[inline]
 pub fn lookup_irqs_off<'irq>(
     pfn: Pfn,
