@@ -44,7 +44,7 @@ fn parse_os_release(text: &str) -> Result<Debian> {
     }
 }
 
-/// Fails when the file system of `path` has less than `gib` GiB left for `what`.
+/// Fails when the filesystem of `path` has less than `gib` GiB left for `what`.
 pub fn require_disk(path: &Path, gib: u64, what: &str) -> Result<()> {
     let left = free_gib(path)?;
     if left < gib {
