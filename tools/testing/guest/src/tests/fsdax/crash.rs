@@ -20,8 +20,8 @@
 //!
 //! An emulated CPU stores to the NVDIMM's file at once, and so does a real one whose
 //! caches survive the power failure. A missing cache write-back is not detected
-//! here. The test detects missing blocks, sizes and names that a program was
-//! notified are durable, but that only the journal in memory held.
+//! here. The test detects blocks, sizes and names that a system call reported as
+//! durable, but that only the journal in memory held.
 
 mod log;
 mod worker;
