@@ -59,7 +59,8 @@ help:
 #:   guest    boot a guest and run CMD in it; prints its output
 #:   shell    boot a guest with a shell on this terminal
 #:   build    build a kernel (the other verbs do so when something changed)
-#:   lint     formatting and lints only
+#:   lint     formatting and lints only: rustfmt, clippy, spelling, the floors of the
+#:            modules (prints their graph), the language of comments and documents
 #:   doc      build the documentation of the kernel crate and the .rst pages as HTML;
 #:            prints where both are
 #:   setup    install missing packages (every verb does)
