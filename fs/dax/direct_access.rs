@@ -95,8 +95,8 @@ impl DaxReadGuard {
         if access.address().is_null() {
             return Err(EFAULT);
         }
-        // INVARIANT: The device has returned this memory, and is not killed while `self` is
-        // borrowed.
+        // INVARIANT: The device has returned this memory for the page of the extent, and is not
+        // killed while `self` is borrowed.
         Ok(DirectAccess {
             access,
             at,
@@ -180,7 +180,7 @@ impl DaxDeviceRef<'_> {
         Self(ptr, PhantomData)
     }
 
-    /// Writes the CPU caches for `bytes` bytes from `pfn` on back, if the device needs it. C:
+    /// Writes back the CPU caches for `bytes` bytes from `pfn` on, if the device needs it. C:
     /// `dax_flush()`.
     #[inline]
     pub(crate) fn flush_pfns(self, pfn: Pfn, bytes: usize) {
@@ -200,8 +200,9 @@ impl DaxDeviceRef<'_> {
 ///
 /// # Invariants
 ///
-/// `device` has returned `access` for the page `at`, and is not killed during `'r`. The memory is
-/// mapped for the kernel: the address is not null.
+/// `device` has returned `access` for the page `at`, which is where an extent of a file lies, and
+/// is not killed during `'r`. So the memory is that of the file. It is mapped for the kernel: the
+/// address is not null.
 #[derive(Clone, Copy)]
 pub(crate) struct DirectAccess<'r> {
     access: Access<'r>,
@@ -292,7 +293,7 @@ impl DirectAccess<'_> {
         Ok(unsafe { bindings::memcmp(one, two, len) } == 0)
     }
 
-    /// Writes the CPU caches for `len` bytes from `offset` on back, if the device needs it. C:
+    /// Writes back the CPU caches for `len` bytes from `offset` on, if the device needs it. C:
     /// `dax_flush()`.
     ///
     /// # Errors
@@ -396,8 +397,8 @@ impl UnsuitableMemory {
 ///
 /// # Invariants
 ///
-/// `access` has at least as many pages as an entry of `size`. The first PFN is a multiple of that
-/// number, and the PFNs have a `struct page`.
+/// `access`, which is memory of a file, has at least as many pages as an entry of `size`. The first
+/// PFN is a multiple of that number, and the PFNs have a `struct page`.
 #[derive(Clone, Copy)]
 pub(crate) struct EntryMemory<'r> {
     access: DirectAccess<'r>,

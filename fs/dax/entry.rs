@@ -9,7 +9,7 @@
 //!
 //! | entry | meaning | PFNs |
 //! |---|---|---|
-//! | empty | a fault is in progress; only visible while the entry is locked | none |
+//! | empty | no fault has filled it yet: one is in progress, or the last one failed | none |
 //! | zero | a hole, mapped read-only to the zero page or the huge zero folio | none of the device |
 //! | memory | device memory | 1 or 512 |
 //!
@@ -75,9 +75,11 @@ impl Size {
 ///
 /// # Invariants
 ///
-/// The lowest bit is set. Unless the entry is empty or zero, its PFNs are device memory with
-/// `struct page`s, which stay valid as long as the entry is in a mapping: the filesystem holds the
-/// device and removes all entries before it releases the device.
+/// The lowest bit is set. Unless the entry is empty or zero, its PFNs are memory of the file that
+/// the entry is made for: device memory with `struct page`s, the first PFN a multiple of the number
+/// of pages. The `struct page`s stay valid as long as the entry is in a mapping: the pgmap is torn
+/// down only after the filesystem, or else revoking ([`revoke`](crate::revoke)), has removed the
+/// entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Entry(usize);
@@ -118,8 +120,9 @@ impl Entry {
     /// Creates an entry for device memory.
     #[inline]
     pub(crate) fn for_memory(memory: &EntryMemory<'_>) -> Self {
-        // INVARIANT: By the invariants of `EntryMemory` the PFNs have a `struct page`, and are
-        // those of the device that the filesystem holds.
+        // INVARIANT: By the invariants of `EntryMemory` the PFNs are memory of the file, aligned,
+        // and have a `struct page`. The guard that `memory` borrows from delays teardown, which
+        // then finds the entry.
         Self::new(memory.pfn().pfn(), memory.size(), 0)
     }
 

@@ -8,7 +8,8 @@
 //! nothing else. [`Cursor::lock`] takes the lock of the array (`xa_lock`, a spinlock, with
 //! interrupts disabled) and returns an [`EntryArray`], through which entries are read and changed.
 //!
-//! The lock of the *array* is held for a few instructions at a time. A single *entry* is locked for
+//! The lock of the *array* is held to look up an entry, and to change a word and the owner of up to
+//! 512 pages. Only the lock of a wait queue is taken inside it. A single *entry* is locked for
 //! longer, by a bit in it: see [`entry_lock`](crate::entry_lock).
 //!
 //! [`EntryArray::replace`] stores a word to the slot that the cursor has found, which C does by
@@ -164,7 +165,9 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn lock<'c>(&'c mut self) -> EntryArray<'c, 'a> {
         self.reset();
-        lock(self.state.xa);
+        // SAFETY: By the type invariants this is the array of `mapping`, which is valid, and this
+        // task does not hold the lock, because an `EntryArray` would borrow the cursor.
+        unsafe { lock(self.state.xa) };
         // INVARIANT: The array has just been locked.
         EntryArray { cursor: self }
     }
@@ -243,15 +246,19 @@ impl Drop for Cursor<'_> {
 }
 
 /// Locks an array. C: `xa_lock_irq()`.
+///
+/// # Safety
+///
+/// `array` must point to an initialised array that stays valid while it is locked.
 #[doc(alias = "xa_lock_irq")]
 #[inline]
-fn lock(array: *mut bindings::xarray) {
+unsafe fn lock(array: *mut bindings::xarray) {
     if cfg!(CONFIG_SMP) {
-        // SAFETY: The array is that of a mapping, so it is initialised. The first member of its
-        // lock is the raw lock, which is what the function takes.
+        // SAFETY: The caller promises an initialised array. The first member of its lock is the raw
+        // lock, which is what the function takes.
         unsafe { bindings::_raw_spin_lock_irq(addr_of_mut!((*array).xa_lock).cast()) };
     } else {
-        // SAFETY: The array is that of a mapping, so it is initialised.
+        // SAFETY: The caller promises an initialised array.
         unsafe { bindings::xa_lock_irq(array) };
     }
 }
@@ -485,7 +492,8 @@ impl EntryArray<'_, '_> {
             // SAFETY: By the type invariants this task holds the lock; it takes it again below.
             || unsafe { bindings::xa_unlock_irq(array) },
         );
-        lock(array);
+        // SAFETY: This is the array of `mapping`, which is borrowed and so valid.
+        unsafe { lock(array) };
     }
 
     /// Unlocks the array and sleeps until the entry at the cursor, which is locked, is unlocked, as
@@ -516,7 +524,8 @@ impl EntryArray<'_, '_> {
         // SAFETY: By the type invariants this task holds the lock; it takes it again below.
         unsafe { bindings::xa_unlock_irq(array) };
         let result = work(self.cursor.mapping);
-        lock(array);
+        // SAFETY: This is the array of `mapping`, which is borrowed and so valid.
+        unsafe { lock(array) };
         result
     }
 
@@ -532,6 +541,7 @@ impl EntryArray<'_, '_> {
         unsafe { bindings::xa_unlock_irq(array) };
         // SAFETY: The lock has been released, so this task may sleep.
         unsafe { bindings::cond_resched() };
-        lock(array);
+        // SAFETY: This is the array of `mapping`, which is borrowed and so valid.
+        unsafe { lock(array) };
     }
 }

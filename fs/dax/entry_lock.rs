@@ -24,14 +24,15 @@
 //! 2. The lock bit of the entry.
 //! 3. What a fault needs: locks of the filesystem for allocation, `i_mmap_rwsem`, page table locks.
 //!
-//! The lock of the array (`i_pages.xa_lock`) is a leaf, held only to look up and to change a word.
+//! Only the lock of a wait queue is taken inside the lock of the array (`i_pages.xa_lock`). It is
+//! held to look up an entry, and to change a word and the owner of up to 512 pages.
 //!
 //! # Sizes
 //!
 //! An entry has one size. PTE entries take precedence: a PMD fault that finds one falls back, and a
-//! PTE fault that finds a PMD entry for a hole removes it. A PMD entry with memory stays, and PTE
-//! faults lock it as a whole, until one of its pages gets another block or a part of it is
-//! truncated.
+//! PTE fault that finds a PMD entry for a hole, or an empty one, removes it. A PMD entry with
+//! memory stays, and PTE faults lock it as a whole, until one of its pages gets another block or a
+//! part of it is truncated.
 //!
 //! # Waiting
 //!
@@ -251,7 +252,7 @@ impl GrabError {
 /// Locks the entry for a fault of this size. If there is none, stores an empty one. Sleeps. C:
 /// `grab_mapping_entry()`.
 ///
-/// A PMD entry for a hole is removed if a PTE fault finds it.
+/// A PMD entry for a hole, or an empty one, is removed if a PTE fault finds it.
 ///
 /// # Errors
 ///
@@ -297,8 +298,8 @@ pub(crate) fn grab<'c, 'a>(
     Ok(LockedEntry { cursor, entry })
 }
 
-/// Removes the PMD entry for a hole at the cursor, which is not locked, to make room for PTE
-/// entries. Sleeps; the array is unlocked meanwhile.
+/// Removes the PMD entry at the cursor, which is for a hole or empty and not locked, to make room
+/// for PTE entries. Sleeps; the array is unlocked meanwhile.
 fn remove_hole(array: &mut EntryArray<'_, '_>, entry: Entry) {
     let index = array.index();
     // The entry stays locked while the array is not.
@@ -308,7 +309,8 @@ fn remove_hole(array: &mut EntryArray<'_, '_>, entry: Entry) {
             mapping.unmap(entry.size().align(index), entry.size().pages());
         });
     }
-    // A hole has no pages that the file owns, so there is no ownership to clear.
+    // Neither a hole nor an empty entry has pages that the file owns, so there is no ownership to
+    // clear.
     array.remove();
     array.wake(entry, WakeMode::All);
     array.remove_pages(entry.size());
@@ -324,9 +326,9 @@ const WAIT_TABLE_ENTRIES: usize = 1 << WAIT_TABLE_BITS;
 ///
 /// # Invariants
 ///
-/// The queues are initialised by [`init`] before the first filesystem is mounted. After that they
-/// are only accessed by C functions that take their locks, and by the look of [`wake`] at a list
-/// head.
+/// The queues are initialised by [`init`] before the first filesystem with DAX is mounted, so
+/// before there is a [`DaxMapping`]. After that they are only accessed by C functions that take
+/// their locks, and by the look of [`wake`] at a list head.
 struct WaitTable(UnsafeCell<MaybeUninit<[bindings::wait_queue_head; WAIT_TABLE_ENTRIES]>>);
 
 // SAFETY: By the type invariants accesses are synchronised by the lock of each queue.
@@ -348,7 +350,7 @@ impl WaitTable {
 ///
 /// # Safety
 ///
-/// The function must be called once, at boot, before the first filesystem is mounted.
+/// The function must be called once, at boot, before the first filesystem with DAX is mounted.
 #[doc(alias = "init_dax_wait_table")]
 pub(crate) unsafe fn init() {
     for number in 0..WAIT_TABLE_ENTRIES {
@@ -490,20 +492,25 @@ pub(crate) fn wake(mapping: &DaxMapping, index: usize, entry: Entry, mode: WakeM
     let first = unsafe { addr_of!((*queue).head.next).read_volatile() };
     // SAFETY: The queue is valid; only the address of a field is computed.
     if !eq(first, unsafe { addr_of!((*queue).head) }) {
-        wake_queue(queue, &mut key, mode);
+        // SAFETY: The queue is one of the table, which is initialised.
+        unsafe { wake_queue(queue, &mut key, mode) };
     }
 }
 
 /// Wakes the waiters of a queue that have this key.
+///
+/// # Safety
+///
+/// `queue` must be a queue of the table, which must be initialised.
 #[cold]
 #[inline(never)]
-fn wake_queue(queue: *mut bindings::wait_queue_head, key: &mut WaitKey, mode: WakeMode) {
+unsafe fn wake_queue(queue: *mut bindings::wait_queue_head, key: &mut WaitKey, mode: WakeMode) {
     let exclusive = match mode {
         WakeMode::All => 0,
         WakeMode::Next => 1,
     };
     let key: *mut WaitKey = key;
-    // SAFETY: The queue is one of the table, whose waiters all have `wake_entry_function`, which
-    // takes a key of this type.
+    // SAFETY: By the caller's promise the queue is one of the table, whose waiters all have
+    // `wake_entry_function`, which takes a key of this type.
     unsafe { bindings::__wake_up(queue, bindings::TASK_NORMAL, exclusive, key.cast()) };
 }

@@ -10,22 +10,24 @@
 //! ```text
 //!                 PTE fault             PMD fault                  falls back because of
 //!   check         inside the file       + inside the VMA, aligned  cow .. eof
-//!   lock          entry_lock::grab()    the same                   conflict, no-memory
+//!   lock          entry_lock::grab()    the same                   conflict
 //!   ask           iomap: 4 KiB          iomap: 2 MiB               short, other
 //!   hole          zero page             huge zero folio            no-zero-page, conflict
-//!   memory        entry_memory()        + contiguous, aligned      short, device, no-memmap
-//!   shared block  copy_around()         the same
-//!   entry         insert_entry()        the same
+//!   memory        entry_memory()        + contiguous, aligned      short, device, no-memmap, other
+//!   shared block  copy_around()         the same                   (never)
+//!   entry         insert_entry()        the same                   (never)
 //!   page table    DaxFault::insert()    the same                   other
 //! ```
+//!
+//! A PMD fault without memory for its entry does not fall back: it ends with `VM_FAULT_OOM`, and is
+//! counted as no-memory.
 //!
 //! [`EntryMemory`] borrows from the guard that keeps the device from being killed, and both the
 //! entry and the page table entry are made while it lives. C releases that guard before it inserts
 //! them.
 //!
 //! A write fault of a `MAP_SYNC` mapping that needs metadata written does not map the page. It
-//! returns `VM_FAULT_NEEDDSYNC` and the PFN to the filesystem, which calls [`finish_sync`] after
-//! that.
+//! returns `VM_FAULT_NEEDDSYNC` and the PFN to the filesystem, which then calls [`finish_sync`].
 
 use crate::{
     debugfs::{count, Event, Reason},
@@ -383,8 +385,8 @@ fn is_synchronous(fault: &DaxFault<'_>, iter: &IomapIter<'_>) -> bool {
     iter.is_write() && fault.is_sync() && iter.iomap().is_dirty()
 }
 
-/// Asks the filesystem to write metadata and to come back with the PFN. C:
-/// `dax_fault_synchronous_pfnp()`.
+/// Returns the PFN to the filesystem, which makes the metadata durable by calling [`finish_sync`].
+/// C: `dax_fault_synchronous_pfnp()`.
 #[doc(alias = "dax_fault_synchronous_pfnp")]
 fn request_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
     let Some(sync) = sync else {
@@ -496,7 +498,7 @@ pub(crate) fn finish_sync(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> Vm
 
     let locked = LockedEntry::new(&mut cursor, entry);
     // The device may have been unbound since the first half, which held a `DaxReadGuard`.
-    let result = fault.insert_entry(entry, true);
+    let result = fault.insert_locked(entry, true);
     drop(locked);
     trace::insert_pfn_mkwrite(mapping.inode(), fault, result);
     result

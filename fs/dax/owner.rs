@@ -48,7 +48,10 @@ const SHARED: *mut bindings::address_space =
 ///
 /// # Invariants
 ///
-/// The `struct page` is initialised and stays valid while a mapping has an entry for it.
+/// The `struct page` is initialised and stays valid while a mapping has an entry for it. The holder
+/// of the value keeps that entry while it accesses the page: it holds the lock of the array, or has
+/// the entry locked, or excludes its removal (by `invalidate_lock`, or because it evicts the inode,
+/// which revoking skips).
 #[derive(Clone, Copy)]
 pub(crate) struct FilePage(NonNull<bindings::page>);
 
@@ -56,8 +59,8 @@ impl FilePage {
     /// Returns a reference to the page.
     #[inline(always)]
     fn get(&self) -> PageRef<'_> {
-        // SAFETY: By the type invariants the page is initialised and valid. It is accessed under a
-        // lock that keeps the entry, or by a caller that keeps the inode.
+        // SAFETY: By the type invariants the page is initialised, and the holder of `self` keeps an
+        // entry for it, so it is valid while `self` is borrowed.
         unsafe { PageRef::from_raw(self.0) }
     }
 
@@ -67,15 +70,15 @@ impl FilePage {
         self.0.as_ptr()
     }
 
-    /// Returns whether the page has other references than that of the filesystem: it is pinned. C:
+    /// Returns whether the page has more references than an idle page: it is pinned. C:
     /// `page_ref_count() > 1`.
     #[inline]
     pub(crate) fn is_busy(self) -> bool {
         self.get().ref_count() > 1
     }
 
-    /// Sleeps uninterruptibly until the page has no other references than that of the filesystem,
-    /// but for at most one second. C: `wait_var_event()`.
+    /// Sleeps uninterruptibly until the page has no more references than an idle page, but for at
+    /// most one second. C: `wait_var_event()`.
     ///
     /// Not every function that puts a page wakes the waiters for it, so the caller checks again.
     #[doc(alias = "wait_var_event")]
@@ -113,12 +116,13 @@ impl FilePage {
     ///
     /// # Safety
     ///
-    /// The caller must hold the lock of the array that has an entry for this page. `mapping` must
-    /// be null or the mapping with that entry.
+    /// The caller must hold the lock of the array that has, gets or loses an entry for this page,
+    /// and no other array may have one. `mapping` must be null or the mapping with that array.
     #[inline(always)]
     unsafe fn set_owner(self, mapping: *mut bindings::address_space, index: usize) {
-        // SAFETY: The caller is the only one that changes the owner: it holds the lock of the only
-        // mapping with an entry for the page. Pages of fsdax are no tail pages.
+        // SAFETY: By its promise the caller is the only one that changes the owner: it holds the
+        // lock of the only array with an entry for the page. `mapping` is null or is not freed
+        // while it has the entry. Pages of FS DAX are no tail pages.
         unsafe {
             self.get().set_mapping(mapping);
             self.get().index_field().store(index, Ordering::Relaxed);
@@ -129,13 +133,14 @@ impl FilePage {
     ///
     /// # Safety
     ///
-    /// The caller must hold the lock of the array that gets the entry.
+    /// The caller must hold the lock of the array that gets the entry, and must store the entry
+    /// before it releases the lock.
     #[doc(alias = "dax_page_share_get")]
     #[inline]
     unsafe fn share(self) {
         let page = self.get();
         let mapping = page.mapping();
-        // SAFETY: Pages of fsdax are no tail pages, and the field is changed as a number of
+        // SAFETY: Pages of FS DAX are no tail pages, and the field is changed as a number of
         // entries.
         let entries = unsafe { page.index_field() };
         if mapping != SHARED {
@@ -143,8 +148,10 @@ impl FilePage {
             if !mapping.is_null() {
                 entries.store(1, Ordering::Relaxed);
             }
-            // SAFETY: The filesystem shares a block with one file at a time, so this caller is the
-            // only one that changes the owner. The value is a flag without an address.
+            // SAFETY: The value is a flag without an address, so a task that reads it follows no
+            // pointer, and the store is atomic. A known gap: the lock of the array does not exclude
+            // other files. If two files fault in a block at once that was not marked as shared
+            // before, both may get here, and one entry is not counted, as in C.
             unsafe { page.set_mapping(SHARED) };
         }
         entries.fetch_add(1, Ordering::Relaxed);
@@ -159,7 +166,7 @@ impl FilePage {
     #[doc(alias = "dax_page_share_put")]
     #[inline]
     unsafe fn unshare(self) -> bool {
-        // SAFETY: Pages of fsdax are no tail pages, and by the caller's promise the field is the
+        // SAFETY: Pages of FS DAX are no tail pages, and by the caller's promise the field is the
         // number of entries, of which one is removed.
         unsafe { self.get().index_field() }.fetch_sub(1, Ordering::Relaxed) > 1
     }
@@ -190,14 +197,16 @@ impl Entry {
     }
 
     /// Makes the mapping the owner of the pages of the entry; `index` is the index of the first. If
-    /// the blocks are `shared`, counts the entry instead. C: `dax_associate_entry()`.
+    /// the blocks are `shared`, counts the entry instead. The caller stores the entry to `array`
+    /// before it unlocks it. C: `dax_associate_entry()`.
     #[doc(alias = "dax_associate_entry")]
     #[inline]
     pub(crate) fn associate(self, array: &EntryArray<'_, '_>, index: usize, shared: bool) {
         let owner = array.mapping().as_raw();
         for (n, page) in self.pages().enumerate() {
             if shared {
-                // SAFETY: `array` is the evidence that its lock is held.
+                // SAFETY: `array` is the evidence that its lock is held. The caller stores the
+                // entry that it associates before it releases the lock.
                 unsafe { page.share() };
                 continue;
             }
@@ -205,6 +214,8 @@ impl Entry {
                 kernel::warn_once!("fs_dax: page already belongs to a file");
             }
             // SAFETY: `array` is the evidence that its lock is held, and `owner` is its mapping.
+            // The filesystem gives a block that is not shared to one file, so no other array has an
+            // entry for the page. (If another file were named, the warning above would say so.)
             unsafe { page.set_owner(owner, index.wrapping_add(n)) };
         }
     }
@@ -236,8 +247,9 @@ impl Entry {
             } else if !current.is_null() {
                 kernel::warn_once!("fs_dax: removed page belongs to another file");
             }
-            // SAFETY: `_array` is the evidence that the lock of the mapping's array is held. The
-            // mapping is the only one that has an entry for the page.
+            // SAFETY: `_array` is the evidence that the lock of the array with this entry is held.
+            // No other array has an entry for the page: it is not shared, and the filesystem gives
+            // such a block to one file; or this was the last entry that shared it.
             unsafe { page.set_owner(null_mut(), 0) };
         }
     }
@@ -255,7 +267,7 @@ impl Entry {
         None
     }
 
-    /// Writes the CPU caches for the memory of the entry back. Any context. C:
+    /// Writes back the CPU caches for the memory of the entry. Any context. C:
     /// `arch_wb_cache_pmem()`.
     #[doc(alias = "arch_wb_cache_pmem")]
     pub(crate) fn write_back(self) {

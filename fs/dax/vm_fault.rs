@@ -61,8 +61,8 @@ impl<'a> DaxFault<'a> {
     ///
     /// # Safety
     ///
-    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their device must
-    /// be alive during the call, and must not be torn down without unmapping the file.
+    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their pgmap must not
+    /// be torn down during the call, and teardown after it must unmap the file.
     #[inline(always)]
     unsafe fn insert_pfns(&mut self, pfn: PfnT, size: Size, write: bool) -> VmFaultResult {
         // SAFETY: The process has mapped the file, so it may access the file's memory, and the
@@ -79,18 +79,19 @@ impl<'a> DaxFault<'a> {
     /// `vmf_insert_mixed()`, `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
     #[inline(always)]
     pub(crate) fn insert(&mut self, memory: &EntryMemory<'_>, write: bool) -> VmFaultResult {
-        // SAFETY: By the invariants of `EntryMemory` the PFNs are aligned and enough memory of the
-        // file's device, and the device is not killed while it is borrowed: killing waits for the
-        // guard, and teardown unmaps the file after that.
+        // SAFETY: By the invariants of `EntryMemory` the PFNs are memory of the file, for which the
+        // filesystem named the extent while it handled this fault; they are aligned, and as many as
+        // the size says. The device is not killed while `memory` is borrowed, because killing waits
+        // for the guard, and the pgmap is torn down after that, which unmaps the file.
         unsafe { self.insert_pfns(memory.pfn(), memory.size(), write) }
     }
 
-    /// Maps the PFNs of an entry that the caller has locked, for writing if `write`. May sleep.
-    /// Returns `SIGBUS` if their device has been unbound.
+    /// Maps the PFNs of an entry of the file that the caller has locked, for writing if `write`.
+    /// May sleep. Returns `SIGBUS` if their device has been unbound.
     ///
     /// There is no [`EntryMemory`] in the second half of a synchronous fault. A live reference to
     /// the pgmap takes its place: teardown waits for it, so it finds the page table entry.
-    pub(crate) fn insert_entry(&mut self, entry: Entry, write: bool) -> VmFaultResult {
+    pub(crate) fn insert_locked(&mut self, entry: Entry, write: bool) -> VmFaultResult {
         let Some(pfn) = entry.pfn() else {
             return VmFaultResult::SIGBUS;
         };
@@ -98,8 +99,9 @@ impl<'a> DaxFault<'a> {
             return VmFaultResult::SIGBUS;
         };
         let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
-        // SAFETY: By the invariants of `Entry` these are PFNs of a device, aligned and as many as
-        // its size says. `_live` delays teardown of their pgmap until they are mapped.
+        // SAFETY: By the invariants of `Entry` these are PFNs of the file, aligned and as many as
+        // its size says; the entry cannot be removed, because the caller has it locked. `_live`
+        // delays teardown of their pgmap until they are mapped, and teardown then unmaps the file.
         unsafe { self.insert_pfns(pfn, entry.size(), write) }
     }
 

@@ -22,7 +22,7 @@ use kernel::{
     page::PAGE_SHIFT,
 };
 
-/// Writes the entries of the bytes from `first` to `last`, inclusive, back. Does nothing unless
+/// Writes back the entries of the bytes from `first` to `last` (inclusive). Does nothing unless
 /// `all` of it is to be durable on return (`WB_SYNC_ALL`). Sleeps. C:
 /// `dax_writeback_mapping_range()`.
 ///
@@ -59,8 +59,7 @@ pub(crate) fn range(
     result
 }
 
-/// Writes the entries from the cursor to the page `last`, inclusive, back that are tagged for
-/// writeback.
+/// Writes back the entries tagged for writeback, from the cursor to page `last` (inclusive).
 fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: usize) -> Result {
     let mut scanned = 0usize;
     loop {
@@ -81,7 +80,7 @@ fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: 
     }
 }
 
-/// Writes the entry at the cursor back. Sleeps; the array is unlocked meanwhile, and the cursor
+/// Writes back the entry at the cursor. Sleeps; the array is unlocked meanwhile, and the cursor
 /// does not move. C: `dax_writeback_one()`.
 #[doc(alias = "dax_writeback_one")]
 fn write_entry(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, found: Entry) -> Result {
