@@ -11,10 +11,10 @@
 //! ```
 //!
 //! An entry that stays unchanged is no error: the task faults again, and the fault is handled anew.
-//! It happens when two threads fault at once, or when the PFN has changed in the meantime. The
-//! entry of a private mapping maps its private copy then, and that of a hole to which a file was
-//! extended maps the zero page until it is unmapped. A store that finds an entry for any other PFN
-//! is a bug of the caller, and reported.
+//! It happens when two threads fault at once, or when the PFN has changed in the meantime. In a
+//! private mapping the entry may map the private copy. In a hole to which blocks were just
+//! allocated it still maps the zero page. A store that finds an entry for any PFN that is neither
+//! the one to be mapped nor a zero page is a bug of the caller, and reported.
 //!
 //! C: `insert_pfn()`, `insert_pfn_pmd()`, `insert_pfn_pud()`
 

@@ -12,7 +12,7 @@
 //! lengths in pages. `altmap` is there only if the pgmap has one, and `busy` only while its
 //! teardown waits for pages.
 //!
-//! C has no such files. (The file is short because it is the only one about debugfs.)
+//! C has no such files.
 
 use crate::wait_idle;
 use kernel::{

@@ -8,7 +8,7 @@
 //!
 //! | path to the pgmap | what is done |
 //! |---|---|
-//! | its entries in the registry | they are replaced by those of the copy, which is as dead |
+//! | its entries in the registry | they become those of the copy, whose count is dead, too |
 //! | its pages | they are made to belong to the copy |
 //! | a reader that followed either before | is waited for: an RCU grace period, and one of tasks |
 //!

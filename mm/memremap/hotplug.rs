@@ -356,7 +356,8 @@ unsafe fn remove_sections(of: &RangeOf<'_>, _hotplug: &Hotplug) {
 }
 
 /// Removes the memory of a range: its `struct page`s and, except for device-private memory, the
-/// linear mapping. C: `pageunmap_range()`, `arch_remove_memory()`. Sleeps.
+/// linear mapping. C: the part of `pageunmap_range()` under the hotplug lock,
+/// `arch_remove_memory()`. Sleeps.
 ///
 /// # Safety
 ///

@@ -4,8 +4,8 @@
 
 //! Mapping a pgmap: the checks, and the steps for each range.
 //!
-//! A range goes through four steps: its entry is inserted into the registry, its cache mode is
-//! recorded, its memory is added, and the memmap is initialised. Each step returns a value that
+//! A range goes through three steps: its entry is inserted into the registry, its cache mode is
+//! recorded, and its memory is added with an initialised memmap. Each step returns a value that
 //! undoes the step when dropped, so an error at any step, here with `?`, undoes exactly the steps
 //! before it, newest first. Teardown undoes a range in the same order ([`range::unmap`]).
 //!

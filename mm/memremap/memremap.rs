@@ -110,8 +110,9 @@ pub unsafe extern "C" fn memremap_pages(
     }
 }
 
-/// Unmaps a pgmap. Sleeps, for as long as one of its pages is in use; if the task is killed
-/// meanwhile, the pages stay mapped, and the structure and the driver may be freed all the same.
+/// Unmaps a pgmap. Sleeps, for as long as one of its pages is in use. If the task is killed
+/// meanwhile and the pgmap can be detached, the pages stay mapped, and the structure and the driver
+/// may be freed all the same.
 ///
 /// # Safety
 ///
@@ -120,9 +121,9 @@ pub unsafe extern "C" fn memremap_pages(
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
     if let Some(pgmap) = NonNull::new(pgmap) {
-        // SAFETY: `memremap_pages` passed this pointer to the caller, which passes it back once.
-        let live = unsafe { Live::from_raw(pgmap) };
-        let _ = live.unmap();
+        // SAFETY: `memremap_pages` passed this pointer to the caller, which passes it back once and
+        // promises that it holds no lock of a filesystem.
+        let _ = unsafe { Live::from_raw(pgmap).unmap() };
     }
 }
 
@@ -132,7 +133,8 @@ pub unsafe extern "C" fn memunmap_pages(pgmap: *mut bindings::dev_pagemap) {
 /// # Safety
 ///
 /// `dev` must point to a valid device, and `pgmap` to a pgmap that is set up as the C header asks
-/// for, is not mapped, and stays valid and in place until it is unmapped.
+/// for, is not mapped, and stays valid and in place until it is unmapped. The driver of `dev` must
+/// be unbound without a lock of a filesystem.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn devm_memremap_pages(
     dev: *mut bindings::device,
@@ -153,7 +155,7 @@ pub unsafe extern "C" fn devm_memremap_pages(
 /// # Safety
 ///
 /// `devm_memremap_pages()` must have mapped `pgmap` for `dev`, and it must not have been unmapped
-/// since.
+/// since. The caller must not hold a lock of a filesystem.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn devm_memunmap_pages(
     dev: *mut bindings::device,
@@ -161,7 +163,7 @@ pub unsafe extern "C" fn devm_memunmap_pages(
 ) {
     if let Some(pgmap) = NonNull::new(pgmap) {
         // SAFETY: The caller promises a device for which this pgmap is mapped, so the device has
-        // the action that unmaps it.
+        // the action that unmaps it, and promises that it holds no lock of a filesystem.
         unsafe { Live::release_from(Device::as_ref(dev), pgmap) };
     }
 }

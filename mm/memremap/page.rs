@@ -94,7 +94,8 @@ pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable>
     } else {
         // The page is idle again. The owner may have put the last reference to the pgmap: teardown
         // waits for this store, so nothing follows.
-        // SAFETY: The page is valid and has no references, so no other task changes the count.
+        // SAFETY: The page is valid and has no references, so no other task changes the count. (GUP
+        // may, which is a known gap: see `arch/x86/mm/gup/take.rs`.)
         unsafe { bindings::set_page_count(first.as_raw(), 1) };
     }
     Ok(())
@@ -139,7 +140,7 @@ pub(crate) unsafe fn any_page<'a>(
                 page = page.wrapping_add(step);
             }
             left = left.wrapping_sub(now);
-            // SAFETY: This function sleeps, so its callers may.
+            // SAFETY: No spinlock is held; callers may sleep, as documented.
             unsafe { bindings::cond_resched() };
         }
     }

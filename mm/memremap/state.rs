@@ -5,9 +5,9 @@
 //! The states of a pgmap, one type each.
 //!
 //! A transition consumes the old state and returns the new one, so the compiler rules out what C
-//! leaves to convention: a pgmap is mapped twice, its bulk references are put twice or before the
-//! kill, or its count is freed before the last entry has left the registry and a grace period has
-//! passed.
+//! leaves to convention: that a pgmap is mapped twice, or that its bulk references are put twice or
+//! before the kill. One function, [`Idle::unmap`], frees the count, after every entry has left the
+//! registry and a grace period has passed.
 //!
 //! ```text
 //!  Unmapped --start--> Mapping --finish--> Live --kill--> Dying --drain--> Drained
@@ -303,8 +303,10 @@ impl Live {
             )
         };
         to_result(added).inspect_err(|_| {
-            // SAFETY: The pointer just came from `into_raw`, and devres did not take it.
-            unsafe { Self::from_raw(ptr) }.unmap();
+            // SAFETY: The pointer just came from `into_raw`, and devres did not take it. The
+            // address was not returned yet, so no file has a page, and no lock of a filesystem is
+            // taken to remove one.
+            unsafe { Self::from_raw(ptr).unmap() };
         })
     }
 
@@ -313,11 +315,12 @@ impl Live {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a pgmap that was bound to `dev` and not released since.
+    /// `ptr` must point to a pgmap that was bound to `dev` and not released since. The caller must
+    /// not hold a lock of a filesystem.
     #[doc(alias = "devm_release_action")]
     pub(crate) unsafe fn release_from(dev: &Device, ptr: NonNull<bindings::dev_pagemap>) {
         // SAFETY: The device is valid, and by the caller's promise it has this action with this
-        // data, so devres finds it and calls it once.
+        // data, so devres finds it and calls it once, without a lock of a filesystem.
         unsafe {
             bindings::devm_release_action(
                 raw_device(dev),
@@ -328,8 +331,14 @@ impl Live {
     }
 
     /// Unmaps the pgmap, through all states to the end. Sleeps for as long as one of its pages is
-    /// in use; if the task is killed, the rest is done in the background.
-    pub(crate) fn unmap(self) -> Unmapped {
+    /// in use. If the task is killed, a worker does the rest, unless the pgmap cannot be
+    /// [detached](Drained::detach).
+    ///
+    /// # Safety
+    ///
+    /// The caller must not hold a lock of a filesystem, because fs/dax takes such locks to remove
+    /// the pages from files.
+    pub(crate) unsafe fn unmap(self) -> Unmapped {
         match self.kill().drain().wait_killable() {
             Ok(idle) => idle.unmap(),
             Err(drained) => drained.detach(),
@@ -360,11 +369,13 @@ fn raw_device(dev: &Device) -> *mut bindings::device {
 ///
 /// # Safety
 ///
-/// `data` must be a pointer from [`Live::into_raw`] that the caller passes on.
+/// `data` must be a pointer from [`Live::into_raw`] that the caller passes on. The caller must not
+/// hold a lock of a filesystem.
 unsafe extern "C" fn devm_memremap_pages_release(data: *mut c_void) {
     if let Some(ptr) = NonNull::new(data.cast()) {
-        // SAFETY: The caller promises a pointer from `into_raw` that only this call consumes.
-        unsafe { Live::from_raw(ptr) }.unmap();
+        // SAFETY: The caller promises a pointer from `into_raw` that only this call consumes, and
+        // that it holds no lock of a filesystem.
+        unsafe { Live::from_raw(ptr).unmap() };
     }
 }
 
@@ -498,8 +509,9 @@ impl Drained {
     fn wait(&self, killable: bool) -> bool {
         // SAFETY: By the type invariants the mapped ranges stay mapped meanwhile. No page can be
         // pinned any more: pinning needs a live reference, or interrupts off from before the count
-        // was seen alive, and `release` ran after a grace period. The caller of an unmapping
-        // function holds no lock of a filesystem.
+        // was seen alive, and `release` ran after a grace period. The task holds no lock of a
+        // filesystem: `Live::unmap` demands that, a worker holds none, and no file has a page of a
+        // pgmap that could not be mapped.
         unsafe { wait_idle::wait(self.pgmap(), killable) }
     }
 }

@@ -10,11 +10,12 @@
 //! A file is a user because its inode accesses the page once more, to clear `page->mapping`, when
 //! the filesystem is unmounted or the file is truncated.
 //!
-//! A drained pgmap gets no new pins: pinning a page needs a live reference, or interrupts off while
-//! the count is seen alive, and the end of the count has waited for both. So pages can only become
-//! idle, and one pass over them is enough, which stops at each page in use. It checks that page
-//! again at intervals, because a page may also be put in ways that wake no waiter. An earlier pass
-//! revokes the pages of all files, so that a pin of one page does not leave others mapped.
+//! In a drained pgmap no page that is idle gets a pin: taking the first one needs a live reference,
+//! or interrupts off while the count is seen alive, and the drain has waited for both. So pages can
+//! only become idle, and one pass over them is enough, which stops at each page in use. It checks
+//! that page again at intervals, because a page may also be put in ways that wake no waiter. An
+//! earlier pass revokes the pages of all files, so that a pin of one page does not leave others
+//! mapped.
 //!
 //! A pin cannot be revoked. If the waiting task is killed, a worker takes over the wait
 //! ([`detach`]). The reason for the wait is logged after a second, then at growing intervals, and

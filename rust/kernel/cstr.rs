@@ -2,8 +2,7 @@
 
 //! Strings of C code.
 //!
-//! The unsafe code here encapsulates the length of a string of C code. (The file is short because
-//! `rust/kernel/str.rs`, where the function belongs, is upstream's file.)
+//! The unsafe code here encapsulates the length of a string of C code.
 
 use crate::{bindings, ffi::c_char, str::CStr};
 

@@ -9,8 +9,6 @@
 //! | [`address_space`] | `struct address_space`: the pages or DAX entries of a file |
 //! | [`kiocb`] | `struct kiocb`: one read or write |
 //!
-//! (The file is short because it only lists its modules.)
-//!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 pub mod address_space;

@@ -29,7 +29,8 @@ macro_rules! late_initcall {
     };
 }
 
-/// Calls a function once at boot, before the first filesystem is mounted. C: `fs_initcall()`.
+/// Calls a function once at boot, before drivers are initialised and so before the first filesystem
+/// of a disk is mounted. C: `fs_initcall()`.
 ///
 /// The first argument is the name of the symbol that C calls.
 ///
@@ -37,7 +38,7 @@ macro_rules! late_initcall {
 ///
 /// ```
 /// mod dax {
-///     /// Allocates what the first mount needs.
+///     /// Allocates what the first mount of a disk needs.
 ///     fn init() {}
 ///
 ///     kernel::fs_initcall!(rust_doctest_fs_init, init);

@@ -2,8 +2,7 @@
 
 //! Control blocks of reads and writes.
 //!
-//! The unsafe code here encapsulates access to the fields of a valid `struct kiocb`. (The file is
-//! short because upstream has the type in a file of this name.)
+//! The unsafe code here encapsulates access to the fields of a valid `struct kiocb`.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 

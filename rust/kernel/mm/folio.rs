@@ -114,7 +114,7 @@ impl<'a> FolioRef<'a> {
         Self(unsafe { PageRef::from_raw(ptr.cast()) })
     }
 
-    /// Creates a reference to the folio that consists of `page` alone.
+    /// Creates a reference to the folio whose first page is `page`.
     ///
     /// # Safety
     ///
@@ -328,11 +328,15 @@ impl<'a> FolioRef<'a> {
     }
 
     /// Returns the pin count of a large folio. C: `folio->_pincount`.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be large.
     #[inline(always)]
-    fn pincount(&self) -> &AtomicI32 {
-        // SAFETY: By the type invariants the second page of a large folio, in which the field lies,
-        // is valid; callers have a large folio. It is an `atomic_t`, which is four aligned bytes
-        // that are only accessed atomically.
+    unsafe fn pincount(&self) -> &AtomicI32 {
+        // SAFETY: By the caller's promise the folio is large, and by the type invariants its second
+        // page, in which the field lies, is valid. The field is an `atomic_t`, which is four
+        // aligned bytes that are only accessed atomically.
         unsafe {
             AtomicI32::from_ptr(addr_of_mut!(
                 (*self.as_raw())
@@ -351,7 +355,8 @@ impl<'a> FolioRef<'a> {
     /// The folio must be large, and the caller must own a reference for each of these pins.
     #[inline(always)]
     pub unsafe fn pincount_add(self, pins: i32) {
-        self.pincount().fetch_add(pins, Ordering::SeqCst);
+        // SAFETY: The caller promises that the folio is large.
+        unsafe { self.pincount() }.fetch_add(pins, Ordering::SeqCst);
     }
 
     /// Subtracts `pins` from the pin count of a large folio. C:
@@ -363,7 +368,8 @@ impl<'a> FolioRef<'a> {
     /// each of them, and drops these next.
     #[inline(always)]
     pub unsafe fn pincount_sub(self, pins: i32) {
-        self.pincount().fetch_sub(pins, Ordering::SeqCst);
+        // SAFETY: The caller promises that the folio is large.
+        unsafe { self.pincount() }.fetch_sub(pins, Ordering::SeqCst);
     }
 }
 

@@ -32,7 +32,8 @@
 //! | bulk references | the mapping, one per page | nothing of their own: they are the mapping's share of the count | a number in `mm/memremap/state.rs` |
 //! | page pin | the task or device that does I/O to a page | the memory and its `struct page`: teardown waits for the pin | the count of `struct page` |
 //!
-//! A PFN leads to its page only by a [`LiveRef`] to a pgmap that covers the PFN.
+//! A PFN leads to its page only by a [`LiveRef`] to a pgmap that covers the PFN, by a lookup with
+//! interrupts off (until they are on again), or by a DAX entry (while it is in its mapping).
 //!
 //! # The life of a pgmap
 //!

@@ -95,8 +95,10 @@ impl<'a> PageRef<'a> {
     /// # Safety
     ///
     /// `pfn` must have an initialised `struct page` that stays valid for `'a`. That holds for a PFN
-    /// in a present page table entry that is not special, as long as interrupts are off; and for a
-    /// PFN of a pgmap, as long as the caller has a live reference to the pgmap.
+    /// in a present page table entry that is not special and not of device memory, as long as
+    /// interrupts are off; for a PFN of a pgmap, as long as the caller has a live reference to the
+    /// pgmap, or interrupts have been off since the pgmap was seen alive; and for a PFN of a DAX
+    /// entry, as long as the entry stays in its mapping.
     #[doc(alias = "pfn_to_page")]
     #[inline(always)]
     pub unsafe fn from_pfn(pfn: Pfn) -> Self {

@@ -137,11 +137,12 @@ fn lookup_slow(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
 /// Looks up the live pgmap of `pfn`, which stays mapped as long as interrupts are off.
 ///
 /// No reference is taken: while interrupts are off this CPU is in an RCU read-side section, and
-/// teardown waits for a grace period between the kill, after which [`Found::is_dying`] is true, and
-/// the completion after which it goes on. (The count of a pgmap is per CPU until it is killed; the
-/// release callback cannot run before the switch to a single counter, which waits for all readers
-/// of the mode.) So a pgmap that was not dying when it was read stays mapped until interrupts are
-/// on again.
+/// teardown waits for a grace period between the kill, after which `Found::is_live` is false, and
+/// the completion after which it goes on. (The count of a pgmap is per CPU until it is killed. The
+/// release callback cannot run before the switch to a single counter, which waits for every task
+/// that may still use the per-CPU counters.) So a pgmap whose count was per CPU when it was read
+/// stays mapped until interrupts are on again. Interrupts off do not delay the kill; they delay the
+/// drain.
 #[inline]
 pub fn lookup_irqs_off<'irq>(
     pfn: Pfn,
