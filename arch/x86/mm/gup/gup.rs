@@ -21,9 +21,9 @@
 //! 4. It checks that the folio can be taken at all, and only then hands the references to the
 //!    caller with the pages ([`PageArray`]).
 //!
-//! Steps 2 to 4 are one value. Drop puts exactly the references that were taken for this entry,
-//! unless `into_pages()` writes the pages into the caller's array. So no error path can forget to
-//! undo.
+//! One value carries the references through steps 2 to 4. Drop puts exactly the references that
+//! were taken for this entry, unless `into_pages()` writes the pages into the caller's array. So no
+//! error path can forget to undo.
 //!
 //! In the slow path the page table lock is held, so the entry does not change and step 3 is not
 //! needed. Device memory is taken by step 2 alone, still with interrupts off, which keeps the
@@ -49,8 +49,9 @@
 //!   `gup_fast()` asks `gup_fast_permitted()`, disables interrupts and calls `gup_fast_walk()`. If
 //!   a fork write-protected pages meanwhile, it unpins what was taken
 //!   (`gup_fast_unpin_user_pages()`).
-//! * `unpin_user_pages()` calls `gup_unpin_pages()`. `unpin_user_page()` is C's, and so is
-//!   `unpin_user_pages_dirty_lock()` for pages to be marked dirty.
+//! * `unpin_user_pages()` calls `gup_unpin_pages()`. `unpin_user_page()` is C's, and so are
+//!   `unpin_user_folio()`, by which the end of a bio unpins, and `unpin_user_pages_dirty_lock()` for
+//!   pages to be marked dirty. They drop the references by `gup_put_folio()` of C.
 //!
 //! `gup_fast_pgd_leaf()` has no counterpart, because x86 has no leaves in a pgd.
 //!

@@ -16,8 +16,8 @@
 //! | another errno | ends |
 //!
 //! A leaf is taken at once, as far as the caller's range and the VMA go, with neighbouring ptes as
-//! one leaf, as in the walk without locks. Page tables of another process are taken in the same
-//! way, because nothing here depends on the process that they belong to.
+//! one leaf, as in the walk without locks. Entries of another process are handled in the same way,
+//! because nothing here depends on the process that they belong to.
 //!
 //! The `unsafe` code here reads entries under the page table lock, and converts C's arguments.
 //!

@@ -74,7 +74,7 @@ impl Tables for UserTables<'_> {
     }
 }
 
-/// Returns the first page that a leaf of this process maps, or `None` of a leaf of device memory:
+/// Returns the first page that a leaf of this process maps, or `None` for a leaf of device memory:
 /// how long its pages stay valid depends on the pgmap.
 #[inline]
 pub(crate) fn page_of<'irq>(

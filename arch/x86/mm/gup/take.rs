@@ -10,14 +10,19 @@
 //! # Device memory
 //!
 //! An entry with `_PAGE_DEVMAP` does not say how long its pages stay valid; their pgmap does. As
-//! long as the pgmap is alive, its pages are valid and none is free. What the entry maps is one
-//! range of PFNs, so one look at the pgmap answers for all of the pages:
+//! long as the pgmap is alive, its pages are valid. What the entry maps is one range of PFNs, so
+//! one look at the pgmap answers for all of the pages:
 //!
 //! * their `struct page`s are valid and follow each other;
 //! * their type says whether they can be taken at all;
-//! * no count is zero, so adding to it needs no loop;
+//! * the count of an FS DAX page is never zero, so adding to it needs no loop (generic and P2PDMA
+//!   pages: see below);
 //! * if the memmap consists of single pages, each is a folio. If it consists of compound pages, the
 //!   part of the range that is in one folio takes one addition.
+//!
+//! A known gap: the count of a generic or P2PDMA page does reach zero, while its owner takes the
+//! page back (`page_free`), after which it is set to 1. An addition at that moment sees the zero
+//! and is undone, but if the count is set between the two, it is wrong from then on.
 //!
 //! The `unsafe` code here takes references that it owns from then on, and writes to the caller's
 //! array.
@@ -810,8 +815,9 @@ fn part_in_folio(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
 /// whether it did.
 #[inline(always)]
 fn try_add(folio: FolioRef<'_>, amount: i32) -> bool {
-    // SAFETY: The type of the pgmap was checked: no folio of it is free while it is mapped. An
-    // overflow is undone.
+    // SAFETY: The type of the pgmap was checked. An FS DAX folio is not free while its pgmap is
+    // mapped. A generic or P2PDMA folio may be, while its owner takes it back; see the known gap in
+    // the documentation of this file. If the result is not positive, the addition is undone.
     let old = unsafe { folio.ref_fetch_add(amount) };
     old > 0 || undo_add(folio, amount, old)
 }

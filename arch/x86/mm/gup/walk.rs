@@ -109,8 +109,8 @@ impl<T: Tables> Leaf<'_, T> {
         self.above.is_some()
     }
 
-    /// Returns whether the entry, and of a pte the one above it, is still what was read. Of a run,
-    /// each pte is read again.
+    /// Returns whether the entry is unchanged; for a pte, also the entry above it. Of a run, each
+    /// pte is read again.
     #[inline(always)]
     pub(crate) fn unchanged(&self) -> bool {
         let is = |slot, entry| self.tables.read(slot) == entry;
@@ -246,8 +246,8 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         self.table(self.tables.read(p4ds.slot(address, P4D_SHIFT)))
     }
 
-    /// Walks over what one entry of a pud maps: itself, or the pmds below it. Returns whether the
-    /// walk goes on. C: `gup_fast_pud_range()`, `gup_fast_pmd_range()`.
+    /// Walks over what a pud entry maps: itself, or the pmds below it. Returns whether the walk goes
+    /// on. C: `gup_fast_pud_range()`, `gup_fast_pmd_range()`.
     #[doc(alias = "gup_fast_pud_range")]
     #[doc(alias = "gup_fast_pmd_range")]
     #[inline(always)]
