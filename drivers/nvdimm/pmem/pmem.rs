@@ -4,8 +4,8 @@
 // Copyright (c) 2015, Christoph Hellwig <hch@lst.de>.
 // Copyright (c) 2015, Boaz Harrosh <boaz@plexistor.com>.
 
-//! nd_pmem, the driver for persistent memory: makes a disk of a namespace, which filesystems can
-//! map.
+//! nd_pmem, the driver for persistent memory. It makes a namespace available as a disk whose memory
+//! filesystems can map.
 //!
 //! The bus offers a namespace to this driver first. The driver looks for an info block, and the
 //! result decides between four cases:
