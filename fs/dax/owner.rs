@@ -15,7 +15,8 @@
 //! | device-dax | the mapping of the device | the index in the device |
 //!
 //! The owner changes under the locks of the entry and of the array. Files that share a page have
-//! locks of their own, so the number of entries is atomic. (In C it is not.)
+//! locks of their own, so the number of entries is atomic. (In C it is not.) The step from one
+//! owner to several is not: see `FilePage::share()`.
 //!
 //! An entry holds no reference to its pages, and neither does a page table entry: the reference
 //! count of a page that is not pinned is 1.

@@ -61,8 +61,8 @@ impl<'a> DaxFault<'a> {
     ///
     /// # Safety
     ///
-    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their pgmap must not
-    /// be torn down during the call, and teardown after it must unmap the file.
+    /// The PFNs must be memory of the file, aligned and as many as `size` says. Their pgmap must
+    /// not be torn down during the call, and teardown after it must unmap the file.
     #[inline(always)]
     unsafe fn insert_pfns(&mut self, pfn: PfnT, size: Size, write: bool) -> VmFaultResult {
         // SAFETY: The process has mapped the file, so it may access the file's memory, and the

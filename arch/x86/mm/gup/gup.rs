@@ -50,8 +50,8 @@
 //!   a fork write-protected pages meanwhile, it unpins what was taken
 //!   (`gup_fast_unpin_user_pages()`).
 //! * `unpin_user_pages()` calls `gup_unpin_pages()`. `unpin_user_page()` is C's, and so are
-//!   `unpin_user_folio()`, by which the end of a bio unpins, and `unpin_user_pages_dirty_lock()` for
-//!   pages to be marked dirty. They drop the references by `gup_put_folio()` of C.
+//!   `unpin_user_folio()`, by which the end of a bio unpins, and `unpin_user_pages_dirty_lock()`
+//!   for pages to be marked dirty. They drop the references by `gup_put_folio()` of C.
 //!
 //! `gup_fast_pgd_leaf()` has no counterpart, because x86 has no leaves in a pgd.
 //!

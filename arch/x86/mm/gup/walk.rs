@@ -246,8 +246,8 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         self.table(self.tables.read(p4ds.slot(address, P4D_SHIFT)))
     }
 
-    /// Walks over what a pud entry maps: itself, or the pmds below it. Returns whether the walk goes
-    /// on. C: `gup_fast_pud_range()`, `gup_fast_pmd_range()`.
+    /// Walks over what a pud entry maps: itself, or the pmds below it. Returns whether the walk
+    /// goes on. C: `gup_fast_pud_range()`, `gup_fast_pmd_range()`.
     #[doc(alias = "gup_fast_pud_range")]
     #[doc(alias = "gup_fast_pmd_range")]
     #[inline(always)]
