@@ -126,7 +126,8 @@ impl Reservation {
     }
 }
 
-/// Memory of a device that the kernel can access. Dropping it unmaps the memory (sleeps).
+/// Memory of a device that the kernel can access. Dropping it unmaps the memory (sleeps; the caller
+/// must not hold a lock of a filesystem).
 ///
 /// The memory may begin with its own page structures, so only the data behind them can be read and
 /// written. Other code may access the data at the same time, since user space can map it. So its

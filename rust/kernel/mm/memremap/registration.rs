@@ -262,7 +262,8 @@ impl<D> From<RegisterError<D>> for Error {
 /// 3. It calls [`Registration::new`] with the kind of memory and the ranges to map.
 /// 4. It reaches the pages by [`Registration::page`]; other code does by [`DevPagemap::lookup`].
 ///
-/// The C counterparts are `memremap_pages()` and `memunmap_pages()`.
+/// Dropping it sleeps for as long as a page is in use; the caller must not hold a lock of a
+/// filesystem. The C counterparts are `memremap_pages()` and `memunmap_pages()`.
 ///
 /// # Invariants
 ///
@@ -526,7 +527,9 @@ impl<T: Operations> Registration<T> {
 
 impl<T: Operations> Drop for Registration<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the pgmap is mapped, and it is unmapped only here.
+        // SAFETY: By the type invariants the pgmap is mapped, and it is unmapped only here. The
+        // documentation of the type forbids a lock of a filesystem here; holding one can end in a
+        // deadlock, but not in an invalid access.
         unsafe { bindings::memunmap_pages(self.as_raw()) };
         // SAFETY: The pointer came from `into_foreign`, and the operations are not called any more.
         drop(unsafe { T::Data::from_foreign(self.data.cast()) });
