@@ -76,6 +76,11 @@ pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable>
     unsafe {
         bindings::mem_cgroup_uncharge(folio.as_raw());
         if first.mapping() as usize & bindings::PAGE_MAPPING_ANON as usize != 0 {
+            if cfg!(CONFIG_DEBUG_VM) && first.folio().is_large() {
+                kernel::warn_once!(
+                    "memremap: large anonymous folio freed, its tails stay exclusive"
+                );
+            }
             bindings::__ClearPageAnonExclusive(first.as_raw());
         }
         first.set_mapping(null_mut());

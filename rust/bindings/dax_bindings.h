@@ -39,6 +39,7 @@
 #include <linux/sysfs.h>
 #include <linux/uio.h>
 #include <linux/wait_bit.h>
+#include <linux/wait_bit_table.h>
 #include <linux/writeback.h>
 #include <linux/xarray.h>
 #include <linux/fs_dax_glue.h>
@@ -79,7 +80,3 @@ const blk_features_t RUST_CONST_HELPER_BLK_FEAT_DAX = BLK_FEAT_DAX;
 
 /* The C declaration is inside inline functions, where bindgen does not find it. */
 extern unsigned long zero_pfn;
-
-/* kernel/sched/wait_bit.c; rust/kernel/sync/wait_var.rs looks into the queues. */
-#define WAIT_TABLE_BITS 8
-extern wait_queue_head_t bit_wait_table[1 << WAIT_TABLE_BITS];

@@ -48,7 +48,8 @@ use core::{
 /// use kernel::{c_str, debugfs::Dir, seq_print};
 ///
 /// let dir = Dir::new(c_str!("rust_doctest"));
-/// dir.read_callback_file(c_str!("answer"), |file| seq_print!(file, "{}\n", 42));
+/// // SAFETY: The function is there until the directory is dropped.
+/// unsafe { dir.read_callback_file(c_str!("answer"), |file| seq_print!(file, "{}\n", 42)) };
 /// drop(dir);
 /// ```
 pub struct Dir(*mut bindings::dentry);
@@ -75,11 +76,16 @@ impl Dir {
     ///
     /// `show` may sleep. If its output does not fit the buffer, it is called again with a larger
     /// one.
+    ///
+    /// # Safety
+    ///
+    /// `show` must stay loaded until the directory is dropped: it must be built in, or its module
+    /// must drop the directory before it is unloaded. The file does not hold the module.
     #[doc(alias = "debugfs_create_file")]
-    pub fn read_callback_file(&self, name: &CStr, show: fn(&SeqFile)) {
+    pub unsafe fn read_callback_file(&self, name: &CStr, show: fn(&SeqFile)) {
         // SAFETY: By the type invariants debugfs accepts the pointer to the directory. The
         // operations are a constant of this crate, which is built in. What they expect as data is a
-        // function of this type.
+        // function of this type, which the caller promises to keep loaded.
         unsafe {
             bindings::debugfs_create_file(
                 name.as_char_ptr(),

@@ -89,7 +89,8 @@ impl<'a> PageRef<'a> {
 /// assert!(folio.nr_pages() == 1 && !folio.is_large() && !folio.is_hugetlb());
 ///
 /// // Two more references, and back to one.
-/// assert_eq!(folio.ref_try_add(2), Ok(()));
+/// // SAFETY: Two is positive and small, and the references are dropped below.
+/// assert_eq!(unsafe { folio.ref_try_add(2) }, Ok(()));
 /// assert_eq!(folio.ref_count(), 3);
 /// // SAFETY: The two references were just taken.
 /// unsafe { folio.put_refs(2) };
@@ -240,13 +241,19 @@ impl<'a> FolioRef<'a> {
     /// A full memory barrier on success. The caller may leak the references; it drops them with
     /// [`put_refs()`](Self::put_refs).
     ///
+    /// # Safety
+    ///
+    /// `refs` must be positive, as a negative number would drop references that others own. It must
+    /// be so small that a count that is positive before does not wrap around to a positive one: at
+    /// most 2^30.
+    ///
     /// # Errors
     ///
     /// Returns the count that was found: 0 of a free folio, negative if it has overflowed.
     #[doc(alias = "folio_ref_try_add")]
     #[doc(alias = "folio_ref_add_unless")]
     #[inline(always)]
-    pub fn ref_try_add(self, refs: i32) -> Result<(), i32> {
+    pub unsafe fn ref_try_add(self, refs: i32) -> Result<(), i32> {
         let count = self.0.refcount();
         let mut old = count.load(Ordering::Relaxed);
         loop {
@@ -437,9 +444,18 @@ impl FileMapping<'_> {
 
     /// Returns whether the file is shared memory or in tmpfs. C: `shmem_mapping()`.
     #[doc(alias = "shmem_mapping")]
+    #[cfg(CONFIG_SHMEM)]
     #[inline]
     pub fn is_shmem(self) -> bool {
         // SAFETY: By the type invariants the structure is valid, and the function only reads it.
         unsafe { bindings::shmem_mapping(self.0.as_ptr()) }
+    }
+
+    /// Returns whether the file is shared memory or in tmpfs, which cannot be here. C:
+    /// `shmem_mapping()`.
+    #[cfg(not(CONFIG_SHMEM))]
+    #[inline]
+    pub fn is_shmem(self) -> bool {
+        false
     }
 }

@@ -236,11 +236,20 @@ impl<'a> PageRef<'a> {
 
     /// Returns whether the page is in ZONE_DEVICE. C: `is_zone_device_page()`.
     #[doc(alias = "is_zone_device_page")]
+    #[cfg(CONFIG_ZONE_DEVICE)]
     #[inline(always)]
     pub fn is_zone_device(self) -> bool {
         (self.flags().load(Ordering::Relaxed) >> bindings::ZONES_PGSHIFT)
             & bindings::ZONES_MASK as usize
             == bindings::zone_type_ZONE_DEVICE as usize
+    }
+
+    /// Returns whether the page is in ZONE_DEVICE, which does not exist here. C:
+    /// `is_zone_device_page()`.
+    #[cfg(not(CONFIG_ZONE_DEVICE))]
+    #[inline(always)]
+    pub fn is_zone_device(self) -> bool {
+        false
     }
 
     /// Returns whether this is the zero page. C: `is_zero_page()`.

@@ -397,7 +397,9 @@ fn try_get_folio<const PIN: bool>(page: PageRef<'_>, refs: i32) -> Option<FolioR
             false if refs != 1 => return None,
             false => refs_of_small_folio::<PIN>(),
         };
-        if let Err(count) = folio.ref_try_add(amount) {
+        // SAFETY: A range of addresses of one call of GUP has less than 2^18 pages per folio, and 2^10
+        // references are a pin. What is taken is put below, or by the returned folio's owner.
+        if let Err(count) = unsafe { folio.ref_try_add(amount) } {
             warn_overflow(count);
             return None;
         }
@@ -700,17 +702,24 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     #[inline(always)]
     fn grab_single_pages(&mut self, pages: usize) -> bool {
         let amount = refs_of_small_folio::<PIN>();
-        let first = self.first;
-        for n in 0..pages {
+        let first = self.first.as_raw();
+        let end = first.wrapping_add(pages);
+        // The address is all that the loop counts: it runs once per page.
+        let mut page = first;
+        while page != end {
             // The page is its own folio, so nothing of it is read.
-            // SAFETY: `n` is less than `pages`, so by the type invariants this is a page of the
-            // pgmap.
-            let folio = unsafe { FolioRef::from_first_page(first.nth(n)) };
+            // SAFETY: The address lies between the first of `pages` pages and their end, so by the
+            // type invariants this is a page of the pgmap.
+            let folio = unsafe {
+                FolioRef::from_first_page(PageRef::from_raw(NonNull::new_unchecked(page)))
+            };
             if !try_add(folio, amount) {
-                // INVARIANT: References to the `n` pages before this one were taken.
-                self.taken = n;
+                // INVARIANT: References to the pages before this one were taken.
+                self.taken =
+                    (page as usize).wrapping_sub(first as usize) / size_of::<bindings::page>();
                 return false;
             }
+            page = page.wrapping_add(1);
         }
         // INVARIANT: References to all pages were taken.
         self.taken = pages;

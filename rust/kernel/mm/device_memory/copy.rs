@@ -97,6 +97,8 @@ impl<H: FailureHandler> DeviceMemory<H> {
             // SAFETY: The data has pages, which stay while the memory is mapped.
             unsafe { clear_poison(first, pages) };
         }
+        #[cfg(not(CONFIG_MEMORY_FAILURE))]
+        let _ = (cleared, self.linear);
         // SAFETY: By the type invariants the bytes are mapped.
         unsafe { bindings::arch_invalidate_pmem(address.cast(), len) };
     }
