@@ -85,7 +85,8 @@ const __LOG_PREFIX: &[u8] = b"fs_dax\0";
 fn init() {
     // SAFETY: The initcall runs once, at boot, before the first filesystem with DAX is mounted.
     unsafe { entry_lock::init() };
-    set_revoke_hook(revoke::revoke_pages);
+    // SAFETY: This crate is built in, so its functions stay.
+    unsafe { set_revoke_hook(revoke::revoke_pages) };
 }
 
 kernel::fs_initcall!(fsdax_init, init);

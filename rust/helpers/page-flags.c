@@ -13,11 +13,6 @@ void rust_helper___SetPageUptodate(struct page *page)
 	__SetPageUptodate(page);
 }
 
-bool rust_helper_folio_test_anon(const struct folio *folio)
-{
-	return folio_test_anon(folio);
-}
-
 #ifdef CONFIG_MEMORY_FAILURE
 bool rust_helper_TestClearPageHWPoison(struct page *page)
 {

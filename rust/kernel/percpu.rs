@@ -95,6 +95,34 @@ pub unsafe fn decrement(offset: usize) {
     unsafe { arch::decrement(offset) };
 }
 
+/// Reads a byte of this CPU. Any context. C: `this_cpu_read()`.
+///
+/// # Safety
+///
+/// `offset` must be the address of a per-CPU byte. The caller must expect any value, unless no
+/// other code can change the byte.
+#[doc(alias = "this_cpu_read")]
+#[cfg(CONFIG_X86_64)]
+#[inline(always)]
+pub unsafe fn read_byte(offset: usize) -> i8 {
+    // SAFETY: The caller promises that there is a byte at the offset.
+    unsafe { arch::read_byte(offset) }
+}
+
+/// Writes a byte of this CPU. Any context. C: `this_cpu_write()`.
+///
+/// # Safety
+///
+/// `offset` must be the address of a per-CPU byte. Other code must access the byte of this CPU on
+/// this CPU only, or accept that an update is lost.
+#[doc(alias = "this_cpu_write")]
+#[cfg(CONFIG_X86_64)]
+#[inline(always)]
+pub unsafe fn write_byte(offset: usize, value: i8) {
+    // SAFETY: The caller promises that there is a byte at the offset.
+    unsafe { arch::write_byte(offset, value) };
+}
+
 /// Returns the running task. Any context. C: `current`.
 #[doc(alias = "current")]
 #[inline(always)]

@@ -6,11 +6,21 @@
 //! Pages that follow each other are nearly always on one node, so all pages that one call pins or
 //! unpins are one update. C makes one update per folio.
 //!
-//! The `unsafe` code here looks up a node's `struct pglist_data` and calls C.
+//! A node's counter consists of a sum and of a small difference per CPU. While interrupts are off,
+//! no other code changes the difference of this CPU, so a walk adds to it without a call as long as
+//! it stays below the threshold: a call costs a pin of one page 3 % more instructions.
+//!
+//! The `unsafe` code here looks up a node's `struct pglist_data`, adds to the difference of this
+//! CPU, and calls C.
 //!
 //! C header: [`include/linux/vmstat.h`](srctree/include/linux/vmstat.h)
 
 use kernel::{bindings, interrupt::LocalInterruptDisabled, mm::page::PageRef};
+#[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
+use {
+    core::{mem::offset_of, ptr::addr_of},
+    kernel::percpu,
+};
 
 /// Pages on one node that were pinned or unpinned, and are not yet in the vmstat counter. Drop adds
 /// them.
@@ -66,8 +76,58 @@ impl<'irq> FollPinStat<'irq> {
 impl Drop for FollPinStat<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        update(self.item, self.nid, self.pages, self.irq);
+        if self.pages == 0 {
+            return;
+        }
+        let is_added = match self.irq {
+            Some(irq) => add_to_this_cpu(self.item, self.nid, self.pages, irq),
+            None => false,
+        };
+        if !is_added {
+            update_cold(self.item, self.nid, self.pages, self.irq);
+        }
     }
+}
+
+/// Adds `pages` to this CPU's difference of a vmstat counter, unless the result would be above the
+/// threshold. Returns whether it was added. C: the first half of `__mod_node_page_state()`.
+#[cfg(all(CONFIG_NUMA, CONFIG_SMP))]
+#[inline(always)]
+fn add_to_this_cpu(
+    item: bindings::node_stat_item,
+    nid: usize,
+    pages: usize,
+    _irq: LocalInterruptDisabled<'_>,
+) -> bool {
+    // SAFETY: `node_data()` returns the data of a node that a page was found on, which is never
+    // freed, and the field is written once, before the node's memory is used.
+    let stat = unsafe { addr_of!((*node_data(nid)).per_cpu_nodestats).read() } as usize;
+    let threshold = stat.wrapping_add(offset_of!(bindings::per_cpu_nodestat, stat_threshold));
+    let diff = stat
+        .wrapping_add(offset_of!(bindings::per_cpu_nodestat, vm_node_stat_diff))
+        .wrapping_add(item as usize);
+    // SAFETY: Both are the addresses of bytes of a per-CPU structure, as `item` is a node counter.
+    // Interrupts are off, so no other code changes the difference between the read and the write.
+    unsafe {
+        let sum = pages.wrapping_add(percpu::read_byte(diff) as usize) as isize;
+        if pages > i8::MAX as usize || sum > percpu::read_byte(threshold) as isize {
+            return false;
+        }
+        percpu::write_byte(diff, sum as i8);
+    }
+    true
+}
+
+/// Returns `false`: without SMP or NUMA the counter of the node is updated by C.
+#[cfg(not(all(CONFIG_NUMA, CONFIG_SMP)))]
+#[inline(always)]
+fn add_to_this_cpu(
+    _item: bindings::node_stat_item,
+    _nid: usize,
+    _pages: usize,
+    _irq: LocalInterruptDisabled<'_>,
+) -> bool {
+    false
 }
 
 /// Adds `pages` to a vmstat counter of a node. C: `mod_node_page_state()`, and with interrupts off

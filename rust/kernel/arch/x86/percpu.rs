@@ -66,6 +66,46 @@ pub(crate) unsafe fn decrement(offset: usize) {
     };
 }
 
+/// Reads a byte of this CPU. C: `this_cpu_read()`.
+///
+/// # Safety
+///
+/// `offset` must be the address of a per-CPU byte.
+#[inline(always)]
+pub(crate) unsafe fn read_byte(offset: usize) -> i8 {
+    let value: i8;
+    // SAFETY: The caller promises that there is a byte at the offset, so with the base of this CPU
+    // it is a valid address, and the instruction writes nothing.
+    unsafe {
+        asm!(
+            concat!("movb ", this_cpu!(), "({}), {}"),
+            in(reg) offset,
+            out(reg_byte) value,
+            options(att_syntax, nostack, preserves_flags, readonly),
+        )
+    };
+    value
+}
+
+/// Writes a byte of this CPU. C: `this_cpu_write()`.
+///
+/// # Safety
+///
+/// `offset` must be the address of a per-CPU byte.
+#[inline(always)]
+pub(crate) unsafe fn write_byte(offset: usize, value: i8) {
+    // SAFETY: The caller promises that there is a byte at the offset, so with the base of this CPU
+    // it is a valid address, and the instruction writes nothing else.
+    unsafe {
+        asm!(
+            concat!("movb {}, ", this_cpu!(), "({})"),
+            in(reg_byte) value,
+            in(reg) offset,
+            options(att_syntax, nostack, preserves_flags),
+        )
+    };
+}
+
 /// Returns the running task. C: `current`.
 #[inline(always)]
 pub(crate) fn current_task() -> *const bindings::task_struct {

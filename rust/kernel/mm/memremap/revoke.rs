@@ -5,6 +5,9 @@
 //! A filesystem may be mounted when the driver of its device is unbound. Its files then have pages
 //! that are about to lose their `struct page`. Only fs/dax can find these files, but mm must not
 //! depend on it, so fs/dax registers a function here.
+//!
+//! This file encapsulates the promise that the function is
+//! built in.
 
 use super::ZoneDevicePage;
 use crate::sync::SetOnce;
@@ -32,10 +35,15 @@ static REVOKE_HOOK: SetOnce<RevokeHook> = SetOnce::new();
 /// }
 ///
 /// fn init() {
-///     set_revoke_hook(revoke);
+///     // SAFETY: This code is built in, so the function stays.
+///     unsafe { set_revoke_hook(revoke) };
 /// }
 /// ```
-pub fn set_revoke_hook(hook: RevokeHook) {
+///
+/// # Safety
+///
+/// The function must be built in: it is never unregistered.
+pub unsafe fn set_revoke_hook(hook: RevokeHook) {
     let _ = REVOKE_HOOK.populate(hook);
 }
 
