@@ -6,8 +6,7 @@
 //! that are about to lose their `struct page`. Only fs/dax can find these files, but mm must not
 //! depend on it, so fs/dax registers a function here.
 //!
-//! This file encapsulates the promise that the function is
-//! built in.
+//! This file encapsulates the promise that the registered function is built in.
 
 use super::ZoneDevicePage;
 use crate::sync::SetOnce;
