@@ -6,6 +6,11 @@
 //! [`Reason`] the number of faults that fell back to pages because of it. `fs_dax/implementation`
 //! says `rust`.
 //!
+//! `fs_dax/delayed_iputs` has a line for each inode that is removed, and whose blocks are kept
+//! because pages of them are still pinned: `device=259:1 fstype=ext4 inode=12 pages=16
+//! first=0x140000000 seconds=3`. `pages` is the number of pinned pages and `first` the physical
+//! address of the first of them, both as last counted; 0 if they were not counted yet.
+//!
 //! A fault increments one per-CPU counter. A table maps filesystems to their counters. Its index is
 //! a hash of the device number, which nearly always finds the filesystem at once. A filesystem gets
 //! a row with its first fault and keeps it, so its counters can be read after it was unmounted. If
