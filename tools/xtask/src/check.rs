@@ -90,7 +90,7 @@ fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
                 return;
             }
         }
-        summary.require("lint", check.name, problem);
+        summary.require("lint", &check.name, problem);
     })?;
     let problem = doc::run(paths).err().map(|e| format!("{e:#}"));
     summary.require("lint", "kernel.rustdoc", problem);

@@ -2,17 +2,20 @@
 
 //! Formatting and lints: `cargo fmt`, clippy and tests for the host's crates;
 //! rustfmt and the kernel's own clippy for the overlay; and for both the scripts
-//! of `tools/lint` (floors of modules, `unsafe`, language) and codespell.
+//! of `tools/lint` (floors of modules, `unsafe`, language) and codespell; and the
+//! cases of `tools/testing/compile-fail`, safe code that must not compile.
 //!
 //! Each check prints one line and all checks run, so that one call shows all
 //! problems. A check whose input did not change since it last passed is not
 //! repeated.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
+use walkdir::WalkDir;
 
 use crate::command::{clean, run_logged};
 use crate::diagnostics::{ours, Collector};
@@ -27,10 +30,13 @@ use crate::source::{self, Source};
 use crate::toolchain::Toolchain;
 use crate::variant::Variant;
 
+/// The script, and the last part but one of the names of its checks.
+const COMPILE_FAIL: &str = "compile-fail";
+
 /// A check with its name and its result.
 #[derive(Debug)]
 pub struct Check {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub result: Result<()>,
 }
 
@@ -38,14 +44,14 @@ pub struct Check {
 pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check>> {
     let tc = Toolchain::find(paths)?;
     let mut all = Vec::new();
-    let mut add = |name, result| {
+    let mut add = |name: Cow<'static, str>, result| {
         let check = Check { name, result };
         report(&check);
         all.push(check);
     };
-    add("host.rustfmt", cargo_fmt(paths, &tc));
+    add("host.rustfmt".into(), cargo_fmt(paths, &tc));
     add(
-        "host.clippy",
+        "host.clippy".into(),
         cargo(
             paths,
             &tc,
@@ -54,7 +60,7 @@ pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check
         ),
     );
     add(
-        "host.rustdoc",
+        "host.rustdoc".into(),
         cargo(
             paths,
             &tc,
@@ -62,14 +68,20 @@ pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check
             &["--no-deps", "--document-private-items"],
         ),
     );
-    add("host.tests", cargo(paths, &tc, "test", &[]));
-    add("kernel.modules", script(paths, "modules", &["--graph"]));
-    add("kernel.language", script(paths, "language", &[]));
-    add("spelling", spelling(paths));
+    add("host.tests".into(), cargo(paths, &tc, "test", &[]));
+    add(
+        "kernel.modules".into(),
+        script(paths, "modules", &["--graph"]),
+    );
+    add("kernel.language".into(), script(paths, "language", &[]));
+    add("spelling".into(), spelling(paths));
     let _lock = cache_lock(paths, "checking the kernel's Rust")?;
     let source = source::prepare(paths)?;
-    add("kernel.rustfmt", kernel_fmt(paths, &source, &tc));
-    add("kernel.clippy", kernel_clippy(paths, &source, &tc));
+    add("kernel.rustfmt".into(), kernel_fmt(paths, &source, &tc));
+    add("kernel.clippy".into(), kernel_clippy(paths, &source, &tc));
+    for (case, result) in compile_fail(paths)? {
+        add(format!("{COMPILE_FAIL}.{case}").into(), result);
+    }
     Ok(all)
 }
 
@@ -227,6 +239,9 @@ fn kernel_fmt(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     unformatted(bad, remedy, result)
 }
 
+/// Name of the file that holds the digest of what clippy last accepted.
+const CLIPPY_STAMP: &str = ".rust-dax-clippy";
+
 /// Compiles every Rust crate that holds a file of ours with the kernel's
 /// clippy, in a separate output directory. Our files must have no warnings.
 fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
@@ -247,7 +262,7 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     let text = files::read_if_exists(&config)?.context("there is no configuration")?;
     digest.add("config", &text);
     let digest = digest.finish();
-    let stamp = dir.join(".rust-dax-clippy");
+    let stamp = dir.join(CLIPPY_STAMP);
     if std::fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
         return Ok(());
     }
@@ -290,6 +305,77 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     files::write_atomic(&stamp, digest.as_bytes(), false)
 }
 
+/// Compiles the cases of `tools/testing/compile-fail` against the crates that clippy
+/// has accepted, and returns the result of each.
+fn compile_fail(paths: &Paths) -> Result<Vec<(String, Result<()>)>> {
+    let dir = paths.build_named("clippy");
+    let Some(accepted) = files::read_if_exists(&dir.join(CLIPPY_STAMP))? else {
+        let why = anyhow!("not run: the crates have not passed kernel.clippy");
+        return Ok(vec![("all".into(), Err(why))]);
+    };
+    let script = paths.checkout.join("tools/lint").join(COMPILE_FAIL);
+    let log = script_log(paths, COMPILE_FAIL);
+    let mut digest = Fingerprint::default();
+    digest.add("crates", &accepted);
+    let cases = paths.checkout.join("tools/testing").join(COMPILE_FAIL);
+    for file in WalkDir::new(&cases).sort_by_file_name() {
+        let file = file.with_context(|| format!("cannot read {}", cases.display()))?;
+        if file.file_type().is_file() {
+            let name = file.file_name().to_string_lossy();
+            digest.add(&name, &std::fs::read(file.path())?);
+        }
+    }
+    digest.add("script", &std::fs::read(&script)?);
+    let digest = digest.finish();
+    let stamp = dir.join(".rust-dax-compile-fail");
+    // The stamp holds the digest and then the script's output, in which all passed.
+    let passed = std::fs::read_to_string(&stamp).unwrap_or_default();
+    if let Some(lines) = passed.strip_prefix(&digest) {
+        return Ok(case_results(lines.lines()));
+    }
+    files::remove_file(&log)?;
+    let mut cmd = clean("python3");
+    cmd.arg(&script).arg(&dir);
+    let step = Step::start("Code that must not compile", None, &log);
+    let mut lines = Vec::new();
+    let result = run_logged(&mut cmd, &log, |line| lines.push(line.to_owned()));
+    step.done();
+    let cases = case_results(lines.iter().map(String::as_str));
+    match result {
+        Ok(()) => {
+            let text = format!("{digest}\n{}\n", lines.join("\n"));
+            files::write_atomic(&stamp, text.as_bytes(), false)?;
+        }
+        // A failed case has been found; without one, the script failed.
+        Err(_) if cases.iter().any(|(_, result)| result.is_err()) => (),
+        Err(err) => return Ok(vec![("all".into(), Err(err))]),
+    }
+    Ok(cases)
+}
+
+/// Parses the script's lines: `ok CASE`, or `FAILED CASE: reason` with more lines.
+fn case_results<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, Result<()>)> {
+    let mut cases: Vec<(String, Option<String>)> = Vec::new();
+    for line in lines {
+        if let Some(name) = line.strip_prefix("ok ") {
+            cases.push((name.to_owned(), None));
+        } else if let Some((name, why)) = line
+            .strip_prefix("FAILED ")
+            .and_then(|rest| rest.split_once(": "))
+        {
+            cases.push((name.to_owned(), Some(why.to_owned())));
+        } else if let Some((_, Some(why))) = cases.last_mut() {
+            why.push('\n');
+            why.push_str(line);
+        }
+    }
+    let result = |why: Option<String>| why.map_or(Ok(()), |why| Err(anyhow!(why)));
+    cases
+        .into_iter()
+        .map(|(name, why)| (name, result(why)))
+        .collect()
+}
+
 /// Returns the folders outside `rust/` whose objects Kbuild makes from files of
 /// ours: for each file the nearest folder with a Makefile. Make expects them
 /// with `/`.
@@ -317,6 +403,17 @@ fn crate_folders(tree: &Path, overlay: &[String]) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_of_cases() {
+        let text = "\nok a-b\nFAILED c: no error says \"x\":\n    c.rs:1:2: error[E0505]: y\nok d";
+        let cases = case_results(text.lines());
+        let names: Vec<_> = cases.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a-b", "c", "d"]);
+        let failed = cases[1].1.as_ref().unwrap_err().to_string();
+        assert!(failed.ends_with("error[E0505]: y"), "{failed}");
+        assert!(cases[0].1.is_ok() && cases[2].1.is_ok());
+    }
 
     #[test]
     fn folders_of_crates() {
