@@ -33,7 +33,8 @@
 //!   truncate, break layouts ------ invalidate.rs
 //!   memory failure --------------- memory_failure.rs
 //!   removal of the device -------- revoke.rs
-//!   entries ---------------------- entry.rs, entry_array.rs, entry_lock.rs, mapping.rs, owner.rs
+//!   entries ---------------------- entry.rs, entry_array.rs, entry_lock.rs, mapping.rs,
+//!                                  owner.rs, owner_state.rs
 //!   counters and tracepoints ----- debugfs.rs, trace.rs, dax_glue.c
 //! ```
 //!
@@ -71,6 +72,7 @@ mod invalidate;
 mod mapping;
 mod memory_failure;
 mod owner;
+mod owner_state;
 mod revoke;
 mod rw;
 mod share;

@@ -86,10 +86,10 @@ fn try_lock(page: PageRef<'_>) -> TryLock {
     };
     let mut cursor = Cursor::new(mapping, 0, Size::Pte);
     let mut array = cursor.lock();
-    if !Owner::is_file(page, mapping) {
+    let Some(index) = Owner::index_in(page, &array) else {
         return TryLock::Retry;
-    }
-    array.set(page.index());
+    };
+    array.set(index);
     let Some(entry) = array.load().entry() else {
         return TryLock::Failed;
     };

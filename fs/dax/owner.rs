@@ -14,9 +14,9 @@
 //! | several files | `PAGE_MAPPING_DAX_SHARED` | the number of entries |
 //! | device-dax | the mapping of the device | the index in the device |
 //!
-//! The owner changes under the locks of the entry and of the array. Files that share a page have
-//! locks of their own, so the number of entries is atomic. (In C it is not.) The step from one
-//! owner to several is not: see `FilePage::share()`.
+//! The two words are one state, which changes under a lock of its own: see [`owner_state`]. (C
+//! changes them under the lock of the array of whichever file it is, and files that share a page
+//! have an array each.) The lock of the page is taken inside that of the array, and none inside it.
 //!
 //! An entry holds no reference to its pages, and neither does a page table entry: the reference
 //! count of a page that is not pinned is 1.
@@ -25,13 +25,21 @@
 //! page still names the mapping, the mapping cannot be freed: freeing an inode takes that lock
 //! after its last entry has been removed.
 //!
+//! [`owner_state`]: crate::owner_state
+//!
 //! This file encapsulates changes of the owner, and the way from an entry to its pages.
 
-use crate::{entry::Entry, entry_array::EntryArray, mapping::DaxMapping};
+use crate::{
+    entry::{Entry, Size},
+    entry_array::EntryArray,
+    mapping::DaxMapping,
+    owner_state::{self, OwnedPage, OwnerLock},
+};
 use core::{
+    hint::spin_loop,
     mem::MaybeUninit,
-    ptr::{addr_of, eq, null_mut, NonNull},
-    sync::atomic::Ordering,
+    ptr::{addr_of, eq, NonNull},
+    sync::atomic::{AtomicBool, Ordering},
 };
 use kernel::{
     bindings,
@@ -40,10 +48,58 @@ use kernel::{
     sync::rcu,
 };
 
-/// The value of `page->mapping` for a page that several files share. C: `PAGE_MAPPING_DAX_SHARED`,
-/// `dax_page_is_shared()`.
-const SHARED: *mut bindings::address_space =
-    bindings::PAGE_MAPPING_ANON as usize as *mut bindings::address_space;
+// The mark of a page that files share is that of C.
+const _: () = assert!(owner_state::SHARED == bindings::PAGE_MAPPING_ANON as usize);
+
+/// A lock for the owners of the pages of some ranges of 2 MiB. C: `bit_spin_lock()`.
+///
+/// It is held for a few instructions, with interrupts disabled. A spinlock would cost the two calls
+/// that it consists of for each fault. Each lock has a cache line, so that CPUs which handle faults
+/// of different memory do not disturb each other.
+#[repr(align(64))]
+struct PageLock(AtomicBool);
+
+/// The number of locks.
+const LOCKS: usize = 256;
+
+/// The locks, by the number of the 2 MiB that a page lies in.
+static PAGE_LOCKS: [PageLock; LOCKS] = [const { PageLock(AtomicBool::new(false)) }; LOCKS];
+
+impl PageLock {
+    /// Returns the lock for the pages of an entry that begins at `pfn`: no entry crosses a boundary
+    /// of 2 MiB.
+    #[inline(always)]
+    fn of(pfn: Pfn) -> &'static Self {
+        &PAGE_LOCKS[(pfn.nr() >> Size::Pmd.order()) % LOCKS]
+    }
+
+    /// Waits until the lock is released and takes it.
+    #[cold]
+    #[inline(never)]
+    fn lock_slow(&self) {
+        loop {
+            while self.0.load(Ordering::Relaxed) {
+                spin_loop();
+            }
+            if !self.0.swap(true, Ordering::Acquire) {
+                break;
+            }
+        }
+    }
+}
+
+impl OwnerLock for PageLock {
+    /// Calls `change` with the lock held. Spins; the caller has disabled interrupts.
+    #[inline(always)]
+    fn with<R>(&self, change: impl FnOnce() -> R) -> R {
+        if self.0.swap(true, Ordering::Acquire) {
+            self.lock_slow();
+        }
+        let result = change();
+        self.0.store(false, Ordering::Release);
+        result
+    }
+}
 
 /// A page that an entry names.
 ///
@@ -112,65 +168,6 @@ impl FilePage {
         // SAFETY: The waiter was added to this queue above.
         unsafe { bindings::finish_wait(queue, entry) };
     }
-
-    /// Sets the mapping that owns the page, and the index in it.
-    ///
-    /// # Safety
-    ///
-    /// The caller must hold the lock of the array that has, gets or loses an entry for this page,
-    /// and no other array may have one. `mapping` must be null or the mapping with that array.
-    #[inline(always)]
-    unsafe fn set_owner(self, mapping: *mut bindings::address_space, index: usize) {
-        // SAFETY: By its promise the caller is the only one that changes the owner: it holds the
-        // lock of the only array with an entry for the page. `mapping` is null or is not freed
-        // while it has the entry. Pages of FS DAX are no tail pages.
-        unsafe {
-            self.get().set_mapping(mapping);
-            self.get().index_field().store(index, Ordering::Relaxed);
-        }
-    }
-
-    /// Adds an entry to those that share the page. C: `dax_page_share_get()`.
-    ///
-    /// # Safety
-    ///
-    /// The caller must hold the lock of the array that gets the entry, and must store the entry
-    /// before it releases the lock.
-    #[doc(alias = "dax_page_share_get")]
-    #[inline]
-    unsafe fn share(self) {
-        let page = self.get();
-        let mapping = page.mapping();
-        // SAFETY: Pages of FS DAX are no tail pages, and the field is changed as a number of
-        // entries.
-        let entries = unsafe { page.index_field() };
-        if mapping != SHARED {
-            // The page had one owner so far, whose entry counts.
-            if !mapping.is_null() {
-                entries.store(1, Ordering::Relaxed);
-            }
-            // SAFETY: The value is a flag without an address, so a task that reads it follows no
-            // pointer, and the store is atomic. A known gap: the lock of the array does not exclude
-            // other files. If two files fault in a block at once that was not marked as shared
-            // before, both may get here, and one entry is not counted, as in C.
-            unsafe { page.set_mapping(SHARED) };
-        }
-        entries.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Removes an entry from those that share the page. Returns whether others still do. C:
-    /// `dax_page_share_put()`.
-    ///
-    /// # Safety
-    ///
-    /// The page must be shared, and the caller must remove the entry.
-    #[doc(alias = "dax_page_share_put")]
-    #[inline]
-    unsafe fn unshare(self) -> bool {
-        // SAFETY: Pages of FS DAX are no tail pages, and by the caller's promise the field is the
-        // number of entries, of which one is removed.
-        unsafe { self.get().index_field() }.fetch_sub(1, Ordering::Relaxed) > 1
-    }
 }
 
 impl Entry {
@@ -186,7 +183,7 @@ impl Entry {
                 let first = unsafe { PageRef::from_pfn(pfn) };
                 (first.as_raw(), self.size().pages())
             }
-            None => (null_mut(), 0),
+            None => (NonNull::dangling().as_ptr(), 0),
         };
         (0..count).map(move |n| {
             // INVARIANT: By the invariants of `Entry` all its PFNs have `struct page`s that stay
@@ -197,27 +194,19 @@ impl Entry {
         })
     }
 
-    /// Makes the mapping the owner of the pages of the entry; `index` is the index of the first. If
-    /// the blocks are `shared`, counts the entry instead. The caller stores the entry to `array`
-    /// before it unlocks it. C: `dax_associate_entry()`.
+    /// Adds the mapping to the owners of the pages of the entry; `index` is the index of the first.
+    /// `shared` says whether the filesystem has marked the blocks as shared. The caller stores the
+    /// entry to `array` before it unlocks it. C: `dax_associate_entry()`.
     #[doc(alias = "dax_associate_entry")]
     #[inline]
     pub(crate) fn associate(self, array: &EntryArray<'_, '_>, index: usize, shared: bool) {
-        let owner = array.mapping().as_raw();
-        for (n, page) in self.pages().enumerate() {
-            if shared {
-                // SAFETY: `array` is the evidence that its lock is held. The caller stores the
-                // entry that it associates before it releases the lock.
-                unsafe { page.share() };
-                continue;
-            }
-            if !page.get().mapping().is_null() {
-                kernel::warn_once!("fs_dax: page already belongs to a file");
-            }
-            // SAFETY: `array` is the evidence that its lock is held, and `owner` is its mapping.
-            // The filesystem gives a block that is not shared to one file, so no other array has an
-            // entry for the page. (If another file were named, the warning above would say so.)
-            unsafe { page.set_owner(owner, index.wrapping_add(n)) };
+        let Some(pfn) = self.pfn() else {
+            return;
+        };
+        let owner = array.mapping().as_raw() as usize;
+        let lock = PageLock::of(pfn);
+        if !owner_state::add_entry(lock, self.pages(), owner, index, shared) {
+            report_unmarked(array.mapping());
         }
     }
 
@@ -232,26 +221,16 @@ impl Entry {
         _array: &EntryArray<'_, '_>,
         truncated: bool,
     ) {
-        let owner = mapping.as_raw();
-        for page in self.pages() {
+        let Some(pfn) = self.pfn() else {
+            return;
+        };
+        let pages = self.pages().inspect(|page| {
             if truncated && page.is_busy() {
                 kernel::warn_once!("fs_dax: pinned page is truncated");
             }
-            let current = page.get().mapping();
-            if current == owner {
-                // Nearly always.
-            } else if current == SHARED {
-                // SAFETY: The page is shared, and this entry of it is removed.
-                if unsafe { page.unshare() } {
-                    continue;
-                }
-            } else if !current.is_null() {
-                kernel::warn_once!("fs_dax: removed page belongs to another file");
-            }
-            // SAFETY: `_array` is the evidence that the lock of the array with this entry is held.
-            // No other array has an entry for the page: it is not shared, and the filesystem gives
-            // such a block to one file; or this was the last entry that shared it.
-            unsafe { page.set_owner(null_mut(), 0) };
+        });
+        if !owner_state::remove_entry(PageLock::of(pfn), pages, mapping.as_raw() as usize) {
+            kernel::warn_once!("fs_dax: removed page does not belong to the file");
         }
     }
 
@@ -284,6 +263,45 @@ impl Entry {
     #[inline]
     pub(crate) fn first_page(self) -> Option<FilePage> {
         self.pages().next()
+    }
+}
+
+impl OwnedPage for FilePage {
+    #[inline(always)]
+    fn mapping(self) -> usize {
+        self.get().mapping() as usize
+    }
+
+    #[inline(always)]
+    fn set_mapping(self, mapping: usize) {
+        // SAFETY: `owner_state` changes the owner under the lock of the page, so the caller is the
+        // only one that does. `mapping` is a flag without an address, or a mapping which is not
+        // freed while it has an entry for the page.
+        unsafe {
+            self.get()
+                .set_mapping(mapping as *mut bindings::address_space)
+        };
+    }
+
+    #[inline(always)]
+    fn index(self) -> usize {
+        self.get().index()
+    }
+
+    #[inline(always)]
+    fn set_index(self, index: usize) {
+        // SAFETY: Pages of FS DAX are no tail pages, and `owner_state` changes the field as that of
+        // the owner or as the number of entries, under the lock of the page.
+        unsafe { self.get().index_field() }.store(index, Ordering::Relaxed);
+    }
+}
+
+/// Warns that files share a block which their filesystem has not marked as shared. A filesystem
+/// that cannot be written to may do that: erofs shares equal chunks.
+#[cold]
+fn report_unmarked(mapping: &DaxMapping) {
+    if !mapping.inode().is_read_only() {
+        kernel::warn_once!("fs_dax: page already belongs to a file");
     }
 }
 
@@ -324,9 +342,12 @@ impl Owner<'_> {
         }
     }
 
-    /// Returns whether `mapping` is the one that the page names at this moment.
-    pub(crate) fn is_file(page: PageRef<'_>, mapping: &DaxMapping) -> bool {
-        eq(page.mapping(), mapping.as_raw())
+    /// Returns the index of the page in the mapping with this locked array, if that is the owner.
+    pub(crate) fn index_in(page: PageRef<'_>, array: &EntryArray<'_, '_>) -> Option<usize> {
+        // Another file may add an entry for the page at this moment, so mapping and index are read
+        // under the lock of the page.
+        PageLock::of(page.pfn())
+            .with(|| eq(page.mapping(), array.mapping().as_raw()).then(|| page.index()))
     }
 }
 
@@ -345,7 +366,7 @@ impl OwnerFilesystems {
     /// Returns the filesystems whose files own a page at this moment. Any context.
     pub(crate) fn of(page: PageRef<'_>) -> Self {
         let _guard = rcu::read_lock();
-        if eq(page.mapping(), SHARED) {
+        if page.mapping() as usize == owner_state::SHARED {
             return Self::Any;
         }
         // SAFETY: Inodes and superblocks are freed a grace period after their last entry has been

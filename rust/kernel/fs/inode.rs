@@ -122,6 +122,13 @@ impl Inode {
         unsafe { (*(*self.as_raw()).i_sb).s_dev }
     }
 
+    /// Returns whether the filesystem is mounted read-only. C: `sb_rdonly()`.
+    #[doc(alias = "sb_rdonly")]
+    pub fn is_read_only(&self) -> bool {
+        // SAFETY: By the type invariants the filesystem is mounted, so the superblock is valid.
+        unsafe { bindings::sb_rdonly((*self.as_raw()).i_sb) }
+    }
+
     /// Returns the major and the minor device number of the filesystem.
     pub fn device_numbers(&self) -> (u32, u32) {
         device_numbers(self.device())

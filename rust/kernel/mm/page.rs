@@ -313,13 +313,16 @@ impl<'a> PageRef<'a> {
 
     /// Sets the mapping that the page belongs to. C: `page->mapping = mapping`.
     ///
+    /// What was written to the page before this call is visible to a task that reads the field with
+    /// acquire semantics, and stores after that.
+    ///
     /// # Safety
     ///
     /// The caller must be the only one that changes the owner of this page, and `mapping` must be
     /// null, a mapping that is not freed while the page belongs to it, or flags without an address.
     #[inline(always)]
     pub unsafe fn set_mapping(self, mapping: *mut bindings::address_space) {
-        self.mapping_field().store(mapping, Ordering::Relaxed);
+        self.mapping_field().store(mapping, Ordering::Release);
     }
 
     /// Returns the field that is the page's index in its mapping. C: `page->index`, `page->share`.

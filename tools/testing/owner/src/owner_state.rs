@@ -1,0 +1,1 @@
+../../../../fs/dax/owner_state.rs
