@@ -20,7 +20,7 @@
 //! 5. The page table entry is inserted ([`vm_fault`]), and the entry is unlocked.
 //!
 //! The way back is in the same order: truncation unmaps the page, waits until it is not pinned, and
-//! then removes the entry ([`invalidate`]). If the device is removed, its teardown does so for all
+//! then removes the entry ([`wait_idle`], [`invalidate`]). If the device is removed, its teardown does so for all
 //! files ([`revoke`]).
 //!
 //! # Files
@@ -30,7 +30,8 @@
 //!   read, write ------------------ rw.rs
 //!   zero, unshare, compare ------- zero.rs, share.rs
 //!   fsync ------------------------ writeback.rs
-//!   truncate, break layouts ------ invalidate.rs
+//!   truncate --------------------- invalidate.rs
+//!   break layouts ---------------- wait_idle.rs
 //!   memory failure --------------- memory_failure.rs
 //!   removal of the device -------- revoke.rs
 //!   entries ---------------------- entry.rs, entry_array.rs, entry_lock.rs, mapping.rs,
@@ -55,7 +56,11 @@ use kernel::{
     bindings,
     error::{code::EIO, Result},
     ffi::{c_int, c_uint, c_ulong},
-    fs::{address_space::AddressSpace, inode::Inode, kiocb::Kiocb},
+    fs::{
+        address_space::{AddressSpace, InvalidateLock},
+        inode::Inode,
+        kiocb::Kiocb,
+    },
     iomap::IomapOps,
     iov_iter::IovIter,
     macros::export,
@@ -78,6 +83,7 @@ mod rw;
 mod share;
 mod trace;
 mod vm_fault;
+mod wait_idle;
 mod writeback;
 mod zero;
 
@@ -383,6 +389,33 @@ pub unsafe extern "C" fn dax_layout_busy_page(
     // SAFETY: The caller promises that the mapping is valid.
     let mapping = unsafe { AddressSpace::from_raw(mapping) };
     invalidate::busy_page(mapping, 0, usize::MAX).map_or(null_mut(), |page| page.as_raw())
+}
+
+/// Waits until none of the pages that contain the bytes from `start` to `end` is pinned, before the
+/// file loses their blocks. Sleeps, and releases `invalidate_lock` meanwhile. Returns 0, with the
+/// pages unmapped, or `-ERESTARTSYS` if a signal is pending.
+///
+/// # Safety
+///
+/// `inode` must be a valid inode. The task must hold `invalidate_lock` of its mapping for writing.
+#[export(EXPORT_SYMBOL_GPL)]
+pub unsafe extern "C" fn dax_break_layout(
+    inode: *mut bindings::inode,
+    start: bindings::loff_t,
+    end: bindings::loff_t,
+) -> c_int {
+    // SAFETY: The caller promises that the inode is valid.
+    let mapping = unsafe { Inode::from_raw(inode) }.mapping();
+    let last = match end {
+        i64::MAX => usize::MAX,
+        end => page_of(end),
+    };
+    // SAFETY: The caller promises that the task holds the lock for writing.
+    errno(unsafe {
+        InvalidateLock::with_held(mapping, |lock| {
+            wait_idle::break_layout(lock, page_of(start), last)
+        })
+    })
 }
 
 /// Waits until no page of the inode is pinned. Sleeps.

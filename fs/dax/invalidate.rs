@@ -2,11 +2,11 @@
 // Derived from `fs/dax.c`, Copyright (c) 2013-2014 Intel Corporation.
 // Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
-//! Removing entries, and waiting for pins before blocks are freed ("breaking layouts").
+//! Removing entries, and finding pinned pages before blocks are freed.
 //!
 //! A task that does I/O to a mapping holds references to its pages, possibly longer than the
 //! mapping exists. So a filesystem that takes blocks away from a file first asks for a busy page
-//! and waits for it.
+//! and waits for it ([`wait_idle`](crate::wait_idle)).
 //!
 //! ```text
 //!   GUP                                       truncation

@@ -43,9 +43,10 @@ use core::{
 };
 use kernel::{
     bindings,
+    ffi::c_void,
     fs::address_space::AddressSpace,
     mm::{page::PageRef, pfn::Pfn},
-    sync::rcu,
+    sync::{rcu, wait_var::wake_up_var},
 };
 
 // The mark of a page that files share is that of C.
@@ -101,6 +102,19 @@ impl OwnerLock for PageLock {
     }
 }
 
+/// The key of the tasks that wait until a page is idle: an address that is compared and never
+/// dereferenced, so it can outlive the page. C: `&page->_refcount`.
+#[derive(Clone, Copy)]
+pub(crate) struct RefcountKey(*mut c_void);
+
+impl RefcountKey {
+    /// Returns the key as C takes it.
+    #[inline]
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        self.0
+    }
+}
+
 /// A page that an entry names.
 ///
 /// # Invariants
@@ -131,7 +145,14 @@ impl FilePage {
     /// `page_ref_count() > 1`.
     #[inline]
     pub(crate) fn is_busy(self) -> bool {
-        self.get().ref_count() > 1
+        // CAST: A count that has overflowed is negative, and such a page has many holders.
+        self.get().ref_count() as u32 > 1
+    }
+
+    /// Returns the key of the tasks that wait until the page is idle.
+    #[inline]
+    pub(crate) fn refcount_key(self) -> RefcountKey {
+        RefcountKey(self.get().refcount_key().cast_mut())
     }
 
     /// Sleeps uninterruptibly until the page has no more references than an idle page, but for at
@@ -245,6 +266,15 @@ impl Entry {
             }
         }
         None
+    }
+
+    /// Wakes the tasks that wait until pages of the entry are idle, because the entry was removed.
+    pub(crate) fn wake_waiters(self) {
+        for page in self.pages() {
+            // The key is the address of the page, of which nothing is read. The lock under which
+            // the entry was removed is the one that a waiter takes before it looks again.
+            wake_up_var(page.refcount_key().as_ptr());
+        }
     }
 
     /// Writes back the CPU caches for the memory of the entry. Any context. C:

@@ -139,6 +139,8 @@ fn remove_entry(array: &mut EntryArray<'_, '_>, entry: Entry) {
     array.remove();
     array.remove_pages(entry.size());
     entry_lock::put_unlocked(array, entry, WakeMode::All);
+    // A truncation that waits for one of the pages goes on.
+    entry.wake_waiters();
     // OVERFLOW: Entries end within the file.
     array.set(first.wrapping_add(pages));
 }

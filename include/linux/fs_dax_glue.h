@@ -81,6 +81,13 @@ void rust_do_trace_dax_writeback_one(struct inode *inode, pgoff_t start,
 void rust_do_trace_dax_fault_fallback(struct inode *inode, struct vm_fault *vmf,
 				      unsigned int reason);
 
+/*
+ * Implemented in fs/dax/dax.rs: waits until none of the pages that contain the bytes
+ * from start to end is pinned, or a signal is pending. The caller holds
+ * invalidate_lock for writing, which is released while the task sleeps.
+ */
+int dax_break_layout(struct inode *inode, loff_t start, loff_t end);
+
 /* Implemented in fs/dax/dax.rs: waits until no page of the inode is pinned. */
 void dax_break_layout_final(struct inode *inode);
 

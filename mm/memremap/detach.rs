@@ -15,7 +15,10 @@
 //! The grace periods are short, because a reader without a live reference does not sleep while it
 //! reads. (A task that marks a page dirty reads `page->mapping` likewise, which for device-dax is
 //! the mapping of its inode.) When the last page is put, the worker unmaps the copy like any other
-//! pgmap. Until then the range cannot be mapped again.
+//! pgmap. Until then the range can neither be mapped again nor claimed: the driver that is unbound
+//! releases its claim (`request_mem_region()`), and the next one of any kind, which might reuse the
+//! blocks that a pinned page has, or overwrite a memmap on the device, gets `EBUSY`
+//! ([`registry::is_dying_in`]).
 //!
 //! Only a pgmap that is nothing but memory is detached: an owner that frees pages has to stay.
 //!
@@ -127,11 +130,8 @@ impl Drained {
             pgmap.memory_type(),
             Some(MemoryType::FsDax | MemoryType::Generic)
         );
-        // The next driver of the device would overwrite a memmap that lies on it. The driver in
-        // Rust first checks whether the range is still mapped.
-        let is_safe = pgmap.altmap().is_none() || cfg!(CONFIG_RUST_BLK_DEV_PMEM);
         let owner_frees_pages = pgmap.operations().frees_pages;
-        self.was_live() && is_memory && is_safe && !owner_frees_pages
+        self.was_live() && is_memory && !owner_frees_pages
     }
 
     /// Leaves the wait, and the teardown after it, to a worker. If the pgmap cannot be detached, or

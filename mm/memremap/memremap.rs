@@ -18,6 +18,7 @@
 //!         range.rs: the steps of a range as one value       registry.rs: erase, grace period
 //!
 //!   get_dev_pagemap()  --> rust/kernel/mm/memremap/registry.rs, which GUP inlines
+//!   pfn_to_online_page(), request_mem_region() --> registry.rs: dying pgmaps as well
 //!   put_page() and the like --> rust/kernel/mm/memremap/page.rs; page.rs here frees pages
 //! ```
 //!
@@ -30,18 +31,19 @@
 
 use core::ptr::{null_mut, NonNull};
 use kernel::{
-    bindings,
+    bindings, c_str,
     device::Device,
-    error::code::EINVAL,
-    ffi::{c_int, c_ulong, c_void},
+    error::code::{EBUSY, EINVAL},
+    ffi::{c_char, c_int, c_ulong, c_void},
     macros::export,
     mm::{
         memremap::{
             registry::lookup, DevPagemap, LiveRef, ZoneDeviceFolio, ZoneDevicePage, SUBSECTION_SIZE,
         },
         node::Node,
-        pfn::Pfn,
+        pfn::{Pfn, PhysRange},
     },
+    str::CStr,
 };
 
 mod debugfs;
@@ -240,4 +242,43 @@ pub unsafe extern "C" fn __put_devmap_managed_folio_refs(
     // SAFETY: The caller promises a folio of a mapped pgmap, which is not at the address 0, and
     // owns the references.
     unsafe { ZoneDeviceFolio::from_raw(NonNull::new_unchecked(folio)).put_managed_refs(refs) }
+}
+
+/// Returns whether `pfn` belongs to a pgmap, live or dying. Any context.
+///
+/// # Safety
+///
+/// This function has no requirements; it is unsafe because C calls it.
+#[export]
+pub unsafe extern "C" fn pfn_has_pgmap(pfn: c_ulong) -> bool {
+    registry::contains(Pfn::new(pfn))
+}
+
+/// Returns whether pages of an earlier user of these `n` bytes are still in use, so that the memory
+/// has no new user yet, and logs that. Any context.
+///
+/// # Safety
+///
+/// `name` must be null or point to a string, the name of the new user.
+#[export]
+pub unsafe extern "C" fn pgmap_keeps_region(
+    start: bindings::resource_size_t,
+    n: bindings::resource_size_t,
+    name: *const c_char,
+) -> bool {
+    let Some(range) = PhysRange::with_len(start, n) else {
+        return false;
+    };
+    let keeps = registry::is_dying_in(range);
+    if keeps {
+        // SAFETY: The caller promises that `name` points to a string unless it is null.
+        let name = (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) });
+        kernel::pr_warn!(
+            "{:?}: pages of an earlier use are still in use, not given to {} ({})\n",
+            range,
+            name.unwrap_or(c_str!("a driver")),
+            EBUSY.to_errno(),
+        );
+    }
+    keeps
 }

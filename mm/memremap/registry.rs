@@ -21,6 +21,14 @@
 //! that contains both. At that time no code can have got a PFN of the range elsewhere, because no
 //! page table maps it yet.
 //!
+//! # Lookups of dying pgmaps
+//!
+//! `get_dev_pagemap()` finds live pgmaps only, and a pgmap may be dying for hours. Its PFNs are
+//! still no RAM ([`contains`], which `pfn_to_online_page()` asks), and its memory is still in use
+//! ([`is_dying_in`], which `request_mem_region()` asks). So no driver can claim the range of a
+//! [detached](crate::detach) teardown, in whichever mode, although the driver that mapped it has
+//! released its own claim.
+//!
 //! # Removal
 //!
 //! [`erase`] erases exactly what the insertion stored and waits for a grace period. After that no
@@ -36,8 +44,11 @@ use kernel::{
     bindings,
     error::{Error, Result},
     mm::{
-        memremap::{registry::Found, DevPagemap},
-        pfn::PfnRange,
+        memremap::{
+            registry::{find_from, Found},
+            DevPagemap,
+        },
+        pfn::{Pfn, PfnRange, PhysRange},
     },
     pr_err,
     sync::rcu,
@@ -231,4 +242,26 @@ pub(crate) unsafe fn replace(old: &DevPagemap, new: &DevPagemap) -> Result {
             kernel::warn!("memremap: an entry could not be put back");
         }
     })
+}
+
+/// Returns whether `pfn` belongs to a pgmap, live or dying. Any context.
+pub(crate) fn contains(pfn: Pfn) -> bool {
+    let guard = rcu::read_lock();
+    PfnRange::new(pfn, pfn).is_some_and(|pfns| Found::first_in(pfns, &guard).is_some())
+}
+
+/// Returns whether a PFN of this range belongs to a pgmap that is being torn down. Any context.
+pub(crate) fn is_dying_in(range: PhysRange) -> bool {
+    let last = range.pfns().last();
+    let mut next = Some(range.pfns().first());
+    while let Some(from) = next {
+        let guard = rcu::read_lock();
+        match find_from(from, &guard) {
+            Some((other, _)) if other.pfns().first() > last => return false,
+            Some((_, found)) if found.is_dying() => return true,
+            Some((other, _)) => next = other.pfns().last().checked_add(1),
+            None => return false,
+        }
+    }
+    false
 }

@@ -4,11 +4,16 @@
 //!
 //! | user of a page | seen by | what teardown does |
 //! |---|---|---|
-//! | the holder of a pin: I/O in progress, a pipe, an RDMA device | the count is above 1 | waits |
+//! | the holder of a pin: I/O in progress, a pipe, an RDMA device | the count is above 1, or has overflowed | waits |
 //! | a file of a mounted filesystem | `page->mapping` is set | fs/dax removes the page from the file |
 //!
 //! A file is a user because its inode accesses the page once more, to clear `page->mapping`, when
 //! the filesystem is unmounted or the file is truncated.
+//!
+//! A task that waits until a page is idle, before it truncates a file, is no user: it reads the
+//! page only while its file has an entry for it, and sleeps on the address as a mere key
+//! (`fs/dax/wait_idle.rs`). Revoking the entry wakes the task, which then finds that its file has
+//! no such page any more.
 //!
 //! In a drained pgmap no page that is idle gets a pin: taking the first one needs a live reference,
 //! or interrupts off while the count is seen alive, and the drain has waited for both. So pages can
@@ -170,7 +175,8 @@ impl UseCheck {
     /// Returns the user of a page, or `None` if the page is idle.
     #[inline]
     fn user_of(self, page: ZoneDevicePage<'_>) -> Option<User> {
-        let count = page.ref_count();
+        // CAST: A count that has overflowed is negative, and such a page has many users.
+        let count = page.ref_count() as u32;
         if count > 1 || (self.is_freed_by_owner && count == 0) {
             Some(User::Pinner)
         } else if self.revoke.is_some() && page.has_mapping() {

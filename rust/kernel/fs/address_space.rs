@@ -13,7 +13,10 @@
 
 use super::inode::Inode;
 use crate::{bindings, error::Error, types::Opaque};
-use core::ptr::{addr_of, addr_of_mut};
+use core::{
+    mem::ManuallyDrop,
+    ptr::{addr_of, addr_of_mut},
+};
 
 /// The mapping of an inode. C: `struct address_space`.
 ///
@@ -119,6 +122,14 @@ impl AddressSpace {
         unsafe { bindings::unmap_mapping_pages(self.as_raw(), first as _, count as _, false) };
     }
 
+    /// Returns a pointer to `invalidate_lock`.
+    #[inline]
+    fn invalidate_lock(&self) -> *mut bindings::rw_semaphore {
+        // SAFETY: By the type invariants the structure is valid; only the address of a field is
+        // computed.
+        unsafe { addr_of_mut!((*self.as_raw()).invalidate_lock) }
+    }
+
     /// Takes `invalidate_lock` for writing, which excludes faults and truncation until the guard is
     /// dropped. Sleeps. C: `filemap_invalidate_lock()`.
     ///
@@ -137,7 +148,7 @@ impl AddressSpace {
     #[doc(alias = "filemap_invalidate_lock")]
     pub fn lock_invalidate(&self) -> InvalidateLock<'_> {
         // SAFETY: By the type invariants the mapping is valid, so its lock is initialised.
-        unsafe { bindings::down_write(addr_of_mut!((*self.as_raw()).invalidate_lock)) };
+        unsafe { bindings::down_write(self.invalidate_lock()) };
         // INVARIANT: The lock has just been taken, and only the guard releases it.
         InvalidateLock(self)
     }
@@ -181,10 +192,43 @@ impl AddressSpace {
 #[must_use = "the lock is released at once when the guard is dropped"]
 pub struct InvalidateLock<'a>(&'a AddressSpace);
 
+impl<'a> InvalidateLock<'a> {
+    /// Calls `work` with the guard of a lock that the caller holds, and that stays the caller's.
+    ///
+    /// # Safety
+    ///
+    /// The current task must hold `invalidate_lock` of the mapping for writing.
+    #[inline]
+    pub unsafe fn with_held<T>(mapping: &'a AddressSpace, work: impl FnOnce(&mut Self) -> T) -> T {
+        // INVARIANT: The caller holds the lock. The guard is not dropped, so it does not release
+        // it.
+        work(&mut ManuallyDrop::new(Self(mapping)))
+    }
+
+    /// Returns the mapping.
+    #[inline]
+    pub fn mapping(&self) -> &'a AddressSpace {
+        self.0
+    }
+
+    /// Releases the lock, calls `work`, and takes the lock again. Sleeps.
+    #[inline]
+    pub fn while_unlocked<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let lock = self.0.invalidate_lock();
+        // SAFETY: By the type invariants this task holds the lock for writing.
+        unsafe { bindings::up_write(lock) };
+        let result = work();
+        // INVARIANT: The lock is held again.
+        // SAFETY: The borrow keeps the mapping valid, and its lock is initialised.
+        unsafe { bindings::down_write(lock) };
+        result
+    }
+}
+
 impl Drop for InvalidateLock<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants this task holds the lock for writing, and the borrow keeps
         // the mapping valid.
-        unsafe { bindings::up_write(addr_of_mut!((*self.0.as_raw()).invalidate_lock)) };
+        unsafe { bindings::up_write(self.0.invalidate_lock()) };
     }
 }

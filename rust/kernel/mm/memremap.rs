@@ -83,16 +83,7 @@ mod revoke;
 pub use altmap::Altmap;
 pub use page::{ZoneDeviceFolio, ZoneDevicePage};
 pub use registration::{Operations, Options, Region, RegisterError, Registration};
-#[cfg(CONFIG_RUST_DEV_PAGEMAP)]
-pub use registry::is_dying_in;
 pub use revoke::{revoke_hook, set_revoke_hook, RevokeHook};
-
-/// Returns whether a PFN of this range belongs to a pgmap that is being torn down, of which the
-/// registry in C knows nothing. Any context.
-#[cfg(not(CONFIG_RUST_DEV_PAGEMAP))]
-pub fn is_dying_in(_range: PhysRange) -> bool {
-    false
-}
 
 /// The granularity in which device memory can be mapped, in bytes. C: `SUBSECTION_SIZE`.
 pub const SUBSECTION_SIZE: u64 = bindings::SUBSECTION_SIZE as u64;

@@ -19,16 +19,14 @@ use crate::{
         badblocks::Badblocks,
         disk::{GenDiskBuilder, Operations},
     },
-    dev_err,
     device::Device,
     devres::BoundDevice,
     error::{
-        code::{EBUSY, EINVAL, ENODEV},
+        code::{EINVAL, ENODEV},
         from_err_ptr, to_result, Result,
     },
     mm::{
         device_memory::{PgmapParams, Reservation},
-        memremap,
         pfn::PhysRange,
     },
     page::PAGE_SIZE,
@@ -129,10 +127,9 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// `ENXIO` if another device claims the namespace; `EBUSY` if it is in use without a claim, or
-    /// if pages of an earlier use are still referenced (which is logged); `EACCES` if it is locked;
-    /// `ENODEV` if it is too small, has no name or does not exist; `EOPNOTSUPP` if it is not
-    /// aligned for mapping.
+    /// `ENXIO` if another device claims the namespace; `EBUSY` if it is in use without a claim;
+    /// `EACCES` if it is locked; `ENODEV` if it is too small, has no name or does not exist;
+    /// `EOPNOTSUPP` if it is not aligned for mapping.
     ///
     /// # Examples
     ///
@@ -153,12 +150,10 @@ impl<'a> Context<'a> {
         // INVARIANT: The function returns the namespace that the device is or claims. All
         // namespaces of memory are a `struct nd_namespace_io`, and the context has the lock for
         // `'a`.
-        let namespace = Namespace {
+        Ok(Namespace {
             raw: NonNull::new(raw).ok_or(ENODEV)?,
             bound: self.bound,
-        };
-        namespace.require_unmapped()?;
-        Ok(namespace)
+        })
     }
 }
 
@@ -167,23 +162,6 @@ impl<'a> Namespace<'a> {
     #[inline]
     fn as_raw(&self) -> *mut bindings::nd_namespace_common {
         self.raw.as_ptr()
-    }
-
-    /// Fails if pages of an earlier use of the namespace are still referenced.
-    ///
-    /// The task that unbound the last driver may have been killed while it waited for pinned pages.
-    /// A write to such a page, even by a network card, would damage the data of the next user.
-    #[inline]
-    fn require_unmapped(&self) -> Result {
-        if self.range().is_ok_and(memremap::is_dying_in) {
-            dev_err!(
-                self.device(),
-                "pages of the namespace are still in use, see dev_pagemap/ranges in debugfs ({})\n",
-                EBUSY.to_errno()
-            );
-            return Err(EBUSY);
-        }
-        Ok(())
     }
 
     /// Returns the device of the namespace, which is not the driver's device if that claims the
@@ -218,8 +196,8 @@ impl<'a> Namespace<'a> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the range is reserved already (which is logged); `EINVAL` if the namespace has no
-    /// valid range; `ENOMEM`.
+    /// `EBUSY`, which is logged, if the range is reserved already or pages of an earlier use are
+    /// still referenced; `EINVAL` if the namespace has no valid range; `ENOMEM`.
     ///
     /// # Examples
     ///
@@ -265,7 +243,8 @@ impl<'a> Namespace<'a> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the memory is reserved already; `ENXIO` if it cannot be mapped; `ENOMEM`.
+    /// `EBUSY` if the memory is reserved already, or pages of an earlier use are still referenced;
+    /// `ENXIO` if it cannot be mapped; `ENOMEM`.
     #[doc(alias = "devm_namespace_enable")]
     #[inline]
     pub fn enable(&self) -> Result<EnabledNamespace<'_>> {

@@ -196,29 +196,3 @@ pub fn find_from<'rcu>(from: Pfn, guard: &'rcu rcu::Guard) -> Option<(PhysRange,
     let range = unsafe { found.range_at(pfn) }?;
     Some((range, found))
 }
-
-/// Returns whether a PFN of this range belongs to a pgmap that is being torn down. Any context.
-///
-/// # Examples
-///
-/// ```
-/// use kernel::mm::{memremap::is_dying_in, pfn::PhysRange};
-///
-/// // The first pages of memory are RAM.
-/// assert!(!is_dying_in(PhysRange::with_len(0x1000, 0x1000).ok_or(EINVAL)?));
-/// # Ok::<(), Error>(())
-/// ```
-pub fn is_dying_in(range: PhysRange) -> bool {
-    let last = range.pfns().last();
-    let mut next = Some(range.pfns().first());
-    while let Some(from) = next {
-        let guard = rcu::read_lock();
-        match find_from(from, &guard) {
-            Some((other, _)) if other.pfns().first() > last => return false,
-            Some((_, found)) if found.is_dying() => return true,
-            Some((other, _)) => next = other.pfns().last().checked_add(1),
-            None => return false,
-        }
-    }
-    false
-}

@@ -108,8 +108,7 @@ fn refused(pinned: &mut Pinned) -> Result<()> {
     );
     let log = pinned.log()?;
     ensure!(
-        log.contains("pages of the namespace are still in use")
-            || log.contains(" range that is being unmapped"),
+        log.contains(": pages of an earlier use are still in use, not given to "),
         "the log does not say why the driver could not be bound: {log}"
     );
     Ok(())
