@@ -447,7 +447,8 @@ fn insert_entry(
     let mut array = locked.array();
     if replace {
         old.disassociate(mapping, &array, false);
-        new.associate(&array, new.size().align(index), shared);
+        // The copy of a shared block is in no other file. (C counts it as shared.)
+        new.associate(&array, new.size().align(index), shared && !write);
         let replaced = array.replace(new.locked());
         if replaced.entry() != Some(old.locked()) {
             kernel::warn_once!("fs_dax: locked entry was changed by other code");

@@ -23,6 +23,7 @@ mod realtime;
 mod reasons;
 mod recovery;
 mod resize;
+mod shared;
 mod size;
 mod split;
 mod sync;
@@ -56,6 +57,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(split::tests());
     tests.extend(inode::tests());
     tests.extend(clone::tests());
+    tests.extend(shared::tests());
     tests.extend(full::tests());
     tests.extend(fsx::tests());
     tests.extend(race::tests());

@@ -130,6 +130,8 @@ const ESSENTIAL: &[&str] = &[
     "fsdax::clone::store-large::xfs-reflink-dev-e820",
     "fsdax::clone::dedupe::xfs-reflink-dev-e820",
     "fsdax::clone::differs_short_write::xfs-reflink-dev-e820",
+    "fsdax::shared::differs_pin::xfs-reflink-dev-e820",
+    "fsdax::shared::differs_futex::xfs-reflink-dev-e820",
     "fsdax::split::differs_truncate::ext4-dev-acpi",
     "fsdax::split::differs_punch::ext4-dev-acpi",
     "fsdax::split::pin::ext4-dev-acpi",
