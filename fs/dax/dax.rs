@@ -20,8 +20,9 @@
 //! 5. The page table entry is inserted ([`vm_fault`]), and the entry is unlocked.
 //!
 //! The way back is in the same order: truncation unmaps the page, waits until it is not pinned, and
-//! then removes the entry ([`wait_idle`], [`invalidate`]). If the device is removed, its teardown does so for all
-//! files ([`revoke`]).
+//! then removes the entry ([`wait_idle`], [`invalidate`]). If the last reference to an inode is put
+//! while a page is pinned, a worker waits instead ([`delayed_iput`]). If the device is removed, its
+//! teardown removes the entries of all files ([`revoke`]).
 //!
 //! # Files
 //!
@@ -32,6 +33,7 @@
 //!   fsync ------------------------ writeback.rs
 //!   truncate --------------------- invalidate.rs
 //!   break layouts ---------------- wait_idle.rs
+//!   eviction of inodes ----------- delayed_iput.rs
 //!   memory failure --------------- memory_failure.rs
 //!   removal of the device -------- revoke.rs
 //!   entries ---------------------- entry.rs, entry_array.rs, entry_lock.rs, mapping.rs,
@@ -60,6 +62,7 @@ use kernel::{
         address_space::{AddressSpace, InvalidateLock},
         inode::Inode,
         kiocb::Kiocb,
+        super_block::ActiveInode,
     },
     iomap::IomapOps,
     iov_iter::IovIter,
@@ -68,6 +71,7 @@ use kernel::{
 };
 
 mod debugfs;
+mod delayed_iput;
 mod direct_access;
 mod entry;
 mod entry_array;
@@ -89,8 +93,10 @@ mod zero;
 
 const __LOG_PREFIX: &[u8] = b"fs_dax\0";
 
-/// Initialises the wait queues of entries, and registers with the pgmap registry.
+/// Initialises the wait queues of entries and the list of delayed iputs, and registers with the pgmap
+/// registry.
 fn init() {
+    delayed_iput::init();
     // SAFETY: The initcall runs once, at boot, before the first filesystem with DAX is mounted.
     unsafe { entry_lock::init() };
     // SAFETY: This crate is built in, so its functions stay.
@@ -418,16 +424,32 @@ pub unsafe extern "C" fn dax_break_layout(
     })
 }
 
-/// Waits until no page of the inode is pinned. Sleeps.
+/// Returns whether a page of the inode is pinned. If so, an active reference to the superblock has
+/// been taken; `false` is returned as well if there is none to be had, because the filesystem is
+/// being shut down. Sleeps.
 ///
 /// # Safety
 ///
-/// `inode` must be a valid inode that is being evicted.
+/// `inode` must be a valid DAX inode to which there is no reference, and which has `I_WILL_FREE`
+/// set, so that none can be taken.
 #[export]
-pub unsafe extern "C" fn dax_break_layout_final(inode: *mut bindings::inode) {
-    // SAFETY: The caller promises that the inode is valid, and so is the mapping inside it. That is
-    // not always `i_mapping`, which for the inode of a device may belong to another inode.
-    invalidate::wait_all_idle(unsafe { AddressSpace::from_raw(&raw mut (*inode).i_data) });
+pub unsafe extern "C" fn dax_inode_busy(inode: *mut bindings::inode) -> bool {
+    // SAFETY: The caller promises that the inode is valid.
+    delayed_iput::is_busy(unsafe { Inode::from_raw(inode) })
+}
+
+/// Leaves it to a worker to put a reference to an inode whose pages are pinned, and the active
+/// reference to its superblock. Sleeps.
+///
+/// # Safety
+///
+/// `dax_inode_busy()` must have returned `true` for the inode. The caller must own a reference to
+/// it, and gives that up.
+#[export]
+pub unsafe extern "C" fn dax_add_delayed_iput(inode: *mut bindings::inode) {
+    // SAFETY: By the caller's promise `dax_inode_busy()` has taken the active reference, and the
+    // caller gives up its reference to the inode.
+    delayed_iput::add(unsafe { ActiveInode::from_raw(inode) });
 }
 
 /// Writes stores that were made through mappings back. Sleeps. Returns 0 or an errno.

@@ -19,6 +19,7 @@
 //!
 //! This file encapsulates the array of per-CPU counters, which `dax_glue.c` defines.
 
+use crate::delayed_iput;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::{
     bindings, c_str,
@@ -294,6 +295,7 @@ pub(crate) fn init() {
     unsafe {
         dir.read_callback_file(c_str!("implementation"), |file| seq_print!(file, "rust\n"));
         dir.read_callback_file(c_str!("faults"), show_faults);
+        dir.read_callback_file(c_str!("delayed_iputs"), delayed_iput::show);
     }
     DIR.populate(dir);
 }

@@ -23,7 +23,7 @@ use crate::{
     mapping::DaxMapping,
     owner::FilePage,
 };
-use kernel::{error::Result, fs::address_space::AddressSpace};
+use kernel::{error::Result, fs::address_space::AddressSpace, mm::pfn::Pfn};
 
 /// The condition for removing an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -199,24 +199,63 @@ pub(crate) fn busy_page(mapping: &AddressSpace, first: usize, last: usize) -> Op
     }
 }
 
-/// Waits until no page of the file, which is being evicted, is pinned. Sleeps uninterruptibly: the
-/// blocks will belong to another file. After 8 seconds, and then at doubling intervals, logs what
-/// it waits for.
-pub(crate) fn wait_all_idle(mapping: &AddressSpace) {
-    const LONG: u32 = 8;
+/// Returns the index of the first page from `first` on whose entry has a pinned page; `None` if there
+/// is none. Sleeps.
+///
+/// Does not unmap the pages: the caller excludes that a process has them mapped.
+pub(crate) fn next_pinned(mapping: &DaxMapping, first: usize) -> Option<usize> {
+    let mut found = None;
+    for_each_entry(mapping, first, |index, entry| {
+        found = entry.busy_page().map(|_| index);
+        found.is_some()
+    });
+    found
+}
 
-    let mut seconds = 0u32;
-    while let Some(page) = busy_page(mapping, 0, usize::MAX) {
-        page.wait_idle();
-        seconds = seconds.saturating_add(1);
-        if seconds >= LONG && seconds.is_power_of_two() {
-            let inode = mapping.inode();
-            let (major, minor) = inode.device_numbers();
-            kernel::pr_warn!(
-                "{} {major}:{minor}: inode {}: pages still pinned at eviction\n",
-                inode.filesystem_name(),
-                inode.ino(),
-            );
+/// The pinned pages of a file.
+pub(crate) struct PinnedPages {
+    /// Their number.
+    pub(crate) count: usize,
+    /// The physical address of the first one.
+    pub(crate) first: Option<u64>,
+}
+
+/// Counts the pinned pages of a file. Sleeps.
+pub(crate) fn count_pinned(mapping: &DaxMapping) -> PinnedPages {
+    let mut pinned = PinnedPages {
+        count: 0,
+        first: None,
+    };
+    for_each_entry(mapping, 0, |_, entry| {
+        let (count, first) = entry.pinned_pages();
+        pinned.count = pinned.count.saturating_add(count);
+        pinned.first = pinned.first.or(first.and_then(Pfn::phys));
+        false
+    });
+    pinned
+}
+
+/// Calls `visit` with the index and the entry for each entry from the page `first` on, locked or
+/// not, until it returns `true`. Sleeps between two entries; `visit` must not.
+fn for_each_entry(mapping: &DaxMapping, first: usize, mut visit: impl FnMut(usize, Entry) -> bool) {
+    let mut cursor = Cursor::new(mapping, first, Size::Pte);
+    let mut array = cursor.lock();
+    let mut scanned = 0usize;
+    loop {
+        match array.find(usize::MAX) {
+            Slot::Empty => return,
+            Slot::Foreign => {
+                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
+            }
+            Slot::Entry(entry) => {
+                if visit(array.index(), entry) {
+                    return;
+                }
+            }
+        }
+        scanned = scanned.wrapping_add(1);
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
         }
     }
 }

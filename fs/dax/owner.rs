@@ -37,7 +37,6 @@ use crate::{
 };
 use core::{
     hint::spin_loop,
-    mem::MaybeUninit,
     ptr::{addr_of, eq, NonNull},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -154,41 +153,6 @@ impl FilePage {
     pub(crate) fn refcount_key(self) -> RefcountKey {
         RefcountKey(self.get().refcount_key().cast_mut())
     }
-
-    /// Sleeps uninterruptibly until the page has no more references than an idle page, but for at
-    /// most one second. C: `wait_var_event()`.
-    ///
-    /// Not every function that puts a page wakes the waiters for it, so the caller checks again.
-    #[doc(alias = "wait_var_event")]
-    pub(crate) fn wait_idle(self) {
-        let page = self.get();
-        let key = page.refcount_key().cast_mut();
-        let mut waiter = MaybeUninit::<bindings::wait_bit_queue_entry>::uninit();
-        // SAFETY: `waiter` is a local variable that stays in place until `finish_wait` below has
-        // removed it from the queue. The queue is C's for this key, and is never freed.
-        let (queue, entry) = unsafe {
-            bindings::init_wait_var_entry(waiter.as_mut_ptr(), key, 0);
-            (
-                bindings::__var_waitqueue(key),
-                &raw mut (*waiter.as_mut_ptr()).wq_entry,
-            )
-        };
-        loop {
-            // SAFETY: The queue and the waiter, which was initialised above, are valid.
-            unsafe {
-                bindings::prepare_to_wait_event(queue, entry, bindings::TASK_UNINTERRUPTIBLE as _)
-            };
-            if page.ref_count() == 1 {
-                break;
-            }
-            // CAST: A small number. SAFETY: The caller may sleep.
-            if unsafe { bindings::schedule_timeout(bindings::HZ as _) } == 0 {
-                break;
-            }
-        }
-        // SAFETY: The waiter was added to this queue above.
-        unsafe { bindings::finish_wait(queue, entry) };
-    }
 }
 
 impl Entry {
@@ -247,7 +211,7 @@ impl Entry {
         };
         let pages = self.pages().inspect(|page| {
             if truncated && page.is_busy() {
-                kernel::warn_once!("fs_dax: pinned page is truncated");
+                warn_pinned(mapping);
             }
         });
         if !owner_state::remove_entry(PageLock::of(pfn), pages, mapping.as_raw() as usize) {
@@ -275,6 +239,18 @@ impl Entry {
             // the entry was removed is the one that a waiter takes before it looks again.
             wake_up_var(page.refcount_key().as_ptr());
         }
+    }
+
+    /// Returns how many pages of the entry are pinned, and the first of them.
+    pub(crate) fn pinned_pages(self) -> (usize, Option<Pfn>) {
+        let (mut count, mut first) = (0usize, None);
+        for (n, page) in self.pages().enumerate() {
+            if page.is_busy() {
+                count = count.saturating_add(1);
+                first = first.or_else(|| self.pfn()?.checked_add(n));
+            }
+        }
+        (count, first)
     }
 
     /// Writes back the CPU caches for the memory of the entry. Any context. C:
@@ -332,6 +308,15 @@ impl OwnedPage for FilePage {
 fn report_unmarked(mapping: &DaxMapping) {
     if !mapping.inode().is_read_only() {
         kernel::warn_once!("fs_dax: page already belongs to a file");
+    }
+}
+
+/// Warns that a pinned page is truncated, unless its inode is evicted with a name: then its blocks
+/// are not freed, and the holder of the pin has no less of the file than before.
+#[cold]
+fn warn_pinned(mapping: &DaxMapping) {
+    if mapping.inode().link_count() == 0 || !mapping.inode().is_freeing() {
+        kernel::warn_once!("fs_dax: pinned page is truncated");
     }
 }
 

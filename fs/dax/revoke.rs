@@ -12,10 +12,13 @@
 //!
 //! # Lock order
 //!
-//! 1. `s_umount` of the filesystem.
-//! 2. `invalidate_lock` of the file: a truncation that has seen an entry expects to find it until
+//! 1. `invalidate_lock` of the file: a truncation that has seen an entry expects to find it until
 //!    it removes the entry itself.
-//! 3. The locks of a truncation: see [`entry_lock`].
+//! 2. The locks of a truncation: see [`entry_lock`].
+//!
+//! The wait for `invalidate_lock` ends if the task is killed. The filesystem is kept by an active
+//! reference, which waits for nothing; and an inode whose last reference is put here, with pages
+//! that are still pinned, is left to [`delayed_iput`](crate::delayed_iput).
 
 use crate::{
     entry::{Entry, Size},
@@ -24,6 +27,7 @@ use crate::{
     mapping::DaxMapping,
     owner::OwnerFilesystems,
 };
+use core::ops::ControlFlow;
 use kernel::{
     fs::{inode::Inode, super_block},
     mm::{
@@ -42,7 +46,7 @@ pub(crate) fn revoke_pages(page: ZoneDevicePage<'_>) -> bool {
 }
 
 /// Revokes the pages of a pgmap from page tables and from the files of these filesystems. Returns
-/// how many entries were removed. Sleeps.
+/// how many entries were removed. Sleeps; ends early if the task is killed.
 ///
 /// The device is dead, so no new memory of it is faulted in. An inode that is being freed is
 /// skipped: it removes its entries itself a moment later.
@@ -50,21 +54,22 @@ fn revoke_from_files(pgmap: &DevPagemap, owners: OwnerFilesystems) -> usize {
     let is_lost = |pfn| pgmap.covers(pfn);
     let mut removed = 0usize;
     let visit = |inode: &Inode| {
-        let Some(mapping) = DaxMapping::of(inode) else {
-            return;
-        };
         // Mappings without pages of this pgmap are skipped, so an unrelated busy inode does not
         // delay teardown.
-        if has_lost_entry(mapping, is_lost) {
-            removed = removed.wrapping_add(remove_lost_entries(mapping, is_lost));
+        if let Some(mapping) = DaxMapping::of(inode).filter(|m| has_lost_entry(m, is_lost)) {
+            let Some(entries) = remove_lost_entries(mapping, is_lost) else {
+                return ControlFlow::Break(());
+            };
+            removed = removed.wrapping_add(entries);
         }
+        ControlFlow::Continue(())
     };
     match owners {
         OwnerFilesystems::None => {}
         OwnerFilesystems::One(device) => {
-            super_block::for_each_inode_of(device, is_candidate, visit);
+            super_block::for_each_inode(Some(device), is_candidate, visit);
         }
-        OwnerFilesystems::Any => super_block::for_each_inode(is_candidate, visit),
+        OwnerFilesystems::Any => super_block::for_each_inode(None, is_candidate, visit),
     }
     removed
 }
@@ -92,15 +97,16 @@ fn has_lost_entry(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> bool {
     }
 }
 
-/// Removes the entries of a file that have such memory. Returns how many there were. Sleeps.
-fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> usize {
-    let _invalidate_lock = mapping.lock_invalidate();
+/// Removes the entries of a file that have such memory. Returns how many there were, or `None` if
+/// the task is killed before. Sleeps.
+fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> Option<usize> {
+    let _invalidate_lock = mapping.lock_invalidate_killable()?;
     let mut cursor = Cursor::new(mapping, 0, Size::Pte);
     let mut array = cursor.lock();
     let (mut scanned, mut removed) = (0usize, 0usize);
     loop {
         match array.find(usize::MAX) {
-            Slot::Empty => return removed,
+            Slot::Empty => return Some(removed),
             Slot::Foreign => {
                 kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
             }

@@ -15,6 +15,7 @@
 struct address_space;
 struct folio;
 struct inode;
+struct super_block;
 struct vm_fault;
 
 /*
@@ -88,8 +89,20 @@ void rust_do_trace_dax_fault_fallback(struct inode *inode, struct vm_fault *vmf,
  */
 int dax_break_layout(struct inode *inode, loff_t start, loff_t end);
 
-/* Implemented in fs/dax/dax.rs: waits until no page of the inode is pinned. */
-void dax_break_layout_final(struct inode *inode);
+/*
+ * Implemented in fs/dax/dax.rs: dax_inode_busy() returns whether a page of an inode
+ * without references is pinned, and then takes an active reference to the superblock.
+ * dax_add_delayed_iput() passes that and a reference to the inode on to a worker,
+ * which puts both once no page is pinned.
+ */
+bool dax_inode_busy(struct inode *inode);
+void dax_add_delayed_iput(struct inode *inode);
+
+/*
+ * In fs/super.c: calls f() for each superblock, without a lock. A superblock is not
+ * freed during the call, but may not be set up yet, or be shut down.
+ */
+void iterate_supers_unlocked(void (*f)(struct super_block *, void *), void *arg);
 
 /*
  * Implemented in fs/dax/dax.rs: splits the entries that cross a bound of the

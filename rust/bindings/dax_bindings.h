@@ -60,6 +60,7 @@ struct nd_namespace_common;
 #include "../../mm/internal.h"
 
 /* `bindgen` cannot evaluate macros with casts. */
+const gfp_t RUST_CONST_HELPER_GFP_NOFS = GFP_NOFS;
 const gfp_t RUST_CONST_HELPER___GFP_NOFAIL = __GFP_NOFAIL;
 const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
 const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
@@ -68,6 +69,7 @@ const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
 const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_DIRTY = PAGECACHE_TAG_DIRTY;
 const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_TOWRITE = PAGECACHE_TAG_TOWRITE;
 const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;
+const unsigned long RUST_CONST_HELPER_SB_BORN = SB_BORN;
 const unsigned long RUST_CONST_HELPER_SB_RDONLY = SB_RDONLY;
 #ifdef CONFIG_BLOCK
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;

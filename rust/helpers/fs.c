@@ -16,3 +16,13 @@ bool rust_helper_sb_rdonly(const struct super_block *sb)
 {
 	return sb_rdonly(sb);
 }
+
+bool rust_helper_sb_start_write_trylock(struct super_block *sb)
+{
+	return sb_start_write_trylock(sb);
+}
+
+void rust_helper_sb_end_write(struct super_block *sb)
+{
+	sb_end_write(sb);
+}

@@ -131,7 +131,8 @@ impl AddressSpace {
     }
 
     /// Takes `invalidate_lock` for writing, which excludes faults and truncation until the guard is
-    /// dropped. Sleeps. C: `filemap_invalidate_lock()`.
+    /// dropped. Returns `None` if the task is killed while it waits. Sleeps. C:
+    /// `filemap_invalidate_lock()`, but killable.
     ///
     /// # Examples
     ///
@@ -140,17 +141,18 @@ impl AddressSpace {
     ///
     /// /// Unmaps a file, and calls `work` while no process can fault it in.
     /// fn with_unmapped(mapping: &AddressSpace, work: impl FnOnce()) {
-    ///     let _lock = mapping.lock_invalidate();
-    ///     mapping.unmap(0, 0);
-    ///     work();
+    ///     if let Some(_lock) = mapping.lock_invalidate_killable() {
+    ///         mapping.unmap(0, 0);
+    ///         work();
+    ///     }
     /// }
     /// ```
     #[doc(alias = "filemap_invalidate_lock")]
-    pub fn lock_invalidate(&self) -> InvalidateLock<'_> {
+    pub fn lock_invalidate_killable(&self) -> Option<InvalidateLock<'_>> {
         // SAFETY: By the type invariants the mapping is valid, so its lock is initialised.
-        unsafe { bindings::down_write(self.invalidate_lock()) };
+        let error = unsafe { bindings::down_write_killable(self.invalidate_lock()) };
         // INVARIANT: The lock has just been taken, and only the guard releases it.
-        InvalidateLock(self)
+        (error == 0).then(|| InvalidateLock(self))
     }
 
     /// Removes the clean entries of the pages from `first` to `last`, inclusive. Sleeps. C:

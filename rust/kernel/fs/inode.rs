@@ -2,10 +2,11 @@
 
 //! Inodes, as code below a filesystem sees them.
 //!
-//! The unsafe code here encapsulates access to the fields of a valid `struct inode`. There is no
-//! type that owns a reference and lives as long as it likes (`ARef`): a reference keeps the inode,
-//! but not its filesystem mounted, so references exist only inside
-//! [`super_block`](crate::fs::super_block), while the filesystem is locked.
+//! The unsafe code here encapsulates access to the fields of a valid `struct inode`. A reference to
+//! an inode does not keep its filesystem alive, so the type that owns one, [`ActiveInode`], has an
+//! active reference to the superblock as well.
+//!
+//! [`ActiveInode`]: crate::fs::super_block::ActiveInode
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -13,15 +14,15 @@ use super::address_space::AddressSpace;
 use crate::{bindings, cstr, str::CStr, types::Opaque};
 use core::{
     ptr::addr_of_mut,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU32, Ordering},
 };
 
 /// An inode. C: `struct inode`.
 ///
 /// # Invariants
 ///
-/// The inode is initialised, and its filesystem is mounted, at least for the lifetime of the
-/// reference.
+/// The inode is initialised, and its filesystem is mounted or at least not shut down, for the
+/// lifetime of the reference.
 ///
 /// # Examples
 ///
@@ -102,6 +103,25 @@ impl Inode {
         // SAFETY: By the type invariants the inode is valid. The field does not change while the
         // file is in use.
         u32::from(unsafe { (*self.as_raw()).i_blkbits })
+    }
+
+    /// Returns the number of hard links. If it is 0, the blocks are freed with the last reference.
+    /// C: `inode->i_nlink`.
+    #[inline]
+    pub fn link_count(&self) -> u32 {
+        // SAFETY: By the type invariants the inode is valid. C reads the number without a lock as
+        // well.
+        unsafe { (*self.as_raw()).__bindgen_anon_1.i_nlink }
+    }
+
+    /// Returns whether the inode is being freed, so that no reference to it can be taken. C:
+    /// `inode->i_state & I_FREEING`.
+    #[inline]
+    pub fn is_freeing(&self) -> bool {
+        // SAFETY: By the type invariants the inode is valid. The flags are a word that other CPUs
+        // write as a whole.
+        let state = unsafe { AtomicU32::from_ptr(addr_of_mut!((*self.as_raw()).i_state)) };
+        state.load(Ordering::Relaxed) & bindings::I_FREEING != 0
     }
 
     /// Marks the inode as having dirty pages. Any context in which the inode's spinlock may be
