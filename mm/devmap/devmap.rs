@@ -22,7 +22,7 @@
 //!
 //! ```text
 //!   vma       may this VMA map this PFN?
-//!   insert    what happens with a vacant slot, and with an occupied one
+//!   insert    what happens with a vacant slot, with an occupied one, and with a marker
 //!   slot      slots of page tables, under the lock of the table
 //!   entry     the entries themselves, by level
 //! ```
@@ -42,13 +42,14 @@
 use crate::{
     entry::{MappablePfn, Pmd, Pud},
     slot::{Slot, UpperTable},
+    vma::VmaPfn,
 };
 use core::ptr::NonNull;
 use kernel::{
     bindings,
     ffi::c_ulong,
     macros::export,
-    mm::{pfn_t::PfnT, virt::VmaRef},
+    mm::{fault::VmFaultResult, pfn_t::PfnT, virt::VmaRef},
 };
 
 mod entry;
@@ -102,12 +103,13 @@ pub unsafe extern "C" fn vmf_insert_mixed_mkwrite(
 /// `write`. Spins, does not sleep.
 ///
 /// A store makes an existing entry for these PFNs writable. Returns `VM_FAULT_NOPAGE`, also if
-/// something else is mapped there, or `VM_FAULT_SIGBUS` if the VMA must not map the PFNs.
+/// something else is mapped there, or `VM_FAULT_SIGBUS` if the VMA must not map the PFNs, or does
+/// not contain all of the 2 MiB.
 ///
 /// # Safety
 ///
 /// `vmf` must be a fault that is being handled. The process must be allowed to access the memory of
-/// the PFNs until the driver removes the entry.
+/// the PFNs until the driver removes the entry. `pfn` must be a multiple of 2 MiB.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn vmf_insert_pfn_pmd(
     vmf: *mut bindings::vm_fault,
@@ -116,13 +118,7 @@ pub unsafe extern "C" fn vmf_insert_pfn_pmd(
 ) -> bindings::vm_fault_t {
     // SAFETY: The caller promises that the fault is being handled, so it has the pmd for its
     // address, and that the process may access the memory while it is mapped.
-    let (slot, pfn) = unsafe {
-        (
-            slot_of::<Pmd>(vmf, (*vmf).pmd.cast()),
-            MappablePfn::new(PfnT::from_raw(pfn)),
-        )
-    };
-    insert::large(slot, pfn, write).as_raw()
+    unsafe { insert_large::<Pmd>(vmf, (*vmf).pmd.cast(), pfn, write) }
 }
 
 /// Maps the 1 GiB around the address of the fault to the PFNs from `pfn` on, as
@@ -131,7 +127,7 @@ pub unsafe extern "C" fn vmf_insert_pfn_pmd(
 /// # Safety
 ///
 /// `vmf` must be a fault that is being handled. The process must be allowed to access the memory of
-/// the PFNs until the driver removes the entry.
+/// the PFNs until the driver removes the entry. `pfn` must be a multiple of 1 GiB.
 #[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn vmf_insert_pfn_pud(
     vmf: *mut bindings::vm_fault,
@@ -140,31 +136,41 @@ pub unsafe extern "C" fn vmf_insert_pfn_pud(
 ) -> bindings::vm_fault_t {
     // SAFETY: The caller promises that the fault is being handled, so it has the pud for its
     // address, and that the process may access the memory while it is mapped.
-    let (slot, pfn) = unsafe {
-        (
-            slot_of::<Pud>(vmf, (*vmf).pud.cast()),
-            MappablePfn::new(PfnT::from_raw(pfn)),
-        )
-    };
-    insert::large(slot, pfn, write).as_raw()
+    unsafe { insert_large::<Pud>(vmf, (*vmf).pud.cast(), pfn, write) }
 }
 
-/// Returns the slot for the address of a fault.
+/// Maps what an entry of level `L` maps around the address of a fault to the PFNs from `pfn` on.
 ///
 /// # Safety
 ///
-/// `vmf` must be a fault that is being handled, for `'a`, and `entry` its entry of level `L`.
+/// `vmf` must be a fault that is being handled, and `entry` its entry of level `L`. The process
+/// must be allowed to access the memory of the PFNs until the driver removes the entry. `pfn` must
+/// be a multiple of the number of PFNs.
 #[inline(always)]
-unsafe fn slot_of<'a, L: UpperTable>(vmf: *mut bindings::vm_fault, entry: *mut u64) -> Slot<'a, L> {
-    // SAFETY: The caller promises that the fault is being handled. C's fault code has found the
-    // entries of these levels for the address before it called the handler, so `entry` is not null,
-    // and it keeps the VMA, which keeps the tables.
-    unsafe {
+unsafe fn insert_large<L: UpperTable>(
+    vmf: *mut bindings::vm_fault,
+    entry: *mut u64,
+    pfn: bindings::pfn_t,
+    write: bool,
+) -> bindings::vm_fault_t {
+    // SAFETY: The caller promises that the fault is being handled, which keeps the VMA, and that
+    // the process may access the memory while it is mapped.
+    let (vma, address, pfn) = unsafe {
         let at = (*vmf).__bindgen_anon_1;
-        Slot::from_raw(
+        (
             VmaRef::from_raw(at.vma),
             at.address,
-            NonNull::new_unchecked(entry),
+            MappablePfn::new(PfnT::from_raw(pfn)),
         )
+    };
+    let slot = VmaPfn::large(vma, pfn, write).and_then(|pfn| {
+        // SAFETY: C's fault code has found the entries of these levels for the address before it
+        // called the handler, so `entry` is not null, and it keeps the VMA, which keeps the tables.
+        unsafe { Slot::<L>::from_raw(pfn, address, NonNull::new_unchecked(entry)) }
+    });
+    match slot {
+        Some(slot) => insert::large(slot),
+        None => VmFaultResult::SIGBUS,
     }
+    .as_raw()
 }

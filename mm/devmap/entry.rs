@@ -3,19 +3,26 @@
 //! Entries of page tables, by level.
 //!
 //! Three levels have entries that map memory. An [`Entry`] was read from a table and can be
-//! anything. A [`Leaf`] was made here and maps PFNs. Both have the level in their type, so a leaf
-//! of one level cannot be installed in a table of another level, where its bits mean something
-//! else.
+//! anything. A [`Leaf`] was made here and maps the PFNs that a [`VmaPfn`] stands for. Both have the
+//! level in their type, so a leaf of one level cannot be installed in a table of another level,
+//! where its bits mean something else.
+//!
+//! Two bits of an entry are for programs that follow the stores of a process. A store sets
+//! soft-dirty, which `/proc/PID/clear_refs` clears. A store ends uffd-wp, by which userfaultfd and
+//! the `PAGEMAP_SCAN` ioctl write-protect pages. An entry is opened for stores by one function,
+//! [`Entry::with_store`], and that changes both.
 //!
 //! The bits are those of [`kernel::arch::x86::pgtable`]. This file encapsulates that a [`Leaf`]
 //! maps only memory that the process may access: [`MappablePfn::new`] is `unsafe`.
 
+use crate::vma::VmaPfn;
 use core::{fmt, marker::PhantomData};
 use kernel::{
     arch::x86::{
         pgprot::{self, address_mask},
         pgtable::{self, LeafKind, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
     },
+    bindings,
     mm::{
         fault::{is_huge_zero_pfn, is_zero_pfn},
         pfn::Pfn,
@@ -132,8 +139,18 @@ impl<L: Level> Entry<L> {
         Pfn::new(self.0.pfn(L::SHIFT, address_mask()) as usize)
     }
 
+    /// Returns whether this is a present leaf that maps the PFNs from `first` on.
+    #[inline]
+    pub(crate) fn maps(self, first: PfnT) -> bool {
+        self.0.maps(first.phys(), L::SHIFT, address_mask())
+    }
+
     /// Returns the leaf as it is after a store: accessed, dirty, and writable if `writable`. C:
     /// `pte_mkyoung()`, `pte_mkdirty()`, `maybe_mkwrite()`.
+    ///
+    /// A writable leaf is no longer write-protected for userfaultfd: only VMAs of the asynchronous
+    /// mode can have device memory, and there a store ends the protection. In C it stays, so the
+    /// store is never reported.
     ///
     /// Not for shadow stacks, which are anonymous memory, never device memory.
     #[doc(alias = "maybe_mkwrite")]
@@ -142,6 +159,20 @@ impl<L: Level> Entry<L> {
     #[inline]
     pub(crate) const fn with_store(self, writable: bool) -> Self {
         Self::new(self.0.with_store(writable).bits() | SOFT_DIRTY)
+    }
+}
+
+impl Entry<Pte> {
+    /// Returns whether the entry maps nothing, but says that stores to the page are to be noticed
+    /// by userfaultfd. C: `pte_marker_uffd_wp()`.
+    #[doc(alias = "pte_marker_uffd_wp")]
+    #[cold]
+    pub(crate) fn is_uffd_wp_marker(self) -> bool {
+        let pte = bindings::pte_t {
+            pte: self.bits() as _,
+        };
+        // SAFETY: The function only computes with its argument; it has no preconditions.
+        unsafe { bindings::pte_marker_uffd_wp(pte) }
     }
 }
 
@@ -158,9 +189,11 @@ impl MappablePfn {
     ///
     /// # Safety
     ///
-    /// The process must be allowed to access the memory of these PFNs for as long as an entry that
-    /// maps them exists. If they have a pgmap, it suffices that its driver removes such entries
-    /// before it removes the pgmap.
+    /// The process must be allowed to access the memory of these PFNs, with the rights of the VMA
+    /// that the caller names with them, for as long as an entry that maps them exists. If they have
+    /// a pgmap, it suffices that its driver removes such entries before it removes the pgmap.
+    /// `first` must be a multiple of the number of PFNs, and must be marked devmap only if they
+    /// have a pgmap.
     #[inline]
     pub(crate) unsafe fn new(first: PfnT) -> Self {
         // INVARIANT: The caller promises that the process may access the memory.
@@ -178,8 +211,9 @@ impl MappablePfn {
 ///
 /// # Invariants
 ///
-/// It is a leaf for a [`MappablePfn`]. Memory with a pgmap is marked devmap; other memory is marked
-/// special, so that code that walks page tables does not take references to a `struct page` there.
+/// It is a leaf for a [`VmaPfn`], with no more rights than the VMA has. Memory with a pgmap is
+/// marked devmap; other memory is marked special, so that code that walks page tables does not take
+/// references to a `struct page` there.
 pub(crate) struct Leaf<L>(Entry<L>);
 
 impl<L> Clone for Leaf<L> {
@@ -192,8 +226,9 @@ impl<L> Clone for Leaf<L> {
 impl<L> Copy for Leaf<L> {}
 
 impl<L: Level> Leaf<L> {
-    /// Creates a leaf that maps `pfn`. C: `pfn_t_pte()`, `pte_mkdevmap()`, `pte_mkspecial()`; and
-    /// the same for pmd and pud, with `pmd_mkhuge()`.
+    /// Creates a leaf that maps `pfn`, as it is after the access that the fault is for. C:
+    /// `pfn_t_pte()`, `pte_mkdevmap()`, `pte_mkspecial()`; and the same for pmd and pud, with
+    /// `pmd_mkhuge()`.
     ///
     /// As in C, the cache modes that have another bit in large entries (write-through and
     /// write-protect) are not translated for these.
@@ -201,22 +236,30 @@ impl<L: Level> Leaf<L> {
     #[doc(alias = "pfn_t_pmd")]
     #[doc(alias = "pfn_t_pud")]
     #[inline]
-    pub(crate) fn new(pfn: MappablePfn, prot: PageProt) -> Self {
-        let pfn = pfn.first();
-        let kind = match pfn.is_devmap() {
+    pub(crate) fn new(pfn: VmaPfn<'_>, prot: PageProt) -> Self {
+        let first = pfn.first();
+        let kind = match first.is_devmap() {
             true => LeafKind::Devmap,
             false => LeafKind::Special,
         };
-        let leaf = pgprot::leaf(pfn.phys(), prot.bits(), kind, L::SHIFT);
-        // INVARIANT: `leaf()` marks the entry by `kind`, which is devmap with a pgmap only.
-        Self(Entry(leaf, PhantomData))
+        let leaf = Entry(
+            pgprot::leaf(first.phys(), prot.bits(), kind, L::SHIFT),
+            PhantomData,
+        );
+        // INVARIANT: By the invariants of `PageProt` the entry maps memory for the process.
+        // `leaf()` marks it by `kind`, which is devmap with a pgmap only. A store changes neither
+        // the PFN nor the marks, and makes the entry writable only if the VMA is.
+        match pfn.is_store() {
+            true => Self(leaf.with_store(pfn.is_writable())),
+            false => Self(leaf),
+        }
     }
 
-    /// Returns the leaf as it is after a store; see [`Entry::with_store`].
+    /// Returns the leaf write-protected for userfaultfd. C: `pte_mkuffd_wp()`.
     #[inline]
-    pub(crate) const fn with_store(self, writable: bool) -> Self {
-        // INVARIANT: A store changes neither the PFN nor the marks.
-        Self(self.0.with_store(writable))
+    pub(crate) const fn with_uffd_wp(self) -> Self {
+        // INVARIANT: Only a right is taken away.
+        Self(Entry(self.0 .0.with_uffd_wp(), PhantomData))
     }
 
     /// Returns the entry.

@@ -16,19 +16,20 @@
 //! allocated it still maps the zero page. A store that finds an entry for any PFN that is neither
 //! the one to be mapped nor a zero page is a bug of the caller, and reported.
 //!
+//! A pte may be a marker of userfaultfd: nothing is mapped, but stores to the page are to be
+//! noticed. The `PAGEMAP_SCAN` ioctl makes one of an empty pte, and truncation and the like of a
+//! pte that is write-protected for userfaultfd. It is replaced: a load leaves the page
+//! write-protected, a store was noticed. In C the entry stays unchanged, and so the task faults
+//! again, for ever.
+//!
 //! C: `insert_pfn()`, `insert_pfn_pmd()`, `insert_pfn_pud()`
 
 use crate::{
-    entry::{Entry, Leaf, Level, MappablePfn},
-    slot::{LockedSlot, Occupied, Slot, Table, UpperTable},
-    vma,
+    entry::{Entry, Level, MappablePfn, Pte},
+    slot::{LockedSlot, Occupied, Slot, UpperTable},
+    vma::VmaPfn,
 };
-use kernel::mm::{
-    fault::VmFaultResult,
-    pfn_t::PfnT,
-    prot::PageProt,
-    virt::{VmFlags, VmaRef},
-};
+use kernel::mm::{fault::VmFaultResult, pfn_t::PfnT, virt::VmaRef};
 
 /// Maps a page, for a store if `STORE`. May sleep. C: `__vm_insert_mixed()`.
 #[doc(alias = "__vm_insert_mixed")]
@@ -38,74 +39,84 @@ pub(crate) fn page<const STORE: bool>(
     address: usize,
     first: MappablePfn,
 ) -> VmFaultResult {
-    let pfn = first.first();
-    if !vma::may_map_page(vma, pfn, STORE) {
+    let new = VmaPfn::page(vma, first, STORE).and_then(VmaPfn::with_prot);
+    let Some(new) = new else {
         return VmFaultResult::SIGBUS;
-    }
-    let prot = vma.prot_for(pfn);
-    if !prot.may_map(pfn.pfn()) {
-        return VmFaultResult::SIGBUS;
-    }
-    match Slot::lock_pte(vma, address) {
+    };
+    match Slot::lock_pte(new, address) {
         Err(error) => return VmFaultResult::from_error(error),
-        Ok(LockedSlot::Vacant(vacant)) => vacant.install(new_leaf(vma, first, prot, STORE)),
-        Ok(LockedSlot::Occupied(occupied)) => update(vma, occupied, pfn, STORE),
+        Ok(LockedSlot::Vacant(vacant)) => vacant.install(),
+        Ok(LockedSlot::Occupied(occupied)) => {
+            if let Err(entry) = occupied.set_access_flags() {
+                return other_pte(vma, address, first, STORE, entry);
+            }
+        }
     }
     VmFaultResult::NOPAGE
 }
 
-/// Maps the memory of a pmd or pud, for a store if `store`. Spins. C: `insert_pfn_pmd()`,
-/// `insert_pfn_pud()`.
+/// Handles a fault at a pte that does not map the PFN, or that a load has found: replaces a marker
+/// of userfaultfd, and leaves any other entry unchanged. May sleep.
+#[cold]
+#[inline(never)]
+fn other_pte(
+    vma: VmaRef<'_>,
+    address: usize,
+    first: MappablePfn,
+    store: bool,
+    entry: Entry<Pte>,
+) -> VmFaultResult {
+    if !entry.is_uffd_wp_marker() {
+        if store {
+            report(entry, first.first());
+        }
+        return VmFaultResult::NOPAGE;
+    }
+    let new = VmaPfn::page(vma, first, store).and_then(VmaPfn::with_prot);
+    match new.map(|new| Slot::lock_marker(new, address)) {
+        None => return VmFaultResult::SIGBUS,
+        Some(Err(error)) => return VmFaultResult::from_error(error),
+        Some(Ok(Some(marker))) => marker.install(),
+        // The entry has changed meanwhile, and the task faults again.
+        Some(Ok(None)) => (),
+    }
+    VmFaultResult::NOPAGE
+}
+
+/// Maps the memory of a pmd or pud. Spins. C: `insert_pfn_pmd()`, `insert_pfn_pud()`.
 #[doc(alias = "insert_pfn_pmd")]
 #[doc(alias = "insert_pfn_pud")]
 #[inline(always)]
-pub(crate) fn large<L: UpperTable>(
-    slot: Slot<'_, L>,
-    first: MappablePfn,
-    store: bool,
-) -> VmFaultResult {
-    let (vma, pfn) = (slot.vma(), first.first());
-    if !vma::may_map_large(vma, pfn) || !vma.contains(slot.address()) {
-        return VmFaultResult::SIGBUS;
-    }
+pub(crate) fn large<L: UpperTable>(slot: Slot<'_, L>) -> VmFaultResult {
+    let first = slot.pfn().first();
     // The lookup of the cache mode is slow, and takes a lock that all processes share. An existing
     // entry has its cache mode already.
     if !slot.peek().is_none() {
-        if let LockedSlot::Occupied(occupied) = slot.lock() {
-            update(vma, occupied, pfn, store);
-            return VmFaultResult::NOPAGE;
+        if let Some(occupied) = slot.lock_occupied() {
+            return update_large(occupied, first);
         }
         // The entry was removed before the lock was taken.
     }
-    let prot = vma.prot_for(pfn);
     match slot.lock() {
-        LockedSlot::Vacant(vacant) => vacant.install(new_leaf(vma, first, prot, store)),
-        LockedSlot::Occupied(occupied) => update(vma, occupied, pfn, store),
-    }
-    VmFaultResult::NOPAGE
-}
-
-/// Creates the leaf for a vacant slot.
-#[inline(always)]
-fn new_leaf<L: Level>(vma: VmaRef<'_>, first: MappablePfn, prot: PageProt, store: bool) -> Leaf<L> {
-    let leaf = Leaf::new(first, prot);
-    match store {
-        true => leaf.with_store(vma.flags().contains(VmFlags::WRITE)),
-        false => leaf,
+        LockedSlot::Vacant(vacant) => {
+            vacant.install();
+            VmFaultResult::NOPAGE
+        }
+        LockedSlot::Occupied(occupied) => update_large(occupied, first),
     }
 }
 
-/// Makes an existing entry writable for a store to the PFN that it maps; otherwise leaves it
+/// Makes an existing large entry writable for a store to the PFNs that it maps; otherwise leaves it
 /// unchanged.
 #[inline(always)]
-fn update<L: Table>(vma: VmaRef<'_>, occupied: Occupied<'_, L>, pfn: PfnT, store: bool) {
-    if !store {
-        return;
+fn update_large<L: UpperTable>(occupied: Occupied<'_, L>, first: PfnT) -> VmFaultResult {
+    let store = occupied.pfn().is_store();
+    if let Err(entry) = occupied.set_access_flags() {
+        if store {
+            report(entry, first);
+        }
     }
-    let writable = vma.flags().contains(VmFlags::WRITE);
-    if let Err(other) = occupied.set_access_flags(pfn.pfn(), writable) {
-        report(other.0, pfn);
-    }
+    VmFaultResult::NOPAGE
 }
 
 /// Warns about a store to a slot that maps another PFN, unless that is a zero page.

@@ -3,15 +3,18 @@
 //! Slots of page tables, and the locks of the tables.
 //!
 //! ```text
-//!   Slot ---- lock() ----> LockedSlot::Vacant ------ install(Leaf) ----------> mapped
-//!                     \
-//!                      +-> LockedSlot::Occupied ---- set_access_flags(pfn) --> writable
+//!   Slot ---- lock() ----> LockedSlot::Vacant ------ install() ------------> mapped
+//!    of a             \
+//!   VmaPfn             +-> LockedSlot::Occupied ---- set_access_flags() --> writable
 //! ```
+//!
+//! A slot is made for a [`VmaPfn`], which says what the VMA may map there and for which access, so
+//! no step takes a PFN, a right or a protection from its caller.
 //!
 //! An entry can change until its table is locked, so nothing can be installed in a [`Slot`].
 //! Locking it reads the entry, and that decides what can be done: a vacant slot takes a [`Leaf`];
-//! an entry in an occupied slot stays, and can only be made writable, by a caller that names its
-//! PFN. [`Vacant`] and [`Occupied`] hold the lock, and unlock it when they are dropped.
+//! an entry in an occupied slot stays, and can only be made writable, if it maps the PFN. [`Vacant`]
+//! and [`Occupied`] hold the lock, and unlock it when they are dropped.
 //!
 //! The lock order is C's: a page table lock is taken after all locks that sleep.
 //!
@@ -21,7 +24,10 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
 
-use crate::entry::{Entry, Leaf, Level, Pmd, Pte, Pud};
+use crate::{
+    entry::{Entry, Leaf, Level, Pmd, Pte, Pud},
+    vma::{NewPte, VmaPfn},
+};
 use core::{
     marker::PhantomData,
     ptr::{null_mut, NonNull},
@@ -32,7 +38,7 @@ use kernel::{
         code::{EFAULT, ENOMEM},
         Result,
     },
-    mm::{pfn::Pfn, virt::VmaRef},
+    mm::prot::PageProt,
 };
 
 /// The C functions for the tables of a level.
@@ -138,14 +144,16 @@ impl UpperTable for Pud {
     }
 }
 
-/// The slot of a page table for the entry that maps an address of a VMA.
+/// The slot of a page table for the entry that maps an address of a VMA, and the PFN that the entry
+/// is to map.
 ///
 /// # Invariants
 ///
 /// `entry` points to the entry of level `L` for `address` in the page tables of the VMA's address
-/// space, and `address` is a multiple of `L::SIZE`. The table stays valid for `'a`.
+/// space, `address` is a multiple of `L::SIZE`, and the VMA contains the `L::SIZE` bytes there. The
+/// table stays valid for `'a`.
 pub(crate) struct Slot<'a, L> {
-    vma: VmaRef<'a>,
+    pfn: VmaPfn<'a>,
     address: usize,
     entry: NonNull<u64>,
     level: PhantomData<L>,
@@ -161,34 +169,39 @@ impl<L> Clone for Slot<'_, L> {
 impl<L> Copy for Slot<'_, L> {}
 
 impl<'a, L: UpperTable> Slot<'a, L> {
-    /// Creates a slot from the entry that C code has found for `address`, in bytes.
+    /// Creates a slot from the entry that C code has found for `address`, in bytes, or returns
+    /// `None` if the VMA does not contain all that the entry maps.
     ///
     /// # Safety
     ///
     /// `entry` must point to the entry of level `L` for `address` in the page tables of the VMA's
     /// address space, and the table must stay valid for `'a`.
-    #[inline]
-    pub(crate) unsafe fn from_raw(vma: VmaRef<'a>, address: usize, entry: NonNull<u64>) -> Self {
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(
+        pfn: VmaPfn<'a>,
+        address: usize,
+        entry: NonNull<u64>,
+    ) -> Option<Self> {
+        let address = address & !(L::SIZE - 1);
+        let (start, end) = pfn.vma().range();
+        // OVERFLOW: User addresses end before those of the kernel begin.
+        if address < start || address.wrapping_add(L::SIZE) > end {
+            return None;
+        }
         // INVARIANT: The caller promises that the entry is the one for `address`. It maps all
-        // addresses that differ from it in the lower bits only.
-        Self {
-            vma,
-            address: address & !(L::SIZE - 1),
+        // addresses that differ from it in the lower bits only, and they were checked.
+        Some(Self {
+            pfn,
+            address,
             entry,
             level: PhantomData,
-        }
+        })
     }
 
-    /// Returns the VMA.
+    /// Returns the PFN that the entry is to map.
     #[inline]
-    pub(crate) fn vma(self) -> VmaRef<'a> {
-        self.vma
-    }
-
-    /// Returns the first address that the entry maps, in bytes.
-    #[inline]
-    pub(crate) fn address(self) -> usize {
-        self.address
+    pub(crate) fn pfn(self) -> VmaPfn<'a> {
+        self.pfn
     }
 
     /// Reads the entry without the lock, so it may change at any time.
@@ -199,14 +212,33 @@ impl<'a, L: UpperTable> Slot<'a, L> {
         Entry::new(unsafe { self.entry.as_ptr().read_volatile() })
     }
 
-    /// Locks the table and reads the entry. Spins.
+    /// Locks the table and reads the entry, after a lookup of the cache mode. Spins.
     #[inline]
     pub(crate) fn lock(self) -> LockedSlot<'a, L> {
+        let prot = self.pfn.vma().prot_for(self.pfn.first());
+        LockedSlot::read(self.lock_table(), prot)
+    }
+
+    /// Locks the table and reads the entry; returns `None`, and unlocks it, if the slot is empty.
+    /// Spins.
+    #[inline]
+    pub(crate) fn lock_occupied(self) -> Option<Occupied<'a, L>> {
+        let locked = self.lock_table();
+        let entry = locked.read();
+        match entry.is_none() {
+            true => None,
+            false => Some(Occupied { locked, entry }),
+        }
+    }
+
+    /// Locks the table. Spins.
+    #[inline]
+    fn lock_table(self) -> Locked<'a, L> {
         // SAFETY: By the type invariants the entry lies in a table of this address space, which
         // stays valid for `'a`, and so as long as the returned value can hold the lock.
-        let lock = unsafe { L::lock(self.vma.mm(), self.entry) };
+        let lock = unsafe { L::lock(self.pfn.vma().mm(), self.entry) };
         // INVARIANT: `lock` is the lock of the table, and was just taken.
-        LockedSlot::read(Locked { slot: self, lock })
+        Locked { slot: self, lock }
     }
 }
 
@@ -218,9 +250,37 @@ impl<'a> Slot<'a, Pte> {
     ///
     /// Returns `EFAULT` if the address is not in the VMA, and `ENOMEM` if a table cannot be
     /// allocated.
+    #[inline(always)]
+    pub(crate) fn lock_pte(new: NewPte<'a>, address: usize) -> Result<LockedSlot<'a, Pte>> {
+        Ok(LockedSlot::read(
+            Self::lock_pte_table(new.pfn(), address)?,
+            new.prot(),
+        ))
+    }
+
+    /// Locks the table with the pte for `address` as [`Self::lock_pte`] does, and returns the slot
+    /// if the pte is a marker of userfaultfd.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::lock_pte`].
+    pub(crate) fn lock_marker(new: NewPte<'a>, address: usize) -> Result<Option<Marker<'a>>> {
+        let locked = Self::lock_pte_table(new.pfn(), address)?;
+        Ok(match locked.read().is_uffd_wp_marker() {
+            // INVARIANT: The pte is a marker, and its table is locked.
+            true => Some(Marker {
+                locked,
+                prot: new.prot(),
+            }),
+            false => None,
+        })
+    }
+
+    /// Locks the table with the pte for `address`. C: `get_locked_pte()`.
     #[doc(alias = "get_locked_pte")]
-    #[inline]
-    pub(crate) fn lock_pte(vma: VmaRef<'a>, address: usize) -> Result<LockedSlot<'a, Pte>> {
+    #[inline(always)]
+    fn lock_pte_table(pfn: VmaPfn<'a>, address: usize) -> Result<Locked<'a, Pte>> {
+        let vma = pfn.vma();
         if !vma.contains(address) {
             return Err(EFAULT);
         }
@@ -233,15 +293,15 @@ impl<'a> Slot<'a, Pte> {
         // which is not null.
         let lock = unsafe { NonNull::new_unchecked(lock) };
         // INVARIANT: The entry is the pte for `address`, and the table stays valid while it is
-        // locked.
+        // locked. A VMA consists of whole pages.
         let slot = Self {
-            vma,
+            pfn,
             address: address & !(Pte::SIZE - 1),
             entry,
             level: PhantomData,
         };
         // INVARIANT: `lock` is the lock of the table, and was just taken.
-        Ok(LockedSlot::read(Locked { slot, lock }))
+        Ok(Locked { slot, lock })
     }
 }
 
@@ -256,6 +316,14 @@ struct Locked<'a, L: Table> {
 }
 
 impl<L: Table> Locked<'_, L> {
+    /// Reads the entry.
+    #[inline]
+    fn read(&self) -> Entry<L> {
+        // SAFETY: By the invariants of `Slot` the pointer is valid. Processors may set bits
+        // concurrently, but the word is read once, as a whole.
+        Entry::new(unsafe { self.slot.entry.as_ptr().read_volatile() })
+    }
+
     /// Writes the entry. C: `set_pte_at()`, `set_pmd_at()`, `set_pud_at()`.
     #[inline]
     fn set(&mut self, entry: Entry<L>) {
@@ -264,7 +332,7 @@ impl<L: Table> Locked<'_, L> {
         if cfg!(CONFIG_PAGE_TABLE_CHECK) {
             // SAFETY: By the invariants of `Slot` the entry is the one for this address in a table
             // of this address space, and by those of `Locked` the table is locked.
-            unsafe { L::set(slot.vma.mm(), slot.address, slot.entry, entry.bits()) };
+            unsafe { L::set(slot.pfn.vma().mm(), slot.address, slot.entry, entry.bits()) };
         } else {
             // SAFETY: By the invariants of `Slot` the pointer is valid, and by those of `Locked` no
             // other code writes the entry. Processors, which read it at any time, read the old word
@@ -292,21 +360,26 @@ pub(crate) enum LockedSlot<'a, L: Table> {
 }
 
 impl<'a, L: Table> LockedSlot<'a, L> {
-    /// Reads the entry of a locked slot.
+    /// Reads the entry of a locked slot. `prot` is the protection of a new entry.
     #[inline]
-    fn read(locked: Locked<'a, L>) -> Self {
-        // SAFETY: By the invariants of `Slot` the pointer is valid. Processors may set bits
-        // concurrently, but the word is read once, as a whole.
-        let entry = Entry::new(unsafe { locked.slot.entry.as_ptr().read_volatile() });
+    fn read(locked: Locked<'a, L>, prot: PageProt) -> Self {
+        let entry = locked.read();
         match entry.is_none() {
-            true => Self::Vacant(Vacant(locked)),
+            true => Self::Vacant(Vacant { locked, prot }),
             false => Self::Occupied(Occupied { locked, entry }),
         }
     }
 }
 
 /// An empty slot, and the lock of its table.
-pub(crate) struct Vacant<'a, L: Table>(Locked<'a, L>);
+///
+/// # Invariants
+///
+/// `prot` is the protection that the VMA gives a new entry for the PFN of the slot.
+pub(crate) struct Vacant<'a, L: Table> {
+    locked: Locked<'a, L>,
+    prot: PageProt,
+}
 
 impl<L: Table> Vacant<'_, L> {
     /// Installs the leaf, and unlocks the table. C: `set_pte_at()`, `update_mmu_cache()`.
@@ -316,13 +389,39 @@ impl<L: Table> Vacant<'_, L> {
     #[doc(alias = "set_pmd_at")]
     #[doc(alias = "set_pud_at")]
     #[inline]
-    pub(crate) fn install(mut self, leaf: Leaf<L>) {
-        self.0.set(leaf.entry());
+    pub(crate) fn install(mut self) {
+        let leaf = Leaf::new(self.locked.slot.pfn, self.prot);
+        self.locked.set(leaf.entry());
     }
 }
 
-/// The error of [`Occupied::set_access_flags`]: the entry maps another PFN.
-pub(crate) struct OtherPfn<L>(pub(crate) Entry<L>);
+/// A slot with a marker of userfaultfd, and the lock of its table. C: `PTE_MARKER_UFFD_WP`.
+///
+/// # Invariants
+///
+/// The pte is such a marker. `prot` is the protection that the VMA gives a new entry for the PFN of
+/// the slot.
+#[doc(alias = "PTE_MARKER_UFFD_WP")]
+pub(crate) struct Marker<'a> {
+    locked: Locked<'a, Pte>,
+    prot: PageProt,
+}
+
+impl Marker<'_> {
+    /// Replaces the marker by the leaf, write-protected for userfaultfd unless it is for a store,
+    /// and unlocks the table. C: `set_pte_range()`.
+    ///
+    /// Nothing is flushed: no processor caches an entry that is not present.
+    pub(crate) fn install(mut self) {
+        let pfn = self.locked.slot.pfn;
+        let leaf = Leaf::new(pfn, self.prot);
+        let leaf = match pfn.is_store() {
+            true => leaf,
+            false => leaf.with_uffd_wp(),
+        };
+        self.locked.set(leaf.entry());
+    }
+}
 
 /// A slot with an entry, and the lock of its table.
 pub(crate) struct Occupied<'a, L: Table> {
@@ -330,9 +429,15 @@ pub(crate) struct Occupied<'a, L: Table> {
     entry: Entry<L>,
 }
 
-impl<L: Table> Occupied<'_, L> {
-    /// Marks the entry accessed and dirty for a store to `pfn`, makes it writable if `writable`,
-    /// and unlocks the table. C: `ptep_set_access_flags()`, `pmdp_set_access_flags()`,
+impl<'a, L: Table> Occupied<'a, L> {
+    /// Returns the PFN that the slot was made for.
+    #[inline]
+    pub(crate) fn pfn(&self) -> VmaPfn<'a> {
+        self.locked.slot.pfn
+    }
+
+    /// Marks the entry accessed and dirty for a store, makes it writable if the VMA is, and unlocks
+    /// the table. C: `ptep_set_access_flags()`, `pmdp_set_access_flags()`,
     /// `pudp_set_access_flags()`.
     ///
     /// Nothing is flushed: a processor that has cached the read-only entry faults, and reads it
@@ -340,16 +445,18 @@ impl<L: Table> Occupied<'_, L> {
     ///
     /// # Errors
     ///
-    /// Returns the entry, unchanged, if it does not map `pfn`.
+    /// Returns the entry, unchanged, if the slot is not for a store, or if the entry is not a
+    /// present leaf that maps the PFN of the slot.
     #[doc(alias = "ptep_set_access_flags")]
     #[doc(alias = "pmdp_set_access_flags")]
     #[doc(alias = "pudp_set_access_flags")]
     #[inline]
-    pub(crate) fn set_access_flags(mut self, pfn: Pfn, writable: bool) -> Result<(), OtherPfn<L>> {
-        if self.entry.pfn() != pfn {
-            return Err(OtherPfn(self.entry));
+    pub(crate) fn set_access_flags(mut self) -> core::result::Result<(), Entry<L>> {
+        let pfn = self.pfn();
+        if !pfn.is_store() || !self.entry.maps(pfn.first()) {
+            return Err(self.entry);
         }
-        let entry = self.entry.with_store(writable);
+        let entry = self.entry.with_store(pfn.is_writable());
         if entry != self.entry {
             self.locked.set(entry);
         }

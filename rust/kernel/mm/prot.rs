@@ -3,7 +3,7 @@
 //! Protections of pages: how an entry of a page table maps its memory.
 //!
 //! What the bits mean depends on the architecture; see [`crate::arch`]. This file encapsulates that
-//! a [`PageProt`] has no address bits.
+//! an entry with a [`PageProt`] maps memory for a process, and where is left to the address.
 //!
 //! C header: [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
 
@@ -17,7 +17,9 @@ use crate::bindings;
 ///
 /// # Invariants
 ///
-/// No address bit of an entry is set.
+/// No address bit of an entry is set. An entry with these bits maps memory with the rights that a
+/// VMA gives its process: it is neither empty nor one of a swap entry, and the kernel's own memory
+/// is not mapped so.
 #[doc(alias = "pgprot_t")]
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -28,10 +30,12 @@ impl PageProt {
     ///
     /// # Safety
     ///
-    /// `prot` must have no address bits of an entry (on x86 those of `PTE_PFN_MASK`).
+    /// `prot` must have no address bits of an entry (on x86 those of `PTE_PFN_MASK`), and must be
+    /// one that a VMA can have: `vma->vm_page_prot`, or that with another cache mode.
     #[inline]
     pub const unsafe fn from_raw(prot: bindings::pgprot_t) -> Self {
-        // INVARIANT: By the caller's promise there are no address bits.
+        // INVARIANT: By the caller's promise there are no address bits, and C gives a VMA only
+        // protections of its table of user rights.
         Self(prot)
     }
 
@@ -41,10 +45,9 @@ impl PageProt {
         self.0
     }
 
-    /// Returns a pointer for C functions that change the protection. They must leave address bits
-    /// zero.
+    /// Returns a pointer for C functions that change the cache mode.
     #[inline]
-    pub fn as_raw_mut(&mut self) -> *mut bindings::pgprot_t {
+    pub(super) fn as_raw_mut(&mut self) -> *mut bindings::pgprot_t {
         &mut self.0
     }
 
@@ -55,7 +58,7 @@ impl PageProt {
     /// ```
     /// use kernel::{bindings::pgprot_t, mm::prot::PageProt};
     ///
-    /// // SAFETY: On every architecture address bits are higher than these.
+    /// // SAFETY: These are the rights of a VMA that may be read, without address bits.
     /// let prot = unsafe { PageProt::from_raw(pgprot_t { pgprot: 0b101 }) };
     /// assert_eq!(prot.bits(), 0b101);
     /// ```

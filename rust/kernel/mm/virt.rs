@@ -199,7 +199,8 @@ impl<'a> VmaRef<'a> {
     #[inline]
     pub fn prot(self) -> PageProt {
         // SAFETY: By the type invariants the VMA is valid. Other tasks may change the field, so it
-        // is read once, as a whole. It has no address bits: C makes it of protections only.
+        // is read once, as a whole. It has no address bits and maps memory for a process: C takes it
+        // from the table of user rights.
         unsafe { PageProt::from_raw(addr_of!((*self.as_raw()).vm_page_prot).read_volatile()) }
     }
 

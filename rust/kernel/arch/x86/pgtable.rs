@@ -115,6 +115,9 @@ impl Entry {
     pub const PROTNONE: u64 = 1 << 8;
     /// The memory has no `struct page`, or the page must not be used. C: `_PAGE_SPECIAL`.
     pub const SPECIAL: u64 = 1 << 9;
+    /// Stores are to be noticed by userfaultfd. Never together with [`Self::RW`]. C:
+    /// `_PAGE_BIT_UFFD_WP`.
+    pub const UFFD_WP: u64 = 1 << 10;
     /// A store happened since `/proc/PID/clear_refs` was written to. C: `_PAGE_BIT_SOFT_DIRTY`.
     pub const SOFT_DIRTY: u64 = 1 << 11;
     /// Device memory with a pgmap. C: `_PAGE_DEVMAP`.
@@ -292,8 +295,35 @@ impl Entry {
         Self(self.0.wrapping_add((n as u64) << PTE_SHIFT))
     }
 
+    /// Returns whether this is a present leaf that maps the memory from the physical address `phys`
+    /// on, a multiple of what the leaf maps.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::arch::x86::pgtable::{Entry, PMD_SHIFT};
+    ///
+    /// let mask = (1 << 52) - 4096;
+    /// let leaf = Entry::new(0x4000_0000 | Entry::PRESENT | Entry::PSE);
+    /// assert!(leaf.maps(0x4000_0000, PMD_SHIFT, mask));
+    /// assert!(!leaf.maps(0x4020_0000, PMD_SHIFT, mask));
+    /// // A table at this address maps something else.
+    /// assert!(!Entry::new(0x4000_0000 | Entry::PRESENT).maps(0x4000_0000, PMD_SHIFT, mask));
+    /// ```
+    #[inline]
+    pub const fn maps(self, phys: u64, shift: u32, mask: u64) -> bool {
+        let marks = match shift > PTE_SHIFT {
+            true => Self::PRESENT | Self::PSE,
+            false => Self::PRESENT,
+        };
+        self.0 & (leaf_mask(shift, mask) | marks) == phys | marks
+    }
+
     /// Returns the leaf as it is after a store: accessed, dirty, and writable if `writable`. C:
     /// `pte_mkyoung()`, `pte_mkdirty()`, `maybe_mkwrite()`.
+    ///
+    /// A writable leaf is no longer write-protected for userfaultfd: while [`Self::UFFD_WP`] is
+    /// set, the store counts as not noticed yet.
     ///
     /// [`Self::SOFT_DIRTY`] is left to the caller: a kernel need not have it. Not for shadow
     /// stacks, which are anonymous memory, never device memory.
@@ -307,11 +337,35 @@ impl Entry {
     pub const fn with_store(self, writable: bool) -> Self {
         let bits = self.0 | Self::ACCESSED;
         Self(if writable {
-            (bits | Self::DIRTY | Self::RW) & !Self::SAVED_DIRTY
+            (bits | Self::DIRTY | Self::RW) & !(Self::SAVED_DIRTY | Self::UFFD_WP)
         } else if bits & Self::RW != 0 {
             bits | Self::DIRTY
         } else {
             (bits | Self::SAVED_DIRTY) & !Self::DIRTY
+        })
+    }
+
+    /// Returns the leaf write-protected for userfaultfd. C: `pte_mkuffd_wp()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::arch::x86::pgtable::Entry;
+    ///
+    /// let leaf = Entry::new(0x4000_0000 | Entry::PRESENT).with_store(true);
+    /// let protected = leaf.with_uffd_wp();
+    /// assert!(protected.has(Entry::UFFD_WP) && !protected.is_writable());
+    /// // It stays dirty, and the next store ends the protection.
+    /// assert!(protected.has(Entry::SAVED_DIRTY) && !protected.has(Entry::DIRTY));
+    /// assert_eq!(protected.with_store(true), leaf);
+    /// ```
+    #[doc(alias = "pte_mkuffd_wp")]
+    #[inline]
+    pub const fn with_uffd_wp(self) -> Self {
+        let bits = (self.0 | Self::UFFD_WP) & !Self::RW;
+        Self(match bits & Self::DIRTY {
+            0 => bits,
+            dirty => (bits ^ dirty) | Self::SAVED_DIRTY,
         })
     }
 
