@@ -15,14 +15,15 @@
 //!
 //! * their `struct page`s are valid and follow each other;
 //! * their type says whether they can be taken at all;
-//! * the count of an FS DAX page is never zero, so adding to it needs no loop (generic and P2PDMA
-//!   pages: see below);
+//! * the count of a page that its owner does not take back is never zero, so adding to it needs no
+//!   loop ([`IdleCount`]);
 //! * if the memmap consists of single pages, each is a folio. If it consists of compound pages, the
 //!   part of the range that is in one folio takes one addition.
 //!
-//! A known gap: the count of a generic or P2PDMA page does reach zero, while its owner takes the
-//! page back (`page_free`), after which it is set to 1. An addition at that moment sees the zero
-//! and is undone, but if the count is set between the two, it is wrong from then on.
+//! The owner of a generic or P2PDMA pgmap may have pages taken back (`page_free`): the count drops
+//! to 0, and is then set to 1, whatever it was. An addition in between would be lost, and undoing it
+//! would leave an idle page with a count of 0. So such a page is taken only if its count is not 0,
+//! in one step.
 //!
 //! The `unsafe` code here takes references that it owns from then on, and writes to the caller's
 //! array.
@@ -566,6 +567,26 @@ impl From<DeviceError> for Error {
     }
 }
 
+/// The count that pages of a pgmap may have while they are idle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum IdleCount {
+    /// 1. The count is at least 1 while the pgmap is mapped.
+    One,
+    /// 1, or 0 while the owner takes the page back.
+    ZeroOrOne,
+}
+
+impl IdleCount {
+    /// Returns the count of idle pages of a generic or P2PDMA pgmap.
+    #[inline(always)]
+    fn of(pgmap: &DevPagemap) -> Self {
+        match pgmap.operations().frees_pages {
+            true => Self::ZeroOrOne,
+            false => Self::One,
+        }
+    }
+}
+
 /// References to consecutive pages of a pgmap. Drop puts them.
 ///
 /// # Invariants
@@ -599,8 +620,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     ) -> Option<Self> {
         let pgmap = pgmap.pgmap();
         // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
-        let (mut run, pages) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }.ok()?;
-        run.grab(pgmap, pages).then_some(run)
+        let (mut run, pages, idle) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }.ok()?;
+        run.grab(pgmap, pages, idle).then_some(run)
     }
 
     /// Takes references as [`try_grab`](Self::try_grab) does, but if a count is about to overflow,
@@ -624,9 +645,9 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     ) -> Result<Self, DeviceError> {
         let pgmap = pgmap.pgmap();
         // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
-        let (mut run, pages) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }?;
+        let (mut run, pages, idle) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }?;
         // `taken` says how many references the value owns, whether that is all or not.
-        run.grab(pgmap, pages);
+        run.grab(pgmap, pages, idle);
         match run.taken {
             0 => Err(DeviceError::RefCount),
             _ => Ok(run),
@@ -634,7 +655,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     }
 
     /// Creates a run without references, and returns it with the number of pages that are in one
-    /// range of the pgmap.
+    /// range of the pgmap, and with the count that these may have while they are idle.
     ///
     /// # Safety
     ///
@@ -646,13 +667,13 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         pages: usize,
         flags: GupFlags,
         _irq: LocalInterruptDisabled<'a>,
-    ) -> Result<(Self, usize), DeviceError> {
+    ) -> Result<(Self, usize, IdleCount), DeviceError> {
         // By the caller's promise a single page is in the range.
         let pages = match pages {
             1 => 1,
             _ => pages.min(pgmap.pfns_from(pfn)),
         };
-        Self::check_type(pgmap, flags)?;
+        let idle = Self::check_type(pgmap, flags)?;
         // INVARIANT: The pages are in the pgmap, which stays mapped for `'a`; none was taken yet.
         let run = Self {
             // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap. The
@@ -661,21 +682,25 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             taken: 0,
             _pgmap: PhantomData,
         };
-        Ok((run, pages))
+        Ok((run, pages, idle))
     }
 
-    /// Checks whether pages of a pgmap can be taken in this way.
+    /// Checks whether pages of a pgmap can be taken in this way, and returns the count that they may
+    /// have while they are idle.
     ///
     /// # Errors
     ///
     /// Returns the reason if they cannot.
     #[inline(always)]
-    fn check_type(pgmap: &DevPagemap, flags: GupFlags) -> Result<(), DeviceError> {
+    fn check_type(pgmap: &DevPagemap, flags: GupFlags) -> Result<IdleCount, DeviceError> {
         match pgmap.memory_type().ok_or(DeviceError::MemoryType)? {
             // Truncation waits for pins of a file's pages, so these must be short.
             MemoryType::FsDax if PIN && flags.is_longterm() => Err(DeviceError::LongTermFsDax),
-            MemoryType::FsDax | MemoryType::Generic => Ok(()),
-            MemoryType::PciP2pdma if flags.allows_p2pdma() && !flags.is_longterm() => Ok(()),
+            MemoryType::FsDax => Ok(IdleCount::One),
+            MemoryType::Generic => Ok(IdleCount::of(pgmap)),
+            MemoryType::PciP2pdma if flags.allows_p2pdma() && !flags.is_longterm() => {
+                Ok(IdleCount::of(pgmap))
+            }
             MemoryType::PciP2pdma => Err(DeviceError::PciP2pdma),
             _ => Err(DeviceError::MemoryType),
         }
@@ -690,11 +715,20 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// Takes a reference to each of `pages` pages, or, if a count is about to overflow, to those
     /// before it. Returns whether all were taken.
     #[inline(always)]
-    fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> bool {
-        match pgmap.vmemmap_shift() {
-            0 => self.grab_single_pages(pages),
-            _ => self.grab_compound_pages(pages),
+    fn grab(&mut self, pgmap: &DevPagemap, pages: usize, idle: IdleCount) -> bool {
+        match (idle, pgmap.vmemmap_shift()) {
+            (IdleCount::ZeroOrOne, _) => self.grab_unless_free(pages),
+            (IdleCount::One, 0) => self.grab_single_pages(pages),
+            (IdleCount::One, _) => self.grab_folios(pages, try_add),
         }
+    }
+
+    /// Takes a reference to each of `pages` pages, or to those before the first one that its owner
+    /// is taking back, as [`grab`](Self::grab) does.
+    #[cold]
+    #[inline(never)]
+    fn grab_unless_free(&mut self, pages: usize) -> bool {
+        self.grab_folios(pages, try_add_unless_free)
     }
 
     /// Takes a reference to each of `pages` pages of a memmap of single pages, as
@@ -727,9 +761,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         true
     }
 
-    /// Takes a reference to each of `pages` pages of a memmap of compound pages, as
-    /// [`grab`](Self::grab) does.
-    fn grab_compound_pages(&mut self, pages: usize) -> bool {
+    /// Takes a reference to each of `pages` pages, folio by folio, as [`grab`](Self::grab) does.
+    fn grab_folios(&mut self, pages: usize, add: impl Fn(FolioRef<'_>, i32) -> bool) -> bool {
         while self.taken < pages {
             // SAFETY: `taken` is less than `pages`, so by the type invariants this is a page of the
             // pgmap.
@@ -739,7 +772,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
                 true => part as i32,
                 false => refs_of_small_folio::<PIN>(),
             };
-            if !try_add(folio, amount) {
+            if !add(folio, amount) {
                 return false;
             }
             if PIN && folio.is_large() {
@@ -821,15 +854,24 @@ fn part_in_folio(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
     (folio, behind.min(pages).max(1))
 }
 
-/// Adds to the reference count of a folio in a mapped pgmap, unless it would overflow. Returns
-/// whether it did.
+/// Adds to the reference count of a folio whose pgmap is mapped and does not take pages back, unless
+/// it would overflow. Returns whether it did.
 #[inline(always)]
 fn try_add(folio: FolioRef<'_>, amount: i32) -> bool {
-    // SAFETY: The type of the pgmap was checked. An FS DAX folio is not free while its pgmap is
-    // mapped. A generic or P2PDMA folio may be, while its owner takes it back; see the known gap in
-    // the documentation of this file. If the result is not positive, the addition is undone.
+    // SAFETY: The folio is not free: the count of an idle one is 1 ([`IdleCount::One`]). If the
+    // result is not positive, the addition is undone.
     let old = unsafe { folio.ref_fetch_add(amount) };
     old > 0 || undo_add(folio, amount, old)
+}
+
+/// Adds to the reference count of a folio, unless it is free or would overflow. Returns whether it
+/// did.
+fn try_add_unless_free(folio: FolioRef<'_>, amount: i32) -> bool {
+    // SAFETY: The amount is at most that of the pages in a range of addresses of one call of GUP,
+    // which is below 2^30. The references become those of the run.
+    unsafe { folio.ref_try_add(amount) }
+        .inspect_err(|count| warn_overflow(*count))
+        .is_ok()
 }
 
 /// Undoes an addition to a count that has overflowed. Returns `false`.
