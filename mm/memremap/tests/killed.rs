@@ -6,7 +6,7 @@
 
 use super::fixture::*;
 use kernel::{
-    bindings, current,
+    bindings, c_str, current,
     ffi::c_int,
     macros::kunit_tests,
     mm::{
@@ -57,9 +57,68 @@ fn refused(range: PhysRange) -> Option<Error> {
         .map(Error::from)
 }
 
+/// Returns whether a driver can claim the range. C: `request_mem_region()`.
+#[doc(alias = "request_mem_region")]
+fn is_free(range: PhysRange) -> bool {
+    let root = &raw mut bindings::iomem_resource;
+    let (start, len) = (range.start(), range.len());
+    // SAFETY: The root of the resource tree is a static, and the name is a constant. What was
+    // claimed is released at once.
+    unsafe {
+        let name = c_str!("memremap_kunit").as_char_ptr();
+        let resource = bindings::__request_region(root, start, len, name, 0);
+        if !resource.is_null() {
+            bindings::__release_region(root, start, len);
+        }
+        !resource.is_null()
+    }
+}
+
 #[kunit_tests(memremap_killed)]
 mod tests {
     use super::*;
+
+    /// Returns success if no driver can claim the range of a detached teardown, and the claim of
+    /// the driver that is gone was all that was in the way of one beside it.
+    fn is_kept() -> Result {
+        let area = region()?;
+        let (low, gap) = (part(&area, 0, 1)?, part(&area, 1, 1)?);
+        let map = register(MemoryType::FsDax, claim_again(low), &[low])?;
+        // SAFETY: As in `is_detached`: no page of the pgmap is freed meanwhile.
+        unsafe { (*map.pgmap().as_raw()).ops = core::ptr::null() };
+        let page = map.page(low.pfns().first()).ok_or(ENOENT)?.as_raw();
+        // SAFETY: The page belongs to a mapped pgmap, so it is valid and idle.
+        unsafe { bindings::get_page(page) };
+        killed(|| drop(map));
+        // As the driver's own claim is released after its pgmap was unmapped.
+        drop(area);
+        let detached = refused(low) == Some(EBUSY);
+        let (kept, beside) = (!is_free(low), is_free(gap));
+        if detached {
+            // SAFETY: The reference was taken above, and the refusal shows that the page is still
+            // there.
+            unsafe { bindings::put_page(page) };
+        }
+        assert!(detached && kept && beside);
+        let free = (0..100).any(|_| {
+            // SAFETY: The test runs in process context without locks, so it may sleep.
+            unsafe { bindings::msleep(100) };
+            is_free(low)
+        });
+        if free {
+            Ok(())
+        } else {
+            Err(EBUSY)
+        }
+    }
+
+    /// Fails if a driver, in whichever mode, can claim memory with pinned pages because the task
+    /// that unbound the last driver was killed, or if it cannot after the pages were put. C removes
+    /// the pages.
+    #[test]
+    fn differs_the_range_of_a_killed_teardown_cannot_be_claimed() {
+        assert_eq!(is_kept(), Ok(()));
+    }
 
     /// Returns success if the teardown of a pgmap with a pinned page is detached, and ends when the
     /// page is put.

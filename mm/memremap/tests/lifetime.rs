@@ -171,6 +171,18 @@ mod tests {
     /// Returns whether teardown waits for the second page, to which `take` takes a reference.
     /// `take` is called while the page is idle and its pgmap mapped.
     fn waits_for_a_page(kind: MemoryType, take: impl FnOnce(*mut page)) -> Result<bool> {
+        // SAFETY: `take` took the reference, and the page is still there, since teardown waits.
+        waits_until(kind, take, |page| unsafe {
+            kernel::bindings::put_page(page)
+        })
+    }
+
+    /// Returns whether teardown waits for the second page, after `take` and until `put`.
+    fn waits_until(
+        kind: MemoryType,
+        take: impl FnOnce(*mut page),
+        put: impl FnOnce(*mut page),
+    ) -> Result<bool> {
         let region = region()?;
         let range = part(&region, 0, 1)?;
         let map = register(kind, region, &[range])?;
@@ -184,8 +196,7 @@ mod tests {
             .done
             .wait_for_completion_timeout(msecs_to_jiffies(2000));
         if waits {
-            // SAFETY: `take` took the reference, and the page is still there, since teardown waits.
-            unsafe { kernel::bindings::put_page(page) };
+            put(page);
         }
         teardown.done.wait_for_completion();
         Ok(waits)
@@ -200,6 +211,19 @@ mod tests {
             unsafe { kernel::bindings::get_page(page) };
         };
         assert_eq!(waits_for_a_page(MemoryType::Generic, pin), Ok(true));
+    }
+
+    /// Fails if the memory of a page is removed that has so many references that their number is
+    /// negative. C removes it, and so did we while such a count was taken for an idle one.
+    #[test]
+    fn differs_teardown_waits_for_an_overflowed_page() {
+        let set = |count| {
+            // SAFETY: The page belongs to a mapped pgmap, or one whose teardown waits for the page,
+            // so it is valid, and only this test uses it.
+            move |page| unsafe { kernel::bindings::set_page_count(page, count) }
+        };
+        let waits = waits_until(MemoryType::Generic, set(i32::MIN + 1), set(1));
+        assert_eq!(waits, Ok(true));
     }
 
     /// Fails if the memory of an allocated page is removed, or if teardown does not continue when

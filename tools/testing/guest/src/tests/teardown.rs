@@ -15,6 +15,7 @@ mod killed;
 mod mounted;
 mod pinned;
 mod storm;
+mod waiter;
 
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(killed::tests());
     tests.extend(mounted::tests());
     tests.extend(storm::tests());
+    tests.extend(waiter::tests());
     tests
 }
 

@@ -69,22 +69,26 @@ pub struct Pinned {
 
 impl Pinned {
     pub fn new(want: &Want) -> Result<Self> {
-        Self::of(want, Bound::of)
+        Self::of(Target::create(want, LEN as u64)?, Bound::of)
     }
 
     pub fn device_dax(want: &Want) -> Result<Self> {
-        Self::of(want, Bound::device_dax)
+        Self::of(Target::create(want, LEN as u64)?, Bound::device_dax)
     }
 
-    fn of(want: &Want, bound: impl FnOnce(&Namespace) -> Result<Bound>) -> Result<Self> {
-        let target = Target::create(want, LEN as u64)?;
+    /// Creates one with pages of a file on this kind of filesystem.
+    pub fn on(want: &Want, kind: Kind) -> Result<Self> {
+        Self::of(Target::on(want, kind, LEN as u64)?, Bound::of)
+    }
+
+    fn of(target: Target, bound: impl FnOnce(&Namespace) -> Result<Bound>) -> Result<Self> {
         let map = target.map(LEN)?;
         map.prefault_write(PAGE);
         let in_c = live::ask()?.registry.implementation == Language::C;
         let marker = format!("rust-dax: {} will be unbound", target.namespace.dev());
         system::log(&marker)?;
         Ok(Self {
-            want: *want,
+            want: target.want,
             held: Held::take(&map, 7)?,
             bound: bound(&target.namespace)?,
             file: target.mount.is_some().then_some(target.file),
@@ -107,6 +111,20 @@ impl Pinned {
         let whole = self.held.release();
         waited?;
         whole
+    }
+
+    /// Returns another descriptor of the file.
+    pub fn file(&self) -> Result<File> {
+        let file = self.file.as_ref().context("there is no file")?;
+        file.try_clone().context("dup")
+    }
+
+    /// Unmounts the filesystem, binds the device again, and destroys the namespace, whose data may
+    /// be lost.
+    pub fn finish(mut self) -> Result<()> {
+        self.unmount()?;
+        self.bound.bind()?;
+        self.namespace.destroy()
     }
 
     pub fn unmount(&mut self) -> Result<()> {

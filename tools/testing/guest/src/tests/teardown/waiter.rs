@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A task waits for a pinned page of its file, in order to free blocks, while the driver of the
+//! device is unbound.
+//!
+//! The waiting task has no reference to the page. So it must not touch the page once teardown may
+//! have removed the memmap, and must not wait for a page that its file has lost. In C teardown does
+//! not wait for the pin, and these tests fail as those of `pinned.rs` do.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+
+use super::mounted::fsdax;
+use super::pinned::Pinned;
+use crate::command::{timeout, whereabouts};
+use crate::filesystem::Kind;
+use crate::mapping::{Mapping, PAGE};
+use crate::ndctl::Map;
+use crate::process::{spawn, Child, Gate};
+use crate::system;
+use crate::tests::truncate::Background;
+use crate::tests::Test;
+use crate::vmstat::require_unpinned;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        tests.push(Test::new(
+            format!("teardown::differs_waiter::{}", kind.name()),
+            90,
+            "a truncation waits for a page that its file has lost, because the device is being unbound: it sleeps \
+             until the page is released",
+            move || ends(kind),
+        ));
+        tests.push(Test::new(
+            format!("teardown::differs_late_waiter::{}", kind.name()),
+            120,
+            "a truncation that waits for a page and gets the CPU only when the device is gone reads the struct page \
+             that is no longer there: it oopses, or waits for ever",
+            move || late(kind),
+        ));
+    }
+    tests
+}
+
+fn ends(kind: Kind) -> Result<String> {
+    let mut pinned = Pinned::on(&fsdax(Map::Dev), kind)?;
+    let file = pinned.file()?;
+    let truncation = Background::start(move || {
+        // The device may be dead when this goes on, so an error is right, too.
+        let _ = file.set_len(0);
+        Ok(())
+    });
+    let waited = truncation.must_wait("ftruncate");
+    if waited.is_err() {
+        pinned.release(Ok(()))?;
+        waited?;
+    }
+    let unbinding = pinned.bound.unbind();
+    let mut ended = Ok(Duration::ZERO);
+    let waited = unbinding
+        .must_wait("unbinding the driver")
+        .and_then(|()| pinned.require_reported());
+    if waited.is_ok() {
+        ended = truncation.must_end("ftruncate of a file whose device is being unbound");
+    }
+    pinned.release(waited)?;
+    unbinding.must_end("unbinding the driver")?;
+    let took = ended?;
+    require_unpinned("unbinding")?;
+    pinned.finish()?;
+    Ok(format!("ftruncate ended after {} ms", took.as_millis()))
+}
+
+/// The CPU from which the waiting task is kept; everything else runs on the first one.
+const HOGGED: usize = 1;
+
+fn late(kind: Kind) -> Result<String> {
+    let mut pinned = Pinned::on(&fsdax(Map::Dev), kind)?;
+    let file = pinned.file()?;
+    let _first = OnCpu::pin(0)?;
+    let _unlimited = Unthrottled::new()?;
+    let state = Mapping::shared_memory(PAGE)?;
+    let (ready, go) = (Gate::new()?, Gate::new()?);
+    let mut truncation = spawn(|| {
+        run_on(HOGGED)?;
+        ready.open()?;
+        // The device is dead when this goes on, so an error is right, too.
+        let _ = file.set_len(0);
+        Ok(())
+    })?;
+    drop(file);
+    let mut hog = spawn(|| {
+        run_on(HOGGED)?;
+        go.pass()?;
+        hog(&state)
+    })?;
+    ready.pass()?;
+    let asleep = wait_asleep(&mut truncation);
+    if asleep.is_err() {
+        pinned.release(Ok(()))?;
+        asleep?;
+    }
+    go.open()?;
+    wait_for(&state, HOGGING, "the task that keeps the CPU busy")?;
+
+    let unbinding = pinned.bound.unbind();
+    let waited = unbinding
+        .must_wait("unbinding the driver")
+        .and_then(|()| pinned.require_reported());
+    pinned.release(waited)?;
+    let took = unbinding.must_end("unbinding the driver")?;
+    let was_late = truncation.is_running("ftruncate")?;
+    word(&state).store(STOP, Ordering::Release);
+    hog.wait_signal(20, "the task that keeps the CPU busy")?;
+    truncation.join(20, "ftruncate after the device was unbound")?;
+    ensure!(
+        was_late,
+        "this proves nothing: ftruncate ended although its CPU was busy"
+    );
+    require_unpinned("unbinding")?;
+    pinned.finish()?;
+    Ok(format!("unbound after {} ms", took.as_millis()))
+}
+
+/// Waits until the child sleeps in `ftruncate()`, where a signal can wake it.
+fn wait_asleep(child: &mut Child) -> Result<()> {
+    let (proc, limit) = (
+        format!("/proc/{}", child.pid()),
+        Instant::now() + timeout(Duration::from_secs(10)),
+    );
+    let is_asleep = || -> Result<bool> {
+        let call = system::read(format!("{proc}/syscall"))?;
+        let stat = system::read(format!("{proc}/stat"))?;
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        Ok(call.starts_with(&format!("{} ", libc::SYS_ftruncate)) && state.starts_with('S'))
+    };
+    while !is_asleep()? {
+        ensure!(
+            child.is_running("ftruncate")?,
+            "ftruncate did not wait: the pages were still held"
+        );
+        ensure!(
+            Instant::now() < limit,
+            "ftruncate does not sleep interruptibly ({})",
+            whereabouts(child.pid() as u32)
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+const HOGGING: u32 = 1;
+const STOP: u32 = 2;
+
+fn word(state: &Mapping) -> &AtomicU32 {
+    // SAFETY: The mapping is shared memory of a page, aligned to it, which lives as long as the
+    // borrow and is only accessed by this function.
+    unsafe { AtomicU32::from_ptr(state.addr() as *mut u32) }
+}
+
+fn wait_for(state: &Mapping, value: u32, what: &str) -> Result<()> {
+    let limit = Instant::now() + timeout(Duration::from_secs(10));
+    while word(state).load(Ordering::Acquire) != value {
+        ensure!(Instant::now() < limit, "{what} did not start");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Takes the CPU from every ordinary task until it is told to stop, or a minute has passed.
+fn hog(state: &Mapping) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: The parameters are valid for reads; 0 is this process.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) } != 0 {
+        return Err(io::Error::last_os_error()).context("SCHED_FIFO");
+    }
+    let end = Instant::now() + timeout(Duration::from_secs(60));
+    word(state).store(HOGGING, Ordering::Release);
+    while word(state).load(Ordering::Acquire) != STOP && Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    Ok(())
+}
+
+/// Moves the calling thread to a CPU.
+fn run_on(cpu: usize) -> Result<()> {
+    // SAFETY: An all-zero set is valid, and the CPU is within it.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    };
+    set_affinity(&set)
+}
+
+fn set_affinity(set: &libc::cpu_set_t) -> Result<()> {
+    // SAFETY: The set is valid for reads; 0 is the calling thread.
+    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) } != 0 {
+        return Err(io::Error::last_os_error()).context("sched_setaffinity");
+    }
+    Ok(())
+}
+
+/// The calling thread, and what it starts, on one CPU until this is dropped.
+struct OnCpu(libc::cpu_set_t);
+
+impl OnCpu {
+    fn pin(cpu: usize) -> Result<Self> {
+        // SAFETY: An all-zero set is valid, and valid for writes.
+        let before = unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+                return Err(io::Error::last_os_error()).context("sched_getaffinity");
+            }
+            set
+        };
+        run_on(cpu)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for OnCpu {
+    fn drop(&mut self) {
+        if let Err(e) = set_affinity(&self.0) {
+            eprintln!("clean-up: {e:#}");
+        }
+    }
+}
+
+/// Realtime tasks may take all of a CPU until this is dropped.
+struct Unthrottled(String);
+
+const RT_RUNTIME: &str = "/proc/sys/kernel/sched_rt_runtime_us";
+
+impl Unthrottled {
+    fn new() -> Result<Self> {
+        let before = system::read(RT_RUNTIME)?;
+        std::fs::write(RT_RUNTIME, "-1").context(RT_RUNTIME)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Unthrottled {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::write(RT_RUNTIME, self.0.trim()) {
+            eprintln!("clean-up: {RT_RUNTIME}: {e}");
+        }
+    }
+}
