@@ -74,7 +74,8 @@ enum TryLock {
 /// Locks the entry of a page unless another task holds it locked. In that case waits until it is
 /// unlocked, and the caller tries again, because the page may have another owner by then. Sleeps.
 fn try_lock(page: PageRef<'_>) -> TryLock {
-    let guard = rcu::read_lock();
+    // SAFETY: Nothing sleeps until the guard is dropped: the lock of an array is a spinlock.
+    let guard = unsafe { rcu::read_lock() };
     // SAFETY: Inodes are freed a grace period after their last entry has been removed, and the
     // section is open. After it the lock of the array keeps the mapping, once the page has been
     // found to name it still.

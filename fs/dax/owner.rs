@@ -380,7 +380,9 @@ pub(crate) enum OwnerFilesystems {
 impl OwnerFilesystems {
     /// Returns the filesystems whose files own a page at this moment. Any context.
     pub(crate) fn of(page: PageRef<'_>) -> Self {
-        let _guard = rcu::read_lock();
+        // SAFETY: Nothing sleeps until the guard is dropped: the fields of the page, the mapping
+        // and the inode are only read.
+        let _guard = unsafe { rcu::read_lock() };
         if page.mapping() as usize == owner_state::SHARED {
             return Self::Any;
         }

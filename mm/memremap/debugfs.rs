@@ -46,7 +46,8 @@ fn show_ranges(file: &SeqFile) {
     let mut next = Some(Pfn::new(0));
     while let Some(from) = next {
         // One RCU section per range, because the list may be long; so it is no snapshot.
-        let guard = rcu::read_lock();
+        // SAFETY: Printing to the buffer of a file does not sleep, nor does reading a pgmap.
+        let guard = unsafe { rcu::read_lock() };
         let Some((range, found)) = find_from(from, &guard) else {
             break;
         };

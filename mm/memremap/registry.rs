@@ -142,7 +142,8 @@ impl<'m> Entry<'m> {
 
         let writer = Writer::lock();
         {
-            let guard = rcu::read_lock();
+            // SAFETY: Neither a lookup nor a message sleeps.
+            let guard = unsafe { rcu::read_lock() };
             let first = Found::first_in(pfns, &guard);
             if let Some((at, other)) = first {
                 let is_dying = other.is_dying();

@@ -18,11 +18,13 @@ use core::marker::PhantomData;
 /// interrupt that another CPU sends to this one is not handled. Code that frees page tables or
 /// splits a huge page waits for one of these, so page tables and folios that were found during
 /// `'irq` stay valid. In return the code must not sleep, nor allocate memory in a way that may
-/// sleep. The value cannot be sent to another thread.
+/// sleep: the scheduler enables interrupts and runs other tasks, so none of the above would hold.
+/// The value cannot be sent to another thread.
 ///
 /// # Invariants
 ///
-/// Interrupts are disabled on this CPU during `'irq`, and the value stays on it.
+/// Interrupts are disabled on this CPU during `'irq`, in which the task does not sleep, and the
+/// value stays on it.
 ///
 /// # Examples
 ///
@@ -36,7 +38,8 @@ use core::marker::PhantomData;
 /// }
 ///
 /// let mut pair = (0, 0);
-/// interrupt::with_disabled(|irq| update(irq, &mut pair));
+/// // SAFETY: `update` does not sleep.
+/// unsafe { interrupt::with_disabled(|irq| update(irq, &mut pair)) };
 /// assert_eq!(pair, (1, 1));
 /// ```
 #[derive(Clone, Copy)]
@@ -49,7 +52,7 @@ impl LocalInterruptDisabled<'_> {
     /// # Safety
     ///
     /// Interrupts must be disabled on this CPU, and stay disabled until the value and what borrows
-    /// from it are gone.
+    /// from it are gone. The task must not sleep until then.
     #[doc(alias = "lockdep_assert_irqs_disabled")]
     #[inline(always)]
     pub unsafe fn assume() -> Self {
@@ -66,20 +69,26 @@ impl LocalInterruptDisabled<'_> {
 /// Calls `f` with interrupts disabled on this CPU, and restores their state afterwards. Any
 /// context. C: `local_irq_save()`, `local_irq_restore()`.
 ///
-/// `f` must not sleep.
+/// With lockdep, or with `CONFIG_DEBUG_ATOMIC_SLEEP`, a task that sleeps in `f` is reported.
+///
+/// # Safety
+///
+/// `f` must not sleep as long as it uses its argument or what borrows from it.
 ///
 /// # Examples
 ///
 /// ```
-/// let sum = kernel::interrupt::with_disabled(|_irq| 1 + 1);
+/// // SAFETY: Nothing sleeps.
+/// let sum = unsafe { kernel::interrupt::with_disabled(|_irq| 1 + 1) };
 /// assert_eq!(sum, 2);
 /// ```
 #[doc(alias = "local_irq_save")]
 #[inline(always)]
-pub fn with_disabled<T>(f: impl for<'irq> FnOnce(LocalInterruptDisabled<'irq>) -> T) -> T {
+pub unsafe fn with_disabled<T>(f: impl for<'irq> FnOnce(LocalInterruptDisabled<'irq>) -> T) -> T {
     let _restore = Restore::new();
     // SAFETY: `_restore` keeps interrupts disabled until it is dropped, after `f` has returned. `f`
-    // accepts any lifetime, so what it returns cannot borrow from the value.
+    // accepts any lifetime, so what it returns cannot borrow from the value. By the caller's promise
+    // `f` does not sleep while it uses the value.
     f(unsafe { LocalInterruptDisabled::assume() })
 }
 

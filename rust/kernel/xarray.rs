@@ -58,7 +58,8 @@ mod node;
 /// // SAFETY: A static is never freed.
 /// unsafe { array.store_range(0x1000, 0x11ff, (&SEVEN).into(), GFP_KERNEL)? };
 /// {
-///     let guard = rcu::read_lock();
+///     // SAFETY: Nothing sleeps until the guard is dropped.
+///     let guard = unsafe { rcu::read_lock() };
 ///     assert_eq!(array.load(0x11ff, &guard), Some(&7));
 ///     assert_eq!(array.load(0x1200, &guard), None);
 ///     // A range that contains the entry finds it, although neither end is in the entry.
@@ -66,7 +67,8 @@ mod node;
 ///     assert!(array.find(0x1200, usize::MAX, &guard).is_none());
 /// }
 /// array.erase_range(0x1000, 0x11ff)?;
-/// assert!(array.load(0x1100, &rcu::read_lock()).is_none());
+/// // SAFETY: Nothing sleeps in this statement.
+/// assert!(array.load(0x1100, &unsafe { rcu::read_lock() }).is_none());
 /// # Ok::<(), Error>(())
 /// ```
 #[doc(alias = "xarray")]

@@ -5,6 +5,14 @@
 //! A [`Guard`] shows that a read-side critical section is open. References that are valid only
 //! inside a section borrow from the guard, so they cannot be used after the section ends.
 //!
+//! In a kernel without preemptible RCU, a section is nothing but the absence of a context switch: a
+//! task that sleeps inside a section has ended it, without any sign of that, and what was found in
+//! it may be freed while the guard is still there. Nearly every function that sleeps is safe to
+//! call: that taking a mutex, allocating memory or waiting for a grace period sleeps is no part of
+//! its type. So it is the opening of a section that is `unsafe`, and the caller promises not to
+//! sleep. With `CONFIG_DEBUG_ATOMIC_SLEEP` a task that sleeps in a section is reported, and with
+//! `CONFIG_PROVE_RCU` a wait for a grace period in it.
+//!
 //! The unsafe code here encapsulates the pairing of `rcu_read_lock()` and `rcu_read_unlock()`.
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
@@ -14,20 +22,20 @@ use core::marker::PhantomData;
 
 /// A guard for an RCU read-side critical section.
 ///
-/// Sections nest. A task must not sleep while it holds a guard, and a guard cannot be sent to
-/// another thread.
+/// Sections nest. A guard cannot be sent to another thread.
 ///
 /// # Invariants
 ///
-/// The read-side critical section that this guard opened is open in the current task.
+/// The read-side critical section that this guard opened is open in the current task, which does
+/// not sleep before the guard is dropped.
 ///
 /// # Examples
 ///
 /// ```
 /// use kernel::sync::rcu;
 ///
-/// let outer = rcu::read_lock();
-/// let inner = rcu::read_lock();
+/// // SAFETY: Nothing sleeps until both guards are dropped.
+/// let (outer, inner) = unsafe { (rcu::read_lock(), rcu::read_lock()) };
 /// drop(inner);
 /// drop(outer);
 /// ```
@@ -44,31 +52,14 @@ const IS_BARRIER: bool = !cfg!(any(
     CONFIG_DEBUG_LOCK_ALLOC
 ));
 
-impl Guard {
-    /// Opens a read-side critical section. Any context. C: `rcu_read_lock()`.
-    #[doc(alias = "rcu_read_lock")]
-    #[inline]
-    #[expect(clippy::new_without_default)]
-    pub fn new() -> Self {
-        if IS_BARRIER {
-            barrier();
-        } else {
-            // SAFETY: The function has no preconditions; `drop` calls the matching unlock.
-            unsafe { bindings::rcu_read_lock() };
-        }
-        // INVARIANT: The section was just opened, and only `drop` closes it.
-        Self(PhantomData)
-    }
-}
-
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
         if IS_BARRIER {
             barrier();
         } else {
-            // SAFETY: By the type invariants the section that `new` opened is still open, and a
-            // guard is not `Send`, so this is the task that opened it.
+            // SAFETY: By the type invariants the section that `read_lock` opened is still open, and
+            // a guard is not `Send`, so this is the task that opened it.
             unsafe { bindings::rcu_read_unlock() };
         }
     }
@@ -82,14 +73,27 @@ fn barrier() {
 }
 
 /// Opens a read-side critical section. Any context. C: `rcu_read_lock()`.
+///
+/// # Safety
+///
+/// The task must not sleep until the guard is dropped.
+#[doc(alias = "rcu_read_lock")]
 #[inline]
-pub fn read_lock() -> Guard {
-    Guard::new()
+pub unsafe fn read_lock() -> Guard {
+    if IS_BARRIER {
+        barrier();
+    } else {
+        // SAFETY: The function has no preconditions; `Guard::drop` calls the matching unlock.
+        unsafe { bindings::rcu_read_lock() };
+    }
+    // INVARIANT: The section was just opened, only `drop` closes it, and the caller promises that
+    // the task does not sleep before that.
+    Guard(PhantomData)
 }
 
 /// Waits until every read-side critical section that is open now has ended. C: `synchronize_rcu()`.
 ///
-/// Sleeps. Must not be called inside a section.
+/// Sleeps, so it cannot be called inside a section: see [`read_lock`].
 ///
 /// # Examples
 ///
@@ -105,8 +109,8 @@ pub fn read_lock() -> Guard {
 /// ```
 #[inline]
 pub fn synchronize_rcu() {
-    // SAFETY: The function has no preconditions but that the caller may sleep. As everywhere in the
-    // kernel crate, that is not part of the type system; lockdep reports a call inside a section.
+    // SAFETY: The function has no preconditions but that the task may sleep. Inside a section it
+    // may not, as the code that opened the section has promised.
     unsafe { bindings::synchronize_rcu() };
 }
 
@@ -115,7 +119,8 @@ pub fn synchronize_rcu() {
 /// `synchronize_rcu_tasks()`.
 ///
 /// Afterwards no task uses a pointer that it loaded, without a section, before this call, unless it
-/// has slept since it loaded the pointer. Sleeps. Must not be called inside a section.
+/// has slept since it loaded the pointer. Sleeps, so it cannot be called inside a section: see
+/// [`read_lock`].
 #[inline]
 pub fn synchronize_rcu_tasks() {
     synchronize_rcu();

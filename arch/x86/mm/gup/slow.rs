@@ -40,7 +40,7 @@ use kernel::{
         Result,
     },
     ffi::{c_uint, c_ulong},
-    interrupt,
+    interrupt::{self, LocalInterruptDisabled},
     macros::export,
     mm::{pfn::Pfn, virt::VmaRef},
 };
@@ -208,13 +208,15 @@ unsafe fn take<const PIN: bool>(
     pages: usize,
     flags: GupFlags,
 ) -> Result<(*mut bindings::page, usize)> {
-    interrupt::with_disabled(|irq| {
+    let take = |irq: LocalInterruptDisabled<'_>| {
         let pgmap = WalkedPgmap::lookup(pfn, None, irq).ok_or(EFAULT)?;
         // SAFETY: By the caller's promise an entry maps the PFN, and the pgmap was looked up for
         // it.
         let run = unsafe { DeviceRun::<PIN>::try_grab_some(&pgmap, pfn, pages, flags, irq)? };
         Ok(run.into_raw(&mut FollPinStat::acquired(irq)))
-    })
+    };
+    // SAFETY: Neither the lookup nor the counts sleep.
+    unsafe { interrupt::with_disabled(take) }
 }
 
 /// Takes the pages that an entry of any level maps from `address` on.

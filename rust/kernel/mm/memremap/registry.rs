@@ -130,7 +130,8 @@ fn lookup_slow(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
         }
         drop(live);
     }
-    let guard = rcu::read_lock();
+    // SAFETY: A lookup does not sleep.
+    let guard = unsafe { rcu::read_lock() };
     find_exact(pfn, &guard)?.try_live(&guard)
 }
 
@@ -148,7 +149,8 @@ pub fn lookup_irqs_off<'irq>(
     pfn: Pfn,
     _irq: LocalInterruptDisabled<'irq>,
 ) -> Option<&'irq DevPagemap> {
-    let guard = rcu::read_lock();
+    // SAFETY: A lookup does not sleep.
+    let guard = unsafe { rcu::read_lock() };
     let found = find_exact(pfn, &guard)?;
     if !found.is_live() {
         return None;
@@ -179,7 +181,8 @@ fn find_exact<'rcu>(pfn: Pfn, guard: &'rcu rcu::Guard) -> Option<Found<'rcu>> {
 /// let mut ranges = 0;
 /// let mut next = Some(Pfn::new(0));
 /// while let Some(from) = next {
-///     let guard = rcu::read_lock();
+///     // SAFETY: Nothing sleeps until the guard is dropped.
+///     let guard = unsafe { rcu::read_lock() };
 ///     let Some((range, _found)) = find_from(from, &guard) else {
 ///         break;
 ///     };
