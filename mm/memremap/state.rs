@@ -205,8 +205,9 @@ impl Mapping {
         let _ = ManuallyDrop::new(mapped);
         let pgmap = self.pgmap();
         if !counts_pages(pgmap) {
-            // SAFETY: By the type invariants the count is initialised.
-            unsafe { pgmap.percpu_ref() }.get_many(units);
+            // SAFETY: By the type invariants the count is initialised, and nothing kills it while
+            // the pgmap is being mapped.
+            unsafe { pgmap.percpu_ref().get_many(units) };
         }
         // INVARIANT: One more range is mapped and has its references, and by the caller's promise
         // its index is the old value of `nr_range`.

@@ -55,7 +55,8 @@ const DEAD: usize = 0b10;
 ///
 /// /// Returns whether the object of this count is alive at the moment.
 /// fn is_alive(count: &PercpuRef) -> bool {
-///     let guard = rcu::read_lock();
+///     // SAFETY: Nothing sleeps until the guard is dropped.
+///     let guard = unsafe { rcu::read_lock() };
 ///     if !count.try_get_live(&guard) {
 ///         return false;
 ///     }
@@ -165,12 +166,15 @@ impl PercpuRef {
 
     /// Gets `nr` references. Any context. C: `percpu_ref_get_many()`.
     ///
-    /// The caller must hold a reference, or the count must be live. Otherwise the count may reach 0
-    /// before the call, and the references then keep nothing.
+    /// # Safety
+    ///
+    /// The caller must own a reference, or the count must not have been killed. A count that was
+    /// killed may have reached 0, after which its object is being freed.
     #[doc(alias = "percpu_ref_get_many")]
     #[inline]
-    pub fn get_many(&self, nr: usize) {
-        // SAFETY: By the type invariants the count is initialised.
+    pub unsafe fn get_many(&self, nr: usize) {
+        // SAFETY: By the type invariants the count is initialised, and the caller promises that it
+        // is not 0.
         unsafe { bindings::percpu_ref_get_many(self.0.get(), nr as _) };
     }
 
@@ -184,7 +188,8 @@ impl PercpuRef {
     #[doc(alias = "percpu_ref_put")]
     #[inline]
     pub unsafe fn put(&self) {
-        let guard = rcu::read_lock();
+        // SAFETY: Nothing sleeps until the guard is dropped.
+        let guard = unsafe { rcu::read_lock() };
         match self.percpu_counter(&guard) {
             // SAFETY: `counter` is the offset of the counter of this count. The count is per CPU
             // until the section ends, so the counter is not freed and the decrement is not lost.
