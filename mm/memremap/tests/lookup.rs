@@ -9,7 +9,7 @@ use kernel::{
     bindings,
     macros::kunit_tests,
     mm::{
-        memremap::{Altmap, DevPagemap, MemoryType},
+        memremap::{Altmap, DevPagemap, MemoryType, Options},
         pfn::{Pfn, PfnRange, PhysRange},
         pfn_t::{PfnFlags, PfnT},
     },
@@ -172,6 +172,28 @@ mod tests {
     #[test]
     fn a_range_is_found_from_its_first_to_its_last_pfn() {
         assert_eq!(every_edge_of_a_range(), Ok(()));
+    }
+
+    fn tail_page() -> Result {
+        let area = region()?;
+        let range = part(&area, 0, 1)?;
+        let options = Options {
+            vmemmap_shift: 9,
+            ..Options::default()
+        };
+        let map = try_register_with(MemoryType::Generic, area, &[range], options)?;
+        let tail = range.pfns().first().checked_add(1).ok_or(ENXIO)?;
+        let page = map.page(tail).ok_or(ENXIO)?;
+        assert!(core::ptr::eq(page.pgmap(), map.pgmap()));
+        assert!(page.is_zone_device() && !page.is_pci_p2pdma_page());
+        Ok(())
+    }
+
+    /// Fails if a tail page, which has the address of its head where the head has that of the pgmap,
+    /// is taken for a page of another pgmap.
+    #[test]
+    fn a_tail_page_belongs_to_the_pgmap_of_its_head() {
+        assert_eq!(tail_page(), Ok(()));
     }
 
     fn two_ranges() -> Result {

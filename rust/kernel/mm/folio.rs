@@ -401,14 +401,22 @@ impl<'irq> FolioMapping<'irq> {
     }
 
     /// Returns the address space if the folio belongs to a file.
+    ///
+    /// # Safety
+    ///
+    /// The word must have been read from a folio that was memory of a process or of a file at that
+    /// moment, not of the slab allocator, free, a page table, or device memory that the CPU cannot
+    /// address: these have other words in its place. That holds for a folio to which the caller
+    /// owned a reference, if a present entry of the page tables of a process, of ordinary memory,
+    /// was seen to map it after that reference was taken, and [`FolioRef::is_slab`] is false.
     #[inline(always)]
-    pub fn file(self) -> Option<FileMapping<'irq>> {
+    pub unsafe fn file(self) -> Option<FileMapping<'irq>> {
         if self.0 & MAPPING_FLAGS != 0 {
             return None;
         }
-        // INVARIANT: A word without flags is null or the address of an address space. The inode
-        // that contains it is freed after an RCU grace period, and none ends while interrupts are
-        // off, which they have been since the word was read.
+        // INVARIANT: By the caller's promise a word without flags is null or the address of an
+        // address space. The inode that contains it is freed after an RCU grace period, and none
+        // ends while interrupts are off, which they have been since the word was read.
         NonNull::new(self.0 as *mut bindings::address_space)
             .map(|mapping| FileMapping(mapping, PhantomData))
     }

@@ -62,6 +62,7 @@ fn vmemmap() -> *mut bindings::page {
 ///
 /// The `struct page` is initialised and its memory stays valid for `'a`. It is an element of the
 /// memmap. Its fields are only accessed atomically, since what it describes may change at any time.
+/// A page in ZONE_DEVICE is a data page of its pgmap, not one that holds the memmap.
 ///
 /// # Examples
 ///
@@ -96,9 +97,9 @@ impl<'a> PageRef<'a> {
     ///
     /// `pfn` must have an initialised `struct page` that stays valid for `'a`. That holds for a PFN
     /// in a present page table entry that is not special and not of device memory, as long as
-    /// interrupts are off; for a PFN of a pgmap, as long as the caller has a live reference to the
-    /// pgmap, or interrupts have been off since the pgmap was seen alive; and for a PFN of a DAX
-    /// entry, as long as the entry stays in its mapping.
+    /// interrupts are off; for a PFN of a data page of a pgmap, as long as the caller has a live
+    /// reference to the pgmap, or interrupts have been off since the pgmap was seen alive; and for a
+    /// PFN of a DAX entry, as long as the entry stays in its mapping.
     #[doc(alias = "pfn_to_page")]
     #[inline(always)]
     pub unsafe fn from_pfn(pfn: Pfn) -> Self {
@@ -113,7 +114,8 @@ impl<'a> PageRef<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to an initialised `struct page` of the memmap that stays valid for `'a`.
+    /// `ptr` must point to an initialised `struct page` of the memmap that stays valid for `'a`. In
+    /// ZONE_DEVICE it must be a data page of its pgmap.
     #[inline(always)]
     pub unsafe fn from_raw(ptr: NonNull<bindings::page>) -> Self {
         // INVARIANT: The caller promises exactly this.
@@ -139,7 +141,8 @@ impl<'a> PageRef<'a> {
     ///
     /// # Safety
     ///
-    /// That `struct page` must be initialised and its memory must stay valid for `'a`.
+    /// That `struct page` must be initialised and its memory must stay valid for `'a`. In
+    /// ZONE_DEVICE it must be a data page of its pgmap.
     #[doc(alias = "nth_page")]
     #[inline(always)]
     pub unsafe fn nth(self, n: usize) -> Self {

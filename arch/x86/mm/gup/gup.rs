@@ -234,7 +234,8 @@ impl<'a, 'irq, const PIN: bool> Taker<'a, 'irq, PIN> {
         let Some(grabbed) = grabbed else {
             return false;
         };
-        if !leaf.unchanged() || !grabbed.is_allowed() {
+        // SAFETY: The leaf was unchanged after the references were taken.
+        if !leaf.unchanged() || !unsafe { grabbed.is_allowed() } {
             return false;
         }
         if !leaf.is_writable() {

@@ -297,9 +297,14 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
     /// The kernel must not access secret memory. A filesystem that tracks dirty pages must know
     /// when a page of its files is written, so such a page cannot be pinned for long to write to
     /// it.
+    ///
+    /// # Safety
+    ///
+    /// The entry that mapped the page which the references were taken for must have been read again
+    /// unchanged since.
     #[doc(alias = "gup_fast_folio_allowed")]
     #[inline(always)]
-    pub(crate) fn is_allowed(&self) -> bool {
+    pub(crate) unsafe fn is_allowed(&self) -> bool {
         let refuse_file = PIN && self.flags.is_longterm() && self.flags.is_write();
         // The folios of secret memory have one page.
         let may_be_secret = cfg!(CONFIG_SECRETMEM) && !self.folio.is_large();
@@ -314,7 +319,10 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
         }
         // Read once, because it may change.
         let mapping = self.folio.mapping(self.irq);
-        match mapping.file() {
+        // SAFETY: By the type invariants this value owns references to the folio, unless that is the
+        // zero page, which is never freed; by the caller's promise an entry of ordinary memory has
+        // mapped it since; and it is not of the slab allocator.
+        match unsafe { mapping.file() } {
             // The folio is anonymous, was truncated meanwhile, or is neither anonymous nor a
             // file's.
             None => mapping.is_anon(),

@@ -39,9 +39,12 @@ impl PageRef<'_> {
     /// Returns whether the pgmap of a page in ZONE_DEVICE is memory of a PCI device.
     #[cold]
     fn pgmap_is_pci_p2pdma(self) -> bool {
-        let pgmap = self.pgmap_word() as *const bindings::dev_pagemap;
-        // SAFETY: The page is in ZONE_DEVICE, so the word is the address of its pgmap, which is not
-        // freed before the page's memmap. The type does not change while the pgmap is mapped.
+        // A tail page has the address of its head where the head has that of the pgmap.
+        let first = self.head_of_tail().unwrap_or(self);
+        let pgmap = first.pgmap_word() as *const bindings::dev_pagemap;
+        // SAFETY: The page is in ZONE_DEVICE and is no tail page, so by the invariants of `PageRef`
+        // the word is the address of its pgmap, which is not freed before the page's memmap. The
+        // type does not change while the pgmap is mapped.
         let memory_type = unsafe { addr_of!((*pgmap).type_).read() };
         memory_type == bindings::memory_type_MEMORY_DEVICE_PCI_P2PDMA
     }
