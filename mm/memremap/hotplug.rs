@@ -23,7 +23,10 @@ use core::{
 };
 use kernel::{
     bindings,
-    error::{code::ENOMEM, to_result, Error, Result},
+    error::{
+        code::{EINVAL, ENOMEM},
+        to_result, Error, Result,
+    },
     mm::{
         memremap::{DevPagemap, MemoryType, SUBSECTION_SIZE},
         node::Node,
@@ -73,7 +76,7 @@ pub(crate) fn is_range_allowed(range: PhysRange, need_mapping: bool) -> bool {
 
 /// Returns the protection bits with which the linear mapping maps device memory of this type: FS
 /// DAX memory is never encrypted, a PCI BAR never cached.
-pub(crate) fn linear_mapping_prot(kind: Option<MemoryType>) -> bindings::pgprot_t {
+fn linear_mapping_prot(kind: Option<MemoryType>) -> bindings::pgprot_t {
     // SAFETY: The helpers only compute with their arguments and with constants.
     unsafe {
         let prot = bindings::PAGE_KERNEL();
@@ -116,14 +119,16 @@ impl Drop for Hotplug {
 ///
 /// # Invariants
 ///
-/// There is such a record for `range`, and only this value may remove it.
+/// There is such a record for `range`, and only this value may remove it. `prot` is the protection of
+/// a linear mapping of the range, with the cache mode of the record.
 pub(crate) struct TrackedPfns {
     range: PhysRange,
+    prot: bindings::pgprot_t,
 }
 
 impl TrackedPfns {
-    /// Records the cache mode of `prot` for the range; if there is an older record, `prot` is
-    /// changed to its mode. Sleeps.
+    /// Records the cache mode that a linear mapping of this type of memory has for the range of
+    /// `entry`. If there is an older record, its mode stays. Sleeps.
     ///
     /// # Errors
     ///
@@ -133,20 +138,23 @@ impl TrackedPfns {
     ///
     /// The caller must have the right to map the range.
     #[doc(alias = "track_pfn_remap")]
-    pub(crate) unsafe fn track(range: PhysRange, prot: &mut bindings::pgprot_t) -> Result<Self> {
+    pub(crate) unsafe fn track(entry: &Entry<'_>) -> Result<Self> {
+        let of = entry.of();
+        let range = of.range();
+        let mut prot = linear_mapping_prot(of.pgmap().memory_type());
         // SAFETY: Without a VMA the function only reserves a memory type and changes `prot`; the
         // caller may map the range, so the reservation is its own.
         to_result(unsafe {
             bindings::track_pfn_remap(
                 null_mut(),
-                prot,
+                &mut prot,
                 range.pfns().first().nr(),
                 0,
                 range.len() as _,
             )
         })?;
-        // INVARIANT: The record was just made.
-        Ok(Self { range })
+        // INVARIANT: The record was just made, or found, and `prot` has its cache mode.
+        Ok(Self { range, prot })
     }
 }
 
@@ -244,7 +252,8 @@ pub(crate) struct Memory<'m>(RangeOf<'m>);
 
 impl<'m> Memory<'m> {
     /// Adds a range of a pgmap, which already has its entry in the registry, and initialises the
-    /// memmap. Sleeps. C: `pagemap_range()`, `arch_add_memory()` and `memmap_init_zone_device()`.
+    /// memmap. `tracking` is the record of the same range. Sleeps. C: `pagemap_range()`,
+    /// `arch_add_memory()` and `memmap_init_zone_device()`.
     ///
     /// # Errors
     ///
@@ -253,16 +262,19 @@ impl<'m> Memory<'m> {
     #[doc(alias = "pagemap_range")]
     #[doc(alias = "arch_add_memory")]
     #[doc(alias = "memmap_init_zone_device")]
-    pub(crate) fn add(entry: &Entry<'m>, node: Node, prot: bindings::pgprot_t) -> Result<Self> {
+    pub(crate) fn add(entry: &Entry<'m>, tracking: &TrackedPfns, node: Node) -> Result<Self> {
         let of = entry.of();
+        if tracking.range != of.range() {
+            return Err(EINVAL);
+        }
         let (pgmap, range) = (of.pgmap(), of.range());
         let (first, pages) = (range.pfns().first().nr(), range.pages());
         let mut params = bindings::mhp_params {
             altmap: altmap_ptr(pgmap),
-            pgprot: prot,
+            pgprot: tracking.prot,
             pgmap: pgmap.as_raw(),
         };
-        // SAFETY: The node is possible or the nearest one, so it has zones, which are never freed.
+        // SAFETY: By the invariants of `Node` it has zones, which are never freed.
         let zone = unsafe {
             let pgdat = bindings::NODE_DATA(node.as_raw());
             addr_of_mut!((*pgdat).node_zones[bindings::zone_type_ZONE_DEVICE as usize])

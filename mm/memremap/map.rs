@@ -14,9 +14,7 @@
 //! [`range::unmap`]: crate::range::unmap
 
 use crate::{
-    hotplug::{
-        is_range_allowed, linear_mapping_prot, ram_overlap, Memory, RamOverlap, TrackedPfns,
-    },
+    hotplug::{is_range_allowed, ram_overlap, Memory, RamOverlap, TrackedPfns},
     range::{MappedRange, RangeOf},
     registry::{Entry, InsertError},
     state::{Live, Mapping, Unmapped},
@@ -40,10 +38,10 @@ use kernel::{
 /// `ENOMEM` if there is no memory and for an overlap, `EBUSY` for an overlap with a pgmap that is
 /// being torn down, `ENXIO` for System RAM, and the errors of the architecture.
 #[doc(alias = "memremap_pages")]
-pub(crate) fn map(unmapped: Unmapped, node: Node) -> Result<Live> {
+pub(crate) fn map(unmapped: Unmapped, node: Option<Node>) -> Result<Live> {
     check(&unmapped)?;
     let mapping = unmapped.start()?;
-    match map_ranges(&mapping, node) {
+    match map_ranges(&mapping, node.unwrap_or_else(Node::nearest)) {
         Ok(()) => Ok(mapping.finish()),
         Err(error) => {
             let _ = mapping.abort().drain().wait_idle().unmap();
@@ -111,13 +109,12 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
         InsertError::Dying => EBUSY,
         InsertError::Store(error) => error,
     })?;
-    let mut prot = linear_mapping_prot(pgmap.memory_type());
     // SAFETY: The driver that passed the pgmap owns the range, so it may be mapped for it.
-    let tracking = unsafe { TrackedPfns::track(range, &mut prot) }?;
+    let tracking = unsafe { TrackedPfns::track(&entry) }?;
     if !is_range_allowed(range, !is_private) {
         return Err(EINVAL);
     }
-    let memory = Memory::add(&entry, node.or_nearest(), prot)?;
+    let memory = Memory::add(&entry, &tracking, node)?;
     // SAFETY: Entry, record and memory were created for the same range.
     Ok(unsafe { MappedRange::new(entry, tracking, memory) })
 }

@@ -136,10 +136,10 @@ impl<'a> Context<'a> {
         self.device().as_raw()
     }
 
-    /// Returns the NUMA node of the device. C: `dev_to_node()`.
+    /// Returns the NUMA node of the device, if it is close to one. C: `dev_to_node()`.
     #[doc(alias = "dev_to_node")]
     #[inline]
-    pub fn node(&self) -> Node {
+    pub fn node(&self) -> Option<Node> {
         Node::of(self.device())
     }
 

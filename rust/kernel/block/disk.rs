@@ -237,13 +237,13 @@ impl<T: Operations> GenDiskBuilder<T> {
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
 
-    /// Allocates a disk, with its memory on the NUMA node `node`. Sleeps. C: `blk_alloc_disk()`.
+    /// Allocates a disk, with its memory on `node` if it is given. Sleeps. C: `blk_alloc_disk()`.
     ///
     /// # Errors
     ///
     /// `EINVAL` for invalid limits; `ENOMEM`.
     #[doc(alias = "blk_alloc_disk")]
-    pub fn alloc(limits: &Limits, node: Node) -> Result<Self> {
+    pub fn alloc(limits: &Limits, node: Option<Node>) -> Result<Self> {
         // SAFETY: Zero is valid for all limits, and selects the defaults.
         let mut lim: bindings::queue_limits = unsafe { MaybeUninit::zeroed().assume_init() };
         lim.logical_block_size = limits.logical_block_size;
@@ -253,7 +253,7 @@ impl<T: Operations> GenDiskBuilder<T> {
         // SAFETY: The limits are initialised, the node is a valid one or `NUMA_NO_NODE`, and the
         // lock class is static.
         let disk = from_err_ptr(unsafe {
-            bindings::__blk_alloc_disk(&mut lim, node.as_raw(), static_lock_class!().as_ptr())
+            bindings::__blk_alloc_disk(&mut lim, Node::to_raw(node), static_lock_class!().as_ptr())
         })?;
         let raw = NonNull::new(disk).ok_or(ENOMEM)?;
         // SAFETY: The disk was just allocated, so this is the only access. The table is a constant.

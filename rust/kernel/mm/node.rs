@@ -8,11 +8,11 @@
 
 use crate::{bindings, device::Device};
 
-/// A NUMA node, or none in particular, which is the default.
+/// A NUMA node. `None` of an [`Option`] stands for no node in particular (C: `NUMA_NO_NODE`).
 ///
 /// # Invariants
 ///
-/// The number is that of a possible node, or `NUMA_NO_NODE`.
+/// The number is that of a possible node, which has a `struct pglist_data` from boot on.
 ///
 /// # Examples
 ///
@@ -21,17 +21,14 @@ use crate::{bindings, device::Device};
 ///
 /// assert!(Node::new(0).is_some());
 /// assert!(Node::new(u32::MAX).is_none());
-/// assert_eq!(Node::from_raw(-7), Node::NONE);
+/// assert_eq!(Node::from_raw(-7), None);
+/// assert_eq!(Node::to_raw(None), -1);
 /// ```
+#[doc(alias = "NUMA_NO_NODE")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Node(i32);
 
 impl Node {
-    // INVARIANT: The number is `NUMA_NO_NODE`.
-    /// No node in particular. C: `NUMA_NO_NODE`.
-    #[doc(alias = "NUMA_NO_NODE")]
-    pub const NONE: Self = Self(bindings::NUMA_NO_NODE);
-
     /// Creates the node of this number, or returns `None` if the machine cannot have it. Any
     /// context. C: `node_possible()`.
     #[doc(alias = "node_possible")]
@@ -45,52 +42,44 @@ impl Node {
         possible.then_some(Self(nid))
     }
 
-    /// Creates the node with the number `nid` of C code. A number that no node can have stands for
-    /// [`Node::NONE`].
-    pub fn from_raw(nid: i32) -> Self {
-        u32::try_from(nid)
-            .ok()
-            .and_then(Self::new)
-            .unwrap_or(Self::NONE)
+    /// Creates the node with the number `nid` of C code, or returns `None` if no node can have that
+    /// number.
+    pub fn from_raw(nid: i32) -> Option<Self> {
+        u32::try_from(nid).ok().and_then(Self::new)
     }
 
-    /// Returns the node to which a device is close, or [`Node::NONE`]. C: `dev_to_node()`.
+    /// Returns the number as C code takes it: that of the node, or `NUMA_NO_NODE`.
+    #[inline]
+    pub fn to_raw(node: Option<Self>) -> i32 {
+        node.map_or(bindings::NUMA_NO_NODE, Self::as_raw)
+    }
+
+    /// Returns the node to which a device is close, if it is close to one. C: `dev_to_node()`.
     #[doc(alias = "dev_to_node")]
-    pub fn of(dev: &Device) -> Self {
+    pub fn of(dev: &Device) -> Option<Self> {
         // SAFETY: By its type's invariants the device is valid.
         Self::from_raw(unsafe { bindings::dev_to_node(dev.as_raw()) })
     }
 
-    /// Returns the number as C code takes it.
+    /// Returns the number.
     #[inline]
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 
-    /// Returns this node or, for [`Node::NONE`], the nearest one that has memory. C:
-    /// `numa_mem_id()`.
+    /// Returns the nearest node that has memory. Any context. C: `numa_mem_id()`.
     ///
     /// # Examples
     ///
     /// ```
     /// use kernel::mm::node::Node;
     ///
-    /// assert_ne!(Node::NONE.or_nearest(), Node::NONE);
+    /// assert_eq!(Node::from_raw(Node::nearest().as_raw()), Some(Node::nearest()));
     /// ```
     #[doc(alias = "numa_mem_id")]
-    pub fn or_nearest(self) -> Self {
-        if self == Self::NONE {
-            // INVARIANT: A node that has memory is possible.
-            // SAFETY: The function reads a variable of this CPU and has no preconditions.
-            Self(unsafe { bindings::numa_mem_id() })
-        } else {
-            self
-        }
-    }
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self::NONE
+    pub fn nearest() -> Self {
+        // INVARIANT: A node that has memory is possible.
+        // SAFETY: The function reads a variable of this CPU and has no preconditions.
+        Self(unsafe { bindings::numa_mem_id() })
     }
 }
