@@ -50,8 +50,17 @@ impl Operations for Counting {
 pub(crate) type TestMap = Registration<Counting>;
 
 /// Reserves 128 MiB of physical addresses with nothing behind them. Sleeps.
-pub(crate) fn region() -> Result<Region> {
+pub(crate) fn region_without_memory() -> Result<Region> {
     Region::request_free(1, c_str!("memremap_kunit"))
+}
+
+/// Reserves 128 MiB of physical addresses, and takes them for memory of any type. Sleeps.
+pub(crate) fn region() -> Result<Region> {
+    let region = region_without_memory()?;
+    // SAFETY: The tests never access what the pages describe, and map them for no task. The addresses
+    // lie beyond all memory and devices of a virtual machine, where even a speculative read does
+    // nothing.
+    Ok(unsafe { region.assume_memory() })
 }
 
 /// Returns the range of `units` times 2 MiB that begins `offset` times 2 MiB into the region.

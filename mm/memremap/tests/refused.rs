@@ -124,17 +124,17 @@ mod tests {
                 .err()
                 .map(Error::from)
         };
-        assert_eq!(answer(MemoryType::PciP2pdma, Node::NONE, 0), Some(EINVAL));
+        assert_eq!(answer(MemoryType::PciP2pdma, None, 0), Some(EINVAL));
         // Pages of 4 MiB, which do not fit into the range, pages larger than a PUD, and no valid
         // order.
         for shift in [10, 19, u32::MAX] {
-            assert_eq!(answer(MemoryType::Generic, Node::NONE, shift), Some(EINVAL));
+            assert_eq!(answer(MemoryType::Generic, None, shift), Some(EINVAL));
         }
         // Pages of 2 MiB fit, but not for files.
-        assert_eq!(answer(MemoryType::FsDax, Node::NONE, 9), Some(EINVAL));
+        assert_eq!(answer(MemoryType::FsDax, None, 9), Some(EINVAL));
         // The failures left nothing behind.
         let first = Node::new(0).ok_or(ENXIO)?;
-        assert!(answer(MemoryType::Generic, first, 0).is_none());
+        assert!(answer(MemoryType::Generic, Some(first), 0).is_none());
         Ok(())
     }
 
@@ -142,6 +142,29 @@ mod tests {
     #[test]
     fn options_are_checked_before_anything_is_done() {
         assert_eq!(bad_options(), Ok(()));
+    }
+
+    fn without_memory() -> Result {
+        let kinds = [
+            (MemoryType::Coherent, Some(EINVAL)),
+            (MemoryType::FsDax, Some(EINVAL)),
+            (MemoryType::Generic, Some(EINVAL)),
+            (MemoryType::Private, None),
+        ];
+        for (kind, expected) in kinds {
+            let area = region_without_memory()?;
+            let range = part(&area, 0, 1)?;
+            let refused = try_register(kind, area, &[range]);
+            assert_eq!(refused.err().map(Error::from), expected);
+        }
+        Ok(())
+    }
+
+    /// Fails if addresses without memory get a linear mapping, through which the CPU reads
+    /// speculatively.
+    #[test]
+    fn addresses_without_memory_are_private() {
+        assert_eq!(without_memory(), Ok(()));
     }
 
     fn second_range_fails() -> Result {

@@ -37,7 +37,7 @@ use core::{
 /// # Invariants
 ///
 /// No other code uses the range while the value exists. If the range was reserved in the resource
-/// tree, it lies in what `reserved` holds.
+/// tree, it lies in what `reserved` holds. If `is_memory`, the CPU may access the range.
 ///
 /// # Examples
 ///
@@ -53,6 +53,7 @@ use core::{
 pub struct Region {
     range: PhysRange,
     reserved: Option<Arc<Reserved>>,
+    is_memory: bool,
 }
 
 /// A range that is reserved in the resource tree. It is released when the last region in it is
@@ -82,7 +83,9 @@ impl Region {
     /// a memory section (128 MiB), for memory that the CPU cannot address. C:
     /// `request_free_mem_region()`. Sleeps.
     ///
-    /// There is no memory behind it, which `struct page`s do not need.
+    /// There is nothing behind it, which `struct page`s of [`MemoryType::Private`] do not need. All
+    /// other types have a linear mapping, through which a CPU reads speculatively, and so need
+    /// memory: see [`Region::assume_memory`].
     ///
     /// # Errors
     ///
@@ -109,19 +112,37 @@ impl Region {
         Ok(Self {
             range,
             reserved: Some(reserved),
+            is_memory: false,
         })
+    }
+
+    /// Promises that there is memory behind a region that [`Region::request_free`] has reserved.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must be able to access the range through a linear mapping, for as long as a part of
+    /// the region exists.
+    #[cfg(CONFIG_GET_FREE_REGION)]
+    pub unsafe fn assume_memory(self) -> Self {
+        // INVARIANT: The caller promises that the CPU may access the range.
+        Self {
+            is_memory: true,
+            ..self
+        }
     }
 
     /// Creates a region of memory that the caller got by other means.
     ///
     /// # Safety
     ///
-    /// No other code may use the range while the value exists, and it must not be System RAM.
+    /// No other code may use the range while the value exists. It must be memory that the CPU can
+    /// access, and must not be System RAM.
     pub const unsafe fn assume_owned(range: PhysRange) -> Self {
-        // INVARIANT: The caller promises that no other code uses the range.
+        // INVARIANT: The caller promises that no other code uses the range, and that it is memory.
         Self {
             range,
             reserved: None,
+            is_memory: true,
         }
     }
 
@@ -135,10 +156,12 @@ impl Region {
             Self {
                 range: first,
                 reserved: self.reserved.clone(),
+                is_memory: self.is_memory,
             },
             Self {
                 range: rest,
                 reserved: self.reserved,
+                is_memory: self.is_memory,
             },
         ))
     }
@@ -175,9 +198,10 @@ impl Region {
 
 /// The operations of the owner of device memory. C: `struct dev_pagemap_ops`.
 #[doc(alias = "dev_pagemap_ops")]
-pub trait Operations {
-    /// The data that the driver keeps with the pgmap, and that each operation gets.
-    type Data: ForeignOwnable + Send + Sync;
+pub trait Operations: 'static {
+    /// The data that the driver keeps with the pgmap, and that each operation gets. A
+    /// [`Registration`] that is forgotten stays mapped, so the data can borrow nothing.
+    type Data: ForeignOwnable + Send + Sync + 'static;
 
     /// Frees a page after its last reference was dropped: it belongs to the owner again.
     ///
@@ -208,15 +232,15 @@ pub trait Operations {
 /// use kernel::mm::{memremap::Options, node::Node};
 ///
 /// let huge = Options { vmemmap_shift: 9, ..Options::default() };
-/// assert_eq!(huge.node, Node::NONE);
+/// assert_eq!(huge.node, None::<Node>);
 /// ```
 #[derive(Clone, Copy, Default)]
 pub struct Options {
     /// The order, in pages, of the compound pages that the memmap is to consist of: at most that of
     /// a PUD. 0 means single pages, the only ones that filesystems can use.
     pub vmemmap_shift: u32,
-    /// The node of the memory; [`Node::NONE`] means the nearest.
-    pub node: Node,
+    /// The node of the memory, or `None` for the nearest.
+    pub node: Option<Node>,
 }
 
 impl Options {
@@ -337,6 +361,7 @@ impl<T: Operations> Registration<T> {
     ///
     /// * `EINVAL` for no range, or a range that lies outside the regions, or is not aligned to
     ///   [`SUBSECTION_SIZE`] and to whole compound pages;
+    /// * `EINVAL` for a type other than [`MemoryType::Private`] if a region has no memory;
     /// * `EINVAL` for compound pages larger than a PUD maps, or of [`MemoryType::FsDax`], since its pages
     ///   belong to files one by one; and for [`MemoryType::PciP2pdma`], since its users in C expect more
     ///   data around a pgmap;
@@ -381,7 +406,7 @@ impl<T: Operations> Registration<T> {
         }
         // SAFETY: The pgmap is set up as the C header asks for, and the storage stays in place
         // until it is unmapped.
-        let mapped = unsafe { bindings::memremap_pages(pgmap, options.node.as_raw()) };
+        let mapped = unsafe { bindings::memremap_pages(pgmap, Node::to_raw(options.node)) };
         match from_err_ptr(mapped) {
             // INVARIANT: The pgmap is mapped. The storage is on the heap, so it does not move when
             // the value does.
@@ -413,7 +438,9 @@ impl<T: Operations> Registration<T> {
         let alignment = options.alignment()?;
         let owned = |range: &PhysRange| {
             regions.iter().any(|region| {
-                region.range.contains(range.start()) && region.range.contains(range.end())
+                (region.is_memory || kind == MemoryType::Private)
+                    && region.range.contains(range.start())
+                    && region.range.contains(range.end())
             })
         };
         let fits_kind = match kind {
