@@ -19,6 +19,11 @@
 //! that drops its data in `remove()` never waits, and one that leaked a resource is named in the
 //! log.
 //!
+//! A thread that drops the last `BoundDevice` still executes a few instructions of the driver after
+//! that, and the driver's module may be unloaded once it is unbound. So the wait ends with a grace
+//! period of RCU tasks: until every thread has slept, or returned to user space. A thread of the
+//! driver that goes on after it has slept is the driver's to stop.
+//!
 //! A [`DevresGroup`] owns resources that a C function has put on the device's devres list.
 //!
 //! This file encapsulates the obligations of that list: which lock guards it, and that groups
@@ -32,7 +37,8 @@ use crate::{
     error::{code::ENOMEM, Result},
     ffi::c_void,
     prelude::*,
-    sync::Arc,
+    sync::{completion::Completion, rcu, Arc},
+    time::msecs_to_jiffies,
     types::ARef,
 };
 use core::{
@@ -42,10 +48,14 @@ use core::{
 };
 
 /// The period during which a device is bound to a driver.
+#[pin_data]
 pub struct Binding {
     device: ARef<Device>,
     /// The number of [`BoundDevice`]s.
     users: AtomicUsize,
+    /// Completed each time when the number has dropped to 0.
+    #[pin]
+    idle: Completion,
 }
 
 impl Binding {
@@ -57,13 +67,14 @@ impl Binding {
     /// must call [`Binding::wait_idle`] before the driver core undoes the binding, both if the
     /// driver could not be bound and when it is unbound.
     pub unsafe fn begin(device: &Device) -> Result<Arc<Self>> {
-        Ok(Arc::new(
-            Self {
+        Arc::pin_init(
+            pin_init!(Self {
                 device: device.into(),
                 users: AtomicUsize::new(0),
-            },
+                idle <- Completion::new(),
+            }),
             GFP_KERNEL,
-        )?)
+        )
     }
 
     /// Returns a proof that the device is bound.
@@ -79,31 +90,36 @@ impl Binding {
         BoundDevice(self.clone())
     }
 
-    /// Waits until all [`BoundDevice`]s are dropped. Sleeps.
+    /// Waits until all [`BoundDevice`]s are dropped, and the threads that have dropped them have left
+    /// the code that did so. Sleeps.
     ///
     /// After a second, and then at growing intervals, the log says how many are left.
     pub fn wait_idle(&self) {
-        const STEP_MS: u32 = 10;
-        const FIRST_REPORT_MS: u32 = 1000;
+        const FIRST_PERIOD_MS: u32 = 1000;
 
-        let (mut waited, mut report) = (0_u32, FIRST_REPORT_MS);
+        let (mut waited, mut period) = (0_u32, FIRST_PERIOD_MS);
         // Pairs with the release in `BoundDevice::drop`, so that all accesses of the last resource
-        // have completed.
+        // have completed. (The completion may be that of an earlier time, so the number decides.)
         while self.users.load(Ordering::Acquire) != 0 {
-            // SAFETY: The function has no preconditions other than that the task may sleep, which
-            // this method documents.
-            unsafe { bindings::msleep(STEP_MS) };
-            waited = waited.saturating_add(STEP_MS);
-            if waited >= report {
-                report = report.saturating_mul(4);
-                dev_err!(
-                    &self.device,
-                    "unbind: waiting for {} resources that the driver has not released ({} s)\n",
-                    self.users.load(Ordering::Relaxed),
-                    waited / 1000
-                );
+            if self
+                .idle
+                .wait_for_completion_timeout(msecs_to_jiffies(period))
+            {
+                continue;
             }
+            waited = waited.saturating_add(period);
+            // The next report is due when four times as long has passed.
+            period = waited.saturating_mul(3);
+            dev_err!(
+                &self.device,
+                "unbind: waiting for {} resources that the driver has not released ({} s)\n",
+                self.users.load(Ordering::Relaxed),
+                waited / 1000
+            );
         }
+        // A thread that dropped the last one may be anywhere between that and its return, also
+        // preempted. It does not sleep there.
+        rcu::synchronize_rcu_tasks();
     }
 }
 
@@ -158,8 +174,11 @@ impl Clone for BoundDevice {
 
 impl Drop for BoundDevice {
     fn drop(&mut self) {
-        // Pairs with the acquire in `Binding::wait_idle`.
-        self.0.users.fetch_sub(1, Ordering::Release);
+        // Pairs with the acquire in `Binding::wait_idle`. The `Arc`, which is dropped after this, keeps
+        // the completion.
+        if self.0.users.fetch_sub(1, Ordering::Release) == 1 {
+            self.0.idle.complete();
+        }
     }
 }
 
