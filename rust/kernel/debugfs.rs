@@ -13,7 +13,9 @@
 //! * [`Dir::command_file`]: each write is a command, and a read returns the reply to it.
 //!
 //! The unsafe code here encapsulates the operations of these files. debugfs keeps an operation from
-//! running into the removal of its file, and the operations of a command file hold their module.
+//! running into the removal of its file, and the operations of a command file hold their module while
+//! the file is open. That the code of a file stays until its directory is dropped is the promise of
+//! the code that creates the file: a directory that is forgotten is not removed when its module is.
 //!
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
 
@@ -100,6 +102,11 @@ impl Dir {
     /// Creates a file, readable and writable only by root, that takes commands. Sleeps. C:
     /// `debugfs_create_file()`.
     ///
+    /// # Safety
+    ///
+    /// [`CommandFile::MODULE`] must be the module that `T` is part of. That module must drop the
+    /// directory before it is unloaded.
+    ///
     /// # Examples
     ///
     /// ```
@@ -127,12 +134,15 @@ impl Dir {
     /// }
     ///
     /// let dir = Dir::new(c_str!("rust_doctest"));
-    /// dir.command_file::<Sum>(c_str!("sum"));
+    /// // SAFETY: This code is built in.
+    /// unsafe { dir.command_file::<Sum>(c_str!("sum")) };
     /// ```
-    pub fn command_file<T: CommandFile>(&self, name: &CStr) {
+    #[doc(alias = "debugfs_create_file")]
+    pub unsafe fn command_file<T: CommandFile>(&self, name: &CStr) {
         // SAFETY: By the type invariants debugfs accepts the pointer to the directory. The
-        // operations are a constant of the module that `T` is in, which debugfs holds while the
-        // file is open.
+        // operations are a constant of the module that `T` is in. By the caller's promise that
+        // module removes the file before it is unloaded, and debugfs holds it while the file is
+        // open.
         unsafe {
             bindings::debugfs_create_file(
                 name.as_char_ptr(),

@@ -15,6 +15,8 @@
 //!
 //! The result of the last two is the number of ticks of the time stamp counter in all rounds. Each
 //! of these commands is one window between two marks of the TCG plugin.
+//!
+//! The one `unsafe` block encapsulates the promise that the command file is removed with the module.
 
 use kernel::{
     arch::x86::tsc,
@@ -49,7 +51,9 @@ struct DaxBench {
 impl kernel::Module for DaxBench {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let dir = Dir::new(c_str!("dax_bench"));
-        dir.command_file::<Commands>(c_str!("command"));
+        // SAFETY: `Commands` is part of this module, as its constant says. The directory is a field of
+        // the module's value, which is dropped when the module is unloaded.
+        unsafe { dir.command_file::<Commands>(c_str!("command")) };
         Ok(Self { _dir: dir })
     }
 }
