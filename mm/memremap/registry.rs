@@ -247,7 +247,8 @@ pub(crate) unsafe fn replace(old: &DevPagemap, new: &DevPagemap) -> Result {
 
 /// Returns whether `pfn` belongs to a pgmap, live or dying. Any context.
 pub(crate) fn contains(pfn: Pfn) -> bool {
-    let guard = rcu::read_lock();
+    // SAFETY: A lookup does not sleep.
+    let guard = unsafe { rcu::read_lock() };
     PfnRange::new(pfn, pfn).is_some_and(|pfns| Found::first_in(pfns, &guard).is_some())
 }
 
@@ -256,7 +257,8 @@ pub(crate) fn is_dying_in(range: PhysRange) -> bool {
     let last = range.pfns().last();
     let mut next = Some(range.pfns().first());
     while let Some(from) = next {
-        let guard = rcu::read_lock();
+        // SAFETY: A lookup does not sleep.
+        let guard = unsafe { rcu::read_lock() };
         match find_from(from, &guard) {
             Some((other, _)) if other.pfns().first() > last => return false,
             Some((_, found)) if found.is_dying() => return true,
