@@ -6,7 +6,8 @@
 //! waiters share. Almost always the queue is empty, and this runs for every page that is unpinned
 //! or put, so [`wake_up_var`] looks into the queue without a call and leaves only the wake-up to C.
 //!
-//! The hash is that of `kernel/sched/wait_bit.c`; patch 0001 makes the table visible to this file.
+//! The hash is that of `kernel/sched/wait_bit.c`; patch 0001 makes the table visible to this file,
+//! and exports it, because these functions are inlined into modules.
 //! A KUnit test compares the two: see [`queue_of`].
 //!
 //! The unsafe code here encapsulates access to the table.
