@@ -15,6 +15,9 @@
 //! Each extent is an [`Iomap`]. A write to blocks that several files share has two: the destination
 //! ([`IomapIter::iomap`]) and the blocks that hold the old data ([`IomapIter::srcmap`]).
 //!
+//! The filesystem may hold resources for an extent until `iomap_end()`. If the walk is left in the
+//! middle of an extent, dropping the iterator ends it.
+//!
 //! The unsafe code here encapsulates the call of `iomap_iter()`: the type keeps the iterator in the
 //! state that C demands between two calls.
 //!
@@ -111,8 +114,9 @@ impl BitOr for IomapFlags {
 ///
 /// # Invariants
 ///
-/// Only `iomap_iter()` and [`IomapIter::set_processed`] have changed `raw` since it was created.
-/// The inode and the operations are valid for `'a`.
+/// Only `iomap_iter()` and [`IomapIter::set_processed`] have changed `raw` since it was created;
+/// except that the length of the extent is 0 if there is none, because the walk has not begun or has
+/// ended. The inode and the operations are valid for `'a`.
 ///
 /// # Examples
 ///
@@ -179,11 +183,39 @@ impl<'a> IomapIter<'a> {
         // SAFETY: By the type invariants the iterator is in a state that C has left or demands, and
         // the inode and the operations are valid.
         let found = unsafe { bindings::iomap_iter(&mut self.raw, self.ops.0.get()) };
+        if found > 0 {
+            return Ok(true);
+        }
+        // INVARIANT: C has ended the last extent, or has begun none.
+        self.raw.iomap.length = 0;
         // Compared here rather than by `to_result()`: the usual results need no call.
         if found < 0 {
             return Err(Error::from_errno(found));
         }
-        Ok(found > 0)
+        Ok(false)
+    }
+
+    /// Ends the current extent in the middle of the walk. May sleep. C: `->iomap_end()`.
+    #[cold]
+    fn end(&mut self) {
+        let (pos, length) = (self.raw.pos, self.length());
+        let processed = self.raw.processed.max(0);
+        // SAFETY: By the type invariants the operations are valid, and so is the inode, for which
+        // they may be called. The filesystem has begun this extent, and it is ended only here,
+        // because the walk does not go on. It is not larger than the file.
+        // CAST: A file has at most `i64::MAX` bytes.
+        unsafe {
+            if let Some(end) = (*self.ops.0.get()).iomap_end {
+                end(
+                    self.raw.inode,
+                    pos,
+                    length as _,
+                    processed as _,
+                    self.raw.flags,
+                    &mut self.raw.iomap,
+                );
+            }
+        }
     }
 
     /// Stores the result of the body for the current extent: the number of bytes processed, or an
@@ -260,6 +292,16 @@ impl<'a> IomapIter<'a> {
     #[inline]
     pub fn is_write(&self) -> bool {
         self.raw.flags & bindings::IOMAP_WRITE != 0
+    }
+}
+
+impl Drop for IomapIter<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Never, unless the walk is left early: then the compiler does not see that it has ended.
+        if self.raw.iomap.length != 0 {
+            self.end();
+        }
     }
 }
 
