@@ -59,11 +59,11 @@ tracepoints! {
         result: VmFaultResult => result.as_raw() as _);
     /// Traces the mapping of a hole of 2 MiB.
     pmd_load_hole(fault: &VmFault<'_> => fault.as_raw(),
-        zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
+        zero: Option<HugeZeroFolio<'_>> => HugeZeroFolio::as_raw(zero),
         entry: Entry => entry.into_word() as _);
     /// Traces a hole of 2 MiB that could not be mapped.
     pmd_load_hole_fallback(fault: &VmFault<'_> => fault.as_raw(),
-        zero: Option<HugeZeroFolio> => HugeZeroFolio::as_raw(zero),
+        zero: Option<HugeZeroFolio<'_>> => HugeZeroFolio::as_raw(zero),
         entry: Entry => entry.into_word() as _);
     /// Traces the start of a PTE fault.
     pte_fault(fault: &VmFault<'_> => fault.as_raw());

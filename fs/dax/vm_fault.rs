@@ -112,9 +112,9 @@ impl<'a> DaxFault<'a> {
     }
 
     /// Maps the huge zero folio around the address, read-only. Returns `false` if something is
-    /// mapped there already.
+    /// mapped there already, or if the VMA does not cover the 2 MiB.
     #[inline]
-    pub(crate) fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
+    pub(crate) fn insert_huge_zero(&mut self, zero: HugeZeroFolio<'_>) -> bool {
         self.0.insert_huge_zero(zero)
     }
 

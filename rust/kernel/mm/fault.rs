@@ -440,7 +440,7 @@ impl<'a> VmFault<'a> {
 
 /// Huge pages.
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-impl VmFault<'_> {
+impl<'a> VmFault<'a> {
     /// Reads the pmd for the address, which may change at any time. C: `pmd_none()`,
     /// `pmd_trans_huge()`, `pmd_devmap()`.
     ///
@@ -480,30 +480,45 @@ impl VmFault<'_> {
     /// `mm_get_huge_zero_folio()`.
     #[doc(alias = "mm_get_huge_zero_folio")]
     #[inline]
-    pub fn huge_zero(&self) -> Option<HugeZeroFolio> {
+    pub fn huge_zero(&self) -> Option<HugeZeroFolio<'a>> {
+        let mm = self.vma().mm();
         // SAFETY: By the type invariants the VMA is valid and has an address space.
-        let folio = unsafe { bindings::mm_get_huge_zero_folio(self.vma().mm()) };
+        let folio = unsafe { bindings::mm_get_huge_zero_folio(mm) };
         // INVARIANT: The function returns the huge zero folio, and holds a reference to it that the
-        // address space drops when it is freed.
-        NonNull::new(folio).map(HugeZeroFolio)
+        // address space drops when it is freed. The VMA keeps the address space for `'a`.
+        NonNull::new(folio).map(|folio| HugeZeroFolio {
+            folio,
+            mm,
+            _mm: PhantomData,
+        })
     }
 
     /// Maps the 2 MiB around the address to the huge zero folio, read-only, if nothing is mapped
     /// there. Returns whether it did. Spins. C: `set_huge_zero_folio()`.
+    ///
+    /// It does not if the VMA does not cover the 2 MiB, or if the folio was allocated for another
+    /// address space, which may be freed before this one.
     #[cfg(CONFIG_X86_64)]
     #[inline]
-    pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio) -> bool {
+    pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio<'_>) -> bool {
         let vma = self.vma();
+        let address = self.address() & !((1 << PMD_SHIFT) - 1);
+        let (start, end) = vma.range();
+        // OVERFLOW: A VMA ends after it begins.
+        let is_covered = start <= address && end.wrapping_sub(address) >= 1 << PMD_SHIFT;
+        if !is_covered || !core::ptr::eq(zero.mm, vma.mm()) {
+            return false;
+        }
         let phys = PfnT::new(zero.pfn(), PfnFlags::NONE).phys();
         let kind = pgtable::LeafKind::Normal;
         let entry = pgprot::leaf(phys, vma.prot().bits(), kind, PMD_SHIFT);
         let entry = bindings::pmd_t {
             pmd: entry.bits() as _,
         };
-        let address = self.address() & !((1 << PMD_SHIFT) - 1);
         // SAFETY: By the type invariants the pmd exists and stays, and belongs to this address
-        // space. It is written under the lock of its table, and only if it is empty. By the
-        // invariants of `HugeZeroFolio` the folio stays as long as the address space.
+        // space. It is written under the lock of its table, and only if it is empty. The VMA covers
+        // what it maps. By the invariants of `HugeZeroFolio` the folio stays as long as the address
+        // space.
         unsafe {
             let pmd = (*self.as_raw()).pmd;
             let lock = bindings::pmd_lock(vma.mm(), pmd);
@@ -586,21 +601,25 @@ pub fn is_huge_zero_pfn(pfn: Pfn) -> bool {
 ///
 /// # Invariants
 ///
-/// The folio stays as long as the address space of the fault that it was allocated for.
+/// The folio stays as long as the address space `mm`, which is valid for `'a`.
 #[derive(Clone, Copy)]
-pub struct HugeZeroFolio(NonNull<bindings::folio>);
+pub struct HugeZeroFolio<'a> {
+    folio: NonNull<bindings::folio>,
+    mm: *const bindings::mm_struct,
+    _mm: PhantomData<&'a ()>,
+}
 
-impl HugeZeroFolio {
+impl HugeZeroFolio<'_> {
     /// Returns its first PFN.
     #[inline]
     pub fn pfn(self) -> Pfn {
         // SAFETY: A folio begins with its first page, which by the type invariants is valid.
-        unsafe { PageRef::from_raw(self.0.cast()) }.pfn()
+        unsafe { PageRef::from_raw(self.folio.cast()) }.pfn()
     }
 
     /// Returns the C pointer, or null for `None`.
     #[inline]
     pub fn as_raw(this: Option<Self>) -> *mut bindings::folio {
-        this.map_or(core::ptr::null_mut(), |this| this.0.as_ptr())
+        this.map_or(core::ptr::null_mut(), |this| this.folio.as_ptr())
     }
 }
