@@ -125,6 +125,8 @@ pub trait Attribute<T>: 'static {
     fn show(data: &T, buffer: &mut Buffer) -> Result;
 
     /// Sets the attribute to what was written to the file. May sleep.
+    ///
+    /// An attribute without write permission does not implement it.
     fn store(_data: &T, _text: &CStr) -> Result {
         Err(EIO)
     }
@@ -147,7 +149,11 @@ impl<D: DeviceData<T>, T: 'static, A: Attribute<T>> Tables<D, T, A> {
             ..unsafe { MaybeUninit::zeroed().assume_init() }
         },
         show: Some(Self::show),
-        store: Some(Self::store),
+        store: if A::MODE & 0o222 != 0 {
+            Some(Self::store)
+        } else {
+            None
+        },
     };
 
     const FILES: &'static [*const bindings::attribute; 2] = &[&raw const Self::FILE.attr, null()];

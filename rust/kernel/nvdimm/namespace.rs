@@ -22,7 +22,7 @@ use crate::{
     device::Device,
     devres::BoundDevice,
     error::{
-        code::{EINVAL, ENODEV},
+        code::{EBUSY, EINVAL, ENODEV},
         from_err_ptr, to_result, Result,
     },
     mm::{
@@ -263,10 +263,18 @@ impl<'a> Namespace<'a> {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the BTT is not configured; `ENXIO` if the namespace is too small; `ENOMEM`.
+    /// `EBUSY` if the BTT is attached already; `ENODEV` if it is not configured; `ENXIO` if the
+    /// namespace is too small; `ENOMEM`.
     #[doc(alias = "nvdimm_namespace_attach_btt")]
     #[inline]
     pub fn attach_btt(&self, claim: &NdBtt<'a>) -> Result<Btt> {
+        // C would replace the first, whose disk would stay while the memory of it is freed at the
+        // end of the binding.
+        // SAFETY: By the type invariants of `claim` the BTT is valid. Only attaching and detaching
+        // change the field, both with the lock of the bound device held.
+        if !unsafe { addr_of!((*claim.btt.as_ptr()).btt).read() }.is_null() {
+            return Err(EBUSY);
+        }
         // SAFETY: By the type invariants the bound device claims the namespace, and by those of
         // `claim` it is a BTT, so the namespace's claim is the BTT that the function looks for.
         to_result(unsafe { bindings::nvdimm_namespace_attach_btt(self.as_raw()) })?;
