@@ -18,6 +18,7 @@ mod mapping;
 mod memory;
 mod ndctl;
 mod page_tables;
+mod page_words;
 mod process;
 mod runner;
 mod share;

@@ -17,6 +17,7 @@ mod full;
 mod idle;
 mod inode;
 mod model;
+mod owner;
 mod poison;
 mod race;
 mod realtime;
@@ -68,6 +69,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(daxstat::tests());
     tests.extend(realtime::tests());
     tests.extend(erofs::tests());
+    tests.extend(owner::tests());
     tests
 }
 

@@ -10,7 +10,7 @@
 //! removal of its struct pages the kernel waits for an RCU grace period, which
 //! such a call delays.
 
-mod bound;
+pub mod bound;
 mod killed;
 mod mounted;
 mod pinned;

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 
 use super::{signal_of, Config, EXT4, EXT4_E820};
 use crate::command::Cmd;
@@ -18,17 +18,43 @@ use crate::data;
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::ndctl::Namespace;
+use crate::page_words::{self, owners, Owner};
+use crate::process::{spawn, Gate};
 use crate::target::mount_point;
+use crate::tests::teardown::bound::Bound;
 use crate::tests::Test;
 use crate::trace::FaultTrace;
 
 const LEN: usize = 2 * HUGE;
-/// The files: name, first block, seed. One is aligned, one is a block off.
-const FILES: [(&str, usize, u64); 2] = [("aligned", 512, 1), ("misaligned", 512 * 4 + 1, 2)];
+/// A file of an image, in the order of their names.
+struct Inode {
+    name: &'static str,
+    /// The first block.
+    block: usize,
+    len: usize,
+    seed: u64,
+}
+
+const fn file(name: &'static str, block: usize, len: usize, seed: u64) -> Inode {
+    Inode {
+        name,
+        block,
+        len,
+        seed,
+    }
+}
+
+/// One file is aligned, one is a block off.
+const FILES: [Inode; 2] = [
+    file("aligned", 512, LEN, 1),
+    file("misaligned", 512 * 4 + 1, LEN, 2),
+];
+/// Files that share a block, as `mkfs.erofs` lets equal chunks be shared.
+const SHARED: [Inode; 2] = [file("one", 512, PAGE, 1), file("two", 512, PAGE, 1)];
 
 pub fn tests() -> Vec<Test> {
     // Only the namespace of the config matters.
-    [EXT4, EXT4_E820]
+    let mut tests: Vec<Test> = [EXT4, EXT4_E820]
         .into_iter()
         .map(|config| {
             let name = config.name().replacen("ext4", "erofs", 1);
@@ -40,7 +66,15 @@ pub fn tests() -> Vec<Test> {
                 move || erofs(&config),
             )
         })
-        .collect()
+        .collect();
+    tests.push(Test::new(
+        "fsdax::erofs::differs_shared".to_owned(),
+        60,
+        "two files of an EROFS image share a block, and the kernel warns of it, or counts another number of entries \
+         than two; then the memmap of a removed device is freed although a file has an entry for it",
+        shared,
+    ));
+    tests
 }
 
 /// Little-endian numbers at offsets in a block.
@@ -89,16 +123,16 @@ fn inode(to: &mut Block, index: usize, mode: u32, size: usize, block: usize) {
 
 /// Returns superblock, inodes and root directory, a block each; see
 /// fs/erofs/erofs_fs.h.
-fn metadata() -> [Vec<u8>; 3] {
+fn metadata(files: &[Inode]) -> [Vec<u8>; 3] {
     const MAGIC: u32 = 0xe0f5_e1e2;
     let mut head = Block::new();
     head.u32(1024, MAGIC);
     // Blocks of 4 KiB.
     head.put(1024 + 12, &[12]);
     head.u16(1024 + 14, nid(0) as u16);
-    head.u64(1024 + 16, 1 + FILES.len() as u64);
-    let end = FILES.map(|(_, block, _)| block + LEN / PAGE);
-    head.u32(1024 + 36, end.into_iter().max().unwrap_or_default() as u32);
+    head.u64(1024 + 16, 1 + files.len() as u64);
+    let end = files.iter().map(|file| file.block + file.len / PAGE).max();
+    head.u32(1024 + 36, end.unwrap_or_default() as u32);
     // The block of the inodes.
     head.u32(1024 + 40, 1);
 
@@ -108,10 +142,10 @@ fn metadata() -> [Vec<u8>; 3] {
     let entries: Vec<(&str, usize, u8)> = [(".", 0, 2), ("..", 0, 2)]
         .into_iter()
         .chain(
-            FILES
+            files
                 .iter()
                 .enumerate()
-                .map(|(n, (name, ..))| (*name, n + 1, 1)),
+                .map(|(n, file)| (file.name, n + 1, 1)),
         )
         .collect();
     let mut name_at = entries.len() * 12;
@@ -123,8 +157,9 @@ fn metadata() -> [Vec<u8>; 3] {
         name_at += name.len();
     }
     inode(&mut inodes, 0, libc::S_IFDIR | 0o755, name_at, 2);
-    for (n, (_, block, _)) in FILES.iter().enumerate() {
-        inode(&mut inodes, n + 1, libc::S_IFREG | 0o644, LEN, *block);
+    for (n, file) in files.iter().enumerate() {
+        let mode = libc::S_IFREG | 0o644;
+        inode(&mut inodes, n + 1, mode, file.len, file.block);
     }
     [head.0, inodes.0, dir.0]
 }
@@ -153,26 +188,79 @@ impl Drop for Mounted {
     }
 }
 
-fn erofs(config: &Config) -> Result<String> {
+/// Creates a namespace with an image of these files.
+fn image(config: &Config, files: &[Inode]) -> Result<Namespace> {
     let namespace = Namespace::create(&config.want)?;
     let disk = open_rw(&namespace.node()?, false)?;
-    for (n, block) in metadata().iter().enumerate() {
+    for (n, block) in metadata(files).iter().enumerate() {
         disk.write_all_at(block, (n * PAGE) as u64)?;
     }
-    for (_, block, seed) in FILES {
-        disk.write_all_at(&data::bytes(seed, LEN), (block * PAGE) as u64)?;
+    for file in files {
+        let bytes = data::bytes(file.seed, file.len);
+        disk.write_all_at(&bytes, (file.block * PAGE) as u64)?;
     }
     disk.sync_all().context("fsync of the image")?;
-    drop(disk);
+    Ok(namespace)
+}
 
+fn erofs(config: &Config) -> Result<String> {
+    let namespace = image(config, &FILES)?;
     let mounted = Mounted::new(&namespace.node()?)?;
     let trace = FaultTrace::start()?;
-    for (name, _, seed) in FILES {
+    for Inode { name, seed, .. } in FILES {
         let path = mounted.0.join(name);
         let file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
         check(&file, &data::bytes(seed, LEN), name == "aligned", &trace).context(name)?;
     }
     drop((trace, mounted));
+    namespace.destroy()?;
+    Ok(String::new())
+}
+
+fn shared() -> Result<String> {
+    let namespace = image(&EXT4, &SHARED)?;
+    let mounted = Mounted::new(&namespace.node()?)?;
+    let bytes = data::bytes(1, PAGE);
+    let mut maps = Vec::new();
+    for Inode { name, .. } in SHARED {
+        let path = mounted.0.join(name);
+        let file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
+        let map = Mapping::with(&file, 0, PAGE, PAGE, libc::PROT_READ, libc::MAP_SHARED)?;
+        map.require(0, &bytes, name)?;
+        maps.push(map);
+    }
+    let want = Owner {
+        mapping: page_words::SHARED,
+        index: 2,
+    };
+    for map in &maps {
+        let got = owners(map)?;
+        ensure!(
+            got == [want],
+            "the page that two files share has {got:x?} instead of {want:x?}"
+        );
+    }
+    // A child keeps one mapped when the device is removed.
+    let (ready, gone) = (Gate::new()?, Gate::new()?);
+    let mut child = spawn(|| {
+        maps[1].require(0, &bytes, "the second file")?;
+        ready.open()?;
+        gone.pass()?;
+        maps[1].peek(0);
+        bail!("memory of a device that is gone can still be read")
+    })?;
+    ready.pass()?;
+    drop(maps);
+    let mut bound = Bound::of(&namespace)?;
+    bound.unbind().must_end("unbinding the driver")?;
+    gone.open()?;
+    let signal = child.wait_signal(30, "the process that has the file mapped")?;
+    ensure!(
+        signal == Some(libc::SIGBUS),
+        "the process that has the file mapped ended with {signal:?}, not SIGBUS"
+    );
+    drop(mounted);
+    bound.bind()?;
     namespace.destroy()?;
     Ok(String::new())
 }
