@@ -255,19 +255,26 @@ impl DirectAccess<'_> {
         Ok(())
     }
 
-    /// Copies `len` bytes at `offset` of `other` to the same offset here. C: `copy_mc_to_kernel()`.
+    /// Copies `len` bytes at `other_offset` of `other` to `offset` here. C: `copy_mc_to_kernel()`.
     ///
     /// # Errors
     ///
-    /// Returns `EIO` if some of the bytes are bad; `EINVAL` if one of the two has fewer bytes.
+    /// Returns `EIO` if some of the bytes are bad; `EINVAL` if one of the two has fewer bytes, or for
+    /// 4 GiB and more.
     #[doc(alias = "copy_mc_to_kernel")]
     #[inline]
-    pub(crate) fn copy_from(&self, other: &DirectAccess<'_>, offset: usize, len: usize) -> Result {
-        let (to, from) = (self.range(offset, len)?, other.range(offset, len)?);
+    pub(crate) fn copy_from(
+        &self,
+        offset: usize,
+        other: &DirectAccess<'_>,
+        other_offset: usize,
+        len: usize,
+    ) -> Result {
+        let (to, from) = (self.range(offset, len)?, other.range(other_offset, len)?);
+        let len = u32::try_from(len).map_err(|_| EINVAL)?;
         // SAFETY: By the type invariants both ranges, which have just been checked, are mapped for
         // the kernel.
-        // CAST: As in C, a length of 4 GiB or more is truncated.
-        let left = unsafe { bindings::copy_mc_to_kernel(to, from, len as _) };
+        let left = unsafe { bindings::copy_mc_to_kernel(to, from, len) };
         if left == 0 {
             Ok(())
         } else {

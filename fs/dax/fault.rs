@@ -14,13 +14,17 @@
 //!   ask           iomap: 4 KiB          iomap: 2 MiB               short, other
 //!   hole          zero page             huge zero folio            no-zero-page, conflict
 //!   memory        entry_memory()        + contiguous, aligned      short, device, no-memmap, other
-//!   shared block  copy_around()         the same                   (never)
+//!   shared block  copy_all()            the same                   (never)
 //!   entry         insert_entry()        the same                   (never)
 //!   page table    DaxFault::insert()    the same                   other
 //! ```
 //!
 //! A PMD fault without memory for its entry does not fall back: it ends with `VM_FAULT_OOM`, and is
 //! counted as no-memory.
+//!
+//! Once an entry names the blocks that the filesystem has allocated for a copy, they belong to the
+//! file: the filesystem must not take them back, whatever becomes of the page table entry. So
+//! [`insert_entry`] returns a [`Named`], without which no result is made.
 //!
 //! [`EntryMemory`] borrows from the guard that keeps the device from being killed, and both the
 //! entry and the page table entry are made while it lives. C releases that guard before it inserts
@@ -31,11 +35,11 @@
 
 use crate::{
     debugfs::{count, Event, Reason},
-    direct_access::{DaxReadGuard, EntryMemory, UnsuitableMemory},
+    direct_access::{DaxReadGuard, EntryMemory},
     entry::{byte_of, Entry, Size},
     entry_array::{Cursor, Gfp, Mark},
     entry_lock::{self, GrabError, LockedEntry, UnlockedSlot, WakeMode},
-    share::copy_around,
+    share::copy_all,
     trace,
     vm_fault::DaxFault,
 };
@@ -111,12 +115,15 @@ fn handle_pte_fault(
             iter.set_processed(Err(EIO));
             continue;
         }
-        result = map_pte(fault, &iter, &mut locked, sync.as_deref_mut());
+        let handled = map_pte(fault, &iter, &mut locked, sync.as_deref_mut());
+        result = handled.result;
         if result != VmFaultResult::SIGBUS && iter.iomap().is_new() {
             fault.count_major();
             result = result | VmFaultResult::MAJOR;
         }
-        if !result.is_error() {
+        // The filesystem must not add blocks to the file that have not been filled, nor take back
+        // blocks that an entry names.
+        if handled.used {
             iter.set_processed(Ok(PAGE_SIZE as u64));
         }
     };
@@ -127,6 +134,35 @@ fn handle_pte_fault(
     }
 }
 
+/// The result of a fault for one extent, and whether the blocks of the extent are used.
+///
+/// C calls blocks used if the fault succeeds. If there is no memory for the page table entry, the
+/// filesystem then frees blocks that an entry names.
+struct Handled<R> {
+    result: R,
+    used: bool,
+}
+
+impl<R> Handled<R> {
+    /// Creates a result for an extent whose blocks no entry names.
+    fn unused(result: R) -> Self {
+        let used = false;
+        Self { result, used }
+    }
+}
+
+/// The evidence that an entry names what the filesystem has found.
+#[must_use = "the filesystem takes blocks back that nothing reports as used"]
+struct Named(());
+
+impl Named {
+    /// Creates a result for the extent that the entry names.
+    fn with<R>(self, result: R) -> Handled<R> {
+        let used = true;
+        Handled { result, used }
+    }
+}
+
 /// Maps the page of the extent. C: `dax_fault_iter()`.
 #[doc(alias = "dax_fault_iter")]
 fn map_pte(
@@ -134,9 +170,11 @@ fn map_pte(
     iter: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
-) -> VmFaultResult {
+) -> Handled<VmFaultResult> {
     if fault.has_cow_page() {
-        return fill_cow_page(fault, iter);
+        let result = fill_cow_page(fault, iter);
+        let used = !result.is_error();
+        return Handled { result, used };
     }
     let (iomap, write) = (iter.iomap(), iter.is_write());
     if !write && iomap.iomap_type().reads_as_zeroes() {
@@ -144,28 +182,32 @@ fn map_pte(
     }
     if iomap.iomap_type() != IomapType::Mapped && !iomap.is_shared() {
         kernel::warn_once!("fs_dax: extent without blocks for a fault");
-        return VmFaultResult::SIGBUS;
+        return Handled::unused(VmFaultResult::SIGBUS);
     }
 
     let position = byte_of(locked.index());
     let guard = DaxReadGuard::new();
     let memory = match guard.entry_memory(iomap, position, Size::Pte) {
         Ok(memory) => memory,
-        Err(unsuitable) => return VmFaultResult::from_error(unsuitable.error()),
+        Err(unsuitable) => {
+            return Handled::unused(VmFaultResult::from_error(unsuitable.error()));
+        }
     };
-    if iomap.is_shared() && locked.split(Gfp::Kernel).is_err() {
-        return VmFaultResult::OOM;
+    let new = Entry::for_memory(&memory);
+    let replacement = Replacement::of(locked, iter, new);
+    if replacement == Replacement::Unmap && locked.split(Gfp::Kernel).is_err() {
+        return Handled::unused(VmFaultResult::OOM);
     }
     if write && iomap.is_shared() {
         if let Err(error) = copy_shared(locked, &guard, iter, &memory) {
-            return VmFaultResult::from_error(error);
+            return Handled::unused(VmFaultResult::from_error(error));
         }
     }
-    insert_entry(locked, fault, iter, Entry::for_memory(&memory));
+    let named = insert_entry(locked, fault, iter, new, replacement);
     if is_synchronous(fault, iter) {
-        return request_sync(sync, memory.pfn());
+        return named.with(request_sync(sync, memory.pfn()));
     }
-    fault.insert(&memory, write)
+    named.with(fault.insert(&memory, write))
 }
 
 /// Maps the zero page, read-only: reading a hole does not allocate blocks. C: `dax_load_hole()`.
@@ -174,12 +216,17 @@ fn map_pte_hole(
     fault: &mut DaxFault<'_>,
     iter: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
-) -> VmFaultResult {
+) -> Handled<VmFaultResult> {
     let zero = fault.zero_page();
-    insert_entry(locked, fault, iter, Entry::zero(zero.pfn(), Size::Pte));
+    let new = Entry::zero(zero.pfn(), Size::Pte);
+    let replacement = Replacement::of(locked, iter, new);
+    if replacement == Replacement::Unmap && discard(locked).is_err() {
+        return Handled::unused(VmFaultResult::OOM);
+    }
+    let named = insert_entry(locked, fault, iter, new, replacement);
     let result = fault.insert_zero_page(zero);
     trace::load_hole(iter.inode(), fault, result);
-    result
+    named.with(result)
 }
 
 /// Fills and maps the private page for a store to a private mapping. C: `dax_fault_cow_page()`.
@@ -308,13 +355,14 @@ fn handle_pmd_fault(
     let mut iter = IomapIter::new(mapping.inode(), byte_of(index), length, flags, operations);
     let mut result = Err(Reason::Other);
     while let Ok(true) = iter.next() {
-        result = if iter.length() < length {
-            Err(Reason::Short)
+        let handled = if iter.length() < length {
+            Handled::unused(Err(Reason::Short))
         } else {
             map_pmd(fault, &iter, &mut locked, sync.as_deref_mut())
         };
-        // The filesystem must not add blocks to the file that have not been filled.
-        if result.is_ok_and(|result| !result.is_error()) {
+        result = handled.result;
+        // As for a PTE fault.
+        if handled.used {
             iter.set_processed(Ok(length));
         }
     }
@@ -327,34 +375,37 @@ fn map_pmd(
     iter: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
     sync: Option<&mut PfnT>,
-) -> Result<VmFaultResult, Reason> {
+) -> Handled<Result<VmFaultResult, Reason>> {
     let (iomap, write) = (iter.iomap(), iter.is_write());
     if !write && iomap.iomap_type().reads_as_zeroes() {
         return map_pmd_hole(fault, iter, locked);
     }
     if iomap.iomap_type() != IomapType::Mapped && !iomap.is_shared() {
         kernel::warn_once!("fs_dax: extent without blocks for a fault");
-        return Err(Reason::Other);
+        return Handled::unused(Err(Reason::Other));
     }
 
     let position = byte_of(locked.index());
     let guard = DaxReadGuard::new();
-    let memory = guard
-        .entry_memory(iomap, position, Size::Pmd)
-        .map_err(UnsuitableMemory::reason)?;
+    let memory = match guard.entry_memory(iomap, position, Size::Pmd) {
+        Ok(memory) => memory,
+        Err(unsuitable) => return Handled::unused(Err(unsuitable.reason())),
+    };
+    let new = Entry::for_memory(&memory);
+    let replacement = Replacement::of(locked, iter, new);
     if write && iomap.is_shared() {
         if let Err(error) = copy_shared(locked, &guard, iter, &memory) {
-            return Ok(VmFaultResult::from_error(error));
+            return Handled::unused(Ok(VmFaultResult::from_error(error)));
         }
     }
-    insert_entry(locked, fault, iter, Entry::for_memory(&memory));
+    let named = insert_entry(locked, fault, iter, new, replacement);
     if is_synchronous(fault, iter) {
-        return Ok(request_sync(sync, memory.pfn()));
+        return named.with(Ok(request_sync(sync, memory.pfn())));
     }
-    match fault.insert(&memory, write) {
+    named.with(match fault.insert(&memory, write) {
         VmFaultResult::FALLBACK => Err(Reason::Other),
         result => Ok(result),
-    }
+    })
 }
 
 /// Maps the huge zero folio, read-only. C: `dax_pmd_load_hole()`.
@@ -363,19 +414,24 @@ fn map_pmd_hole(
     fault: &mut DaxFault<'_>,
     iter: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
-) -> Result<VmFaultResult, Reason> {
+) -> Handled<Result<VmFaultResult, Reason>> {
     let inode = locked.mapping().inode();
     let Some(zero) = fault.huge_zero() else {
         trace::pmd_load_hole_fallback(inode, fault, None, locked.entry());
-        return Err(Reason::NoZeroPage);
+        return Handled::unused(Err(Reason::NoZeroPage));
     };
-    insert_entry(locked, fault, iter, Entry::zero(zero.pfn(), Size::Pmd));
+    let new = Entry::zero(zero.pfn(), Size::Pmd);
+    let replacement = Replacement::of(locked, iter, new);
+    if replacement == Replacement::Unmap {
+        clear_marks(locked);
+    }
+    let named = insert_entry(locked, fault, iter, new, replacement);
     if !fault.insert_huge_zero(zero) {
         trace::pmd_load_hole_fallback(inode, fault, Some(zero), locked.entry());
-        return Err(Reason::Conflict);
+        return named.with(Err(Reason::Conflict));
     }
     trace::pmd_load_hole(inode, fault, Some(zero), locked.entry());
-    Ok(VmFaultResult::NOPAGE)
+    named.with(Ok(VmFaultResult::NOPAGE))
 }
 
 /// Returns whether the page table entry has to wait until metadata is durable: for a write fault of
@@ -416,11 +472,74 @@ fn copy_shared(
     let mapping = locked.mapping();
     mapping.unmap(old.size().align(index), old.size().pages());
     let (position, len) = (byte_of(memory.size().align(index)), memory.size().bytes());
-    copy_around(guard, position, len, len, iter.srcmap(), memory.access())
+    copy_all(guard, position, len, iter.srcmap(), memory.access())
+}
+
+/// What a fault does with the entry that it has locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replacement {
+    /// It names the memory that the fault has found, alone or as a part of a PMD entry, and stays.
+    Keep,
+    /// It is empty, or a hole that is still one.
+    Store,
+    /// It is mapped somewhere and names something else: a hole that has got blocks, blocks that are
+    /// about to be copied, or blocks that the file does not have there any more.
+    Unmap,
+}
+
+impl Replacement {
+    /// Returns what is to be done with the entry so that it names the same as `new`.
+    #[inline]
+    fn of(locked: &LockedEntry<'_, '_>, iter: &IomapIter<'_>, new: Entry) -> Self {
+        let old = locked.entry();
+        if iter.iomap().is_shared() {
+            return Self::Unmap;
+        }
+        if !old.has_memory() {
+            return match old.is_zero() && !new.is_zero() {
+                true => Self::Unmap,
+                false => Self::Store,
+            };
+        }
+        if old == new || is_part(old, locked.index(), new) {
+            return Self::Keep;
+        }
+        Self::Unmap
+    }
+}
+
+/// Returns whether `new`, a PTE entry for the page `index`, names the page that the PMD entry `old`
+/// has there.
+#[inline]
+fn is_part(old: Entry, index: usize, new: Entry) -> bool {
+    old.size() == Size::Pmd && old.part(index & Size::Pmd.colour()) == Some(new)
+}
+
+/// Prepares the entry of blocks that the file has lost for becoming a hole of one page. Sleeps.
+///
+/// # Errors
+///
+/// Returns `ENOMEM` if there is no memory for splitting a PMD entry.
+#[cold]
+fn discard(locked: &mut LockedEntry<'_, '_>) -> Result {
+    locked.split(Gfp::Kernel)?;
+    clear_marks(locked);
+    Ok(())
+}
+
+/// Clears the marks of an entry that becomes a hole, which has nothing to write back.
+#[cold]
+fn clear_marks(locked: &mut LockedEntry<'_, '_>) {
+    let mut array = locked.array();
+    array.load();
+    array.clear_mark(Mark::Dirty);
+    array.clear_mark(Mark::ToWrite);
 }
 
 /// Stores what the fault has found, device memory or a hole, to the locked entry, and marks it for
 /// writeback. C: `dax_insert_entry()`.
+///
+/// C keeps every entry with memory, without looking which memory that is.
 #[doc(alias = "dax_insert_entry")]
 #[inline]
 fn insert_entry(
@@ -428,7 +547,8 @@ fn insert_entry(
     fault: &DaxFault<'_>,
     iter: &IomapIter<'_>,
     new: Entry,
-) {
+    replacement: Replacement,
+) -> Named {
     let (mapping, old, index) = (locked.mapping(), locked.entry(), locked.index());
     let write = iter.is_write();
     let dirty = write && !is_synchronous(fault, iter);
@@ -437,13 +557,12 @@ fn insert_entry(
     if dirty {
         mapping.inode().mark_pages_dirty();
     }
-    // A task that has the hole or the shared block mapped must not go on reading it.
-    if shared || (old.is_zero() && !new.is_zero()) {
+    // A task that has the old memory or the hole mapped must not go on reading it.
+    if replacement == Replacement::Unmap {
         mapping.unmap(old.size().align(index), old.size().pages());
     }
 
-    // An entry with memory is kept, even a PMD entry for a PTE fault. It names the same blocks.
-    let replace = shared || !old.has_memory();
+    let replace = replacement != Replacement::Keep;
     let mut array = locked.array();
     if replace {
         old.disassociate(mapping, &array, false);
@@ -466,6 +585,7 @@ fn insert_entry(
     if replace {
         locked.replaced_by(new);
     }
+    Named(())
 }
 
 /// Handles the second half of a synchronous fault: makes the metadata of the file durable, and then

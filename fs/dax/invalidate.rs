@@ -54,22 +54,101 @@ pub(crate) fn remove(mapping: &DaxMapping, index: usize, removal: Removal) -> bo
     !kept
 }
 
-/// Removes the entries of the bytes from `first` to `end`, exclusive, whose shared blocks are
-/// replaced by copies. Sleeps.
+/// Removes the entries of the bytes from `first` to `end`, exclusive, of which some or all are about
+/// to get other blocks. Sleeps.
 ///
-/// Dirty entries would not be invalidated, but from now on their data is in the copies; so they are
-/// marked clean first.
+/// The caller may fail, or may replace fewer blocks than the filesystem has announced: the rest of
+/// the file keeps its blocks and what was stored to them. So a dirty entry is written back before it
+/// is removed: nothing is lost, whatever the caller does next. C only clears the dirty mark.
+///
+/// # Errors
+///
+/// Returns `ENOMEM` if there is no memory for splitting an entry. The entries that are still there
+/// have kept their marks.
+pub(crate) fn before_copy(mapping: &AddressSpace, first: i64, end: i64) -> Result {
+    let (first, last) = (page_of(first), page_of(end.wrapping_sub(1)));
+    if let Some(mapping) = DaxMapping::new(mapping) {
+        remove_dirty(mapping, first, last)?;
+    }
+    mapping.invalidate(first, last);
+    Ok(())
+}
+
+/// Writes the dirty entries of the pages from `first` to `last`, inclusive, back, and removes them.
+/// The pages around them keep their entries and marks: a PMD entry with memory on both sides of a
+/// bound is split. Sleeps. In C this place has `__dax_clear_dirty_range()`.
 ///
 /// # Errors
 ///
 /// Returns `ENOMEM` if there is no memory for splitting an entry.
-pub(crate) fn shared(mapping: &AddressSpace, first: i64, end: i64) -> Result {
-    let (first, last) = (page_of(first), page_of(end.wrapping_sub(1)));
-    if let Some(mapping) = DaxMapping::new(mapping) {
-        clear_dirty(mapping, first, last)?;
+#[doc(alias = "__dax_clear_dirty_range")]
+fn remove_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
+    let mut cursor = Cursor::new(mapping, first, Size::Pte);
+    loop {
+        let mut array = cursor.lock();
+        let Some(entry) = remove_until_bound(&mut array, first, last) else {
+            return Ok(());
+        };
+        array.replace(entry.locked());
+        drop(array);
+        LockedEntry::new(&mut cursor, entry).split(Gfp::Kernel)?;
     }
-    mapping.invalidate(first, last);
-    Ok(())
+}
+
+/// Removes entries as [`remove_dirty`] does, until it finds one that has to be split. Returns that
+/// entry, with the cursor at a page of it that is not before `first`.
+fn remove_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) -> Option<Entry> {
+    let mut scanned = 0usize;
+    loop {
+        let entry = match array.find(last) {
+            Slot::Empty => return None,
+            Slot::Foreign => None,
+            Slot::Entry(entry) => entry_lock::wait_unlocked(array, entry),
+        };
+        if let Some(entry) = entry {
+            let start = entry.size().align(array.index());
+            let end = start | entry.size().colour();
+            if entry.has_memory() && (start < first || end > last) {
+                array.set(array.index().max(first));
+                return Some(entry);
+            }
+            if array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite) {
+                write_back_and_remove(array, entry);
+            } else {
+                entry_lock::put_unlocked(array, entry, WakeMode::Next);
+            }
+        }
+        scanned = scanned.wrapping_add(1);
+        if scanned % CHECK_SCHED == 0 {
+            array.pause();
+        }
+    }
+}
+
+/// Unmaps the entry at the cursor, which is not locked, writes it back if it is dirty, removes it,
+/// and moves the cursor behind it. Sleeps; the array is unlocked meanwhile.
+pub(crate) fn write_back_and_remove(array: &mut EntryArray<'_, '_>, entry: Entry) {
+    let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
+    let dirty = array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite);
+    // The entry is locked so that it is not mapped again before it is removed.
+    array.replace(entry.locked());
+    array.while_unlocked(|mapping| {
+        // No store is made after this without a fault, which waits for the entry.
+        mapping.unmap(first, pages);
+        if dirty {
+            // A later fsync does not find the entry.
+            entry.write_back();
+        }
+    });
+    array.load();
+    entry.disassociate(array.mapping(), array, false);
+    array.remove();
+    array.remove_pages(entry.size());
+    entry_lock::put_unlocked(array, entry, WakeMode::All);
+    // A truncation that waits for one of the pages goes on.
+    entry.wake_waiters();
+    // OVERFLOW: Entries end within the file.
+    array.set(first.wrapping_add(pages));
 }
 
 /// Splits PMD entries with memory on both sides of a bound of the pages from `first` to `end`,
@@ -107,55 +186,6 @@ fn split_at(mapping: &DaxMapping, index: usize) {
     let split = LockedEntry::new(&mut cursor, entry).split(Gfp::NoFail);
     if split.is_err() {
         kernel::warn_once!("fs_dax: PMD entry at the bound of a truncation cannot be split");
-    }
-}
-
-/// Marks the pages from `first` to `last`, inclusive, clean. The pages around them keep their
-/// marks: a PMD entry with memory on both sides of a bound is split. Sleeps. C:
-/// `__dax_clear_dirty_range()`.
-///
-/// # Errors
-///
-/// Returns `ENOMEM` if there is no memory for splitting an entry.
-#[doc(alias = "__dax_clear_dirty_range")]
-fn clear_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
-    let mut cursor = Cursor::new(mapping, first, Size::Pte);
-    loop {
-        let mut array = cursor.lock();
-        let Some(entry) = clear_until_bound(&mut array, first, last) else {
-            return Ok(());
-        };
-        array.replace(entry.locked());
-        drop(array);
-        LockedEntry::new(&mut cursor, entry).split(Gfp::Kernel)?;
-    }
-}
-
-/// Marks pages clean as [`clear_dirty`] does, until it finds an entry that has to be split. Returns
-/// that entry, with the cursor at a page of it that is not before `first`.
-fn clear_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) -> Option<Entry> {
-    let mut scanned = 0usize;
-    loop {
-        let entry = match array.find(last) {
-            Slot::Empty => return None,
-            Slot::Foreign => None,
-            Slot::Entry(entry) => entry_lock::wait_unlocked(array, entry),
-        };
-        if let Some(entry) = entry {
-            let start = entry.size().align(array.index());
-            let end = start | entry.size().colour();
-            if entry.has_memory() && (start < first || end > last) {
-                array.set(array.index().max(first));
-                return Some(entry);
-            }
-            array.clear_mark(Mark::Dirty);
-            array.clear_mark(Mark::ToWrite);
-            entry_lock::put_unlocked(array, entry, WakeMode::Next);
-        }
-        scanned = scanned.wrapping_add(1);
-        if scanned % CHECK_SCHED == 0 {
-            array.pause();
-        }
     }
 }
 

@@ -21,9 +21,10 @@
 //! that are still pinned, is left to [`delayed_iput`](crate::delayed_iput).
 
 use crate::{
-    entry::{Entry, Size},
-    entry_array::{Cursor, EntryArray, Mark, Slot, CHECK_SCHED},
-    entry_lock::{self, WakeMode},
+    entry::Size,
+    entry_array::{Cursor, Slot, CHECK_SCHED},
+    entry_lock,
+    invalidate::write_back_and_remove,
     mapping::DaxMapping,
     owner::OwnerFilesystems,
 };
@@ -113,7 +114,7 @@ fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> O
             // A locked entry without such memory cannot get any: faults are excluded.
             Slot::Entry(entry) if entry.pfn().is_some_and(&is_lost) => {
                 if let Some(entry) = entry_lock::wait_unlocked(&mut array, entry) {
-                    remove_entry(&mut array, entry);
+                    write_back_and_remove(&mut array, entry);
                     removed = removed.wrapping_add(1);
                 }
             }
@@ -124,29 +125,4 @@ fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> O
             array.pause();
         }
     }
-}
-
-/// Unmaps and removes the entry at the cursor, which is not locked, and moves the cursor behind it.
-/// Sleeps; the array is unlocked meanwhile.
-fn remove_entry(array: &mut EntryArray<'_, '_>, entry: Entry) {
-    let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
-    let dirty = array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite);
-    // The entry is locked so that it is not mapped again before it is removed.
-    array.replace(entry.locked());
-    array.while_unlocked(|mapping| {
-        mapping.unmap(first, pages);
-        if dirty {
-            // A later fsync does not find the entry.
-            entry.write_back();
-        }
-    });
-    array.load();
-    entry.disassociate(array.mapping(), array, false);
-    array.remove();
-    array.remove_pages(entry.size());
-    entry_lock::put_unlocked(array, entry, WakeMode::All);
-    // A truncation that waits for one of the pages goes on.
-    entry.wake_waiters();
-    // OVERFLOW: Entries end within the file.
-    array.set(first.wrapping_add(pages));
 }

@@ -86,9 +86,9 @@ fn transfer_extent(iter: &IomapIter<'_>, data: &mut IovIter) -> Result<u64> {
     }
     let mapping = inode.mapping();
     // Processes that have the shared block, or the hole, mapped would not see the data, so their
-    // entries are removed.
+    // entries are removed. The copy may turn out shorter than the extent.
     if write && iomap.is_shared() {
-        invalidate::shared(mapping, first, end)?;
+        invalidate::before_copy(mapping, first, end)?;
         return transfer_shared(iter, data, first, end);
     }
     if iomap.is_new() {
@@ -133,7 +133,7 @@ fn transfer_range<const COW: bool>(
         let offset = offset_in_page(position);
         let len = wanted.min(access.bytes().saturating_sub(offset));
         if COW {
-            result = copy_around(&guard, position, len, PAGE_SIZE, iter.srcmap(), access);
+            result = copy_around(&guard, position, len, iter.srcmap(), access);
             if result.is_err() {
                 break;
             }
@@ -151,6 +151,9 @@ fn transfer_range<const COW: bool>(
             // device before.
             result = copy_rest_of_page(&guard, iter, position, copied, access);
             if result.is_err() {
+                // The pages before that one are complete.
+                let rest = offset_in_page(position.wrapping_add(copied as i64));
+                position = position.wrapping_add(copied.saturating_sub(rest) as i64);
                 break;
             }
         }
@@ -181,7 +184,7 @@ fn copy_rest_of_page(
     match offset_in_page(end) {
         // The bytes end with the page.
         0 => Ok(()),
-        _ => copy_around(guard, position, copied, PAGE_SIZE, iter.srcmap(), access),
+        _ => copy_around(guard, position, copied, iter.srcmap(), access),
     }
 }
 

@@ -11,22 +11,49 @@ use crate::{
 use kernel::{
     dax::AccessMode,
     error::{
-        code::{EINVAL, EIO},
+        code::{EINTR, EINVAL, EIO},
         Result,
     },
     fs::inode::Inode,
     iomap::{Iomap, IomapFlags, IomapIter, IomapOps, IomapType},
     page::{PAGE_MASK, PAGE_SIZE},
+    signal,
 };
 
-/// Fills the blocks of `size` bytes that contain the `length` bytes from `position` on with their
-/// old data from `source`, except for these bytes. If these bytes are whole blocks, fills all of
-/// them. `to` starts with the first block. C: `dax_iomap_copy_around()`.
+/// Fills the `len` bytes of whole pages from `position` on with their old data from `source`. `to`
+/// starts with the first page. C: `dax_iomap_copy_around()`.
 ///
-/// A hole and an unwritten extent are copied as zeroes.
+/// A hole and an unwritten extent are copied as zeroes, which are flushed. Other data is flushed when
+/// the file is synced.
 ///
-/// The copied data is flushed, unless it is all of it: then the caller overwrites it, or has it
-/// flushed when the file is synced. C flushes only zeroes.
+/// # Errors
+///
+/// Returns `EIO` for bad memory, `EINVAL` if `to` has fewer bytes, and the errors of the device.
+#[doc(alias = "dax_iomap_copy_around")]
+pub(crate) fn copy_all(
+    guard: &DaxReadGuard,
+    position: i64,
+    len: usize,
+    source: Iomap<'_>,
+    to: DirectAccess<'_>,
+) -> Result {
+    if is_hole(source) {
+        to.zero(0, len)?;
+        return to.flush(0, len);
+    }
+    let from = guard
+        .access(source, position, len, AccessMode::Normal)
+        .map_err(as_block_error)?;
+    to.copy_from(0, &from, 0, len).map_err(|_| EIO)
+}
+
+/// Fills the pages that contain the `length` bytes from `position` on with their old data from
+/// `source`, except for these bytes, and flushes it, which C does for zeroes only. `to` starts with
+/// the first page. C: `dax_iomap_copy_around()`.
+///
+/// A hole and an unwritten extent are copied as zeroes. Pages that lie within the bytes are not
+/// looked at: the caller overwrites them, so it does not matter whether their old data is bad. C
+/// copies them as well.
 ///
 /// # Errors
 ///
@@ -36,39 +63,43 @@ pub(crate) fn copy_around(
     guard: &DaxReadGuard,
     position: i64,
     length: usize,
-    size: usize,
     source: Iomap<'_>,
     to: DirectAccess<'_>,
 ) -> Result {
-    // OVERFLOW: `size` is a power of two.
-    let head = position as usize & size.wrapping_sub(1);
+    let head = offset_in_page(position);
     let end = head.checked_add(length).ok_or(EINVAL)?;
-    let whole = end.checked_next_multiple_of(size).ok_or(EINVAL)?;
-    let all = head == 0 && end == whole;
-    let tail = whole.wrapping_sub(end);
+    let tail = end
+        .checked_next_multiple_of(PAGE_SIZE)
+        .ok_or(EINVAL)?
+        .wrapping_sub(end);
+    let copy = |offset: usize, len: usize| -> Result {
+        if len == 0 {
+            return Ok(());
+        }
+        if is_hole(source) {
+            to.zero(offset, len)?;
+        } else {
+            // The part is in one page. OVERFLOW: It begins before 2^63, as the file ends there.
+            let position = position
+                .wrapping_sub(head as i64)
+                .wrapping_add(offset as i64);
+            let from = guard
+                .access(source, position, PAGE_SIZE, AccessMode::Normal)
+                .map_err(as_block_error)?;
+            to.copy_from(offset, &from, offset_in_page(position), len)
+                .map_err(|_| EIO)?;
+        }
+        to.flush(offset, len)
+    };
+    copy(0, head)?;
+    copy(end, tail)
+}
 
+/// Returns whether the file has no data in the extent that is the source of a copy.
+fn is_hole(source: Iomap<'_>) -> bool {
     // A shared source is the new extent itself: there was no data before, so there is no source
     // extent.
-    if source.is_shared() || source.iomap_type() == IomapType::Unwritten {
-        if all {
-            to.zero(0, whole)?;
-        } else {
-            to.zero(0, head)?;
-            to.zero(end, tail)?;
-        }
-        return to.flush(0, whole);
-    }
-
-    let from = guard
-        .access(source, position, whole, AccessMode::Normal)
-        .map_err(as_block_error)?;
-    if all {
-        return to.copy_from(&from, 0, length).map_err(|_| EIO);
-    }
-    to.copy_from(&from, 0, head).map_err(|_| EIO)?;
-    to.copy_from(&from, end, tail).map_err(|_| EIO)?;
-    to.flush(0, head)?;
-    to.flush(end, tail)
+    source.is_shared() || source.iomap_type() == IomapType::Unwritten
 }
 
 /// Copies the blocks that the file shares with others in `len` bytes from `position` on, so that it
@@ -76,7 +107,8 @@ pub(crate) fn copy_around(
 ///
 /// # Errors
 ///
-/// Returns `EIO` for bad memory, and the errors of the device and the filesystem.
+/// Returns `EIO` for bad memory, `EINTR` if a fatal signal is pending, and the errors of the device
+/// and the filesystem.
 pub(crate) fn unshare(inode: &Inode, position: i64, len: i64, operations: &IomapOps) -> Result {
     let size = inode.size();
     if position < 0 || position >= size {
@@ -93,13 +125,22 @@ pub(crate) fn unshare(inode: &Inode, position: i64, len: i64, operations: &Iomap
     Ok(())
 }
 
-/// Copies the pages that contain an extent, and flushes them, which C does not. C:
+/// Up to this many bytes are copied and become the file's at once.
+const PIECE: usize = 4 << 20;
+
+/// Copies the first pages that contain an extent, and flushes them, which C does not. C:
 /// `dax_unshare_iter()`.
+///
+/// The rest of a large extent is another extent. C copies all of it, by a function with a length of
+/// 32 bits: of 4 GiB it copies nothing.
 #[doc(alias = "dax_unshare_iter")]
 fn unshare_extent(iter: &IomapIter<'_>) -> Result<u64> {
     let length = iter.length();
     if !iter.want_unshare() {
         return Ok(length);
+    }
+    if signal::is_fatal_pending() {
+        return Err(EINTR);
     }
     // Whole pages may be copied: new blocks have no other data yet.
     let head = offset_in_page(iter.pos());
@@ -107,9 +148,10 @@ fn unshare_extent(iter: &IomapIter<'_>) -> Result<u64> {
     let whole = usize::try_from(length)?
         .checked_add(head)
         .and_then(|len| len.checked_next_multiple_of(PAGE_SIZE))
-        .ok_or(EIO)?;
+        .ok_or(EIO)?
+        .min(PIECE);
     let end = first.wrapping_add(whole as i64);
-    invalidate::shared(iter.inode().mapping(), first, end)?;
+    invalidate::before_copy(iter.inode().mapping(), first, end)?;
 
     let guard = DaxReadGuard::new();
     let access = |iomap: Iomap<'_>| {
@@ -120,7 +162,7 @@ fn unshare_extent(iter: &IomapIter<'_>) -> Result<u64> {
     let (to, from) = (access(iter.iomap())?, access(iter.srcmap())?);
     // A device may return fewer contiguous bytes.
     let len = whole.min(to.bytes()).min(from.bytes());
-    to.copy_from(&from, 0, len)?;
+    to.copy_from(0, &from, 0, len)?;
     to.flush(0, len)?;
     Ok(length.min(len.saturating_sub(head) as u64))
 }

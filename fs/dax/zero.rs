@@ -78,8 +78,8 @@ fn zero_extent(iter: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
     // CAST: IomapIter end within the file, which has at most `i64::MAX` bytes.
     let end = first.wrapping_add(length as i64);
     if iomap.is_shared() {
-        // The file gets other blocks.
-        invalidate::shared(iter.inode().mapping(), first, end)?;
+        // The file gets other blocks, unless this fails.
+        invalidate::before_copy(iter.inode().mapping(), first, end)?;
     }
     let mut position = first;
     while position < end {
@@ -96,7 +96,7 @@ fn zero_extent(iter: &IomapIter<'_>, zeroed: &mut bool) -> Result<u64> {
                 .map_err(as_block_error)?;
             access.zero(offset, len)?;
             if iomap.is_shared() {
-                copy_around(&guard, position, len, PAGE_SIZE, source, access)?;
+                copy_around(&guard, position, len, source, access)?;
             }
             access.flush(offset, len)?;
         }

@@ -76,6 +76,9 @@ impl dax::Operations for Media {
     /// The order matters: the device clears the errors, then the data is copied, and the sectors
     /// leave the list of bad ones last. Until then reads are refused, because they would return
     /// neither the old nor the new data. The filesystem's lock excludes other writers.
+    ///
+    /// A page is overwritten as a whole or stays bad. In C a page of which only a part was copied
+    /// becomes good, and the rest of it reads as whatever the device has left there.
     fn recovery_write(&self, write: RecoveryWrite<'_>) -> usize {
         let Ok(sector) = sector_of(write.at()) else {
             return 0;
@@ -98,11 +101,15 @@ impl dax::Operations for Media {
             );
             return 0;
         }
+        // Clearing the errors destroys what the device still had.
+        if !write.fault_in() {
+            return 0;
+        }
         match self.clear_poison(sector, len) {
             // 0: the device has no errors to clear.
             Ok(cleared) if cleared == 0 || cleared >= len => {
-                let copied = write.copy();
-                self.clear_badblocks(sector, cleared);
+                let copied = write.copy_pages();
+                self.clear_badblocks(sector, cleared.min(copied));
                 copied
             }
             Ok(cleared) => {

@@ -241,6 +241,36 @@ impl RecoveryWrite<'_> {
         self.address as usize & (PAGE_SIZE - 1)
     }
 
+    /// Faults the buffers with the data in, and returns whether all of it can be read. Sleeps.
+    ///
+    /// A driver that destroys the old content before it copies asks this first. The answer may be
+    /// out of date by the time the data is copied.
+    ///
+    /// C: `fault_in_iov_iter_readable()`.
+    #[doc(alias = "fault_in_iov_iter_readable")]
+    #[inline]
+    pub fn fault_in(&self) -> bool {
+        // SAFETY: By the type invariants the iterator is valid and not used elsewhere. The function
+        // does not advance it.
+        unsafe { bindings::fault_in_iov_iter_readable(self.data, self.len) == 0 }
+    }
+
+    /// Copies the data as [`copy`](Self::copy) does, to an address at the start of a page, and
+    /// returns the number of bytes in pages that were copied as a whole. If the data ends early, the
+    /// rest of it is not taken from the buffers. May sleep.
+    #[inline]
+    pub fn copy_pages(self) -> usize {
+        let data = self.data;
+        let copied = self.copy();
+        let rest = copied % PAGE_SIZE;
+        if rest != 0 {
+            // SAFETY: `data` was borrowed exclusively by `self`, whose lifetime has not ended. It has
+            // just been advanced by more than `rest` bytes, or as many.
+            unsafe { bindings::iov_iter_revert(data, rest) };
+        }
+        copied.wrapping_sub(rest)
+    }
+
     /// Copies the data, bypassing the CPU caches, and returns the number of bytes copied. May
     /// sleep.
     ///

@@ -10,6 +10,7 @@ mod conform;
 mod data;
 mod filesystem;
 mod flush;
+mod flushed;
 mod gup;
 mod inject;
 mod live;

@@ -67,14 +67,25 @@ impl FaultTrace {
 
     /// Starts a trace of other events of fs/dax.
     pub fn of(events: &[&str]) -> Result<Self> {
+        let events: Vec<String> = events.iter().map(|e| format!("fs_dax/{e}")).collect();
+        Self::start_all("fs_dax", &events)
+    }
+
+    /// Starts a trace of one event, given as group and name.
+    pub fn group(event: &str) -> Result<Self> {
+        Self::start_all("other", &[event.into()])
+    }
+
+    fn start_all(label: &str, events: &[String]) -> Result<Self> {
         let root = system::tracefs()?;
-        let dir = root.join(format!("instances/guest-test-{}", std::process::id()));
+        let name = format!("guest-test-{label}-{}", std::process::id());
+        let dir = root.join("instances").join(name);
         fs::create_dir(&dir)
             .with_context(|| format!("cannot make the trace instance {}", dir.display()))?;
         let trace = Self { dir };
         trace.set("buffer_size_kb", "8192")?;
         for event in events {
-            trace.set(&format!("events/fs_dax/{event}/enable"), "1")?;
+            trace.set(&format!("events/{event}/enable"), "1")?;
         }
         Ok(trace)
     }

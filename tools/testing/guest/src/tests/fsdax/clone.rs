@@ -15,9 +15,11 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{bail, ensure, Context, Result};
 
+use super::recovery::{sector_of, List};
 use super::{large, per_config, require_rust, small, Config, Fixture, REFLINK};
 use crate::data;
 use crate::filesystem::fallocate;
+use crate::flushed::Flushes;
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::tests::Test;
@@ -55,6 +57,29 @@ pub fn tests() -> Vec<Test> {
         "write() to a shared block, from a buffer that is shorter than the request, leaves in the file the old content of the new \
          block: perhaps the data of a file that was removed",
         short_write,
+    ));
+    tests.extend(per_config(
+        &[REFLINK],
+        "clone::differs_short_write_dirty",
+        60,
+        "write() to shared blocks, from a buffer that is shorter than the request, makes the kernel forget stores to \
+         the pages that it has not written: fsync does not flush them",
+        short_write_dirty,
+    ));
+    tests.extend(per_config(
+        &[REFLINK],
+        "clone::failed-copy-dirty",
+        60,
+        "zeroing or unsharing fails because the old block is bad, and the kernel forgets stores to that page: fsync \
+         does not flush them",
+        failed_copy_dirty,
+    ));
+    tests.extend(per_config(
+        &[REFLINK],
+        "clone::differs_bad_source",
+        60,
+        "write() of whole pages to shared blocks fails with EIO because the old blocks are bad, which it overwrites",
+        bad_source,
     ));
     tests.extend(per_config(
         &[REFLINK],
@@ -175,8 +200,12 @@ fn stores(config: &Config, wide: bool) -> Result<String> {
         };
         let mut halves = pair(&fixture, touched, wide)?;
         different(&mut halves).context(how)?;
+        let flushes = Flushes::start()?;
         for half in &halves {
+            half.map.prefault_write(PAGE);
+            let stored = flushes.stored(&half.map, 0, LEN)?;
             half.file.sync_all().context("fsync")?;
+            flushes.require(&stored, "fsync")?;
             half.check("fsync")?;
         }
     }
@@ -290,6 +319,151 @@ fn short_write(config: &Config) -> Result<String> {
             bail!("the {name} file after a short write: {diff}");
         }
     }
+    drop((file, other));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+/// A file of which pages 6 and 7 are shared with another file, and page 8 is not, but has a place
+/// in the copy that xfs makes for a store to page 6: it copies 128 KiB around.
+struct Beside {
+    file: File,
+    map: Mapping,
+    want: Vec<u8>,
+    /// Keeps the blocks shared.
+    _other: File,
+}
+
+impl Beside {
+    fn create(fixture: &Fixture, name: &str) -> Result<Self> {
+        const LEN: usize = 64 * PAGE;
+        let want = data::bytes(1, LEN);
+        let file = fixture.written(name, &want)?;
+        let other = fixture.sparse(&format!("{name}-shares"), 0)?;
+        clone_range(&file, 6 * PAGE, 2 * PAGE, &other, 0)?;
+        let map = small(&file, LEN)?;
+        Ok(Self {
+            file,
+            map,
+            want,
+            _other: other,
+        })
+    }
+
+    /// Stores to page 8, and then to page 6.
+    fn store(&mut self) {
+        for (page, value) in [(8, 8), (6, 6)] {
+            self.want[page * PAGE + 1] = value;
+            self.map.poke(page * PAGE + 1, value);
+        }
+    }
+
+    fn require(&self, what: &str) -> Result<()> {
+        self.map.require(0, &self.want, what)
+    }
+}
+
+fn short_write_dirty(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let flushes = Flushes::start()?;
+    let mut beside = Beside::create(&fixture, "data")?;
+    beside.store();
+    let stored = flushes.stored(&beside.map, 8 * PAGE, PAGE)?;
+    let buffer = Mapping::anonymous(2 * PAGE)?;
+    let bytes = data::bytes(2, PAGE);
+    buffer.write(0, &bytes);
+    buffer
+        .protect(PAGE, PAGE, libc::PROT_NONE)
+        .context("mprotect")?;
+    let done = pwrite_asked(&beside.file, &buffer, 4 * PAGE, 7 * PAGE)?;
+    ensure!(
+        done == PAGE,
+        "a write of which a page is mapped returns {done}"
+    );
+    beside.want[7 * PAGE..8 * PAGE].copy_from_slice(&bytes);
+    beside.file.sync_all().context("fsync")?;
+    flushes.require(&stored, "a page that write() did not get to, after fsync")?;
+    beside.require("the file after a short write")?;
+    drop((flushes, beside));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+/// Calls pwrite once for more bytes than the mapping may have.
+fn pwrite_asked(file: &File, buffer: &Mapping, len: usize, at: usize) -> Result<usize> {
+    let from = buffer.addr() as *const libc::c_void;
+    // SAFETY: The kernel checks the buffer itself, which is the purpose of the tests.
+    let done = unsafe { libc::pwrite(file.as_raw_fd(), from, len, at as i64) };
+    usize::try_from(done).map_err(|_| io::Error::last_os_error().into())
+}
+
+fn failed_copy_dirty(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let list = List::of(&fixture.namespace.node()?)?;
+    let flushes = Flushes::start()?;
+    type Change = fn(&File) -> io::Result<()>;
+    let changes: [(&str, Change); 2] = [
+        ("truncated", |file| file.set_len(8 * PAGE as u64 + 100)),
+        ("unshared", |file| {
+            let mode = libc::FALLOC_FL_UNSHARE_RANGE;
+            fallocate(file, mode, 8 * PAGE as u64, PAGE as u64)
+        }),
+    ];
+    for (name, change) in changes {
+        let mut beside = Beside::create(&fixture, name)?;
+        beside.store();
+        let stored = flushes.stored(&beside.map, 8 * PAGE, 100)?;
+        let sector = sector_of(&fixture.path(name), 8 * PAGE)?;
+        list.add(sector, 1)?;
+        let failed = change(&beside.file);
+        let errno = failed.as_ref().err().and_then(io::Error::raw_os_error);
+        ensure!(
+            errno == Some(libc::EIO),
+            "a page with a bad block, {name}, returns {failed:?}"
+        );
+        // The filesystem may have shut nothing down; fsync may fail for other reasons than this.
+        let _ = beside.file.sync_all();
+        flushes.require(&stored, name)?;
+        // Written as a whole it is good again, so that the file can be removed and checked.
+        let page = Mapping::anonymous(PAGE)?;
+        let done = pwrite_asked(&beside.file, &page, PAGE, 8 * PAGE)?;
+        ensure!(done == PAGE, "write() of the bad page returns {done}");
+    }
+    drop(flushes);
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+fn bad_source(config: &Config) -> Result<String> {
+    const LEN: usize = 16 * PAGE;
+    let fixture = Fixture::create(config)?;
+    let list = List::of(&fixture.namespace.node()?)?;
+    let mut want = data::bytes(1, LEN);
+    let file = fixture.written("first", &want)?;
+    let other = fixture.sparse("second", 0)?;
+    clone(&file, &other)?;
+    for page in [3, 9] {
+        list.add(sector_of(&fixture.path("first"), page * PAGE)? + 2, 1)?;
+    }
+    // The bad page alone, and in the middle of a write that begins and ends within pages.
+    for (at, len) in [(3 * PAGE, PAGE), (8 * PAGE + 100, 2 * PAGE)] {
+        let bytes = data::bytes(at as u64, len);
+        file.write_all_at(&bytes, at as u64)
+            .with_context(|| format!("write() of {len:#x} bytes at {at:#x}, over bad blocks"))?;
+        want[at..at + len].copy_from_slice(&bytes);
+    }
+    small(&file, LEN)?.require(0, &want, "the first file")?;
+    list.require(2, "after the first file got other blocks")?;
+    let mut page = [0; PAGE];
+    let read = other.read_at(&mut page, 3 * PAGE as u64);
+    let errno = read.as_ref().err().and_then(io::Error::raw_os_error);
+    ensure!(
+        errno == Some(libc::EIO),
+        "read() of the bad page of the second file returns {read:?}"
+    );
+    // A part of a page needs the old data of the rest.
+    let part = other.write_at(&[0; 100], 9 * PAGE as u64);
+    ensure!(part.is_err(), "a part of a bad page was written");
     drop((file, other));
     fixture.finish()?;
     Ok(String::new())

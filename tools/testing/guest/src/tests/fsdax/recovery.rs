@@ -30,31 +30,40 @@ const BAD: usize = HUGE + 37 * PAGE;
 const XFS_E820: Config = config(Kind::Xfs, Map::Dev, Bus::E820);
 
 pub fn tests() -> Vec<Test> {
-    super::per_config(
+    let mut tests = super::per_config(
         &[EXT4_E820, XFS_E820],
         "recovery",
         60,
         "memory on the list of bad blocks is mapped or read, good memory next to it is not, a part of a bad page \
          is written, or whole pages that are written stay bad",
         recovery,
-    )
+    );
+    tests.extend(super::per_config(
+        &[EXT4_E820],
+        "recovery::differs_short_write",
+        60,
+        "a bad page of which write() has overwritten only a part, because the buffer ends early, becomes good, and \
+         the rest of it reads as whatever the device has left there",
+        short_write,
+    ));
+    tests
 }
 
 /// The list of bad blocks of a disk.
-struct List(PathBuf);
+pub struct List(PathBuf);
 
 impl List {
-    fn of(node: &Path) -> Result<Self> {
+    pub fn of(node: &Path) -> Result<Self> {
         let name = node.file_name().context("a disk without a name")?;
         Ok(Self(Path::new("/sys/block").join(name).join("badblocks")))
     }
 
-    fn add(&self, sector: u64, count: usize) -> Result<()> {
+    pub fn add(&self, sector: u64, count: usize) -> Result<()> {
         fs::write(&self.0, format!("{sector} {count}"))
             .with_context(|| format!("cannot add to {}", self.0.display()))
     }
 
-    fn require(&self, lines: usize, when: &str) -> Result<()> {
+    pub fn require(&self, lines: usize, when: &str) -> Result<()> {
         let known = system::read(&self.0)?;
         ensure!(
             known.lines().filter(|l| !l.trim().is_empty()).count() == lines,
@@ -65,7 +74,7 @@ impl List {
 }
 
 /// Returns the sector of the disk that holds a byte of a file.
-fn sector_of(path: &Path, at: usize) -> Result<u64> {
+pub fn sector_of(path: &Path, at: usize) -> Result<u64> {
     let wanted = (at / SECTOR) as u64;
     let listed = Cmd::new("filefrag -v -e -b512").arg(path).ok()?;
     let found = listed.stdout.lines().find_map(|line| {
@@ -150,6 +159,34 @@ fn partly(file: &File, bytes: &[u8]) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// A buffer of half a page; the write requests a page.
+fn short_write(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let mut bytes = data::bytes(6, LEN);
+    drop(fixture.written("data", &bytes)?);
+    let fixture = fixture.remount("dax")?;
+    let list = List::of(&fixture.namespace.node()?)?;
+    list.add(sector_of(&fixture.path("data"), BAD)? + 3, 1)?;
+    let file = fixture.open("data")?;
+    let memory = Mapping::anonymous(2 * PAGE)?;
+    memory.write(0, &data::bytes(8, PAGE));
+    memory
+        .protect(PAGE, PAGE, libc::PROT_NONE)
+        .context("mprotect")?;
+    let written = pwrite_once(&file, &memory, PAGE / 2, PAGE, BAD as u64);
+    fails(written, libc::EFAULT, "write() of half a bad page")?;
+    list.require(1, "after half of the page could be written")?;
+    let whole = Mapping::anonymous(PAGE)?;
+    let read = pread_once(&file, &whole, 0, PAGE, BAD as u64);
+    fails(read, libc::EIO, "read() of it")?;
+    require_sigbus(&large(&file, LEN)?, BAD + 100, "of bad memory")?;
+    written_over(&file, &mut bytes, BAD, PAGE)?;
+    list.require(0, "after the page was written")?;
+    drop(file);
+    fixture.finish()?;
+    Ok(String::new())
 }
 
 fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<()> {

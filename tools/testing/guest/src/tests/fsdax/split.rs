@@ -16,6 +16,7 @@ use super::clone::clone_range;
 use super::{large, per_config, small, Config, Fixture, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::data;
 use crate::filesystem::fallocate;
+use crate::flushed::Flushes;
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::process::{pipe, vmsplice};
@@ -75,13 +76,16 @@ fn dirty(fixture: &Fixture) -> Result<(File, Mapping)> {
     Ok((file, map))
 }
 
-/// Requires that fsync makes these pages clean, so that stores to them fault.
+/// Requires that fsync flushes these pages, and makes them clean, so that stores to them fault.
 fn require_synced(file: &File, map: &Mapping, pages: std::ops::Range<usize>) -> Result<()> {
     let trace = FaultTrace::start()?;
     let want = pages.len() as u64;
     let store = || pages.clone().for_each(|page| map.poke(page * PAGE, 2));
+    let flushes = Flushes::start()?;
     for what in ["fsync", "another fsync"] {
+        let stored = flushes.stored(map, pages.start * PAGE, pages.len() * PAGE)?;
         file.sync_all().context("fsync")?;
+        flushes.require(&stored, what)?;
         trace.take()?;
         store();
         let got = trace.take()?;

@@ -13,6 +13,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::split::shrink_waits;
 use super::{large, per_config, small, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::data;
+use crate::flushed::Flushes;
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::memory::HUGE;
 use crate::tests::Test;
@@ -27,8 +28,8 @@ pub fn tests() -> Vec<Test> {
         &[EXT2, EXT4, REFLINK],
         "sync::clean",
         90,
-        "fsync or msync leaves a page writable, so that the next store to it is never written back; or cleans pages \
-         outside the requested range",
+        "fsync or msync leaves a page writable, so that the next store to it is never written back; cleans pages \
+         outside the requested range; or does not flush every stored byte from the CPU caches",
         clean,
     );
     tests.extend(per_config(
@@ -44,7 +45,7 @@ pub fn tests() -> Vec<Test> {
         "sync::many-entries",
         90,
         "a walk over thousands of entries, which pauses on its way, loses its position: fsync or ftruncate skips \
-         pages, or hangs",
+         pages, does not flush them, or hangs",
         many,
     ));
     tests.extend(per_config(
@@ -74,6 +75,7 @@ fn faults(trace: &FaultTrace, map: &Mapping, step: usize) -> Result<u64> {
 fn clean(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
+    let flushes = Flushes::start()?;
     let file = fixture.written("data", &data::bytes(1, LEN))?;
     let huge = fixture.kind != crate::filesystem::Kind::Ext2;
     let wide: (Mapping, usize) = (large(&file, LEN)?, if huge { HUGE } else { PAGE });
@@ -90,13 +92,18 @@ fn clean(config: &Config) -> Result<String> {
                 faults(&trace, map, step)? == 0,
                 "stores to dirty pages are faults, before {what}"
             );
+            map.write(0, &data::bytes(3, map.len()));
+            let stored = flushes.stored(map, 0, map.len())?;
             sync(file, map).context(what)?;
+            flushes.require(&stored, what)?;
             let got = faults(&trace, map, step)?;
             ensure!(got == all, "{got} of {all} pages were clean after {what}");
         }
         // A part of the file.
         let part = 2 * step.max(HUGE / 32);
+        let stored = flushes.stored(map, 0, part)?;
         map.sync(0, part).context("msync of a part")?;
+        flushes.require(&stored, "msync of a part")?;
         let got = faults(&trace, map, step)?;
         let want = (part / step) as u64;
         ensure!(
@@ -107,8 +114,10 @@ fn clean(config: &Config) -> Result<String> {
     // A huge page is cleaned as a whole, by a sync of any part of it.
     if huge {
         let (map, _) = &wide;
+        let stored = flushes.stored(map, HUGE, HUGE)?;
         map.sync(HUGE + 5 * PAGE, PAGE)
             .context("msync of a part of a huge page")?;
+        flushes.require(&stored, "msync of a part of a huge page")?;
         let got = faults(&trace, map, HUGE)?;
         ensure!(got == 1, "{got} huge pages were clean after msync of 4 KiB");
         // This holds in every mapping, of either size.
@@ -116,7 +125,9 @@ fn clean(config: &Config) -> Result<String> {
         for at in (0..HUGE).step_by(PAGE) {
             second.poke(at, 2);
         }
+        let stored = flushes.stored(&second, 0, HUGE)?;
         file.sync_all().context("fsync")?;
+        flushes.require(&stored, "fsync of stores through a second mapping")?;
         let got = faults(&trace, &second, PAGE)?;
         ensure!(
             got == 512,
@@ -180,8 +191,11 @@ fn many(config: &Config) -> Result<String> {
     let file = fixture.written("data", &vec![0; PAGES * PAGE])?;
     let map = small(&file, PAGES * PAGE)?;
     map.prefault_write(PAGE);
-    let trace = FaultTrace::start()?;
+    let (trace, flushes) = (FaultTrace::start()?, Flushes::start()?);
+    let stored = flushes.stored(&map, 0, PAGES * PAGE)?;
     file.sync_all().context("fsync")?;
+    flushes.require(&stored, "fsync of many entries")?;
+    drop(flushes);
     let again = faults(&trace, &map, PAGE)?;
     ensure!(
         again == PAGES as u64,
@@ -259,12 +273,16 @@ fn down(config: &Config) -> Result<String> {
     }
     let file = fixture.open("msync")?;
     let map = large(&file, LEN)?;
+    let flushes = Flushes::start()?;
     for at in places {
         map.write(at, &bytes);
+        let stored = flushes.stored(&map, at, bytes.len())?;
         let page = at / PAGE * PAGE;
         map.sync(page, (at + 100).next_multiple_of(PAGE) - page)
             .context("msync")?;
+        flushes.require(&stored, "msync")?;
     }
+    drop(flushes);
     go_down(&fixture)?;
     drop((map, file, trace));
     let fixture = fixture.remount("dax")?;
