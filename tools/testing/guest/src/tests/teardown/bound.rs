@@ -100,6 +100,17 @@ impl Bound {
             .with_context(|| format!("cannot start {command:?}"))
     }
 
+    /// Leaves the device unbound.
+    pub fn leave(mut self) {
+        self.gone = false;
+    }
+
+    /// Returns the name of the device.
+    pub fn name(&self) -> Result<&str> {
+        let device = self.device.as_ref().context("ndctl is used")?;
+        Ok(&device.name)
+    }
+
     /// Returns whether ndctl unbinds and binds the driver.
     pub fn by_ndctl(&self) -> bool {
         self.device.is_none()

@@ -4,15 +4,18 @@
 //!
 //! On C the task does not wait, and these tests fail as those of `pinned.rs` do.
 
+use std::fs;
+use std::path::Path;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 
+use super::mounted::fsdax;
 use super::pinned::{dying, Pinned};
-use crate::command::{poll, timeout, whereabouts};
-use crate::ndctl::{Bus, Map, Mode, Want, MIB};
+use crate::command::{poll, timeout, whereabouts, Cmd};
+use crate::ndctl::{self, Bus, Map, Mode, Want, MIB};
 use crate::tests::{mapped_kinds, per_kind, want, Test};
 use crate::vmstat::require_unpinned;
 
@@ -33,12 +36,37 @@ pub fn tests() -> Vec<Test> {
          set aside: refusing it warns",
         |want| killed(Pinned::device_dax(want)?),
     ));
+    tests.extend(per_kind(
+        &[fsdax(Map::Dev), fsdax(Map::Mem)],
+        "teardown::differs_killed_next",
+        180,
+        "a task that unbinds a driver while a pipe holds pages of its device is killed, and a driver gets the memory in \
+         another mode while the pages are in the pipe, or none gets it afterwards",
+        |want| killed_then(Pinned::new(want)?, refused_modes, used_in_each_mode),
+    ));
+    tests.extend(per_kind(
+        &[DEVICE_DAX],
+        "teardown::differs_killed_kmem",
+        120,
+        "the same, and the driver that makes device-dax RAM gets the memory while the pages are in the pipe",
+        |want| killed_then(Pinned::device_dax(want)?, refused_kmem, Pinned::require_kept),
+    ));
     tests
 }
 
 const DEVICE_DAX: Want = want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi);
 
-fn killed(mut pinned: Pinned) -> Result<String> {
+fn killed(pinned: Pinned) -> Result<String> {
+    killed_then(pinned, refused, Pinned::require_kept)
+}
+
+/// Kills the task that unbinds the driver, and calls `refused` while the pages are in the pipe and
+/// `after` when they were released.
+fn killed_then(
+    mut pinned: Pinned,
+    refused: impl FnOnce(&mut Pinned) -> Result<()>,
+    after: impl FnOnce(Pinned) -> Result<()>,
+) -> Result<String> {
     let mut child = pinned.bound.unbind_in_process()?;
     let waited = must_wait(&mut child).and_then(|()| pinned.require_reported());
     let died = waited.and_then(|()| kill(&mut child));
@@ -54,7 +82,7 @@ fn killed(mut pinned: Pinned) -> Result<String> {
     released?;
     let gone = gone?;
     require_unpinned("unbinding")?;
-    pinned.require_kept()?;
+    after(pinned)?;
     Ok(format!(
         "dead after {} ms, unmapped after {} ms",
         took.as_millis(),
@@ -106,12 +134,71 @@ fn refused(pinned: &mut Pinned) -> Result<()> {
         pinned.bound.bind().is_err(),
         "a driver was bound to memory with pinned pages"
     );
+    require_logged(pinned, 1)
+}
+
+/// Requires that the log says at least `times` times that a driver did not get the memory.
+fn require_logged(pinned: &Pinned, times: usize) -> Result<()> {
+    const WHY: &str = ": pages of an earlier use are still in use, not given to ";
+
     let log = pinned.log()?;
     ensure!(
-        log.contains(": pages of an earlier use are still in use, not given to "),
-        "the log does not say why the driver could not be bound: {log}"
+        log.matches(WHY).count() >= times,
+        "the log does not say {times} times why a driver could not be bound: {log}"
     );
     Ok(())
+}
+
+/// The modes that a namespace can have, other than that in which it was unbound.
+const MODES: [&str; 3] = ["raw", "sector", "devdax"];
+
+/// Changes the mode of the namespace. Returns whether a driver is bound to it then.
+fn reconfigure(dev: &str, mode: &str) -> Result<bool> {
+    let done = ndctl::try_create(&format!("-f -e {dev} -m {mode}"))?;
+    Ok(done.status.success())
+}
+
+/// Requires that no driver gets the memory in another mode while it is in use.
+fn refused_modes(pinned: &mut Pinned) -> Result<()> {
+    for (n, mode) in MODES.into_iter().enumerate() {
+        let dev = pinned.namespace().dev();
+        ensure!(
+            !reconfigure(dev, mode)?,
+            "memory with pinned pages was given to a driver, as {mode}"
+        );
+        require_logged(pinned, n + 1)?;
+    }
+    Ok(())
+}
+
+/// Requires that the memory can be used in each of these modes.
+fn used_in_each_mode(pinned: Pinned) -> Result<()> {
+    let namespace = pinned.into_namespace();
+    for mode in MODES {
+        ensure!(
+            reconfigure(namespace.dev(), mode)?,
+            "memory whose pages were released is not given to a driver, as {mode}"
+        );
+    }
+    namespace.destroy()
+}
+
+/// Requires that the memory does not become RAM while it is in use.
+fn refused_kmem(pinned: &mut Pinned) -> Result<()> {
+    const DRIVER: &str = "/sys/bus/dax/drivers/kmem";
+
+    Cmd::new("modprobe kmem").ok()?;
+    let name = pinned.bound.name()?.to_owned();
+    let driver = Path::new(DRIVER);
+    // This binds the driver, too; its result does not say whether that failed.
+    fs::write(driver.join("new_id"), &name).context("kmem/new_id")?;
+    let bound = driver.join(&name).exists();
+    if bound {
+        fs::write(driver.join("unbind"), &name).context("kmem/unbind")?;
+    }
+    fs::write(driver.join("remove_id"), &name).context("kmem/remove_id")?;
+    ensure!(!bound, "memory with pinned pages became RAM");
+    require_logged(pinned, 1)
 }
 
 /// Waits until no pgmap is being torn down and, with `and_logged`, the log says so.

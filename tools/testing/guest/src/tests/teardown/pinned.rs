@@ -113,6 +113,16 @@ impl Pinned {
         whole
     }
 
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Returns the namespace, to which no driver is bound; it is not bound again.
+    pub fn into_namespace(self) -> Namespace {
+        self.bound.leave();
+        self.namespace
+    }
+
     /// Returns another descriptor of the file.
     pub fn file(&self) -> Result<File> {
         let file = self.file.as_ref().context("there is no file")?;
