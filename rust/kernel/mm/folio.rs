@@ -218,9 +218,14 @@ impl<'a> FolioRef<'a> {
     /// Notes that the folio was used. C: `folio_set_referenced()`.
     ///
     /// The flag is tested first: setting it is a locked instruction, and it is nearly always set.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own a reference to the folio. A folio that nothing keeps may be free, or belong
+    /// to an allocator that uses the flag otherwise.
     #[doc(alias = "folio_set_referenced")]
     #[inline(always)]
-    pub fn set_referenced(self) {
+    pub unsafe fn set_referenced(self) {
         const REFERENCED: usize = 1 << bindings::pageflags_PG_referenced;
         let flags = self.0.flags();
         if flags.load(Ordering::Relaxed) & REFERENCED == 0 {

@@ -375,7 +375,9 @@ impl<'irq, const PIN: bool> GrabbedFolio<'irq, PIN> {
         if PIN && !this.zero_page {
             stat.add(first, pages);
         }
-        this.folio.set_referenced();
+        // SAFETY: By the type invariants this value owned references to the folio, which the caller
+        // of GUP gets below, unless it is the zero page, which is never freed.
+        unsafe { this.folio.set_referenced() };
         // SAFETY: The pages fit. By the caller's promise they belong to the folio, and by the type
         // invariants this value owned a reference for each, which it does not put any more.
         unsafe { array.push(first, pages) };
