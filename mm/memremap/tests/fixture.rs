@@ -38,7 +38,8 @@ impl Freed {
 /// Operations that count freed pages.
 pub(crate) struct Counting;
 
-impl Operations for Counting {
+// SAFETY: `page_free` only adds to a counter.
+unsafe impl Operations for Counting {
     type Data = Arc<Freed>;
 
     fn page_free(freed: ArcBorrow<'_, Freed>, _page: ZoneDevicePage<'_>) {

@@ -10,7 +10,8 @@
 //! it may be freed while the guard is still there. Nearly every function that sleeps is safe to
 //! call: that taking a mutex, allocating memory or waiting for a grace period sleeps is no part of
 //! its type. So it is the opening of a section that is `unsafe`, and the caller promises not to
-//! sleep. With `CONFIG_DEBUG_ATOMIC_SLEEP` a task that sleeps in a section is reported, and with
+//! sleep. (C opens sections too. A function that C calls inside one is part of an `unsafe` trait if a
+//! driver implements it.) With `CONFIG_DEBUG_ATOMIC_SLEEP` a task that sleeps in a section is reported, and with
 //! `CONFIG_PROVE_RCU` a wait for a grace period in it.
 //!
 //! The unsafe code here encapsulates the pairing of `rcu_read_lock()` and `rcu_read_unlock()`.

@@ -14,10 +14,11 @@ use kernel::{
 
 struct Idle<T>(PhantomData<T>);
 
+// SAFETY: `page_free` does nothing.
 //@ wrong
-impl<T: ForeignOwnable + Send + Sync> Operations for Idle<T> {
+unsafe impl<T: ForeignOwnable + Send + Sync> Operations for Idle<T> {
 //@ right
-impl<T: ForeignOwnable + Send + Sync + 'static> Operations for Idle<T> {
+unsafe impl<T: ForeignOwnable + Send + Sync + 'static> Operations for Idle<T> {
 //@ end
     type Data = T;
 

@@ -22,7 +22,7 @@ use crate::{
     },
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
-    str::CStr,
+    str::{CStr, CString},
     sync::Arc,
     types::ForeignOwnable,
 };
@@ -63,7 +63,11 @@ pub struct Region {
 ///
 /// The range is reserved, and only this value may release it.
 #[cfg_attr(not(CONFIG_GET_FREE_REGION), expect(dead_code))]
-struct Reserved(PhysRange);
+struct Reserved {
+    range: PhysRange,
+    /// The name that the resource tree points to.
+    _name: CString,
+}
 
 impl Drop for Reserved {
     fn drop(&mut self) {
@@ -71,8 +75,8 @@ impl Drop for Reserved {
         unsafe {
             bindings::__release_region(
                 addr_of_mut!(bindings::iomem_resource),
-                self.0.start(),
-                self.0.len(),
+                self.range.start(),
+                self.range.len(),
             )
         };
     }
@@ -92,8 +96,11 @@ impl Region {
     /// `ENOMEM`; `ERANGE` if the address space has no such part.
     #[cfg(CONFIG_GET_FREE_REGION)]
     #[doc(alias = "request_free_mem_region")]
-    pub fn request_free(size: u64, name: &'static CStr) -> Result<Self> {
-        // SAFETY: The root of the resource tree is a static, and the name is never freed.
+    pub fn request_free(size: u64, name: &CStr) -> Result<Self> {
+        // A module's name would not do: the region may be forgotten and the module unloaded.
+        let name = CString::try_from(name)?;
+        // SAFETY: The root of the resource tree is a static, and the name, whose bytes do not move, is
+        // freed after the resource.
         let resource = unsafe {
             bindings::request_free_mem_region(
                 addr_of_mut!(bindings::iomem_resource),
@@ -104,11 +111,14 @@ impl Region {
         let resource = from_err_ptr(resource)?;
         // SAFETY: The pointer is to a valid resource that was just created for this call.
         let (start, end) = unsafe { ((*resource).start, (*resource).end) };
-        // A resource always is a range; if it were none, only its name would leak.
-        let range = PhysRange::new(start, end).ok_or(EINVAL)?;
+        let Some(range) = PhysRange::new(start, end) else {
+            // A resource always is a range; if it were none, it would stay with its name.
+            core::mem::forget(name);
+            return Err(EINVAL);
+        };
         // INVARIANT: The range was free and is now reserved. (If there is no memory for the `Arc`,
         // this value is dropped, which releases the range.)
-        let reserved = Arc::new(Reserved(range), GFP_KERNEL)?;
+        let reserved = Arc::new(Reserved { range, _name: name }, GFP_KERNEL)?;
         Ok(Self {
             range,
             reserved: Some(reserved),
@@ -197,8 +207,13 @@ impl Region {
 }
 
 /// The operations of the owner of device memory. C: `struct dev_pagemap_ops`.
+///
+/// # Safety
+///
+/// [`page_free`](Self::page_free) must not sleep: C calls it inside read-side critical sections of RCU
+/// and with spinlocks held, and sleeping would end such a section (see [`rcu`](crate::sync::rcu)).
 #[doc(alias = "dev_pagemap_ops")]
-pub trait Operations: 'static {
+pub unsafe trait Operations: 'static {
     /// The data that the driver keeps with the pgmap, and that each operation gets. A
     /// [`Registration`] that is forgotten stays mapped, so the data can borrow nothing.
     type Data: ForeignOwnable + Send + Sync + 'static;
@@ -308,7 +323,8 @@ impl<D> From<RegisterError<D>> for Error {
 ///
 /// struct Gpu;
 ///
-/// impl Operations for Gpu {
+/// // SAFETY: `page_free` only prints a message.
+/// unsafe impl Operations for Gpu {
 ///     type Data = Arc<Gpu>;
 ///
 ///     fn page_free(_gpu: ArcBorrow<'_, Gpu>, page: ZoneDevicePage<'_>) {

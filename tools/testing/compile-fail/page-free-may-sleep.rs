@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The last reference to a page is dropped inside a section, which a sleeping owner would end.
+
+//@ crate: kernel
+//@ error: E0200 requires an `unsafe impl` declaration
+
+use kernel::{
+    mm::memremap::{Operations, ZoneDevicePage},
+    prelude::*,
+    sync::{Arc, ArcBorrow, Mutex},
+};
+
+struct Gpu;
+
+//@ wrong
+impl Operations for Gpu {
+    type Data = Arc<Mutex<usize>>;
+
+    fn page_free(free: ArcBorrow<'_, Mutex<usize>>, _page: ZoneDevicePage<'_>) {
+        *free.lock() += 1;
+    }
+}
+//@ right
+// SAFETY: Printing a message does not sleep.
+unsafe impl Operations for Gpu {
+    type Data = Arc<Mutex<usize>>;
+
+    fn page_free(_free: ArcBorrow<'_, Mutex<usize>>, page: ZoneDevicePage<'_>) {
+        pr_debug!("pfn {:#x} is free\n", page.pfn().nr());
+    }
+}
+//@ end
