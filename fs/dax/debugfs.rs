@@ -50,6 +50,8 @@ pub(crate) enum Reason {
     Offset = bindings::dax_fallback_reason_DAX_FALLBACK_OFFSET,
     /// The file ends before the end of the 2 MiB.
     Eof = bindings::dax_fallback_reason_DAX_FALLBACK_EOF,
+    /// Transparent huge pages are off for the VMA or the process.
+    ThpOff = bindings::dax_fallback_reason_DAX_FALLBACK_THP_OFF,
     /// The blocks are not contiguous.
     Short = bindings::dax_fallback_reason_DAX_FALLBACK_SHORT,
     /// The blocks are not aligned on the device.
@@ -83,6 +85,7 @@ const COLUMNS: [&str; COUNTS] = [
     "vma-end",
     "offset",
     "eof",
+    "thp-off",
     "short",
     "device",
     "no-memmap",
@@ -99,7 +102,7 @@ pub(crate) enum Event {
     Pte,
     /// A PMD fault was handled.
     Pmd,
-    /// A PMD fault fell back.
+    /// A fault is not a PMD fault.
     Fallback(Reason),
 }
 

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!                 PTE fault             PMD fault                  falls back because of
-//!   check         inside the file       + inside the VMA, aligned  cow .. eof
+//!   check         inside the file       + inside the VMA, aligned  cow .. eof, thp-off
 //!   lock          entry_lock::grab()    the same                   conflict
 //!   ask           iomap: 4 KiB          iomap: 2 MiB               short, other
 //!   hole          zero page             huge zero folio            no-zero-page, conflict
@@ -18,6 +18,9 @@
 //!   entry         insert_entry()        the same                   (never)
 //!   page table    DaxFault::insert()    the same                   other
 //! ```
+//!
+//! If transparent huge pages are off for the VMA or the process, the kernel does not call the PMD
+//! fault handler. The first PTE fault of 2 MiB notices that, and counts thp-off.
 //!
 //! A PMD fault without memory for its entry does not fall back: it ends with `VM_FAULT_OOM`, and is
 //! counted as no-memory.
@@ -46,6 +49,7 @@ use crate::{
 use kernel::{
     dax::AccessMode,
     error::{code::EIO, Result},
+    fs::inode::Inode,
     iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
     mm::{
         fault::{PmdEntry, VmFaultResult},
@@ -98,9 +102,12 @@ fn handle_pte_fault(
         Ok(locked) => locked,
         Err(error) => return error.fault_result(),
     };
-    // A PMD fault of another task may have mapped the page meanwhile.
-    if matches!(fault.pmd(), PmdEntry::Huge | PmdEntry::Device) {
-        return VmFaultResult::NOPAGE;
+    match fault.pmd() {
+        // A PMD fault of another task may have mapped the page meanwhile.
+        PmdEntry::Huge | PmdEntry::Device => return VmFaultResult::NOPAGE,
+        // The first PTE of the 2 MiB.
+        PmdEntry::None => check_thp(fault),
+        PmdEntry::Table => (),
     }
 
     let mut iter = IomapIter::new(inode, position, PAGE_SIZE as u64, flags, operations);
@@ -267,8 +274,7 @@ pub(crate) fn pmd_fault(
     operations: &IomapOps,
 ) -> VmFaultResult {
     let inode = fault.mapping().inode();
-    // CAST: The size is not negative. OVERFLOW: It is at most `i64::MAX`.
-    let pages = (inode.size() as usize).wrapping_add(PAGE_SIZE - 1) / PAGE_SIZE;
+    let pages = pages_of(inode);
     trace::pmd_fault(inode, fault, pages);
     let result = match handle_pmd_fault(fault, sync, operations, pages) {
         Ok(result) => {
@@ -287,6 +293,28 @@ pub(crate) fn pmd_fault(
     };
     trace::pmd_fault_done(inode, fault, pages, result);
     result
+}
+
+/// Returns the size of a file in pages.
+#[inline(always)]
+fn pages_of(inode: &Inode) -> usize {
+    // CAST: The size is not negative. OVERFLOW: It is at most `i64::MAX`.
+    (inode.size() as usize).wrapping_add(PAGE_SIZE - 1) / PAGE_SIZE
+}
+
+/// Counts a PTE fault that could have been a PMD fault, if `MADV_NOHUGEPAGE` or
+/// `PR_SET_THP_DISABLE` forbids that: then the kernel does not call the PMD fault handler.
+///
+/// It is called for the first PTE of the 2 MiB only, so it costs other faults nothing.
+#[cold]
+fn check_thp(fault: &DaxFault<'_>) {
+    let vma = fault.vma();
+    if vma.has_huge_fault()
+        && vma.is_thp_disabled()
+        && check_pmd_fault(fault, pages_of(fault.mapping().inode())).is_ok()
+    {
+        report_fallback(fault, Reason::ThpOff);
+    }
 }
 
 /// Counts and traces the reason why a fault is not a PMD fault.

@@ -19,7 +19,7 @@ struct super_block;
 struct vm_fault;
 
 /*
- * Why a PMD fault fell back. The order is that of the columns in
+ * Why a fault is not a PMD fault. The order is that of the columns in
  * /sys/kernel/debug/fs_dax/faults.
  */
 enum dax_fallback_reason {
@@ -28,6 +28,7 @@ enum dax_fallback_reason {
 	DAX_FALLBACK_VMA_END,
 	DAX_FALLBACK_OFFSET,
 	DAX_FALLBACK_EOF,
+	DAX_FALLBACK_THP_OFF,
 	DAX_FALLBACK_SHORT,
 	DAX_FALLBACK_DEVICE,
 	DAX_FALLBACK_NO_MEMMAP,

@@ -240,6 +240,27 @@ impl<'a> VmaRef<'a> {
         mapping.inode().is_dax() && !inode.is_char_device()
     }
 
+    /// Returns whether the driver or filesystem handles faults of huge pages. C:
+    /// `vma->vm_ops->huge_fault`.
+    #[inline]
+    pub fn has_huge_fault(self) -> bool {
+        // SAFETY: By the type invariants the VMA is valid. Its operations, if it has any, are
+        // constant and stay valid as long as the VMA.
+        unsafe { (*self.as_raw()).vm_ops.as_ref() }
+            .is_some_and(|operations| operations.huge_fault.is_some())
+    }
+
+    /// Returns whether `MADV_NOHUGEPAGE` or `PR_SET_THP_DISABLE` keeps the kernel from handling
+    /// faults by huge pages here. C: `vma_thp_disabled()`.
+    #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+    #[doc(alias = "vma_thp_disabled")]
+    #[inline]
+    pub fn is_thp_disabled(self) -> bool {
+        // SAFETY: By the type invariants the VMA is valid and has an address space. The function
+        // reads a word of each, which other tasks change as a whole.
+        unsafe { bindings::vma_thp_disabled(self.as_raw(), self.flags().0 as _) }
+    }
+
     /// Returns whether the driver or filesystem handles the first store to a PFN that is mapped
     /// read-only. C: `vma->vm_ops->pfn_mkwrite`.
     #[inline]

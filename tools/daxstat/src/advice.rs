@@ -14,6 +14,9 @@ pub fn of(reason: &str) -> &'static str {
             "address and file offset differ modulo 2 MiB: give mmap() an address hint that matches the offset"
         }
         "eof" => "the file ends inside the range: make its length a multiple of 2 MiB",
+        "thp-off" => {
+            "huge pages are off for the mapping or the process: drop MADV_NOHUGEPAGE, or prctl(PR_SET_THP_DISABLE), which Redis sets"
+        }
         "short" => {
             "the range has holes or several extents: fallocate() the file before use; see daxstat --file"
         }
@@ -47,6 +50,7 @@ mod tests {
             "vma-end",
             "offset",
             "eof",
+            "thp-off",
             "short",
             "device",
             "no-memmap",
