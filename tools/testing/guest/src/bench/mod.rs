@@ -18,7 +18,7 @@ mod memmap;
 mod memory;
 mod reader;
 mod report;
-mod scan;
+pub mod scan;
 mod wall;
 
 use std::process::ExitCode;

@@ -4,8 +4,8 @@
 //!
 //! It walks the page tables and reports for every range whether it is
 //! present and whether huge entries map it, for anonymous memory, files,
-//! hugetlb and DAX alike. So it verifies a row that claims 2M.
-//! DAX alike. So a row that says 2M can be held to it.
+//! hugetlb and DAX alike. So it verifies a row that claims 2M. The same ioctl
+//! reports which pages were written, and write-protects them again.
 
 use std::fs::File;
 use std::io;
@@ -13,11 +13,16 @@ use std::os::fd::AsRawFd;
 
 use anyhow::{ensure, Context, Result};
 
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, PAGE};
 
 /// Categories of include/uapi/linux/fs.h.
+const WRITTEN: u64 = 1 << 1;
 const PRESENT: u64 = 1 << 3;
 const HUGE: u64 = 1 << 6;
+
+/// Write-protects what is reported (PM_SCAN_WP_MATCHING), and fails where
+/// userfaultfd is not registered for that (PM_SCAN_CHECK_WPASYNC).
+const WRITE_PROTECT: u64 = 1 << 0 | 1 << 1;
 
 /// `struct page_region`.
 #[repr(C)]
@@ -50,6 +55,47 @@ struct ScanArg {
 const PAGEMAP_SCAN: libc::c_ulong =
     ((3 << 30) | (size_of::<ScanArg>() << 16) | ((b'f' as usize) << 8) | 16) as libc::c_ulong;
 
+/// Scans a part of a mapping for what `arg` wants.
+fn scan(map: &Mapping, at: usize, len: usize, mut arg: ScanArg) -> Result<Vec<Region>> {
+    map.check(at, len);
+    let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
+    let mut found = [Region::default(); 64];
+    let start = (map.addr() + at) as u64;
+    arg.size = size_of::<ScanArg>() as u64;
+    (arg.start, arg.end) = (start, start + len as u64);
+    (arg.vec, arg.vec_len) = (found.as_mut_ptr() as u64, found.len() as u64);
+    let mut all = Vec::new();
+    while arg.start < arg.end {
+        // SAFETY: `arg` and the regions that it points to outlive the call.
+        let n = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut arg) };
+        let n = usize::try_from(n)
+            .map_err(|_| io::Error::last_os_error())
+            .context("PAGEMAP_SCAN failed; the kernel needs CONFIG_PROC_PAGE_MONITOR")?;
+        all.extend_from_slice(&found[..n.min(found.len())]);
+        ensure!(arg.walk_end > arg.start, "PAGEMAP_SCAN makes no progress");
+        arg.start = arg.walk_end;
+    }
+    Ok(all)
+}
+
+/// Returns the offsets of the pages in a part of a mapping that were written
+/// since the last call, in a mapping that userfaultfd is registered for, and
+/// write-protects them.
+pub fn take_written(map: &Mapping, at: usize, len: usize) -> Result<Vec<usize>> {
+    let wanted = ScanArg {
+        flags: WRITE_PROTECT,
+        category_mask: WRITTEN,
+        return_mask: WRITTEN,
+        ..ScanArg::default()
+    };
+    let regions = scan(map, at, len, wanted)?;
+    Ok(regions
+        .iter()
+        .flat_map(|region| (region.start..region.end).step_by(PAGE))
+        .map(|address| address as usize - map.addr())
+        .collect())
+}
+
 /// Bytes of a mapping that are present, and bytes mapped by huge entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mapped {
@@ -60,31 +106,14 @@ pub struct Mapped {
 impl Mapped {
     /// Scans the first `len` bytes of a mapping.
     pub fn of(map: &Mapping, len: usize) -> Result<Self> {
-        let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
-        let mut found = [Region::default(); 64];
-        let end = (map.addr() + len) as u64;
-        let mut arg = ScanArg {
-            size: size_of::<ScanArg>() as u64,
-            start: map.addr() as u64,
-            end,
-            vec: found.as_mut_ptr() as u64,
-            vec_len: found.len() as u64,
+        let mut all = Self::default();
+        let wanted = ScanArg {
             category_mask: PRESENT,
             return_mask: PRESENT | HUGE,
             ..ScanArg::default()
         };
-        let mut all = Self::default();
-        while arg.start < end {
-            // SAFETY: `arg` and the regions that it points to outlive the call.
-            let n = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut arg) };
-            let n = usize::try_from(n)
-                .map_err(|_| io::Error::last_os_error())
-                .context("PAGEMAP_SCAN failed; the kernel needs CONFIG_PROC_PAGE_MONITOR")?;
-            for region in &found[..n.min(found.len())] {
-                all.add(region);
-            }
-            ensure!(arg.walk_end > arg.start, "PAGEMAP_SCAN makes no progress");
-            arg.start = arg.walk_end;
+        for region in scan(map, 0, len, wanted)? {
+            all.add(&region);
         }
         Ok(all)
     }

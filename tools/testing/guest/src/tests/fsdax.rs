@@ -8,6 +8,7 @@
 //! the Rust code has, the reasons why a fault was not of 2 MiB, is skipped on
 //! C.
 
+mod cachestat;
 mod clone;
 pub mod crash;
 mod daxstat;
@@ -28,6 +29,7 @@ mod shared;
 mod size;
 mod split;
 mod sync;
+mod tracking;
 mod views;
 
 use std::fs::File;
@@ -66,6 +68,8 @@ pub fn tests() -> Vec<Test> {
     tests.extend(recovery::tests());
     tests.extend(idle::tests());
     tests.extend(reasons::tests());
+    tests.extend(tracking::tests());
+    tests.extend(cachestat::tests());
     tests.extend(daxstat::tests());
     tests.extend(realtime::tests());
     tests.extend(erofs::tests());

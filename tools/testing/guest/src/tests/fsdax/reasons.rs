@@ -188,13 +188,109 @@ fn by_mapping(fixture: &Fixture, probe: &Probe) -> Result<()> {
     })?;
     let before = Counters::read(probe.device)?;
     map.poke(HUGE, 1);
-    small(&file, LEN)?.poke(HUGE, 2);
+    Mapping::shared(&file, HUGE as u64, PAGE, HUGE)?.poke(0, 2);
     let counted = Counters::read(probe.device)?.since(&before);
     ensure!(
-        counted == [("4K".to_string(), 1), ("2M".to_string(), 1)],
+        counted
+            == [
+                ("4K".to_string(), 1),
+                ("2M".to_string(), 1),
+                ("vma-end".to_string(), 1)
+            ],
         "a fault of each size was made, {counted:?} were counted"
     );
+    without_thp(fixture, probe)
+}
+
+/// Tests huge pages that are off for a mapping, for the process, and for the
+/// system, which does not mean DAX.
+fn without_thp(fixture: &Fixture, probe: &Probe) -> Result<()> {
+    let file = fixture.written("thp", &data::bytes(5, LEN))?;
+    let map = small(&file, LEN)?;
+    probe.require("thp-off", &file, || map.poke(5 * PAGE, 1))?;
+    let before = Counters::read(probe.device)?;
+    // Further faults of the 2 MiB are not counted again, and neither are those
+    // of a mapping that could not have had one.
+    map.poke(6 * PAGE, 1);
+    let part = small(&file, HUGE - PAGE)?;
+    part.poke(0, 1);
+    let counted = Counters::read(probe.device)?.since(&before);
+    ensure!(
+        counted == [("4K".to_string(), 2)],
+        "two faults of 4 KiB were made, {counted:?} were counted"
+    );
+    let map = large(&file, LEN)?;
+    let disabled = ThpDisabled::for_process()?;
+    probe.require("thp-off", &file, || {
+        map.peek(HUGE);
+    })?;
+    drop(disabled);
+    let file = fixture.written("never", &data::bytes(6, LEN))?;
+    let map = large(&file, LEN)?;
+    let never = SystemThp::set("never")?;
+    let before = Counters::read(probe.device)?;
+    map.poke(0, 1);
+    let counted = Counters::read(probe.device)?.since(&before);
+    drop(never);
+    ensure!(
+        counted == [("2M".to_string(), 1)],
+        "transparent_hugepage/enabled is never, and {counted:?} were counted: DAX does not depend on it"
+    );
     Ok(())
+}
+
+/// Huge pages are off for this process, until this is dropped.
+struct ThpDisabled;
+
+impl ThpDisabled {
+    fn for_process() -> Result<Self> {
+        Self::set(1)?;
+        Ok(Self)
+    }
+
+    fn set(value: libc::c_ulong) -> Result<()> {
+        // SAFETY: The request takes no pointers, so no argument can be invalid
+        // memory.
+        match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, value, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()).context("PR_SET_THP_DISABLE"),
+        }
+    }
+}
+
+impl Drop for ThpDisabled {
+    fn drop(&mut self) {
+        if let Err(e) = Self::set(0) {
+            eprintln!("{e:#}");
+        }
+    }
+}
+
+/// A setting of `transparent_hugepage/enabled`, which is undone when this is
+/// dropped.
+struct SystemThp(String);
+
+impl SystemThp {
+    const FILE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+    fn set(value: &str) -> Result<Self> {
+        let text = system::read(Self::FILE)?;
+        let old = text
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
+            .context("no setting of huge pages is selected")?;
+        let this = Self(old.to_string());
+        std::fs::write(Self::FILE, value).context(Self::FILE)?;
+        Ok(this)
+    }
+}
+
+impl Drop for SystemThp {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::write(Self::FILE, &self.0) {
+            eprintln!("{}: {e}", Self::FILE);
+        }
+    }
 }
 
 /// Tests files that prevent huge faults of a suitable mapping.
