@@ -3,10 +3,32 @@
 // Authors: Matthew Wilcox <matthew.r.wilcox@intel.com>, Ross Zwisler <ross.zwisler@linux.intel.com>
 
 //! `read()` and `write()`: data is copied directly between the device and the process.
+//!
+//! # Writing to shared blocks
+//!
+//! A `write()` to shared blocks gets new blocks from the filesystem, fills them, and then the
+//! filesystem replaces the shared ones. A fault of the same page must not come in between: it would
+//! find the new block and copy the old data over the written data, or map the old block, which no
+//! longer is the file's a moment later. (Both happen in C.) So the write excludes faults by
+//! `invalidate_lock`, from before the extent begins until it has ended:
+//!
+//! ```text
+//!   next()                  an extent, and it is shared
+//!   fault_in()              the buffers of the process, up to 2 MiB
+//!   lock invalidate_lock    faults that have begun end
+//!   is_valid()?             if one of them has changed the blocks: next() once more
+//!   remove the entries, copy with page faults disabled
+//!   next()                  the new blocks are the file's
+//!   unlock
+//! ```
+//!
+//! A page fault of this task would wait for `invalidate_lock` itself, so the buffers are faulted in
+//! before. If they are part of what is written, they are unmapped again by the removal of entries;
+//! then, after a second attempt, the data is copied without the lock.
 
 use crate::{
     direct_access::{as_block_error, offset_in_page, DaxReadGuard, DirectAccess, Direction},
-    entry::page_of,
+    entry::{page_of, Size},
     invalidate,
     share::copy_around,
 };
@@ -18,7 +40,7 @@ use kernel::{
     },
     fs::kiocb::Kiocb,
     iomap::{IomapFlags, IomapIter, IomapOps, IomapType},
-    iov_iter::IovIter,
+    iov_iter::{without_page_faults, IovIter},
     page::{PAGE_MASK, PAGE_SIZE},
     signal,
 };
@@ -50,6 +72,12 @@ pub(crate) fn transfer(iocb: &mut Kiocb, data: &mut IovIter, operations: &IomapO
                 Ok(true) => (),
                 ended => break ended,
             }
+            if write && iter.iomap().is_shared() {
+                match transfer_shared(&mut iter, data) {
+                    Ok(true) => (),
+                    ended => break ended,
+                }
+            }
             let processed = transfer_extent(&iter, data);
             iter.set_processed(processed);
         };
@@ -79,28 +107,88 @@ fn transfer_extent(iter: &IomapIter<'_>, data: &mut IovIter) -> Result<u64> {
             return Ok(data.zero(bytes(first, end)) as u64);
         }
     }
-    // The filesystem writes to blocks with data, or to new blocks for shared ones.
-    if iomap.iomap_type() != IomapType::Mapped && !iomap.is_shared() {
+    // The filesystem writes to blocks with data. Shared ones are not written here.
+    if iomap.iomap_type() != IomapType::Mapped {
         kernel::warn_once!("fs_dax: extent without blocks for read or write");
         return Err(EIO);
     }
-    let mapping = inode.mapping();
-    // Processes that have the shared block, or the hole, mapped would not see the data, so their
-    // entries are removed. The copy may turn out shorter than the extent.
-    if write && iomap.is_shared() {
-        invalidate::before_copy(mapping, first, end)?;
-        return transfer_shared(iter, data, first, end);
-    }
+    // Processes that have the hole mapped would not see the data, so its entries are removed.
     if iomap.is_new() {
+        let mapping = inode.mapping();
         mapping.invalidate(page_of(first), page_of(end.wrapping_sub(1)));
     }
     transfer_range::<false>(iter, data, first, end, write)
 }
 
-/// Writes `first..end` of an extent that is a copy of shared blocks.
+/// Writes the current extent, which is a copy of shared blocks, and those behind it, until one is
+/// not shared; then that is the current one. Returns the result of the last `next()`.
 #[cold]
 #[inline(never)]
-fn transfer_shared(iter: &IomapIter<'_>, data: &mut IovIter, first: i64, end: i64) -> Result<u64> {
+fn transfer_shared(iter: &mut IomapIter<'_>, data: &mut IovIter) -> Result<bool> {
+    /// So often the buffers may be unmapped after they were faulted in.
+    const ATTEMPTS: u32 = 2;
+
+    let mapping = iter.inode().mapping();
+    let mut failed = 0u32;
+    loop {
+        let (first, end) = piece(iter);
+        let readable = data.fault_in(bytes(first, end));
+        let mut lock = mapping.lock_invalidate();
+        // The extent was begun without the lock.
+        if !iter.is_valid() {
+            iter.set_stale();
+            match iter.next() {
+                Ok(true) if iter.iomap().is_shared() => (),
+                ended => return ended,
+            }
+        }
+        let (first, end) = piece(iter);
+        let end = end.min(first.wrapping_add(readable as i64));
+        let copied = if readable == 0 {
+            Err(EFAULT)
+        } else if let Err(error) = invalidate::before_copy(mapping, first, end) {
+            Err(error)
+        } else if failed < ATTEMPTS {
+            without_page_faults(|| write_copy(iter, data, first, end))
+        } else {
+            drop(lock);
+            let copied = write_copy(iter, data, first, end);
+            lock = mapping.lock_invalidate();
+            copied
+        };
+        match copied {
+            Err(error) if error == EFAULT && readable != 0 && failed < ATTEMPTS => {
+                // The buffers have been unmapped since.
+                failed = failed.saturating_add(1);
+                iter.set_stale();
+            }
+            copied => {
+                failed = 0;
+                iter.set_processed(copied);
+            }
+        }
+        // The new blocks become the file's; or, if nothing was copied, the filesystem takes them
+        // back. A fault may have used one of them if it were not for the lock.
+        let more = iter.next();
+        drop(lock);
+        match more {
+            Ok(true) if iter.iomap().is_shared() => (),
+            ended => return ended,
+        }
+    }
+}
+
+/// Returns the part of the current extent that is written at once: faults wait meanwhile.
+fn piece(iter: &IomapIter<'_>) -> (i64, i64) {
+    const PIECE: i64 = Size::Pmd.bytes() as i64;
+    let first = iter.pos();
+    // CAST: Extents end within the file, which has at most `i64::MAX` bytes.
+    let end = first.wrapping_add(iter.length() as i64);
+    (first, end.min((first | (PIECE - 1)).saturating_add(1)))
+}
+
+/// Writes `first..end` of an extent that is a copy of shared blocks.
+fn write_copy(iter: &IomapIter<'_>, data: &mut IovIter, first: i64, end: i64) -> Result<u64> {
     transfer_range::<true>(iter, data, first, end, true)
 }
 

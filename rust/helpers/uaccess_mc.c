@@ -9,3 +9,13 @@ unsigned long rust_helper_copy_mc_to_kernel(void *to, const void *from,
 {
 	return copy_mc_to_kernel(to, from, len);
 }
+
+void rust_helper_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+void rust_helper_pagefault_enable(void)
+{
+	pagefault_enable();
+}

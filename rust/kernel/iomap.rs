@@ -114,8 +114,8 @@ impl BitOr for IomapFlags {
 ///
 /// # Invariants
 ///
-/// Only `iomap_iter()` and [`IomapIter::set_processed`] have changed `raw` since it was created;
-/// except that the length of the extent is 0 if there is none, because the walk has not begun or has
+/// Only `iomap_iter()`, [`IomapIter::set_processed`] and [`IomapIter::set_stale`] have changed `raw`
+/// since it was created; except that the length of the extent is 0 if there is none, because the walk has not begun or has
 /// ended. The inode and the operations are valid for `'a`.
 ///
 /// # Examples
@@ -227,6 +227,28 @@ impl<'a> IomapIter<'a> {
             Ok(bytes) => bytes as i64,
             Err(error) => i64::from(error.to_errno()),
         };
+    }
+
+    /// Returns whether the current extent still is what the filesystem returned. It is not if a task
+    /// that the caller does not exclude has changed the blocks of the file since, or if the filesystem
+    /// cannot tell. C: `iomap_valid()` of `struct iomap_folio_ops`.
+    #[doc(alias = "iomap_valid")]
+    pub fn is_valid(&self) -> bool {
+        // SAFETY: The filesystem has set the field to null or to its operations, which stay valid as
+        // long as the inode.
+        let valid = unsafe { self.raw.iomap.folio_ops.as_ref() }.and_then(|ops| ops.iomap_valid);
+        // SAFETY: By the type invariants the inode is valid, and the extent is one that the
+        // filesystem has returned for it.
+        valid.is_some_and(|valid| unsafe { valid(self.raw.inode, &self.raw.iomap) })
+    }
+
+    /// Makes [`next`](Self::next) end the current extent, of which nothing was processed, and begin
+    /// one at the same position. C: `IOMAP_F_STALE`.
+    #[doc(alias = "IOMAP_F_STALE")]
+    pub fn set_stale(&mut self) {
+        // CAST: The flag has 16 bits.
+        self.raw.iomap.flags |= bindings::IOMAP_F_STALE as u16;
+        self.raw.processed = 0;
     }
 
     /// Returns the inode.

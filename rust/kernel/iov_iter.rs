@@ -88,4 +88,41 @@ impl IovIter {
         // addresses of user memory.
         unsafe { bindings::iov_iter_zero(len, self.as_raw()) }
     }
+
+    /// Faults up to `len` bytes of the buffers in, and returns how many of them can be read. Sleeps.
+    /// C: `fault_in_iov_iter_readable()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::iov_iter::IovIter;
+    ///
+    /// /// Returns an error if the first byte of a write cannot be read.
+    /// fn check(source: &mut IovIter) -> Result {
+    ///     if source.fault_in(1) == 1 { Ok(()) } else { Err(EFAULT) }
+    /// }
+    /// ```
+    #[doc(alias = "fault_in_iov_iter_readable")]
+    #[inline]
+    pub fn fault_in(&mut self, len: usize) -> usize {
+        // SAFETY: By the type invariants the iterator is valid and not accessed by other code.
+        let left = unsafe { bindings::fault_in_iov_iter_readable(self.as_raw(), len) };
+        len.saturating_sub(left)
+    }
+}
+
+/// Calls `work` with page faults disabled: a copy from or to memory of a process that is not mapped
+/// ends there. C: `pagefault_disable()`, `pagefault_enable()`.
+///
+/// A task that holds a lock which page faults take copies this way.
+#[doc(alias = "pagefault_disable")]
+#[inline]
+pub fn without_page_faults<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: The function counts in the current task, and the count is decremented below. (In the
+    // kernel nothing unwinds.)
+    unsafe { bindings::pagefault_disable() };
+    let result = work();
+    // SAFETY: The count was incremented above.
+    unsafe { bindings::pagefault_enable() };
+    result
 }

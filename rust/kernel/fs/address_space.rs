@@ -131,8 +131,31 @@ impl AddressSpace {
     }
 
     /// Takes `invalidate_lock` for writing, which excludes faults and truncation until the guard is
-    /// dropped. Returns `None` if the task is killed while it waits. Sleeps. C:
-    /// `filemap_invalidate_lock()`, but killable.
+    /// dropped. Sleeps uninterruptibly, as the faults that have begun do. C:
+    /// `filemap_invalidate_lock()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::fs::address_space::AddressSpace;
+    ///
+    /// /// Unmaps a file, and calls `work` while no process can fault it in.
+    /// fn with_unmapped(mapping: &AddressSpace, work: impl FnOnce()) {
+    ///     let _lock = mapping.lock_invalidate();
+    ///     mapping.unmap(0, 0);
+    ///     work();
+    /// }
+    /// ```
+    #[doc(alias = "filemap_invalidate_lock")]
+    pub fn lock_invalidate(&self) -> InvalidateLock<'_> {
+        // SAFETY: By the type invariants the mapping is valid, so its lock is initialised.
+        unsafe { bindings::down_write(self.invalidate_lock()) };
+        // INVARIANT: The lock has just been taken, and only the guard releases it.
+        InvalidateLock(self)
+    }
+
+    /// Takes `invalidate_lock` as [`lock_invalidate`](Self::lock_invalidate) does, but returns `None`
+    /// if the task is killed while it waits. Sleeps.
     ///
     /// # Examples
     ///
@@ -147,7 +170,6 @@ impl AddressSpace {
     ///     }
     /// }
     /// ```
-    #[doc(alias = "filemap_invalidate_lock")]
     pub fn lock_invalidate_killable(&self) -> Option<InvalidateLock<'_>> {
         // SAFETY: By the type invariants the mapping is valid, so its lock is initialised.
         let error = unsafe { bindings::down_write_killable(self.invalidate_lock()) };

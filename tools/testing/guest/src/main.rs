@@ -29,6 +29,7 @@ mod system;
 mod target;
 mod tests;
 mod trace;
+mod userfault;
 mod vmstat;
 
 use std::path::PathBuf;

@@ -16,13 +16,15 @@ use std::os::unix::fs::FileExt;
 use anyhow::{bail, ensure, Context, Result};
 
 use super::recovery::{sector_of, List};
-use super::{large, per_config, require_rust, small, Config, Fixture, REFLINK};
+use super::{large, per_config, require_rust, signal_of, small, Config, Fixture, REFLINK};
 use crate::data;
 use crate::filesystem::fallocate;
 use crate::flushed::Flushes;
 use crate::mapping::{Mapping, PAGE};
 use crate::memory::HUGE;
+use crate::tests::truncate::Background;
 use crate::tests::Test;
+use crate::userfault::LateMemory;
 
 const LEN: usize = 3 * HUGE;
 /// The reason why tests are skipped on C.
@@ -80,6 +82,29 @@ pub fn tests() -> Vec<Test> {
         60,
         "write() of whole pages to shared blocks fails with EIO because the old blocks are bad, which it overwrites",
         bad_source,
+    ));
+    tests.extend(per_config(
+        &[REFLINK],
+        "clone::differs_store_during_write",
+        60,
+        "a store to a shared page during a write() of it copies the old data over the written data, and write() \
+         reports success",
+        store_during_write,
+    ));
+    tests.extend(per_config(
+        &[REFLINK],
+        "clone::differs_load_during_write",
+        60,
+        "a load from a shared page during a write() of it keeps the old block mapped: the mapping never shows the \
+         written data, and a store to it faults for ever",
+        load_during_write,
+    ));
+    tests.extend(per_config(
+        &[REFLINK],
+        "clone::own-buffer",
+        60,
+        "write() to shared blocks from a mapping of these blocks hangs, or writes other bytes",
+        own_buffer,
     ));
     tests.extend(per_config(
         &[REFLINK],
@@ -465,6 +490,113 @@ fn bad_source(config: &Config) -> Result<String> {
     let part = other.write_at(&[0; 100], 9 * PAGE as u64);
     ensure!(part.is_err(), "a part of a bad page was written");
     drop((file, other));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+/// Writes two shared pages from a buffer whose second page arrives late, and calls `meanwhile` with
+/// a mapping of the file before it does. Returns the file, the mapping and the written bytes.
+fn during_write(
+    fixture: &Fixture,
+    meanwhile: impl FnOnce(&Mapping),
+) -> Result<(File, Mapping, Vec<u8>)> {
+    let old = data::bytes(1, 16 * PAGE);
+    let file = fixture.written("first", &old)?;
+    clone(&file, &fixture.sparse("second", 0)?)?;
+    let map = small(&file, 16 * PAGE)?;
+    let bytes = data::bytes(2, 2 * PAGE);
+    let buffer = LateMemory::create(&bytes[..PAGE])?;
+    let (same, from) = (file.try_clone().context("dup")?, buffer.map.addr());
+    let write = Background::start(move || {
+        let from = from as *const libc::c_void;
+        // SAFETY: The kernel checks the buffer itself; it exists until the write has ended.
+        let done = unsafe { libc::pwrite(same.as_raw_fd(), from, 2 * PAGE, 4 * PAGE as i64) };
+        ensure!(
+            done == 2 * PAGE as isize,
+            "a write of 2 pages returns {done}"
+        );
+        Ok(())
+    });
+    buffer.wait()?;
+    meanwhile(&map);
+    let mut last = [0; PAGE];
+    last.copy_from_slice(&bytes[PAGE..]);
+    buffer.provide(&last)?;
+    write.must_end("a write whose buffer is there")?;
+    Ok((file, map, bytes))
+}
+
+fn store_during_write(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let (file, map, mut want) = during_write(&fixture, |map| map.poke(4 * PAGE + 100, 7))?;
+    // Either order of the store and the write.
+    let mut got = vec![0; 2 * PAGE];
+    file.read_exact_at(&mut got, 4 * PAGE as u64)
+        .context("read")?;
+    if got[100] == 7 {
+        want[100] = 7;
+    }
+    if let Some(diff) = data::first_difference(&want, &got) {
+        bail!("the pages that were written, by read(): {diff}");
+    }
+    map.require(
+        4 * PAGE,
+        &want,
+        "the pages that were written, in the mapping",
+    )?;
+    drop((file, map));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+fn load_during_write(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let (file, map, mut want) = during_write(&fixture, |map| {
+        map.peek(4 * PAGE);
+    })?;
+    // A fault for ever is not the end of the test.
+    let stored = signal_of(|| map.poke(4 * PAGE + 100, 7))?;
+    ensure!(
+        stored.is_none(),
+        "a store after the write ends by {stored:?}"
+    );
+    want[100] = 7;
+    map.require(
+        4 * PAGE,
+        &want,
+        "the pages that were written, in the mapping",
+    )?;
+    let mut got = vec![0; 2 * PAGE];
+    file.read_exact_at(&mut got, 4 * PAGE as u64)
+        .context("read")?;
+    if let Some(diff) = data::first_difference(&want, &got) {
+        bail!("the pages that were written, by read(): {diff}");
+    }
+    drop((file, map));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+/// The buffer is the mapping of what is written: the removal of its entries unmaps it.
+fn own_buffer(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let want = data::bytes(1, 16 * PAGE);
+    let file = fixture.written("first", &want)?;
+    clone(&file, &fixture.sparse("second", 0)?)?;
+    let map = small(&file, 16 * PAGE)?;
+    map.require(0, &want, "the file")?;
+    let done = pwrite_asked(&file, &map, 16 * PAGE, 0)?;
+    ensure!(
+        done == 16 * PAGE,
+        "a write from its own pages returns {done}"
+    );
+    map.require(0, &want, "the file, written from its own pages")?;
+    let mut got = vec![0; want.len()];
+    file.read_exact_at(&mut got, 0).context("read")?;
+    if let Some(diff) = data::first_difference(&want, &got) {
+        bail!("the file, written from its own pages, by read(): {diff}");
+    }
+    drop((file, map));
     fixture.finish()?;
     Ok(String::new())
 }

@@ -20,7 +20,7 @@
 //!
 //! An emulated CPU stores to the NVDIMM's file at once, and so does a real one whose
 //! caches survive the power failure. A missing cache write-back is not detected
-//! here. The test detects blocks, sizes and names that a system call reported as
+//! here, but by tests that record the flushes ([`flushed`](crate::flushed)). This test detects blocks, sizes and names that a system call reported as
 //! durable, but that only the journal in memory held.
 
 mod log;
