@@ -53,7 +53,10 @@ use crate::{
     mapping::DaxMapping,
     vm_fault::DaxFault,
 };
-use core::ptr::{null_mut, NonNull};
+use core::{
+    mem::MaybeUninit,
+    ptr::{null_mut, NonNull},
+};
 use kernel::{
     bindings,
     error::{code::EIO, Result},
@@ -137,12 +140,13 @@ pub unsafe extern "C" fn dax_iomap_fault(
         return VmFaultResult::FALLBACK.as_raw();
     };
     // SAFETY: The caller promises that the fault is one of a DAX file and that `pfnp` is null or
-    // valid for writes; a `PfnT` has the layout of a `pfn_t`. It promises that `ops` are those of
+    // valid for writes; it need not be initialised. A `PfnT` has the layout of a `pfn_t`. It
+    // promises that `ops` are those of
     // the filesystem.
     let (mut fault, sync, ops) = unsafe {
         (
             DaxFault::from_raw(vmf),
-            pfnp.cast::<PfnT>().as_mut(),
+            pfnp.cast::<MaybeUninit<PfnT>>().as_mut(),
             IomapOps::from_raw(ops),
         )
     };
@@ -379,7 +383,7 @@ pub unsafe extern "C" fn dax_layout_busy_page_range(
         i64::MAX => usize::MAX,
         end => page_of(end),
     };
-    invalidate::busy_page(mapping, page_of(start), last).map_or(null_mut(), |page| page.as_raw())
+    invalidate::busy_page(mapping, page_of(start), last).map_or(null_mut(), NonNull::as_ptr)
 }
 
 /// Unmaps all pages of the file, and returns the first one that is pinned; null if there is none.
@@ -394,7 +398,7 @@ pub unsafe extern "C" fn dax_layout_busy_page(
 ) -> *mut bindings::page {
     // SAFETY: The caller promises that the mapping is valid.
     let mapping = unsafe { AddressSpace::from_raw(mapping) };
-    invalidate::busy_page(mapping, 0, usize::MAX).map_or(null_mut(), |page| page.as_raw())
+    invalidate::busy_page(mapping, 0, usize::MAX).map_or(null_mut(), NonNull::as_ptr)
 }
 
 /// Waits until none of the pages that contain the bytes from `start` to `end` is pinned, before the

@@ -22,7 +22,7 @@
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
-use crate::{debugfs::Reason, entry::Size};
+use crate::{debugfs::Reason, entry::Size, owner::EntryRef};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
@@ -180,15 +180,16 @@ impl DaxDeviceRef<'_> {
         Self(ptr, PhantomData)
     }
 
-    /// Writes back the CPU caches for `bytes` bytes from `pfn` on, if the device needs it. C:
+    /// Writes back the CPU caches for the memory of an entry, if the device needs it. C:
     /// `dax_flush()`.
     #[inline]
-    pub(crate) fn flush_pfns(self, pfn: Pfn, bytes: usize) {
-        let Some(phys) = pfn.phys() else {
+    pub(crate) fn flush_entry(self, entry: EntryRef<'_>) {
+        let Some(phys) = entry.pfn().and_then(Pfn::phys) else {
             return;
         };
-        // SAFETY: By the type invariants the device is valid. PFNs of an entry have a `struct
-        // page`, so they are in the linear mapping.
+        let bytes = entry.size().bytes();
+        // SAFETY: By the type invariants the device is valid. By those of `EntryRef` the PFNs have
+        // a `struct page`, so they are in the linear mapping.
         unsafe { bindings::dax_flush(self.0.as_ptr(), bindings::__va(phys), bytes) };
     }
 }

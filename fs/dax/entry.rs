@@ -18,6 +18,7 @@
 //! is the format of C, and it is visible in tracepoints and in the cookies of memory failure.
 
 use crate::direct_access::EntryMemory;
+use core::{marker::PhantomData, ops::Deref};
 use kernel::{
     bindings,
     mm::pfn::Pfn,
@@ -71,15 +72,12 @@ impl Size {
     }
 }
 
-/// A DAX entry, locked or not.
+/// The word of a DAX entry, locked or not. It is a number, and no evidence that a mapping has the
+/// entry: that is an [`EntryRef`](crate::owner::EntryRef).
 ///
 /// # Invariants
 ///
-/// The lowest bit is set. Unless the entry is empty or zero, its PFNs are memory of the file that
-/// the entry is made for: device memory with `struct page`s, the first PFN a multiple of the number
-/// of pages. The `struct page`s stay valid as long as the entry is in a mapping: the pgmap is torn
-/// down only after the filesystem, or else revoking ([`revoke`](crate::revoke)), has removed the
-/// entry.
+/// The lowest bit is set.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Entry(usize);
@@ -106,48 +104,22 @@ impl Entry {
     /// Creates an empty entry.
     #[inline]
     pub(crate) const fn empty(size: Size) -> Self {
-        // INVARIANT: The entry is empty, so it has no PFNs.
+        // INVARIANT: `new` sets the lowest bit.
         Self::new(Pfn::new(0), size, Self::EMPTY)
     }
 
     /// Creates an entry for a hole, which is mapped to the zero page at `pfn`.
     #[inline]
-    pub(crate) const fn zero(pfn: Pfn, size: Size) -> Self {
-        // INVARIANT: The entry is zero, so its PFN is none of the device.
+    const fn zero(pfn: Pfn, size: Size) -> Self {
+        // INVARIANT: `new` sets the lowest bit.
         Self::new(pfn, size, Self::ZERO)
     }
 
-    /// Creates an entry for device memory.
-    #[inline]
-    pub(crate) fn for_memory(memory: &EntryMemory<'_>) -> Self {
-        // INVARIANT: By the invariants of `EntryMemory` the PFNs are memory of the file, aligned,
-        // and have a `struct page`. The guard that `memory` borrows from delays teardown, which
-        // then finds the entry.
-        Self::new(memory.pfn().pfn(), memory.size(), 0)
-    }
-
     /// Converts a word of the array, if it is a value entry.
-    ///
-    /// # Safety
-    ///
-    /// If `word` is a value entry, it must be a DAX entry that is in the mapping of a DAX file.
     #[inline]
-    pub(crate) unsafe fn from_word(word: usize) -> Option<Self> {
-        // INVARIANT: The lowest bit is checked, and the caller promises that the word is a DAX
-        // entry.
+    pub(crate) fn from_word(word: usize) -> Option<Self> {
+        // INVARIANT: The lowest bit is checked.
         (word & Self::VALUE != 0).then_some(Self(word))
-    }
-
-    /// Converts a cookie that is the word of an entry.
-    ///
-    /// # Safety
-    ///
-    /// [`into_word`](Self::into_word) must have returned `word` for an entry that has been locked
-    /// in a mapping since.
-    #[inline]
-    pub(crate) const unsafe fn from_cookie(word: usize) -> Self {
-        // INVARIANT: The caller promises that this is the word of an entry in a mapping.
-        Self(word)
     }
 
     /// Returns the word of the array.
@@ -173,7 +145,7 @@ impl Entry {
     #[inline]
     pub(crate) const fn part(self, n: usize) -> Option<Self> {
         match self.pfn() {
-            // INVARIANT: This is one of the PFNs of `self`.
+            // INVARIANT: `new` sets the lowest bit.
             Some(pfn) if n < self.size().pages() => {
                 Some(Self::new(Pfn::new(pfn.nr().wrapping_add(n)), Size::Pte, 0))
             }
@@ -226,6 +198,45 @@ impl Entry {
         } else {
             None
         }
+    }
+}
+
+/// An entry that is to be stored: device memory that a guard keeps, or none.
+///
+/// # Invariants
+///
+/// If the entry is device memory, its PFNs are aligned and have `struct page`s, and their pgmap is
+/// not torn down during `'m` without looking for files that own its pages after that.
+#[derive(Clone, Copy)]
+pub(crate) struct NewEntry<'m>(Entry, PhantomData<&'m ()>);
+
+impl<'m> NewEntry<'m> {
+    /// Creates an entry for device memory.
+    #[inline]
+    pub(crate) fn for_memory(memory: &'m EntryMemory<'_>) -> Self {
+        // INVARIANT: By the invariants of `EntryMemory` the PFNs are aligned and have a `struct
+        // page`. The guard that `memory` borrows from delays the killing of the device, and
+        // teardown looks for owners after that.
+        Self(
+            Entry::new(memory.pfn().pfn(), memory.size(), 0),
+            PhantomData,
+        )
+    }
+
+    /// Creates an entry for a hole, which is mapped to the zero page at `pfn`.
+    #[inline]
+    pub(crate) const fn zero(pfn: Pfn, size: Size) -> Self {
+        // INVARIANT: The entry is no device memory.
+        Self(Entry::zero(pfn, size), PhantomData)
+    }
+}
+
+impl Deref for NewEntry<'_> {
+    type Target = Entry;
+
+    #[inline(always)]
+    fn deref(&self) -> &Entry {
+        &self.0
     }
 }
 

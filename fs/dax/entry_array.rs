@@ -17,6 +17,9 @@
 //! so the counts and marks of the nodes stay correct. Everything else is done by the functions of
 //! the XArray.
 //!
+//! The words that are read here are numbers ([`Entry`]). What changes them is `unsafe`: the states of
+//! [`entry_lock`](crate::entry_lock) say when it may be done.
+//!
 //! This file encapsulates the use of `struct xa_state`.
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
@@ -25,6 +28,7 @@ use crate::{
     entry::{Entry, Size},
     entry_lock::{self, WaitKey, WaitMode, WakeMode},
     mapping::DaxMapping,
+    owner::EntryRef,
 };
 use core::{
     ffi::c_void,
@@ -204,14 +208,24 @@ impl<'a> Cursor<'a> {
         unsafe { bindings::xas_nomem(&mut self.state, gfp) }
     }
 
-    /// Allocates the nodes for [splitting](EntryArray::split) a PMD entry, with `into` in every
-    /// slot. Sleeps. C: `xas_split_alloc()`.
+    /// Splits the PMD entry at the cursor: stores `into` to each of its slots. Marks are kept.
+    /// Returns the locked array. Sleeps. C: `xas_split_alloc()`, `xas_split()`.
     ///
     /// # Errors
     ///
     /// Returns `ENOMEM` if there is no memory, with [`Gfp::Kernel`] only.
+    ///
+    /// # Safety
+    ///
+    /// The array must have a PMD entry at the cursor, which this task has locked. The caller must
+    /// store the right PTE entries before it unlocks the array.
     #[doc(alias = "xas_split_alloc")]
-    pub(crate) fn prepare_split(&mut self, into: Entry, gfp: Gfp) -> Result {
+    #[doc(alias = "xas_split")]
+    pub(crate) unsafe fn split<'c>(
+        &'c mut self,
+        into: Entry,
+        gfp: Gfp,
+    ) -> Result<EntryArray<'c, 'a>> {
         self.reset();
         let order = Size::Pmd.order();
         let gfp = match gfp {
@@ -222,7 +236,15 @@ impl<'a> Cursor<'a> {
         // SAFETY: By the type invariants the state is valid. The array is not locked by this task,
         // because an `EntryArray` would borrow the cursor, so the function may sleep.
         unsafe { bindings::xas_split_alloc(&mut self.state, word, order, gfp) };
-        self.error().map_or(Ok(()), Err)
+        if let Some(error) = self.error() {
+            return Err(error);
+        }
+        let array = self.lock();
+        // SAFETY: By the type invariants the array is locked and the state is valid, and the caller
+        // promises that there is a PMD entry at the cursor. The nodes to split into have just been
+        // allocated, with the word in every slot.
+        unsafe { bindings::xas_split(&mut array.cursor.state, word, order) };
+        Ok(array)
     }
 
     /// Wakes waiters for `entry`, which is or was at the cursor. Any context. C:
@@ -273,6 +295,20 @@ pub(crate) struct EntryArray<'c, 'a> {
     cursor: &'c mut Cursor<'a>,
 }
 
+impl<'c, 'a> EntryArray<'c, 'a> {
+    /// Unlocks the array and returns the cursor.
+    #[inline]
+    pub(crate) fn unlock(self) -> &'c mut Cursor<'a> {
+        let this = core::mem::ManuallyDrop::new(self);
+        // SAFETY: By the type invariants this task holds the lock. It is not released a second
+        // time, because the value is not dropped. The field is read once.
+        unsafe {
+            bindings::xa_unlock_irq(this.cursor.state.xa);
+            core::ptr::read(&this.cursor)
+        }
+    }
+}
+
 impl Drop for EntryArray<'_, '_> {
     #[inline]
     fn drop(&mut self) {
@@ -285,8 +321,7 @@ impl EntryArray<'_, '_> {
     /// Converts a word of the array.
     #[inline]
     fn slot(word: *mut c_void) -> Slot {
-        // SAFETY: By the invariants of `DaxMapping` a value entry in its array is a DAX entry.
-        match unsafe { Entry::from_word(word as usize) } {
+        match Entry::from_word(word as usize) {
             Some(entry) => Slot::Entry(entry),
             None if word.is_null() => Slot::Empty,
             None => Slot::Foreign,
@@ -359,21 +394,48 @@ impl EntryArray<'_, '_> {
         Self::slot(unsafe { bindings::xas_find_conflict(&mut self.cursor.state) })
     }
 
-    /// Stores an entry of the size that the cursor is for, and returns what it replaces. If there
-    /// was no memory, the cursor has an [error](Cursor::error) and nothing is stored. C:
-    /// `xas_store()`.
+    /// Moves the cursor to the first slot from here to the page `last`, inclusive, that is not
+    /// empty, and calls `visit` with the index and the entry there, locked or not. Returns its
+    /// result, or `None` if there is no entry.
+    pub(crate) fn visit_next<R: Default>(
+        &mut self,
+        last: usize,
+        visit: impl FnOnce(usize, EntryRef<'_>) -> R,
+    ) -> Option<R> {
+        match self.find(last) {
+            Slot::Empty => None,
+            Slot::Foreign => {
+                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
+                Some(R::default())
+            }
+            // SAFETY: The array, which is locked during the call, has this entry.
+            Slot::Entry(entry) => Some(visit(self.index(), unsafe { EntryRef::new(entry) })),
+        }
+    }
+
+    /// Stores an entry of the size that the cursor is for to an empty slot. If there was no memory,
+    /// the cursor has an [error](Cursor::error) and nothing is stored. C: `xas_store()`.
+    ///
+    /// # Safety
+    ///
+    /// The slots of the entry must be empty. The entry must be no device memory.
     #[doc(alias = "xas_store")]
     #[inline]
-    pub(crate) fn store(&mut self, entry: Entry) -> Slot {
+    pub(crate) unsafe fn store(&mut self, entry: Entry) {
         let word = entry.into_word() as *mut c_void;
         // SAFETY: By the type invariants the array is locked and the state is valid. A DAX entry
         // keeps the invariants of the mapping.
-        Self::slot(unsafe { bindings::xas_store(&mut self.cursor.state, word) })
+        unsafe { bindings::xas_store(&mut self.cursor.state, word) };
     }
 
     /// Removes the entry at the cursor. C: `xas_store()` of `NULL`.
+    ///
+    /// # Safety
+    ///
+    /// No other task may have the entry locked. The mapping must not be an owner of its pages any
+    /// more when the array is unlocked.
     #[inline]
-    pub(crate) fn remove(&mut self) {
+    pub(crate) unsafe fn remove(&mut self) {
         // SAFETY: By the type invariants the array is locked and the state is valid. Storing `NULL`
         // needs no memory, so it cannot fail.
         unsafe { bindings::xas_store(&mut self.cursor.state, null_mut()) };
@@ -384,8 +446,13 @@ impl EntryArray<'_, '_> {
     ///
     /// The nodes count value entries and carry their marks. A value entry takes the place of
     /// another, so only the word has to change.
+    ///
+    /// # Safety
+    ///
+    /// No other task may have the entry at the cursor locked. The mapping must be an owner of the
+    /// pages of the new entry, and of no others, when the array is unlocked.
     #[inline]
-    pub(crate) fn replace(&mut self, entry: Entry) -> Slot {
+    pub(crate) unsafe fn replace(&mut self, entry: Entry) -> Slot {
         let old = self.load();
         if let Slot::Entry(_) = old {
             let state = &self.cursor.state;
@@ -408,21 +475,6 @@ impl EntryArray<'_, '_> {
                 .store(entry.into_word(), Ordering::Release);
         }
         old
-    }
-
-    /// Splits the PMD entry at the cursor: stores the entry that was
-    /// [prepared](Cursor::prepare_split) to each of its slots. Marks are kept. C: `xas_split()`.
-    #[doc(alias = "xas_split")]
-    pub(crate) fn split(&mut self) {
-        if self.cursor.state.xa_alloc.is_null() {
-            return;
-        }
-        // `prepare_split` has filled the new nodes. The function only checks that this is a value
-        // entry.
-        let word = Entry::empty(Size::Pte).into_word() as *mut c_void;
-        // SAFETY: By the type invariants the array is locked and the state is valid. It has nodes
-        // to split into, as was just checked.
-        unsafe { bindings::xas_split(&mut self.cursor.state, word, Size::Pmd.order()) };
     }
 
     /// Returns whether the entry at the cursor has the mark. C: `xas_get_mark()`.

@@ -49,12 +49,26 @@
 //! No wake-up is lost. A waiter enters the queue before it releases the lock of the array under
 //! which it saw the entry locked, and the task that unlocks the entry takes that lock.
 //!
-//! This file encapsulates the wait queues.
+//! # Types
+//!
+//! | type | the array | the entry |
+//! |---|---|---|
+//! | [`Entry`] | | a word, and no evidence of anything |
+//! | [`EntryRef`] | locked, or: | is in the array; locked by this task, if the array is not |
+//! | [`UnlockedEntry`] | locked | is at the cursor, and not locked |
+//! | [`HeldEntry`] | locked | is at the cursor, locked by this task |
+//! | [`LockedEntry`] | unlocked | is at the cursor, locked by this task |
+//!
+//! Only the last three change or remove an entry, and they keep the owners of its pages in step. So
+//! the pages of an [`EntryRef`] exist.
+//!
+//! This file encapsulates the wait queues, and when a word of the array may be changed.
 
 use crate::{
-    entry::{Entry, Size},
-    entry_array::{Cursor, EntryArray, Gfp, Slot},
+    entry::{Entry, NewEntry, Size},
+    entry_array::{Cursor, EntryArray, Gfp, Mark, Slot},
     mapping::DaxMapping,
+    owner::EntryRef,
 };
 use core::{
     cell::UnsafeCell,
@@ -68,12 +82,13 @@ use kernel::{
     mm::fault::VmFaultResult,
 };
 
-/// An entry that this task has locked. Dropping it unlocks the entry and wakes the next waiter. C:
-/// `dax_lock_entry()`, `dax_unlock_entry()`.
+/// An entry that this task has locked, with the array unlocked. Dropping it unlocks the entry and
+/// wakes the next waiter. C: `dax_lock_entry()`, `dax_unlock_entry()`.
 ///
 /// # Invariants
 ///
-/// The mapping has `entry`, locked, at the position of `cursor`, and this task has locked it.
+/// The mapping has `entry`, locked, at the position of `cursor`, and this task has locked it. The
+/// mapping is an owner of the pages of the entry.
 #[doc(alias = "dax_lock_entry")]
 #[doc(alias = "dax_unlock_entry")]
 #[must_use = "the entry is unlocked at once when this is dropped"]
@@ -83,13 +98,42 @@ pub(crate) struct LockedEntry<'c, 'a> {
 }
 
 impl<'c, 'a> LockedEntry<'c, 'a> {
-    /// Creates the guard for the entry at the position of `cursor`, which this task has locked or
-    /// has taken over from the task that locked it.
-    pub(crate) fn new(cursor: &'c mut Cursor<'a>, entry: Entry) -> Self {
+    /// Locks the entry at the cursor of a locked array, and unlocks the array. Returns `None` if
+    /// there is no entry or another task has it locked.
+    pub(crate) fn lock(mut array: EntryArray<'c, 'a>) -> Option<Self> {
+        let entry = array.load().entry().filter(|entry| !entry.is_locked())?;
+        // SAFETY: No task has the entry locked, and the pages stay the same.
+        unsafe { array.replace(entry.locked()) };
+        let cursor = array.unlock();
+        // INVARIANT: The entry has just been locked.
+        Some(Self { cursor, entry })
+    }
+
+    /// Creates the guard for an entry from [`forget`](Self::forget).
+    ///
+    /// # Safety
+    ///
+    /// `entry` must be locked at the position of `cursor`, and its lock must not belong to another
+    /// value: it was given up by [`forget`](Self::forget).
+    pub(crate) unsafe fn from_raw(cursor: &'c mut Cursor<'a>, entry: Entry) -> Self {
+        // INVARIANT: The caller promises that the entry is locked there, and gives the lock up.
         Self {
             cursor,
             entry: entry.unlocked(),
         }
+    }
+
+    /// Gives the lock up without unlocking the entry, which is returned as it is once it is
+    /// unlocked.
+    #[must_use = "the entry stays locked"]
+    pub(crate) fn forget(self) -> Entry {
+        core::mem::ManuallyDrop::new(self).entry
+    }
+
+    /// Returns a reference to the entry, whose pages exist as long as it is locked.
+    pub(crate) fn entry_ref(&self) -> EntryRef<'_> {
+        // SAFETY: By the type invariants this task has the entry locked.
+        unsafe { EntryRef::new(self.entry) }
     }
 
     /// Returns the entry as it will be once it is unlocked.
@@ -130,13 +174,15 @@ impl<'c, 'a> LockedEntry<'c, 'a> {
         let (Size::Pmd, Some(ours)) = (pmd.size(), part(index)) else {
             return Ok(());
         };
-        self.cursor.prepare_split(ours.locked(), gfp)?;
-        let mut array = self.cursor.lock();
-        array.split();
+        // SAFETY: By the type invariants there is this PMD entry at the cursor, locked by this task.
+        // The entries of its pages are stored below.
+        let mut array = unsafe { self.cursor.split(ours.locked(), gfp) }?;
         for page in (0..pmd.size().pages()).map(|n| first.wrapping_add(n)) {
             array.set(page);
             if let (Some(entry), true) = (part(page), page != index) {
-                array.replace(entry);
+                // SAFETY: The slot is a part of the entry that this task had locked. The mapping is
+                // the owner of its page, which is the same as before.
+                unsafe { array.replace(entry) };
             }
         }
         array.set(index);
@@ -148,16 +194,35 @@ impl<'c, 'a> LockedEntry<'c, 'a> {
         Ok(())
     }
 
-    /// Records that `entry` has been stored in the place of this entry, locked.
-    pub(crate) fn replaced_by(&mut self, entry: Entry) {
-        self.entry = entry;
+    /// Replaces the entry by another one, which stays locked, and makes the mapping an owner of the
+    /// pages of the new one instead of the old one. `shared` says whether the filesystem has marked
+    /// the blocks as shared. Returns the locked array.
+    #[inline]
+    pub(crate) fn replace(&mut self, new: NewEntry<'_>, shared: bool) -> EntryArray<'_, 'a> {
+        let (old, new, index) = (self.entry, *new, self.index());
+        // INVARIANT: The entry is stored below, before the array is unlocked.
+        self.entry = new;
+        let mut array = self.cursor.lock();
+        // SAFETY: By the type invariants the array has the old entry, and it is replaced below.
+        unsafe { old.disassociate(&array, false) };
+        // SAFETY: By the invariants of `NewEntry` the pages exist. The entry is stored below.
+        unsafe { new.associate(&array, new.size().align(index), shared) };
+        // SAFETY: By the type invariants this task has the entry locked. The mapping is an owner of
+        // the pages of the new entry, and not of those of the old one any more.
+        let replaced = unsafe { array.replace(new.locked()) };
+        if replaced.entry() != Some(old.locked()) {
+            kernel::warn_once!("fs_dax: locked entry was changed by other code");
+        }
+        array
     }
 }
 
 impl Drop for LockedEntry<'_, '_> {
     fn drop(&mut self) {
         let entry = self.entry;
-        let old = self.array().replace(entry);
+        // SAFETY: By the type invariants this task has the entry locked, and the mapping is an owner
+        // of its pages.
+        let old = unsafe { self.array().replace(entry) };
         if !old.entry().is_some_and(Entry::is_locked) {
             kernel::warn_once!("fs_dax: locked entry was unlocked by other code");
         }
@@ -165,12 +230,141 @@ impl Drop for LockedEntry<'_, '_> {
     }
 }
 
+/// An entry at the cursor of a locked array, which no task has locked. C: what
+/// `get_unlocked_entry()` returns.
+///
+/// # Invariants
+///
+/// The array has `entry`, not locked, at its cursor, and the mapping is an owner of the pages of it.
+pub(crate) struct UnlockedEntry<'x, 'c, 'a> {
+    array: &'x mut EntryArray<'c, 'a>,
+    entry: Entry,
+}
+
+impl<'x, 'c, 'a> UnlockedEntry<'x, 'c, 'a> {
+    /// Returns the entry.
+    #[inline]
+    pub(crate) fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Returns a reference to the entry, whose pages exist as long as the array is locked.
+    #[inline]
+    pub(crate) fn entry_ref(&self) -> EntryRef<'_> {
+        // SAFETY: By the type invariants the array, which is locked, has the entry.
+        unsafe { EntryRef::new(self.entry) }
+    }
+
+    /// Returns the index of the page that the cursor is at.
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        self.array.index()
+    }
+
+    /// Returns whether the memory may have been written to since it was flushed.
+    #[inline]
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.has_mark(Mark::Dirty) || self.has_mark(Mark::ToWrite)
+    }
+
+    /// Returns whether the entry has the mark.
+    #[inline]
+    pub(crate) fn has_mark(&self, mark: Mark) -> bool {
+        self.array.has_mark(mark)
+    }
+
+    /// Marks the entry.
+    #[inline]
+    pub(crate) fn set_mark(&mut self, mark: Mark) {
+        self.array.set_mark(mark);
+    }
+
+    /// Passes the wake-up for the entry on, because the caller does not lock it. C:
+    /// `put_unlocked_entry()`.
+    #[doc(alias = "put_unlocked_entry")]
+    #[inline]
+    pub(crate) fn put(self, mode: WakeMode) {
+        self.array.wake(self.entry, mode);
+    }
+
+    /// Removes the entry, and wakes all waiters. If the file is `truncated`, warns about pages that
+    /// are pinned. C: `dax_disassociate_entry()`, `xas_store()`.
+    #[inline]
+    pub(crate) fn remove(self, truncated: bool) {
+        // SAFETY: By the type invariants the array has the entry, not locked, and the mapping is an
+        // owner of its pages until `disassociate` has removed it from them.
+        unsafe {
+            self.entry.disassociate(self.array, truncated);
+            self.array.remove();
+        }
+        self.array.remove_pages(self.entry.size());
+        self.array.wake(self.entry, WakeMode::All);
+    }
+
+    /// Locks the entry. The array stays locked.
+    #[inline]
+    pub(crate) fn lock(self) -> HeldEntry<'x, 'c, 'a> {
+        // SAFETY: By the type invariants no task has the entry locked, and the pages stay the same.
+        unsafe { self.array.replace(self.entry.locked()) };
+        // INVARIANT: The entry has just been locked.
+        HeldEntry(self)
+    }
+}
+
+/// An entry at the cursor of a locked array that this task has locked. Dropping it unlocks the entry
+/// and wakes the next waiter.
+///
+/// # Invariants
+///
+/// As for [`UnlockedEntry`], but this task has the entry locked.
+#[must_use = "the entry is unlocked at once when this is dropped"]
+pub(crate) struct HeldEntry<'x, 'c, 'a>(UnlockedEntry<'x, 'c, 'a>);
+
+impl HeldEntry<'_, '_, '_> {
+    /// Unlocks the array while `work` runs, which may sleep. The entry stays locked.
+    pub(crate) fn while_unlocked<R>(
+        &mut self,
+        work: impl FnOnce(&DaxMapping, EntryRef<'_>) -> R,
+    ) -> R {
+        // SAFETY: By the type invariants this task has the entry locked.
+        let entry = unsafe { EntryRef::new(self.0.entry) };
+        let result = self.0.array.while_unlocked(|mapping| work(mapping, entry));
+        // INVARIANT: A locked entry stays at its index.
+        self.0.array.load();
+        result
+    }
+
+    /// Clears the mark of the entry.
+    pub(crate) fn clear_mark(&mut self, mark: Mark) {
+        self.0.array.clear_mark(mark);
+    }
+
+    /// Removes the entry, and wakes all waiters.
+    pub(crate) fn remove(self) {
+        let this = core::mem::ManuallyDrop::new(self);
+        // SAFETY: The value is not dropped, so this is the only use of the borrow from here on.
+        let entry = unsafe { core::ptr::read(&this.0) };
+        // INVARIANT: This task has the entry locked, and the lock ends with the entry.
+        entry.remove(false);
+    }
+}
+
+impl Drop for HeldEntry<'_, '_, '_> {
+    fn drop(&mut self) {
+        let entry = self.0.entry;
+        // SAFETY: By the type invariants this task has the entry locked, and the mapping is an owner
+        // of its pages.
+        unsafe { self.0.array.replace(entry) };
+        self.0.array.wake(entry, WakeMode::Next);
+    }
+}
+
 /// The result of looking for an unlocked entry.
-pub(crate) enum UnlockedSlot {
+pub(crate) enum UnlockedSlot<'x, 'c, 'a> {
     /// There is no entry.
     Empty,
     /// An entry that is not locked, and may be larger than requested.
-    Entry(Entry),
+    Entry(UnlockedEntry<'x, 'c, 'a>),
     /// An entry that is smaller than requested. C: `dax_is_conflict()`.
     Conflict,
     /// A pointer, which is no DAX entry: the mapping is corrupted.
@@ -180,12 +374,15 @@ pub(crate) enum UnlockedSlot {
 /// Returns the first entry that overlaps one of this size at the cursor, once it is not locked.
 /// Sleeps; the array is unlocked meanwhile. C: `get_unlocked_entry()`.
 ///
-/// The caller locks the entry that is returned, or calls [`put_unlocked`] for it.
+/// The caller locks the entry that is returned, removes it, or [puts](UnlockedEntry::put) it.
 // With a constant `size` the first look is a few instructions, and it is nearly always the only
 // one.
 #[doc(alias = "get_unlocked_entry")]
 #[inline(always)]
-pub(crate) fn get_unlocked(array: &mut EntryArray<'_, '_>, size: Size) -> UnlockedSlot {
+pub(crate) fn get_unlocked<'x, 'c, 'a>(
+    array: &'x mut EntryArray<'c, 'a>,
+    size: Size,
+) -> UnlockedSlot<'x, 'c, 'a> {
     loop {
         let entry = match array.find_conflict() {
             Slot::Empty => return UnlockedSlot::Empty,
@@ -199,32 +396,64 @@ pub(crate) fn get_unlocked(array: &mut EntryArray<'_, '_>, size: Size) -> Unlock
             return UnlockedSlot::Conflict;
         }
         if !entry.is_locked() {
-            return UnlockedSlot::Entry(entry);
+            // INVARIANT: The array has just been found to have this entry.
+            return UnlockedSlot::Entry(UnlockedEntry { array, entry });
         }
         array.wait(entry);
     }
 }
 
-/// Waits until the entry that a scan has found at the cursor is unlocked, and returns the entry
-/// that is there then. Sleeps; the array is unlocked meanwhile.
+/// What a scan has found.
+pub(crate) enum Scanned<'x, 'c, 'a> {
+    /// Nothing: the scan has ended.
+    End,
+    /// An entry that is skipped: it is not wanted, or was removed while another task had it locked.
+    Skipped,
+    /// An entry.
+    Entry(UnlockedEntry<'x, 'c, 'a>),
+    /// A pointer, which is no DAX entry: the mapping is corrupted.
+    Foreign,
+}
+
+/// Moves the cursor to the first entry from here to the page `last`, inclusive, with the mark if one
+/// is given, and returns it once it is not locked, if it is `wanted`. Sleeps; the array is unlocked
+/// meanwhile.
 ///
 /// A scan has to wait at *this* index. If it looked for the next entry from here on instead, it
 /// would skip an entry that another task holds locked, as C does wherever it scans.
 ///
-/// The caller locks the entry that is returned, or calls [`put_unlocked`] for it.
-pub(crate) fn wait_unlocked(array: &mut EntryArray<'_, '_>, mut entry: Entry) -> Option<Entry> {
+/// The caller locks the entry that is returned, removes it, or [puts](UnlockedEntry::put) it.
+#[inline]
+pub(crate) fn scan<'x, 'c, 'a>(
+    array: &'x mut EntryArray<'c, 'a>,
+    last: usize,
+    mark: Option<Mark>,
+    wanted: impl Fn(Entry) -> bool,
+) -> Scanned<'x, 'c, 'a> {
+    let found = match mark {
+        None => array.find(last),
+        Some(mark) => array.find_marked(last, mark),
+    };
+    let mut entry = match found {
+        Slot::Empty => return Scanned::End,
+        Slot::Foreign => {
+            kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
+            return Scanned::Foreign;
+        }
+        Slot::Entry(entry) => entry,
+    };
+    if !wanted(entry) {
+        return Scanned::Skipped;
+    }
     while entry.is_locked() {
         array.wait(entry);
-        entry = array.load().entry()?;
+        match array.load().entry() {
+            Some(now) => entry = now,
+            None => return Scanned::Skipped,
+        }
     }
-    Some(entry)
-}
-
-/// Passes the wake-up for an unlocked entry on, because the caller does not lock the entry. C:
-/// `put_unlocked_entry()`.
-#[doc(alias = "put_unlocked_entry")]
-pub(crate) fn put_unlocked(array: &EntryArray<'_, '_>, entry: Entry, mode: WakeMode) {
-    array.wake(entry, mode);
+    // INVARIANT: The array has just been found to have this entry.
+    Scanned::Entry(UnlockedEntry { array, entry })
 }
 
 /// The reason why an entry could not be locked.
@@ -268,20 +497,27 @@ pub(crate) fn grab<'c, 'a>(
             UnlockedSlot::Conflict => return Err(GrabError::Conflict),
             UnlockedSlot::Foreign => return Err(GrabError::Corrupted),
             UnlockedSlot::Empty => None,
-            UnlockedSlot::Entry(entry)
-                if size == Size::Pte && entry.size() == Size::Pmd && !entry.has_memory() =>
-            {
-                remove_hole(&mut array, entry);
-                None
+            UnlockedSlot::Entry(found) => {
+                let entry = found.entry();
+                if size == Size::Pte && entry.size() == Size::Pmd && !entry.has_memory() {
+                    let index = found.index();
+                    remove_hole(found);
+                    array.set(index);
+                    None
+                } else {
+                    // SAFETY: No task has the entry locked, and the pages stay the same.
+                    unsafe { array.replace(entry.locked()) };
+                    Some(entry)
+                }
             }
-            UnlockedSlot::Entry(entry) => Some(entry),
         };
         if let Some(entry) = found {
-            array.replace(entry.locked());
             break entry;
         }
         let entry = Entry::empty(size);
-        array.store(entry.locked());
+        // SAFETY: No entry overlaps this one, as has just been found, or the one that did has been
+        // removed.
+        unsafe { array.store(entry.locked()) };
         let error = array.error();
         if error.is_none() {
             array.add_pages(size);
@@ -298,23 +534,18 @@ pub(crate) fn grab<'c, 'a>(
     Ok(LockedEntry { cursor, entry })
 }
 
-/// Removes the PMD entry at the cursor, which is for a hole or empty and not locked, to make room
-/// for PTE entries. Sleeps; the array is unlocked meanwhile.
-fn remove_hole(array: &mut EntryArray<'_, '_>, entry: Entry) {
-    let index = array.index();
+/// Removes a PMD entry that is for a hole or empty, to make room for PTE entries. Sleeps; the array
+/// is unlocked meanwhile.
+fn remove_hole(found: UnlockedEntry<'_, '_, '_>) {
+    let index = found.index();
     // The entry stays locked while the array is not.
-    array.replace(entry.locked());
-    if entry.is_zero() {
-        array.while_unlocked(|mapping| {
+    let mut held = found.lock();
+    held.while_unlocked(|mapping, entry| {
+        if entry.is_zero() {
             mapping.unmap(entry.size().align(index), entry.size().pages());
-        });
-    }
-    // Neither a hole nor an empty entry has pages that the file owns, so there is no ownership to
-    // clear.
-    array.remove();
-    array.wake(entry, WakeMode::All);
-    array.remove_pages(entry.size());
-    array.set(index);
+        }
+    });
+    held.remove();
 }
 
 /// The number of wait queues, as a binary logarithm. C: `DAX_WAIT_TABLE_BITS`.

@@ -35,17 +35,21 @@
 //!
 //! A write fault of a `MAP_SYNC` mapping that needs metadata written does not map the page. It
 //! returns `VM_FAULT_NEEDDSYNC` and the PFN to the filesystem, which then calls [`finish_sync`].
+//!
+//! The `unsafe` code in this file encapsulates that the memory which a fault inserts is that of the
+//! entry which it has locked.
 
 use crate::{
     debugfs::{count, Event, Reason},
     direct_access::{DaxReadGuard, EntryMemory},
-    entry::{byte_of, Entry, Size},
+    entry::{byte_of, Entry, NewEntry, Size},
     entry_array::{Cursor, Gfp, Mark},
     entry_lock::{self, GrabError, LockedEntry, UnlockedSlot, WakeMode},
     share::copy_all,
     trace,
     vm_fault::DaxFault,
 };
+use core::mem::MaybeUninit;
 use kernel::{
     dax::AccessMode,
     error::{code::EIO, Result},
@@ -65,7 +69,7 @@ use kernel::{
 #[doc(alias = "dax_iomap_pte_fault")]
 pub(crate) fn pte_fault(
     fault: &mut DaxFault<'_>,
-    sync: Option<&mut PfnT>,
+    sync: Option<&mut MaybeUninit<PfnT>>,
     iomap_result: &mut Option<Result>,
     operations: &IomapOps,
 ) -> VmFaultResult {
@@ -83,7 +87,7 @@ pub(crate) fn pte_fault(
 /// here.
 fn handle_pte_fault(
     fault: &mut DaxFault<'_>,
-    mut sync: Option<&mut PfnT>,
+    mut sync: Option<&mut MaybeUninit<PfnT>>,
     iomap_result: &mut Option<Result>,
     operations: &IomapOps,
 ) -> VmFaultResult {
@@ -176,7 +180,7 @@ fn map_pte(
     fault: &mut DaxFault<'_>,
     iter: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
-    sync: Option<&mut PfnT>,
+    sync: Option<&mut MaybeUninit<PfnT>>,
 ) -> Handled<VmFaultResult> {
     if fault.has_cow_page() {
         let result = fill_cow_page(fault, iter);
@@ -200,8 +204,8 @@ fn map_pte(
             return Handled::unused(VmFaultResult::from_error(unsuitable.error()));
         }
     };
-    let new = Entry::for_memory(&memory);
-    let replacement = Replacement::of(locked, iter, new);
+    let new = NewEntry::for_memory(&memory);
+    let replacement = Replacement::of(locked, iter, *new);
     if replacement == Replacement::Unmap && locked.split(Gfp::Kernel).is_err() {
         return Handled::unused(VmFaultResult::OOM);
     }
@@ -214,7 +218,9 @@ fn map_pte(
     if is_synchronous(fault, iter) {
         return named.with(request_sync(sync, memory.pfn()));
     }
-    named.with(fault.insert(&memory, write))
+    // SAFETY: The entry, which is locked, is that of this fault: its cursor has been made from the
+    // mapping and the index of the fault. By `named` it names this memory.
+    named.with(unsafe { fault.insert(&memory, write) })
 }
 
 /// Maps the zero page, read-only: reading a hole does not allocate blocks. C: `dax_load_hole()`.
@@ -225,8 +231,8 @@ fn map_pte_hole(
     locked: &mut LockedEntry<'_, '_>,
 ) -> Handled<VmFaultResult> {
     let zero = fault.zero_page();
-    let new = Entry::zero(zero.pfn(), Size::Pte);
-    let replacement = Replacement::of(locked, iter, new);
+    let new = NewEntry::zero(zero.pfn(), Size::Pte);
+    let replacement = Replacement::of(locked, iter, *new);
     if replacement == Replacement::Unmap && discard(locked).is_err() {
         return Handled::unused(VmFaultResult::OOM);
     }
@@ -270,7 +276,7 @@ fn fill_cow_page(fault: &mut DaxFault<'_>, iter: &IomapIter<'_>) -> VmFaultResul
 #[doc(alias = "dax_iomap_pmd_fault")]
 pub(crate) fn pmd_fault(
     fault: &mut DaxFault<'_>,
-    sync: Option<&mut PfnT>,
+    sync: Option<&mut MaybeUninit<PfnT>>,
     operations: &IomapOps,
 ) -> VmFaultResult {
     let inode = fault.mapping().inode();
@@ -355,7 +361,7 @@ fn check_pmd_fault(fault: &DaxFault<'_>, pages: usize) -> Result<(), Reason> {
 /// Locks the entry and maps the 2 MiB, or returns why it falls back.
 fn handle_pmd_fault(
     fault: &mut DaxFault<'_>,
-    mut sync: Option<&mut PfnT>,
+    mut sync: Option<&mut MaybeUninit<PfnT>>,
     operations: &IomapOps,
     pages: usize,
 ) -> Result<VmFaultResult, Reason> {
@@ -402,7 +408,7 @@ fn map_pmd(
     fault: &mut DaxFault<'_>,
     iter: &IomapIter<'_>,
     locked: &mut LockedEntry<'_, '_>,
-    sync: Option<&mut PfnT>,
+    sync: Option<&mut MaybeUninit<PfnT>>,
 ) -> Handled<Result<VmFaultResult, Reason>> {
     let (iomap, write) = (iter.iomap(), iter.is_write());
     if !write && iomap.iomap_type().reads_as_zeroes() {
@@ -419,8 +425,8 @@ fn map_pmd(
         Ok(memory) => memory,
         Err(unsuitable) => return Handled::unused(Err(unsuitable.reason())),
     };
-    let new = Entry::for_memory(&memory);
-    let replacement = Replacement::of(locked, iter, new);
+    let new = NewEntry::for_memory(&memory);
+    let replacement = Replacement::of(locked, iter, *new);
     if write && iomap.is_shared() {
         if let Err(error) = copy_shared(locked, &guard, iter, &memory) {
             return Handled::unused(Ok(VmFaultResult::from_error(error)));
@@ -430,7 +436,9 @@ fn map_pmd(
     if is_synchronous(fault, iter) {
         return named.with(Ok(request_sync(sync, memory.pfn())));
     }
-    named.with(match fault.insert(&memory, write) {
+    // SAFETY: As for a PTE fault, the entry of this fault is locked and names this memory.
+    let result = unsafe { fault.insert(&memory, write) };
+    named.with(match result {
         VmFaultResult::FALLBACK => Err(Reason::Other),
         result => Ok(result),
     })
@@ -448,8 +456,8 @@ fn map_pmd_hole(
         trace::pmd_load_hole_fallback(inode, fault, None, locked.entry());
         return Handled::unused(Err(Reason::NoZeroPage));
     };
-    let new = Entry::zero(zero.pfn(), Size::Pmd);
-    let replacement = Replacement::of(locked, iter, new);
+    let new = NewEntry::zero(zero.pfn(), Size::Pmd);
+    let replacement = Replacement::of(locked, iter, *new);
     if replacement == Replacement::Unmap {
         clear_marks(locked);
     }
@@ -472,12 +480,12 @@ fn is_synchronous(fault: &DaxFault<'_>, iter: &IomapIter<'_>) -> bool {
 /// Returns the PFN to the filesystem, which makes the metadata durable by calling [`finish_sync`].
 /// C: `dax_fault_synchronous_pfnp()`.
 #[doc(alias = "dax_fault_synchronous_pfnp")]
-fn request_sync(sync: Option<&mut PfnT>, pfn: PfnT) -> VmFaultResult {
+fn request_sync(sync: Option<&mut MaybeUninit<PfnT>>, pfn: PfnT) -> VmFaultResult {
     let Some(sync) = sync else {
         kernel::warn_once!("fs_dax: synchronous fault, but the filesystem passed no pfn");
         return VmFaultResult::SIGBUS;
     };
-    *sync = pfn;
+    sync.write(pfn);
     VmFaultResult::NEEDDSYNC
 }
 
@@ -574,7 +582,7 @@ fn insert_entry(
     locked: &mut LockedEntry<'_, '_>,
     fault: &DaxFault<'_>,
     iter: &IomapIter<'_>,
-    new: Entry,
+    new: NewEntry<'_>,
     replacement: Replacement,
 ) -> Named {
     let (mapping, old, index) = (locked.mapping(), locked.entry(), locked.index());
@@ -590,28 +598,19 @@ fn insert_entry(
         mapping.unmap(old.size().align(index), old.size().pages());
     }
 
-    let replace = replacement != Replacement::Keep;
-    let mut array = locked.array();
-    if replace {
-        old.disassociate(mapping, &array, false);
-        // The copy of a shared block is in no other file. (C counts it as shared.)
-        new.associate(&array, new.size().align(index), shared && !write);
-        let replaced = array.replace(new.locked());
-        if replaced.entry() != Some(old.locked()) {
-            kernel::warn_once!("fs_dax: locked entry was changed by other code");
-        }
-    } else {
+    let mut array = if replacement == Replacement::Keep {
+        let mut array = locked.array();
         array.load();
-    }
+        array
+    } else {
+        // The copy of a shared block is in no other file. (C counts it as shared.)
+        locked.replace(new, shared && !write)
+    };
     if dirty {
         array.set_mark(Mark::Dirty);
     }
     if write && shared {
         array.set_mark(Mark::ToWrite);
-    }
-    drop(array);
-    if replace {
-        locked.replaced_by(new);
     }
     Named(())
 }
@@ -626,28 +625,33 @@ pub(crate) fn finish_sync(fault: &mut DaxFault<'_>, size: Size, pfn: PfnT) -> Vm
     let mapping = fault.mapping();
     let mut cursor = Cursor::new(mapping, fault.index(), size);
     let mut array = cursor.lock();
-    let entry = match entry_lock::get_unlocked(&mut array, size) {
-        UnlockedSlot::Entry(entry) if entry.size() == size && entry.pfn() == Some(pfn.pfn()) => {
-            entry
+    let is_same = match entry_lock::get_unlocked(&mut array, size) {
+        UnlockedSlot::Entry(mut found)
+            if found.entry().size() == size && found.entry().pfn() == Some(pfn.pfn()) =>
+        {
+            found.set_mark(Mark::Dirty);
+            true
         }
+        UnlockedSlot::Entry(found) => {
+            found.put(WakeMode::Next);
+            false
+        }
+        _ => false,
+    };
+    let locked = if is_same {
+        LockedEntry::lock(array)
+    } else {
+        drop(array);
+        None
+    };
+    let Some(locked) = locked else {
         // The entry has been split, removed, or given another PFN meanwhile. The process faults
         // again.
-        other => {
-            if let UnlockedSlot::Entry(entry) = other {
-                entry_lock::put_unlocked(&array, entry, WakeMode::Next);
-            }
-            drop(array);
-            trace::insert_pfn_mkwrite_no_entry(mapping.inode(), fault, VmFaultResult::NOPAGE);
-            return VmFaultResult::NOPAGE;
-        }
+        trace::insert_pfn_mkwrite_no_entry(mapping.inode(), fault, VmFaultResult::NOPAGE);
+        return VmFaultResult::NOPAGE;
     };
-    array.set_mark(Mark::Dirty);
-    array.replace(entry.locked());
-    drop(array);
-
-    let locked = LockedEntry::new(&mut cursor, entry);
     // The device may have been unbound since the first half, which held a `DaxReadGuard`.
-    let result = fault.insert_locked(entry, true);
+    let result = fault.insert_locked(&locked, true);
     drop(locked);
     trace::insert_pfn_mkwrite(mapping.inode(), fault, result);
     result

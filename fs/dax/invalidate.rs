@@ -17,13 +17,14 @@
 //! So at least one of the two sees the other. The lock of the filesystem excludes new faults.
 
 use crate::{
-    entry::{page_of, Entry, Size},
-    entry_array::{Cursor, EntryArray, Gfp, Mark, Slot, CHECK_SCHED},
-    entry_lock::{self, LockedEntry, UnlockedSlot, WakeMode},
+    entry::{page_of, Size},
+    entry_array::{Cursor, EntryArray, Gfp, CHECK_SCHED},
+    entry_lock::{self, LockedEntry, Scanned, UnlockedEntry, UnlockedSlot, WakeMode},
     mapping::DaxMapping,
-    owner::FilePage,
+    owner::{EntryRef, FilePage},
 };
-use kernel::{error::Result, fs::address_space::AddressSpace, mm::pfn::Pfn};
+use core::ptr::NonNull;
+use kernel::{bindings, error::Result, fs::address_space::AddressSpace, mm::pfn::Pfn};
 
 /// The condition for removing an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,14 +44,12 @@ pub(crate) fn remove(mapping: &DaxMapping, index: usize, removal: Removal) -> bo
     let UnlockedSlot::Entry(entry) = entry_lock::get_unlocked(&mut array, Size::Pte) else {
         return false;
     };
-    let kept = removal == Removal::InvalidateClean
-        && (array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite));
-    if !kept {
-        entry.disassociate(mapping, &array, removal == Removal::Truncate);
-        array.remove();
-        array.remove_pages(entry.size());
+    let kept = removal == Removal::InvalidateClean && entry.is_dirty();
+    if kept {
+        entry.put(WakeMode::All);
+    } else {
+        entry.remove(removal == Removal::Truncate);
     }
-    entry_lock::put_unlocked(&array, entry, WakeMode::All);
     !kept
 }
 
@@ -86,36 +85,37 @@ fn remove_dirty(mapping: &DaxMapping, first: usize, last: usize) -> Result {
     let mut cursor = Cursor::new(mapping, first, Size::Pte);
     loop {
         let mut array = cursor.lock();
-        let Some(entry) = remove_until_bound(&mut array, first, last) else {
+        if !remove_until_bound(&mut array, first, last) {
             return Ok(());
-        };
-        array.replace(entry.locked());
-        drop(array);
-        LockedEntry::new(&mut cursor, entry).split(Gfp::Kernel)?;
+        }
+        if let Some(mut locked) = LockedEntry::lock(array) {
+            locked.split(Gfp::Kernel)?;
+        }
     }
 }
 
-/// Removes entries as [`remove_dirty`] does, until it finds one that has to be split. Returns that
-/// entry, with the cursor at a page of it that is not before `first`.
-fn remove_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) -> Option<Entry> {
+/// Removes entries as [`remove_dirty`] does, until it finds one that has to be split. Returns whether
+/// it has found one; the cursor is at a page of it then that is not before `first`.
+fn remove_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize) -> bool {
     let mut scanned = 0usize;
     loop {
-        let entry = match array.find(last) {
-            Slot::Empty => return None,
-            Slot::Foreign => None,
-            Slot::Entry(entry) => entry_lock::wait_unlocked(array, entry),
-        };
-        if let Some(entry) = entry {
-            let start = entry.size().align(array.index());
-            let end = start | entry.size().colour();
-            if entry.has_memory() && (start < first || end > last) {
-                array.set(array.index().max(first));
-                return Some(entry);
-            }
-            if array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite) {
-                write_back_and_remove(array, entry);
-            } else {
-                entry_lock::put_unlocked(array, entry, WakeMode::Next);
+        match entry_lock::scan(array, last, None, |_| true) {
+            Scanned::End => return false,
+            Scanned::Skipped | Scanned::Foreign => {}
+            Scanned::Entry(found) => {
+                let (entry, index) = (found.entry(), found.index());
+                let start = entry.size().align(index);
+                let end = start | entry.size().colour();
+                if entry.has_memory() && (start < first || end > last) {
+                    array.set(index.max(first));
+                    return true;
+                }
+                if found.is_dirty() {
+                    let next = write_back_and_remove(found);
+                    array.set(next);
+                } else {
+                    found.put(WakeMode::Next);
+                }
             }
         }
         scanned = scanned.wrapping_add(1);
@@ -125,14 +125,14 @@ fn remove_until_bound(array: &mut EntryArray<'_, '_>, first: usize, last: usize)
     }
 }
 
-/// Unmaps the entry at the cursor, which is not locked, writes it back if it is dirty, removes it,
-/// and moves the cursor behind it. Sleeps; the array is unlocked meanwhile.
-pub(crate) fn write_back_and_remove(array: &mut EntryArray<'_, '_>, entry: Entry) {
-    let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
-    let dirty = array.has_mark(Mark::Dirty) || array.has_mark(Mark::ToWrite);
+/// Unmaps an entry, writes it back if it is dirty, and removes it. Returns the index behind it.
+/// Sleeps; the array is unlocked meanwhile.
+pub(crate) fn write_back_and_remove(found: UnlockedEntry<'_, '_, '_>) -> usize {
+    let (entry, dirty) = (found.entry(), found.is_dirty());
+    let (first, pages) = (entry.size().align(found.index()), entry.size().pages());
     // The entry is locked so that it is not mapped again before it is removed.
-    array.replace(entry.locked());
-    array.while_unlocked(|mapping| {
+    let mut held = found.lock();
+    held.while_unlocked(|mapping, entry| {
         // No store is made after this without a fault, which waits for the entry.
         mapping.unmap(first, pages);
         if dirty {
@@ -140,15 +140,11 @@ pub(crate) fn write_back_and_remove(array: &mut EntryArray<'_, '_>, entry: Entry
             entry.write_back();
         }
     });
-    array.load();
-    entry.disassociate(array.mapping(), array, false);
-    array.remove();
-    array.remove_pages(entry.size());
-    entry_lock::put_unlocked(array, entry, WakeMode::All);
+    held.remove();
     // A truncation that waits for one of the pages goes on.
     entry.wake_waiters();
     // OVERFLOW: Entries end within the file.
-    array.set(first.wrapping_add(pages));
+    first.wrapping_add(pages)
 }
 
 /// Splits PMD entries with memory on both sides of a bound of the pages from `first` to `end`,
@@ -173,18 +169,16 @@ pub(crate) fn split_bounds(mapping: &DaxMapping, first: usize, end: usize) {
 fn split_at(mapping: &DaxMapping, index: usize) {
     let mut cursor = Cursor::new(mapping, index, Size::Pte);
     let mut array = cursor.lock();
-    let UnlockedSlot::Entry(entry) = entry_lock::get_unlocked(&mut array, Size::Pte) else {
+    let UnlockedSlot::Entry(found) = entry_lock::get_unlocked(&mut array, Size::Pte) else {
         return;
     };
-    if entry.size() == Size::Pte || !entry.has_memory() {
-        entry_lock::put_unlocked(&array, entry, WakeMode::Next);
+    if found.entry().size() == Size::Pte || !found.entry().has_memory() {
+        found.put(WakeMode::Next);
         return;
     }
-    array.replace(entry.locked());
-    drop(array);
     // Truncation cannot fail, so the allocation must not.
-    let split = LockedEntry::new(&mut cursor, entry).split(Gfp::NoFail);
-    if split.is_err() {
+    let split = LockedEntry::lock(array).map(|mut locked| locked.split(Gfp::NoFail));
+    if split.is_some_and(|split| split.is_err()) {
         kernel::warn_once!("fs_dax: PMD entry at the bound of a truncation cannot be split");
     }
 }
@@ -194,7 +188,14 @@ fn split_at(mapping: &DaxMapping, index: usize) {
 ///
 /// A page may be pinned although no process has it mapped any more, or while its entry is locked. C
 /// misses both.
-pub(crate) fn busy_page(mapping: &AddressSpace, first: usize, last: usize) -> Option<FilePage> {
+///
+/// The page may be gone when the array is unlocked, unless the caller excludes that its entry is
+/// removed. So what is returned is its address.
+pub(crate) fn busy_page(
+    mapping: &AddressSpace,
+    first: usize,
+    last: usize,
+) -> Option<NonNull<bindings::page>> {
     let mapping = DaxMapping::new(mapping)?;
     if mapping.is_empty() {
         return None;
@@ -207,18 +208,14 @@ pub(crate) fn busy_page(mapping: &AddressSpace, first: usize, last: usize) -> Op
     let mut array = cursor.lock();
     let mut scanned = 0usize;
     loop {
-        match array.find(last) {
-            Slot::Empty => return None,
-            Slot::Foreign => {
-                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
-            }
-            Slot::Entry(entry) => {
-                if let Some(entry) = entry_lock::wait_unlocked(&mut array, entry) {
-                    let busy = entry.busy_page();
-                    entry_lock::put_unlocked(&array, entry, WakeMode::Next);
-                    if busy.is_some() {
-                        return busy;
-                    }
+        match entry_lock::scan(&mut array, last, None, |_| true) {
+            Scanned::End => return None,
+            Scanned::Skipped | Scanned::Foreign => {}
+            Scanned::Entry(found) => {
+                let busy = found.entry_ref().busy_page().map(FilePage::as_raw);
+                found.put(WakeMode::Next);
+                if busy.is_some() {
+                    return busy;
                 }
             }
         }
@@ -267,21 +264,17 @@ pub(crate) fn count_pinned(mapping: &DaxMapping) -> PinnedPages {
 
 /// Calls `visit` with the index and the entry for each entry from the page `first` on, locked or
 /// not, until it returns `true`. Sleeps between two entries; `visit` must not.
-fn for_each_entry(mapping: &DaxMapping, first: usize, mut visit: impl FnMut(usize, Entry) -> bool) {
+fn for_each_entry(
+    mapping: &DaxMapping,
+    first: usize,
+    mut visit: impl FnMut(usize, EntryRef<'_>) -> bool,
+) {
     let mut cursor = Cursor::new(mapping, first, Size::Pte);
     let mut array = cursor.lock();
     let mut scanned = 0usize;
     loop {
-        match array.find(usize::MAX) {
-            Slot::Empty => return,
-            Slot::Foreign => {
-                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
-            }
-            Slot::Entry(entry) => {
-                if visit(array.index(), entry) {
-                    return;
-                }
-            }
+        if array.visit_next(usize::MAX, &mut visit).unwrap_or(true) {
+            return;
         }
         scanned = scanned.wrapping_add(1);
         if scanned % CHECK_SCHED == 0 {

@@ -10,13 +10,11 @@
 //!
 //! This file encapsulates that promise, and the walk over the VMAs of a mapping.
 
-use crate::direct_access::DaxDeviceRef;
+use crate::{direct_access::DaxDeviceRef, owner::EntryRef};
 use core::{ops::Deref, ptr::addr_of_mut};
 use kernel::{
     bindings,
     fs::{address_space::AddressSpace, inode::Inode},
-    mm::pfn::Pfn,
-    page::PAGE_SIZE,
 };
 
 /// The mapping of a DAX file.
@@ -57,15 +55,18 @@ impl DaxMapping {
         Self::new(inode.mapping())
     }
 
-    /// Makes every page table entry for the `count` pages from `first` on, which are at `pfn`,
-    /// clean and read-only, so that the next store faults; then writes the CPU caches back. Sleeps.
-    /// C: `pfn_mkclean_range()`, `dax_flush()`.
+    /// Makes every page table entry for the pages of an entry of this mapping, of which the first
+    /// has the index `first`, clean and read-only, so that the next store faults; then writes the
+    /// CPU caches back. Sleeps. C: `pfn_mkclean_range()`, `dax_flush()`.
     ///
-    /// The caller holds the lock of the entry of these pages. Without it a store between the two
-    /// steps would be lost.
+    /// The caller has the entry locked. Otherwise a store between the two steps would be lost.
     #[doc(alias = "pfn_mkclean_range")]
     #[doc(alias = "dax_flush")]
-    pub(crate) fn clean(&self, device: DaxDeviceRef<'_>, pfn: Pfn, first: usize, count: usize) {
+    pub(crate) fn clean(&self, device: DaxDeviceRef<'_>, entry: EntryRef<'_>, first: usize) {
+        let Some(pfn) = entry.pfn() else {
+            return;
+        };
+        let count = entry.size().pages();
         // OVERFLOW: Entries end within the file.
         let last = first.wrapping_add(count).wrapping_sub(1);
         // SAFETY: By the type invariants the mapping is valid.
@@ -86,9 +87,7 @@ impl DaxMapping {
         }
         // SAFETY: The lock was taken above by this task.
         unsafe { bindings::i_mmap_unlock_read(self.as_raw()) };
-        // OVERFLOW: A PFN and the bytes of the pages behind it are a physical address range.
-        let bytes = count.wrapping_mul(PAGE_SIZE);
-        device.flush_pfns(pfn, bytes);
+        device.flush_entry(entry);
     }
 }
 

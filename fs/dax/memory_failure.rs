@@ -53,9 +53,8 @@ impl FolioLock {
     /// Unlocks the entry.
     fn unlock(self) {
         // SAFETY: By the type invariants the mapping stays valid until the entry is unlocked, and
-        // it is not accessed after that.
-        let mapping = unsafe { self.mapping.as_ref() };
-        unlock(mapping, self.index, self.entry);
+        // it is not accessed after that. The lock of the entry belongs to `self`.
+        unsafe { unlock(self.mapping.as_ref(), self.index, self.entry) };
     }
 }
 
@@ -100,11 +99,13 @@ fn try_lock(page: PageRef<'_>) -> TryLock {
         array.unlock_and_wait(entry);
         return TryLock::Retry;
     }
-    array.replace(entry.locked());
-    // INVARIANT: The entry has just been locked.
+    let Some(entry) = LockedEntry::lock(array).map(LockedEntry::forget) else {
+        return TryLock::Retry;
+    };
+    // INVARIANT: The entry has just been locked, and the lock belongs to this value.
     TryLock::Locked(FolioLock {
         mapping: NonNull::from(mapping),
-        index: array.index(),
+        index,
         entry,
     })
 }
@@ -128,7 +129,7 @@ fn lock_page(page: PageRef<'_>) -> usize {
 
 /// Locks the entry that contains the page `index`. Returns the cookie and the first page of the
 /// entry. Sleeps.
-fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<FilePage>) {
+fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<NonNull<bindings::page>>) {
     let Some(mapping) = DaxMapping::new(mapping) else {
         return (FAILED, None);
     };
@@ -143,20 +144,27 @@ fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<FilePage>)
             continue;
         }
         // An empty entry or a hole has no page.
-        let Some(page) = entry.first_page() else {
+        if !entry.has_memory() {
             return (NOT_NEEDED, None);
-        };
-        array.replace(entry.locked());
-        return (entry.into_word(), Some(page));
+        }
+        let locked = LockedEntry::lock(array);
+        if let Some(locked) = locked {
+            let page = locked.entry_ref().first_page().map(FilePage::as_raw);
+            return (locked.forget().into_word(), page);
+        }
     }
 }
 
 /// Unlocks the entry that contains the page `index`.
-fn unlock(mapping: &DaxMapping, index: usize, entry: Entry) {
-    drop(LockedEntry::new(
-        &mut Cursor::new(mapping, index, Size::Pte),
-        entry,
-    ));
+///
+/// # Safety
+///
+/// `entry` must be from [`LockedEntry::forget`], for that page, and not have been unlocked since.
+unsafe fn unlock(mapping: &DaxMapping, index: usize, entry: Entry) {
+    let mut cursor = Cursor::new(mapping, index, Size::Pte);
+    // SAFETY: The caller promises that the entry is locked there, and that the lock belongs to no
+    // other value.
+    drop(unsafe { LockedEntry::from_raw(&mut cursor, entry) });
 }
 
 /// Locks the entry of a folio. Returns a cookie for `dax_unlock_folio()`, or 0. Sleeps.
@@ -212,7 +220,7 @@ pub(crate) unsafe extern "C" fn dax_lock_mapping_entry(
     let (cookie, first) = lock_index(mapping, index);
     if let Some(first) = first {
         // SAFETY: The caller promises that `page` is valid for writes.
-        unsafe { page.write(first.as_raw()) };
+        unsafe { page.write(first.as_ptr()) };
     }
     cookie
 }
@@ -233,6 +241,10 @@ pub(crate) unsafe extern "C" fn dax_unlock_mapping_entry(
     }
     // SAFETY: The caller promises that the cookie was made for this mapping, which is therefore
     // that of a DAX file, and that it is the word of an entry that has been locked there since.
-    let (mapping, entry) = unsafe { (DaxMapping::from_raw(mapping), Entry::from_cookie(cookie)) };
-    unlock(mapping, index, entry);
+    unsafe {
+        let mapping = DaxMapping::from_raw(mapping);
+        if let Some(entry) = Entry::from_word(cookie) {
+            unlock(mapping, index, entry);
+        }
+    }
 }

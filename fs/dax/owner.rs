@@ -37,6 +37,8 @@ use crate::{
 };
 use core::{
     hint::spin_loop,
+    marker::PhantomData,
+    ops::Deref,
     ptr::{addr_of, eq, NonNull},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -118,26 +120,37 @@ impl RefcountKey {
 ///
 /// # Invariants
 ///
-/// The `struct page` is initialised and stays valid while a mapping has an entry for it. The holder
-/// of the value keeps that entry while it accesses the page: it holds the lock of the array, or has
-/// the entry locked, or excludes its removal (by `invalidate_lock`, or because it evicts the inode,
-/// which revoking skips).
+/// The `struct page` is initialised and stays valid for `'t`, because a mapping has an entry for it
+/// as long.
 #[derive(Clone, Copy)]
-pub(crate) struct FilePage(NonNull<bindings::page>);
+pub(crate) struct FilePage<'t>(NonNull<bindings::page>, PhantomData<&'t ()>);
 
-impl FilePage {
+impl FilePage<'_> {
+    /// Creates a value from a C pointer.
+    ///
+    /// # Safety
+    ///
+    /// A mapping must have an entry for the page for the lifetime of the value: the caller must
+    /// hold the lock of the array, or have the entry locked, or exclude its removal by
+    /// `invalidate_lock`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
+        // INVARIANT: A pgmap is torn down only when no mapping has an entry for its pages. The
+        // caller promises that a mapping has one.
+        Self(page, PhantomData)
+    }
+
     /// Returns a reference to the page.
     #[inline(always)]
     fn get(&self) -> PageRef<'_> {
-        // SAFETY: By the type invariants the page is initialised, and the holder of `self` keeps an
-        // entry for it, so it is valid while `self` is borrowed.
+        // SAFETY: By the type invariants the page is initialised and valid.
         unsafe { PageRef::from_raw(self.0) }
     }
 
     /// Returns the C pointer.
     #[inline]
-    pub(crate) fn as_raw(self) -> *mut bindings::page {
-        self.0.as_ptr()
+    pub(crate) fn as_raw(self) -> NonNull<bindings::page> {
+        self.0
     }
 
     /// Returns whether the page has more references than an idle page: it is pinned. C:
@@ -156,60 +169,59 @@ impl FilePage {
 }
 
 impl Entry {
-    /// Returns the pages of the entry in order; none unless it is device memory. C:
-    /// `for_each_mapped_pfn()`, `dax_end_pfn()`.
+    /// Returns the addresses of the pages of the entry in order; none unless it is device memory.
+    /// C: `for_each_mapped_pfn()`, `dax_end_pfn()`.
     #[doc(alias = "dax_end_pfn")]
     #[inline(always)]
-    fn pages(self) -> impl Iterator<Item = FilePage> {
+    fn page_addresses(self) -> impl Iterator<Item = NonNull<bindings::page>> {
         let (first, count) = match self.pfn() {
-            Some(pfn) => {
-                // SAFETY: By the invariants of `Entry` its PFNs have `struct page`s that stay
-                // valid.
-                let first = unsafe { PageRef::from_pfn(pfn) };
-                (first.as_raw(), self.size().pages())
-            }
+            // SAFETY: Only an address is computed here, and nothing is read.
+            Some(pfn) => unsafe { (PageRef::from_pfn(pfn).as_raw(), self.size().pages()) },
             None => (NonNull::dangling().as_ptr(), 0),
         };
-        (0..count).map(move |n| {
-            // INVARIANT: By the invariants of `Entry` all its PFNs have `struct page`s that stay
-            // valid.
-            // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP), which has these elements, so the
-            // address is not null.
-            FilePage(unsafe { NonNull::new_unchecked(first.wrapping_add(n)) })
-        })
+        // SAFETY: The memmap is one array (SPARSEMEM_VMEMMAP), in which a PFN has an element or
+        // room for one, so the address is not null.
+        (0..count).map(move |n| unsafe { NonNull::new_unchecked(first.wrapping_add(n)) })
     }
 
-    /// Adds the mapping to the owners of the pages of the entry; `index` is the index of the first.
-    /// `shared` says whether the filesystem has marked the blocks as shared. The caller stores the
-    /// entry to `array` before it unlocks it. C: `dax_associate_entry()`.
+    /// Adds the mapping of the array to the owners of the pages of the entry; `index` is the index
+    /// of the first. `shared` says whether the filesystem has marked the blocks as shared. C:
+    /// `dax_associate_entry()`.
+    ///
+    /// # Safety
+    ///
+    /// The pages must exist. The caller must store the entry to the array before it unlocks it.
     #[doc(alias = "dax_associate_entry")]
     #[inline]
-    pub(crate) fn associate(self, array: &EntryArray<'_, '_>, index: usize, shared: bool) {
+    pub(crate) unsafe fn associate(self, array: &EntryArray<'_, '_>, index: usize, shared: bool) {
         let Some(pfn) = self.pfn() else {
             return;
         };
         let owner = array.mapping().as_raw() as usize;
-        let lock = PageLock::of(pfn);
-        if !owner_state::add_entry(lock, self.pages(), owner, index, shared) {
+        // SAFETY: By the caller's promise the pages exist, and get an entry that keeps them.
+        let pages = unsafe { EntryRef::new(self) }.pages();
+        if !owner_state::add_entry(PageLock::of(pfn), pages, owner, index, shared) {
             report_unmarked(array.mapping());
         }
     }
 
-    /// Removes the mapping, whose locked array is given as evidence, from the owners of the pages
-    /// of the entry. If the pages are `truncated`, warns about those that are pinned. C:
-    /// `dax_disassociate_entry()`.
+    /// Removes the mapping of the array from the owners of the pages of the entry. If the pages are
+    /// `truncated`, warns about those that are pinned. C: `dax_disassociate_entry()`.
+    ///
+    /// # Safety
+    ///
+    /// The array must have had this entry since it was locked, and the caller must remove or
+    /// replace it before it unlocks the array.
     #[doc(alias = "dax_disassociate_entry")]
     #[inline]
-    pub(crate) fn disassociate(
-        self,
-        mapping: &DaxMapping,
-        _array: &EntryArray<'_, '_>,
-        truncated: bool,
-    ) {
+    pub(crate) unsafe fn disassociate(self, array: &EntryArray<'_, '_>, truncated: bool) {
         let Some(pfn) = self.pfn() else {
             return;
         };
-        let pages = self.pages().inspect(|page| {
+        let mapping = array.mapping();
+        // SAFETY: By the caller's promise the mapping is an owner of the pages, so they exist until
+        // it has been removed from the owners; the last access to each page does that.
+        let pages = unsafe { EntryRef::new(self) }.pages().inspect(|page| {
             if truncated && page.is_busy() {
                 warn_pinned(mapping);
             }
@@ -219,26 +231,70 @@ impl Entry {
         }
     }
 
+    /// Wakes the tasks that wait until pages of the entry are idle, because the entry was removed.
+    pub(crate) fn wake_waiters(self) {
+        for page in self.page_addresses() {
+            // SAFETY: The pages may be gone. Only the address of the count is computed, which is
+            // the key of the waiters; nothing is read. The lock under which the entry was removed
+            // is the one that a waiter takes before it looks again.
+            wake_up_var(unsafe { FilePage::from_raw(page) }.refcount_key().as_ptr());
+        }
+    }
+}
+
+/// An entry that the array of a mapping has, so that its pages exist.
+///
+/// # Invariants
+///
+/// For `'t` a mapping has the entry: the array is locked, or the holder has the entry locked. If it
+/// is device memory, its PFNs have `struct page`s, of which the mapping is an owner: so teardown of
+/// the pgmap waits until the entry is removed.
+#[derive(Clone, Copy)]
+pub(crate) struct EntryRef<'t>(Entry, PhantomData<&'t ()>);
+
+impl Deref for EntryRef<'_> {
+    type Target = Entry;
+
+    #[inline(always)]
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
+}
+
+impl<'t> EntryRef<'t> {
+    /// Creates a reference to an entry.
+    ///
+    /// # Safety
+    ///
+    /// A mapping must have the entry for `'t`, because the caller holds the lock of the array or
+    /// has the entry locked; or else the pages of the entry must exist for `'t`.
+    #[inline(always)]
+    pub(crate) unsafe fn new(entry: Entry) -> Self {
+        // INVARIANT: The caller promises that the mapping has the entry. Entries are stored by
+        // `LockedEntry::replace`, which makes the mapping an owner of the pages.
+        Self(entry, PhantomData)
+    }
+
+    /// Returns the pages of the entry in order; none unless it is device memory.
+    #[inline(always)]
+    fn pages(self) -> impl Iterator<Item = FilePage<'t>> {
+        self.page_addresses().map(|page| {
+            // SAFETY: By the type invariants the mapping has an entry for the pages for `'t`.
+            unsafe { FilePage::from_raw(page) }
+        })
+    }
+
     /// Returns the first page of the entry that is pinned. C: `dax_busy_page()`.
     #[doc(alias = "dax_busy_page")]
     #[inline]
     #[expect(clippy::manual_find, reason = "`find` compiles to one more comparison")]
-    pub(crate) fn busy_page(self) -> Option<FilePage> {
+    pub(crate) fn busy_page(self) -> Option<FilePage<'t>> {
         for page in self.pages() {
             if page.is_busy() {
                 return Some(page);
             }
         }
         None
-    }
-
-    /// Wakes the tasks that wait until pages of the entry are idle, because the entry was removed.
-    pub(crate) fn wake_waiters(self) {
-        for page in self.pages() {
-            // The key is the address of the page, of which nothing is read. The lock under which
-            // the entry was removed is the one that a waiter takes before it looks again.
-            wake_up_var(page.refcount_key().as_ptr());
-        }
     }
 
     /// Returns how many pages of the entry are pinned, and the first of them.
@@ -259,7 +315,7 @@ impl Entry {
     pub(crate) fn write_back(self) {
         #[cfg(all(CONFIG_ARCH_HAS_PMEM_API, CONFIG_LIBNVDIMM))]
         if let Some(phys) = self.pfn().and_then(Pfn::phys) {
-            // SAFETY: By the invariants of `Entry` its PFNs have `struct page`s, so they are in the
+            // SAFETY: By the type invariants the PFNs have `struct page`s, so they are in the
             // linear mapping.
             unsafe { bindings::arch_wb_cache_pmem(bindings::__va(phys), self.size().bytes()) };
         }
@@ -267,12 +323,12 @@ impl Entry {
 
     /// Returns the first page of the entry, if it is device memory.
     #[inline]
-    pub(crate) fn first_page(self) -> Option<FilePage> {
+    pub(crate) fn first_page(self) -> Option<FilePage<'t>> {
         self.pages().next()
     }
 }
 
-impl OwnedPage for FilePage {
+impl OwnedPage for FilePage<'_> {
     #[inline(always)]
     fn mapping(self) -> usize {
         self.get().mapping() as usize

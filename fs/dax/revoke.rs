@@ -21,9 +21,9 @@
 //! that are still pinned, is left to [`delayed_iput`](crate::delayed_iput).
 
 use crate::{
-    entry::Size,
+    entry::{Entry, Size},
     entry_array::{Cursor, Slot, CHECK_SCHED},
-    entry_lock,
+    entry_lock::{self, Scanned},
     invalidate::write_back_and_remove,
     mapping::DaxMapping,
     owner::OwnerFilesystems,
@@ -106,19 +106,16 @@ fn remove_lost_entries(mapping: &DaxMapping, is_lost: impl Fn(Pfn) -> bool) -> O
     let mut array = cursor.lock();
     let (mut scanned, mut removed) = (0usize, 0usize);
     loop {
-        match array.find(usize::MAX) {
-            Slot::Empty => return Some(removed),
-            Slot::Foreign => {
-                kernel::warn_once!("fs_dax: page cache page in the mapping of a DAX file");
+        // A locked entry without such memory cannot get any: faults are excluded.
+        let has_lost = |entry: Entry| entry.pfn().is_some_and(&is_lost);
+        match entry_lock::scan(&mut array, usize::MAX, None, has_lost) {
+            Scanned::End => return Some(removed),
+            Scanned::Skipped | Scanned::Foreign => {}
+            Scanned::Entry(found) => {
+                let next = write_back_and_remove(found);
+                array.set(next);
+                removed = removed.wrapping_add(1);
             }
-            // A locked entry without such memory cannot get any: faults are excluded.
-            Slot::Entry(entry) if entry.pfn().is_some_and(&is_lost) => {
-                if let Some(entry) = entry_lock::wait_unlocked(&mut array, entry) {
-                    write_back_and_remove(&mut array, entry);
-                    removed = removed.wrapping_add(1);
-                }
-            }
-            Slot::Entry(_) => {}
         }
         scanned = scanned.wrapping_add(1);
         if scanned % CHECK_SCHED == 0 {

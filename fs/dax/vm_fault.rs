@@ -14,10 +14,14 @@
 
 use crate::{
     direct_access::{DirectAccess, EntryMemory},
-    entry::{byte_of, Entry, Size},
+    entry::{byte_of, Size},
+    entry_lock::LockedEntry,
     mapping::DaxMapping,
 };
-use core::{ops::Deref, ptr::NonNull};
+use core::{
+    ops::Deref,
+    ptr::{eq, NonNull},
+};
 use kernel::{
     bindings,
     error::Result,
@@ -77,31 +81,44 @@ impl<'a> DaxFault<'a> {
 
     /// Maps memory that backs the entry, for writing if `write`. May sleep. C:
     /// `vmf_insert_mixed()`, `vmf_insert_mixed_mkwrite()`, `vmf_insert_pfn_pmd()`.
+    ///
+    /// # Safety
+    ///
+    /// The caller must have the entry locked that the file has at the index of this fault, and the
+    /// entry must name this memory: so teardown finds the file, and unmaps it.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, memory: &EntryMemory<'_>, write: bool) -> VmFaultResult {
-        // SAFETY: By the invariants of `EntryMemory` the PFNs are memory of the file, for which the
-        // filesystem named the extent while it handled this fault; they are aligned, and as many as
-        // the size says. The device is not killed while `memory` is borrowed, because killing waits
-        // for the guard, and the pgmap is torn down after that, which unmaps the file.
+    pub(crate) unsafe fn insert(&mut self, memory: &EntryMemory<'_>, write: bool) -> VmFaultResult {
+        // SAFETY: By the caller's promise the PFNs are memory of the file. By the invariants of
+        // `EntryMemory` they are aligned, and as many as the size says. The device is not killed
+        // while `memory` is borrowed, because killing waits for the guard, and the pgmap is torn
+        // down after that, which unmaps the file that owns the pages.
         unsafe { self.insert_pfns(memory.pfn(), memory.size(), write) }
     }
 
-    /// Maps the PFNs of an entry of the file that the caller has locked, for writing if `write`.
-    /// May sleep. Returns `SIGBUS` if their device has been unbound.
+    /// Maps the PFNs of the entry that the caller has locked for this fault, for writing if
+    /// `write`. May sleep. Returns `SIGBUS` if their device has been unbound.
     ///
     /// There is no [`EntryMemory`] in the second half of a synchronous fault. A live reference to
     /// the pgmap takes its place: teardown waits for it, so it finds the page table entry.
-    pub(crate) fn insert_locked(&mut self, entry: Entry, write: bool) -> VmFaultResult {
-        let Some(pfn) = entry.pfn() else {
+    pub(crate) fn insert_locked(
+        &mut self,
+        locked: &LockedEntry<'_, '_>,
+        write: bool,
+    ) -> VmFaultResult {
+        let entry = locked.entry();
+        let is_of_fault = eq(locked.mapping(), self.mapping())
+            && locked.index() == entry.size().align(self.index());
+        let (true, Some(pfn)) = (is_of_fault, entry.pfn()) else {
             return VmFaultResult::SIGBUS;
         };
         let Some(_live) = DevPagemap::lookup(pfn, None) else {
             return VmFaultResult::SIGBUS;
         };
         let pfn = PfnT::new(pfn, PfnFlags::DEV | PfnFlags::MAP);
-        // SAFETY: By the invariants of `Entry` these are PFNs of the file, aligned and as many as
-        // its size says; the entry cannot be removed, because the caller has it locked. `_live`
-        // delays teardown of their pgmap until they are mapped, and teardown then unmaps the file.
+        // SAFETY: The file has this entry at the index of the fault, and it cannot be removed,
+        // because the caller has it locked. So these are PFNs of the file, aligned and as many as
+        // its size says. `_live` delays teardown of their pgmap until they are mapped, and teardown
+        // then unmaps the file.
         unsafe { self.insert_pfns(pfn, entry.size(), write) }
     }
 

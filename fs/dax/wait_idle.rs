@@ -36,7 +36,7 @@ use crate::{
     invalidate,
     owner::{FilePage, RefcountKey},
 };
-use core::marker::{PhantomData, PhantomPinned};
+use core::marker::PhantomPinned;
 use kernel::{
     bindings,
     error::{to_result, Result},
@@ -71,18 +71,19 @@ pub(crate) fn break_layout(lock: &mut InvalidateLock<'_>, first: usize, last: us
 ///
 /// `invalidate_lock` of the file is held during `'l`, so the file keeps its entry for the page.
 struct BusyPage<'l> {
-    page: FilePage,
-    _lock: PhantomData<&'l ()>,
+    page: FilePage<'l>,
 }
 
 impl<'l> BusyPage<'l> {
     /// Unmaps the pages from `first` to `last`, inclusive, and finds the first one that is pinned.
     /// Sleeps.
     fn find(lock: &'l InvalidateLock<'_>, first: usize, last: usize) -> Option<Self> {
-        // INVARIANT: `lock` is borrowed for `'l`.
-        invalidate::busy_page(lock.mapping(), first, last).map(|page| Self {
-            page,
-            _lock: PhantomData,
+        invalidate::busy_page(lock.mapping(), first, last).map(|page| {
+            // SAFETY: The page was found while the lock was held, which is borrowed for `'l` and
+            // excludes that the entry is removed.
+            let page = unsafe { FilePage::from_raw(page) };
+            // INVARIANT: `lock` is borrowed for `'l`.
+            Self { page }
         })
     }
 }

@@ -11,9 +11,9 @@
 
 use crate::{
     direct_access::DaxDeviceRef,
-    entry::{page_of, Entry, Size},
-    entry_array::{Cursor, EntryArray, Mark, Slot, CHECK_SCHED},
-    entry_lock::{self, WakeMode},
+    entry::{page_of, Size},
+    entry_array::{Cursor, EntryArray, Mark, CHECK_SCHED},
+    entry_lock::{self, Scanned, UnlockedEntry, WakeMode},
     mapping::DaxMapping,
     trace,
 };
@@ -51,7 +51,7 @@ pub(crate) fn range(
     mapping.tag_for_writeback(first, last);
 
     let mut cursor = Cursor::new(mapping, first, Size::Pte);
-    let result = write_tagged(&mut cursor.lock(), device, last);
+    let result = write_tagged(mapping, &mut cursor.lock(), device, last);
     if let Err(error) = result {
         mapping.set_error(error);
     }
@@ -60,18 +60,20 @@ pub(crate) fn range(
 }
 
 /// Writes back the entries tagged for writeback, from the cursor to page `last` (inclusive).
-fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: usize) -> Result {
+fn write_tagged(
+    mapping: &DaxMapping,
+    array: &mut EntryArray<'_, '_>,
+    device: DaxDeviceRef<'_>,
+    last: usize,
+) -> Result {
     let mut scanned = 0usize;
     loop {
-        match array.find_marked(last, Mark::ToWrite) {
-            Slot::Empty => return Ok(()),
-            Slot::Foreign => {
-                kernel::warn_once!(
-                    "fs_dax: writeback: page cache page in the mapping of a DAX file"
-                );
-                return Err(EIO);
-            }
-            Slot::Entry(entry) => write_entry(array, device, entry)?,
+        match entry_lock::scan(array, last, Some(Mark::ToWrite), |_| true) {
+            Scanned::End => return Ok(()),
+            // The entry has been removed.
+            Scanned::Skipped => {}
+            Scanned::Foreign => return Err(EIO),
+            Scanned::Entry(found) => write_entry(mapping, found, device)?,
         }
         scanned = scanned.wrapping_add(1);
         if scanned % CHECK_SCHED == 0 {
@@ -80,42 +82,39 @@ fn write_tagged(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, last: 
     }
 }
 
-/// Writes back the entry at the cursor. Sleeps; the array is unlocked meanwhile, and the cursor
-/// does not move. C: `dax_writeback_one()`.
+/// Writes back an entry. Sleeps; the array is unlocked meanwhile, and the cursor does not move. C:
+/// `dax_writeback_one()`.
 #[doc(alias = "dax_writeback_one")]
-fn write_entry(array: &mut EntryArray<'_, '_>, device: DaxDeviceRef<'_>, found: Entry) -> Result {
-    let mut entry = found;
-    if found.is_locked() {
-        match entry_lock::wait_unlocked(array, found) {
-            // The entry has been removed.
-            None => return Ok(()),
-            Some(now) => entry = now,
-        }
-        // Another fsync may have been faster. The entry that is here now need not be the one that
-        // was found: if a fault has split it, this page of it still has to be written.
-        if !array.has_mark(Mark::ToWrite) {
-            entry_lock::put_unlocked(array, entry, WakeMode::Next);
-            return Ok(());
-        }
+fn write_entry(
+    mapping: &DaxMapping,
+    found: UnlockedEntry<'_, '_, '_>,
+    device: DaxDeviceRef<'_>,
+) -> Result {
+    let entry = found.entry();
+    // If the scan had to wait for the entry, another fsync may have been faster. The entry that is
+    // here now need not be the one that was found: if a fault has split it, this page of it still
+    // has to be written.
+    if !found.has_mark(Mark::ToWrite) {
+        found.put(WakeMode::Next);
+        return Ok(());
     }
-    let Some(pfn) = entry.pfn() else {
+    if !entry.has_memory() {
         kernel::warn_once!("fs_dax: writeback: dirty hole");
-        entry_lock::put_unlocked(array, entry, WakeMode::Next);
+        found.put(WakeMode::Next);
         return Err(EIO);
-    };
+    }
 
     // Another fsync looks at the entry under the lock that is held here. So it finds either that
     // the entry is not tagged any more, or that it is locked, and waits. It does not return before
     // the flush.
-    array.replace(entry.locked());
-    array.clear_mark(Mark::ToWrite);
-    let (first, pages) = (entry.size().align(array.index()), entry.size().pages());
-    array.while_unlocked(|mapping| mapping.clean(device, pfn, first, pages));
+    let (first, pages) = (entry.size().align(found.index()), entry.size().pages());
+    let mut held = found.lock();
+    held.clear_mark(Mark::ToWrite);
+    held.while_unlocked(|mapping, entry| mapping.clean(device, entry, first));
 
     // There has been no store since: a write fault waits for the entry.
-    array.replace(entry);
-    array.clear_mark(Mark::Dirty);
-    array.wake(entry, WakeMode::Next);
-    trace::writeback_one(array.mapping().inode(), first, pages);
+    held.clear_mark(Mark::Dirty);
+    drop(held);
+    trace::writeback_one(mapping.inode(), first, pages);
     Ok(())
 }
