@@ -27,7 +27,7 @@ pub fn of(reason: &str) -> &'static str {
             "the device has no struct pages: ndctl create-namespace -m fsdax, with -M dev or -M mem"
         }
         "conflict" => {
-            "4 KiB pages of the range are in use already: touch it through a huge mapping first; to start again, unmap it and drop the caches"
+            "4 KiB pages of the range are in use already, and stay until the file is truncated or unmounted: touch it through a huge mapping first; to start again, copy the file, or umount and mount"
         }
         "no-zero-page" => {
             "the huge zero page could not be allocated: free memory, or fill the hole by fallocate()"
@@ -41,6 +41,16 @@ pub fn of(reason: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Neither the end of the mapping nor drop_caches removes an entry of fs/dax.
+    #[test]
+    fn what_removes_small_pages() {
+        let advice = of("conflict");
+        assert!(["truncated", "copy", "mount"]
+            .iter()
+            .all(|w| advice.contains(w)));
+        assert!(!advice.contains("drop"));
+    }
 
     #[test]
     fn each_reason_has_its_own() {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The location of a file's blocks: FS_IOC_FIEMAP.
+//!
+//! Without FIEMAP_FLAG_SYNC, which would write the file back: to look at a file must not change it.
+//! Blocks that the filesystem will allocate at writeback are reported as delayed then.
 
 use std::fs::File;
 use std::io;
@@ -8,17 +11,16 @@ use std::os::fd::AsRawFd;
 
 use anyhow::{bail, Context, Result};
 
-use crate::ranges::Extent;
+use crate::ranges::{Blocks, Extent};
 
 /// _IOWR('f', 11, struct fiemap).
 const FS_IOC_FIEMAP: u64 = 0xc020_660b;
-/// Write back first, so that the extents are up to date.
-const FLAG_SYNC: u32 = 1;
 const LAST: u32 = 0x1;
 const UNKNOWN: u32 = 0x2;
 const DELALLOC: u32 = 0x4;
 const NOT_ALIGNED: u32 = 0x100;
 const DATA_INLINE: u32 = 0x200;
+const UNWRITTEN: u32 = 0x800;
 const SHARED: u32 = 0x2000;
 /// Number of extents per request.
 const BATCH: usize = 512;
@@ -54,7 +56,12 @@ impl From<&Raw> for Extent {
             physical: raw.physical,
             length: raw.length,
             shared: raw.flags & SHARED != 0,
-            unplaced: raw.flags & (UNKNOWN | DELALLOC | NOT_ALIGNED | DATA_INLINE) != 0,
+            blocks: match raw.flags {
+                flags if flags & DELALLOC != 0 => Blocks::Delayed,
+                flags if flags & (UNKNOWN | NOT_ALIGNED | DATA_INLINE) != 0 => Blocks::Elsewhere,
+                flags if flags & UNWRITTEN != 0 => Blocks::Unwritten,
+                _ => Blocks::Written,
+            },
         }
     }
 }
@@ -67,7 +74,7 @@ pub fn extents(file: &File) -> Result<Vec<Extent>> {
         let mut request = Box::new(Request {
             start,
             length: u64::MAX - start,
-            flags: FLAG_SYNC,
+            flags: 0,
             mapped: 0,
             count: BATCH as u32,
             reserved: 0,
@@ -111,15 +118,16 @@ mod tests {
 
     #[test]
     fn flags() {
-        let raw = Raw {
-            flags: SHARED | LAST,
-            ..Raw::default()
+        let of = |flags: u32| {
+            Extent::from(&Raw {
+                flags,
+                ..Raw::default()
+            })
         };
-        assert!(Extent::from(&raw).shared && !Extent::from(&raw).unplaced);
-        let raw = Raw {
-            flags: DATA_INLINE,
-            ..Raw::default()
-        };
-        assert!(Extent::from(&raw).unplaced);
+        assert!(of(SHARED | LAST).shared && of(SHARED | LAST).blocks == Blocks::Written);
+        assert_eq!(of(DATA_INLINE).blocks, Blocks::Elsewhere);
+        assert_eq!(of(UNWRITTEN).blocks, Blocks::Unwritten);
+        // The kernel sets both.
+        assert_eq!(of(DELALLOC | UNKNOWN).blocks, Blocks::Delayed);
     }
 }

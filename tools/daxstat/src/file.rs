@@ -3,15 +3,15 @@
 //! The report on one file.
 
 use std::fmt;
-use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{bail, Context, Result};
 use serde::Serialize;
 
 use crate::fiemap;
-use crate::place::{data_device, fstype, is_dax, number, Device};
+use crate::open::Inode;
+use crate::place::{data_device, is_dax, mount, number, Device};
 use crate::ranges::{analyse, Layout, Range, Verdict, HUGE};
 
 /// The report in the form of the JSON.
@@ -44,36 +44,32 @@ struct RangeReport {
 impl Report {
     pub fn of(path: &Path) -> Result<Self> {
         let name = path.display();
-        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let about = file
-            .metadata()
-            .with_context(|| format!("cannot look at {name}"))?;
-        let kind = about.file_type();
-        if kind.is_char_device() {
-            bail!(
-                "{name} is a device: device-dax always maps its own alignment, see `daxctl list`"
-            );
-        }
-        ensure!(kind.is_file(), "{name} is not a regular file");
+        let inode = Inode::find(path)?;
+        let file = inode.open_regular()?;
         if !is_dax(&file)? {
             bail!(
                 "{name} is not DAX: mount its filesystem with -o dax, or with -o dax=inode and set the flag \
                  by `xfs_io -c 'chattr +x'`, on persistent memory in mode fsdax"
             );
         }
-        let filesystem = number(about.dev());
-        let fstype = fstype(&filesystem)?;
-        let number = data_device(&file, &filesystem)?;
+        let mount = mount(&number(inode.about.dev()))?;
+        if mount.fstype == "virtiofs" {
+            bail!(
+                "{name} is on virtiofs: a fault maps 2 MiB of the host's file where the file has them, and the host \
+                 decides whether these are a huge page; run daxstat --file on the host's file there"
+            );
+        }
+        let number = data_device(&file, &mount)?;
         let device = Device::find(&number).with_context(|| format!("the device of {name}"))?;
         let extents = fiemap::extents(&file).with_context(|| format!("the blocks of {name}"))?;
         let layout = Layout {
-            size: about.len(),
+            size: inode.about.len(),
             base: device.start.unwrap_or(0),
             // ext2 has no huge_fault.
-            huge_faults: fstype != "ext2",
+            huge_faults: mount.fstype != "ext2",
             extents,
         };
-        Ok(Self::new(name.to_string(), fstype, &device, &layout))
+        Ok(Self::new(name.to_string(), mount.fstype, &device, &layout))
     }
 
     fn new(file: String, fstype: String, device: &Device, layout: &Layout) -> Self {
@@ -114,6 +110,10 @@ impl From<&Range> for RangeReport {
 
 fn why(range: &Range) -> String {
     match range.verdict {
+        Verdict::Huge if range.unwritten => {
+            "one extent, at a multiple of 2 MiB; never written, so a load gets the huge zero page"
+                .into()
+        }
         Verdict::Huge => "one extent, at a multiple of 2 MiB".into(),
         Verdict::Shared => "one extent of several files: huge for loads, a store copies it".into(),
         Verdict::Hole => "a hole: the huge zero page for loads, a store allocates".into(),
@@ -124,47 +124,78 @@ fn why(range: &Range) -> String {
             range.beside
         ),
         Verdict::Unplaced => "its bytes have no blocks of their own".into(),
+        Verdict::Delayed => "its blocks are allocated when the file is written back".into(),
         Verdict::Filesystem => "the filesystem maps 4 KiB only".into(),
+    }
+}
+
+/// The means that a filesystem offers to have large and aligned extents.
+struct Means {
+    /// For files that are not aligned.
+    align: &'static str,
+    /// For ranges of several extents.
+    join: &'static str,
+    /// For holes.
+    fill: &'static str,
+    /// For the range in which the file ends.
+    lengthen: &'static str,
+}
+
+/// What is the same for all filesystems that can be written.
+const WRITABLE: Means = Means {
+    align: "the filesystem did not align the file: copy it to a filesystem that does, ext4 or xfs",
+    join: "several extents or holes in 2 MiB: fallocate() a new file in one piece, then copy it",
+    fill: "a hole: fallocate() it, so that its blocks are aligned before the first store",
+    lengthen: "the end: make the file a multiple of 2 MiB long",
+};
+
+impl Means {
+    fn of(fstype: &str) -> Self {
+        match fstype {
+            "xfs" => Means {
+                align: "the allocator did not align the file: mkfs.xfs -d su=2m,sw=1, or \
+                        xfs_io -c 'extsize 2m' on the directory; then copy it",
+                ..WRITABLE
+            },
+            "ext4" => Means {
+                align: "the allocator did not align the file: mkfs.ext4 -E stride=512,stripe_width=512, or \
+                        tune2fs with the same -E; then copy it",
+                ..WRITABLE
+            },
+            // Read-only: everything is decided when the image is made.
+            "erofs" => Means {
+                align: "the image has the file at this place: make it again by mkfs.erofs --dsunit=512 \
+                        (512 blocks of 4 KiB), which newer erofs-utils have",
+                join: "several extents or holes in 2 MiB: make the image again by mkfs.erofs without --chunksize",
+                fill: "a hole: the file of which the image was made had it",
+                lengthen: "the end: lengthen the file before mkfs.erofs to a multiple of 2 MiB",
+            },
+            _ => WRITABLE,
+        }
     }
 }
 
 /// Returns a line for each possible improvement.
 fn advice(fstype: &str, device: &Device, ranges: &[Range]) -> Vec<String> {
     let has = |verdict: Verdict| ranges.iter().any(|r| r.verdict == verdict);
+    let means = Means::of(fstype);
     let mut all: Vec<String> = Vec::new();
     if has(Verdict::Misaligned) {
-        match device.start {
-            Some(start) if (start - device.partition) % HUGE != 0 => all.push(format!(
-                "{} is not aligned to 2 MiB: ndctl create-namespace -f -e … -m fsdax -a 2M",
-                device.name
-            )),
-            Some(_) if device.partition % HUGE != 0 => all.push(format!(
-                "the partition {} is not aligned to 2 MiB: parted -a optimal, from 2 MiB on",
-                device.name
-            )),
-            _ => all.push(match fstype {
-                "xfs" => "the allocator did not align the file: mkfs.xfs -d su=2m,sw=1, or \
-                          xfs_io -c 'extsize 2m' on the directory; then copy it"
-                    .into(),
-                _ => "the allocator did not align the file: mkfs.ext4 -E stride=512,stripe_width=512; \
-                      then copy it"
-                    .to_string(),
-            }),
-        }
+        all.push(device.misalignment().unwrap_or(means.align.into()));
     }
     if has(Verdict::Short) {
+        all.push(means.join.into());
+    }
+    if has(Verdict::Delayed) {
         all.push(
-            "several extents or holes in 2 MiB: fallocate() a new file in one piece, then copy it"
-                .into(),
+            "blocks that are not allocated yet: `sync` the file, then run daxstat again".into(),
         );
     }
     if has(Verdict::Hole) {
-        all.push(
-            "a hole: fallocate() it, so that its blocks are aligned before the first store".into(),
-        );
+        all.push(means.fill.into());
     }
     if has(Verdict::Eof) {
-        all.push("the end: make the file a multiple of 2 MiB long".into());
+        all.push(means.lengthen.into());
     }
     if has(Verdict::Filesystem) {
         all.push(format!("{fstype} has no faults of 2 MiB: use ext4 or xfs"));
@@ -231,9 +262,13 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ranges::Extent;
+    use crate::ranges::{Blocks, Extent};
 
     fn report(start: Option<u64>, partition: u64, physical: u64) -> Report {
+        report_of("ext4", start, partition, physical)
+    }
+
+    fn report_of(fstype: &str, start: Option<u64>, partition: u64, physical: u64) -> Report {
         let device = Device {
             name: "pmem0".into(),
             start,
@@ -247,11 +282,11 @@ mod tests {
                 physical,
                 length: 2 * HUGE,
                 shared: false,
-                unplaced: false,
+                blocks: Blocks::Written,
             }],
             huge_faults: true,
         };
-        Report::new("f".into(), "ext4".into(), &device, &layout)
+        Report::new("f".into(), fstype.into(), &device, &layout)
     }
 
     #[test]
@@ -278,6 +313,14 @@ mod tests {
     }
 
     #[test]
+    fn each_filesystem_has_its_own_means() {
+        let advice = |fstype| report_of(fstype, Some(HUGE), 0, 4096).advice.join(" ");
+        assert!(advice("xfs").contains("mkfs.xfs"));
+        assert!(advice("erofs").contains("mkfs.erofs") && !advice("erofs").contains("fallocate"));
+        assert!(!advice("new").contains("mkfs.ext4"));
+    }
+
+    #[test]
     fn an_unknown_start_is_told() {
         let report = report(None, 0, HUGE);
         assert_eq!(report.huge, 2);
@@ -301,7 +344,7 @@ mod tests {
             Err(e) => format!("{e:#}"),
         };
         assert!(wrong("/nonexistent").contains("cannot open"));
-        assert!(wrong("/dev/null").contains("is a device"));
+        assert!(wrong("/dev/null").contains("is a character device"));
         assert!(wrong("/proc").contains("not a regular file"));
         assert!(wrong("/etc/passwd").contains("not DAX"));
     }

@@ -3,29 +3,38 @@
 //! `daxstat`: the size of the pages that faults on DAX files map, the reasons why
 //! they are not larger, and advice.
 //!
-//! It has two halves. Past faults are in the kernel's counters (counters,
+//! Past faults are in the kernel's counters (counters,
 //! source), shown as a table (table) with advice for each reason (advice). Future
 //! faults of one file depend on the location of its blocks: the file's device
 //! (place), its extents (fiemap), and the result for each of its 2 MiB ranges
-//! (ranges), in a report (file).
+//! (ranges), in a report (file). Whether there can be DAX files at all depends on
+//! the disk (device) and its filesystem (superblock, mounts). Removed inodes with
+//! pinned pages are in a list (delayed).
 
 mod advice;
 mod counters;
+mod delayed;
+mod device;
 mod fiemap;
 mod file;
+mod mounts;
+mod open;
 mod place;
 mod ranges;
 mod source;
+mod superblock;
 mod table;
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use serde::Serialize;
 
 use counters::Counters;
 
@@ -39,13 +48,21 @@ struct Arguments {
     /// Seconds between two readings of the counters.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
-    /// Print one JSON object per reading, or one for the file.
+    /// Print one JSON object per reading, or one for the file or device.
     #[arg(long)]
     json: bool,
     /// Show which 2 MiB ranges of this file can be huge pages, and why others
     /// cannot.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["once", "counters"])]
     file: Option<PathBuf>,
+    /// Show whether a filesystem on this block device can be mounted with DAX,
+    /// and what is missing. The exit status is 0 if it can, 1 if not.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["once", "counters", "file"])]
+    device: Option<PathBuf>,
+    /// List the removed inodes whose blocks are kept because pages of them are
+    /// still pinned.
+    #[arg(long, conflicts_with_all = ["once", "counters", "file", "device"])]
+    delayed: bool,
     /// Read the counters from this file, such as a copy from another machine.
     #[arg(long, value_name = "PATH")]
     counters: Option<PathBuf>,
@@ -58,14 +75,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The exit status of an error, as clap has it too.
+const ERROR: u8 = 2;
+
 fn main() -> ExitCode {
     match work(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         // The reader has closed the output.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("daxstat: {e:#}");
-            ExitCode::FAILURE
+            ExitCode::from(ERROR)
         }
     }
 }
@@ -75,16 +96,31 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
         .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn work(arguments: &Arguments) -> Result<()> {
-    let Some(path) = &arguments.file else {
-        return watch(arguments);
-    };
-    let report = file::Report::of(path)?;
-    let text = match arguments.json {
-        true => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
+/// Returns whether what was looked at is as it should be.
+fn work(arguments: &Arguments) -> Result<bool> {
+    if let Some(path) = &arguments.file {
+        report(arguments, &file::Report::of(path)?)?;
+    } else if let Some(path) = &arguments.device {
+        let device = device::Report::of(path)?;
+        report(arguments, &device)?;
+        return Ok(device.fit);
+    } else if arguments.delayed {
+        let inodes = delayed::read()?;
+        print(&match arguments.json {
+            true => serde_json::to_string_pretty(&inodes).context("cannot write JSON")? + "\n",
+            false => delayed::text(&inodes, &source::names()),
+        })?;
+    } else {
+        watch(arguments)?;
+    }
+    Ok(true)
+}
+
+fn report(arguments: &Arguments, report: &(impl Serialize + Display)) -> Result<()> {
+    print(&match arguments.json {
+        true => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
         false => report.to_string(),
-    };
-    print(&text)
+    })
 }
 
 fn print(text: &str) -> Result<()> {
@@ -94,31 +130,50 @@ fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// One reading in the form of the JSON.
+#[derive(Serialize)]
+struct Reading<'a> {
+    #[serde(flatten)]
+    counters: &'a Counters,
+    delayed: &'a [delayed::Inode],
+}
+
 /// Shows the counters repeatedly.
 fn watch(arguments: &Arguments) -> Result<()> {
     /// Moves to the upper left corner and clears the screen.
     const CLEAR: &str = "\x1b[H\x1b[2J";
-    let mut before: Option<Counters> = None;
+    let mut before: Option<(Counters, Instant)> = None;
     loop {
         let text = source::read(arguments.counters.as_deref())?;
+        // The wait may have taken longer than asked for.
+        let time = Instant::now();
         let now = Counters::parse(&text)?;
+        let delayed = match arguments.counters {
+            // They are another machine's.
+            Some(_) => Vec::new(),
+            None => delayed::read()?,
+        };
         if arguments.json {
-            print(&(serde_json::to_string(&now).context("cannot write JSON")? + "\n"))?;
+            let reading = Reading {
+                counters: &now,
+                delayed: &delayed,
+            };
+            print(&(serde_json::to_string(&reading).context("cannot write JSON")? + "\n"))?;
         } else {
             let live = !arguments.once && io::stdout().is_terminal();
-            let since = before.as_ref().map(|b| (b, arguments.interval));
+            let since = before.as_ref().map(|(old, then)| (old, time - *then));
             let table = table::text(&now, since, &source::names());
             let between = match (live, &before) {
                 (true, _) => CLEAR,
                 (false, Some(_)) => "\n",
                 (false, None) => "",
             };
-            print(&format!("{between}{table}"))?;
+            print(&format!("{between}{table}{}", delayed::summary(&delayed)))?;
         }
         if arguments.once {
             return Ok(());
         }
-        before = Some(now);
+        before = Some((now, time));
         thread::sleep(arguments.interval);
     }
 }

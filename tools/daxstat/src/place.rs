@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
+use crate::mounts::{self, Mount};
+use crate::ranges::HUGE;
+
 /// The device of a filesystem.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// `pmem0`, `pmem0p1`.
     pub name: String,
@@ -47,29 +50,23 @@ pub fn is_dax(file: &File) -> Result<bool> {
     Ok(about.stx_attributes & libc::STATX_ATTR_DAX as u64 != 0)
 }
 
-/// Returns the filesystem's type, from /proc/self/mountinfo, by the device's
-/// number.
-pub fn fstype(device: &str) -> Result<String> {
-    let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
-    type_in(&text, device).with_context(|| format!("nothing is mounted from {device}"))
-}
-
-fn type_in(mountinfo: &str, device: &str) -> Option<String> {
-    mountinfo.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let number = left.split(' ').nth(2)?;
-        (number == device).then(|| right.split(' ').next().map(str::to_string))?
-    })
+/// Returns the mount of a filesystem by its device's number.
+pub fn mount(device: &str) -> Result<Mount> {
+    mounts::all()?
+        .into_iter()
+        .find(|m| m.number == device)
+        .with_context(|| format!("nothing is mounted from {device}"))
 }
 
 /// Returns the number of the device that holds the file's data: that of its
 /// filesystem, or the realtime device of XFS, which a flag of the file selects.
-pub fn data_device(file: &File, filesystem: &str) -> Result<String> {
-    if fstype(filesystem)? != "xfs" || !is_realtime(file)? {
-        return Ok(filesystem.to_string());
+pub fn data_device(file: &File, mount: &Mount) -> Result<String> {
+    if mount.fstype != "xfs" || !is_realtime(file)? {
+        return Ok(mount.number.clone());
     }
-    let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
-    let path = realtime_in(&text, filesystem).context("no rtdev= among the mount options")?;
+    let path = mount
+        .option("rtdev")
+        .context("no rtdev= among the mount options")?;
     let about = fs::metadata(path).with_context(|| format!("cannot stat {path}"))?;
     Ok(number(about.rdev()))
 }
@@ -96,23 +93,31 @@ fn is_realtime(file: &File) -> Result<bool> {
     }
 }
 
-fn realtime_in<'a>(mountinfo: &'a str, device: &str) -> Option<&'a str> {
-    mountinfo.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let options = right.split(' ').nth(2)?;
-        let rtdev = options.split(',').find_map(|o| o.strip_prefix("rtdev="));
-        (left.split(' ').nth(2)? == device).then_some(rtdev)?
-    })
-}
-
 impl Device {
+    /// Returns what helps if the device, or the partition, begins beside a multiple of 2 MiB.
+    pub fn misalignment(&self) -> Option<String> {
+        let start = self.start?;
+        if start.wrapping_sub(self.partition) % HUGE != 0 {
+            return Some(format!(
+                "{} is not aligned to 2 MiB: ndctl create-namespace -f -e … -m fsdax -a 2M",
+                self.name
+            ));
+        }
+        (self.partition % HUGE != 0).then(|| {
+            format!(
+                "the partition {} is not aligned to 2 MiB: parted -a optimal, from 2 MiB on",
+                self.name
+            )
+        })
+    }
+
     /// Finds a device by its number, `259:0`.
     pub fn find(number: &str) -> Result<Self> {
         Self::below(Path::new("/sys"), number)
     }
 
     /// Finds a device below `sys`, which differs from /sys in tests.
-    fn below(sys: &Path, number: &str) -> Result<Self> {
+    pub fn below(sys: &Path, number: &str) -> Result<Self> {
         let link = sys.join("dev/block").join(number);
         let dir = fs::canonicalize(&link)
             .with_context(|| format!("{number} is no block device: no {}", link.display()))?;
@@ -153,7 +158,7 @@ impl Device {
 }
 
 /// Reads a decimal or hexadecimal number of sysfs.
-fn number_in(path: &Path) -> Result<u64> {
+pub fn number_in(path: &Path) -> Result<u64> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -221,16 +226,5 @@ mod tests {
         assert_eq!(Device::below(&sysfs.0, "253:0")?.start, None);
         assert!(Device::below(&sysfs.0, "8:0").is_err());
         Ok(())
-    }
-
-    #[test]
-    fn types_of_filesystems() {
-        let text = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
-                    40 22 259:0 / /mnt/a rw,noatime shared:1 - xfs /dev/pmem0 rw,dax\n";
-        assert_eq!(type_in(text, "259:0").as_deref(), Some("xfs"));
-        assert_eq!(type_in(text, "8:0"), None);
-        assert_eq!(realtime_in(text, "259:0"), None);
-        let text = text.replace("rw,dax", "rw,dax=always,rtdev=/dev/pmem1,noquota");
-        assert_eq!(realtime_in(&text, "259:0"), Some("/dev/pmem1"));
     }
 }

@@ -5,6 +5,9 @@
 //! A fault maps 2 MiB if one extent covers the whole range and the range is at a
 //! multiple of 2 MiB in memory. Two extents do not suffice even if they are
 //! adjacent on the device, because fs/dax asks the filesystem for one piece.
+//!
+//! A sparse file can be much larger than its extents, so the work is proportional to the number of
+//! extents, not to the size.
 
 use serde::Serialize;
 
@@ -21,8 +24,19 @@ pub struct Extent {
     pub length: u64,
     /// Whether other files share the blocks.
     pub shared: bool,
-    /// Whether it has no blocks of its own, or none yet.
-    pub unplaced: bool,
+    pub blocks: Blocks,
+}
+
+/// The state of an extent's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    Written,
+    /// Allocated, and read as zeros until the first store.
+    Unwritten,
+    /// Not allocated before the file is written back.
+    Delayed,
+    /// The bytes are in the inode, compressed, or share a block with others.
+    Elsewhere,
 }
 
 impl Extent {
@@ -59,8 +73,10 @@ pub enum Verdict {
     Short,
     /// The blocks are not aligned to 2 MiB.
     Misaligned,
-    /// Its bytes are stored elsewhere, or not yet anywhere.
+    /// Its bytes have no blocks of their own.
     Unplaced,
+    /// Its blocks are allocated when the file is written back.
+    Delayed,
     /// The filesystem has faults of 4 KiB only.
     Filesystem,
 }
@@ -76,6 +92,7 @@ impl Verdict {
             Verdict::Short => "short",
             Verdict::Misaligned => "misaligned",
             Verdict::Unplaced => "unplaced",
+            Verdict::Delayed => "delayed",
             Verdict::Filesystem => "filesystem",
         }
     }
@@ -95,6 +112,8 @@ pub struct Range {
     pub beside: u64,
     /// For `Short`: offset of the first extent's end in the file.
     pub end: u64,
+    /// Whether the blocks are allocated, and read as zeros until the first store.
+    pub unwritten: bool,
 }
 
 impl Range {
@@ -104,7 +123,10 @@ impl Range {
 
     /// Returns whether `next` can be reported together with this one.
     fn continues_in(&self, next: &Range) -> bool {
-        self.verdict == next.verdict && self.beside == next.beside && self.end == next.end
+        self.verdict == next.verdict
+            && self.beside == next.beside
+            && self.end == next.end
+            && self.unwritten == next.unwritten
     }
 }
 
@@ -112,64 +134,81 @@ impl Range {
 pub fn analyse(layout: &Layout) -> Vec<Range> {
     let mut all: Vec<Range> = Vec::new();
     let mut first = 0;
-    for offset in (0..layout.size).step_by(HUGE as usize) {
+    let mut offset = 0;
+    while offset < layout.size {
         // Extents that end before are no longer relevant.
         while layout.extents.get(first).is_some_and(|e| e.end() <= offset) {
             first += 1;
         }
         let next = judge(layout, offset, &layout.extents[first..]);
+        offset = offset.saturating_add(next.length);
         match all.last_mut() {
-            Some(last) if last.continues_in(&next) => last.length += HUGE,
+            Some(last) if last.continues_in(&next) => last.length += next.length,
             _ => all.push(next),
         }
     }
     all
 }
 
-/// Judges one range; `extents` are those that end after its start.
+/// Judges the range at `offset` and as many behind it as have the same verdict for the same reason;
+/// `extents` are those that end after `offset`.
 fn judge(layout: &Layout, offset: u64, extents: &[Extent]) -> Range {
-    let range = |verdict| Range {
+    let ranges = |verdict, count: u64| Range {
         offset,
-        length: HUGE,
+        length: count.max(1) * HUGE,
         verdict,
         beside: 0,
         end: 0,
+        unwritten: false,
     };
-    let end = offset + HUGE;
-    if !layout.huge_faults {
-        return range(Verdict::Filesystem);
-    }
     // The last page of the file counts as a whole one.
-    if layout.size.next_multiple_of(PAGE) < end {
-        return range(Verdict::Eof);
+    let size = layout.size.checked_next_multiple_of(PAGE);
+    let bytes = size.unwrap_or(layout.size).saturating_sub(offset);
+    if !layout.huge_faults {
+        return ranges(Verdict::Filesystem, bytes.div_ceil(HUGE));
+    }
+    // The number of ranges that the file covers.
+    let whole = bytes / HUGE;
+    if whole == 0 {
+        return ranges(Verdict::Eof, 1);
     }
     let short = |at: u64| Range {
         end: at,
-        ..range(Verdict::Short)
+        ..ranges(Verdict::Short, 1)
     };
-    let Some(extent) = extents.first().filter(|e| e.logical < end) else {
-        return range(Verdict::Hole);
+    let Some(extent) = extents.first() else {
+        return ranges(Verdict::Hole, whole);
     };
     if extent.logical > offset {
-        return short(extent.logical);
+        return match (extent.logical - offset) / HUGE {
+            0 => short(extent.logical),
+            holes => ranges(Verdict::Hole, holes.min(whole)),
+        };
     }
-    if extent.unplaced {
-        return range(Verdict::Unplaced);
+    let left = extent.end() - offset;
+    let begun = left.div_ceil(HUGE).min(whole);
+    match extent.blocks {
+        Blocks::Elsewhere => return ranges(Verdict::Unplaced, begun),
+        Blocks::Delayed => return ranges(Verdict::Delayed, begun),
+        Blocks::Written | Blocks::Unwritten => {}
     }
-    if extent.end() < end {
+    let covered = (left / HUGE).min(whole);
+    if covered == 0 {
         return short(extent.end());
     }
     let place = layout
         .base
         .wrapping_add(extent.physical)
         .wrapping_add(offset - extent.logical);
-    match (place % HUGE, extent.shared) {
-        (0, false) => range(Verdict::Huge),
-        (0, true) => range(Verdict::Shared),
-        (beside, _) => Range {
-            beside,
-            ..range(Verdict::Misaligned)
-        },
+    let (verdict, beside) = match (place % HUGE, extent.shared) {
+        (0, false) => (Verdict::Huge, 0),
+        (0, true) => (Verdict::Shared, 0),
+        (beside, _) => (Verdict::Misaligned, beside),
+    };
+    Range {
+        beside,
+        unwritten: extent.blocks == Blocks::Unwritten,
+        ..ranges(verdict, covered)
     }
 }
 
@@ -185,7 +224,7 @@ mod tests {
             physical,
             length,
             shared: false,
-            unplaced: false,
+            blocks: Blocks::Written,
         }
     }
 
@@ -286,12 +325,99 @@ mod tests {
             shared: true,
             ..extent(0, HUGE, HUGE)
         };
-        let unplaced = Extent {
-            unplaced: true,
-            ..extent(HUGE, 0, HUGE)
+        let with = |logical, blocks| Extent {
+            blocks,
+            ..extent(logical, HUGE, HUGE)
         };
-        let all = verdicts(2 * HUGE, 0, &[shared, unplaced]);
-        assert_eq!(all, [(1, Verdict::Shared), (1, Verdict::Unplaced)]);
+        let all = verdicts(
+            4 * HUGE,
+            0,
+            &[
+                shared,
+                with(HUGE, Blocks::Elsewhere),
+                with(2 * HUGE, Blocks::Delayed),
+                with(3 * HUGE, Blocks::Unwritten),
+            ],
+        );
+        let want = [
+            (1, Verdict::Shared),
+            (1, Verdict::Unplaced),
+            (1, Verdict::Delayed),
+            (1, Verdict::Huge),
+        ];
+        assert_eq!(all, want);
+    }
+
+    /// The largest file that Linux has, in the time of its few extents.
+    #[test]
+    fn the_largest_file() {
+        let size = i64::MAX as u64;
+        let last = size / HUGE;
+        let all = verdicts(size, 0, &[]);
+        assert_eq!(all, [(last + 1, Verdict::Hole)]);
+        let far = 1 << 62;
+        let all = verdicts(
+            size,
+            0,
+            &[extent(0, HUGE, PAGE), extent(far, HUGE, 3 * HUGE)],
+        );
+        let want = [
+            (1, Verdict::Short),
+            (far / HUGE - 1, Verdict::Hole),
+            (3, Verdict::Huge),
+            (last + 1 - far / HUGE - 3, Verdict::Hole),
+        ];
+        assert_eq!(all, want);
+        let all = verdicts(size - PAGE, 0, &[]);
+        assert_eq!(all, [(last, Verdict::Hole), (1, Verdict::Eof)]);
+        assert_eq!(verdicts(u64::MAX, 0, &[]).len(), 2);
+    }
+
+    /// Each range has the verdict that it has alone.
+    #[test]
+    fn a_run_is_what_its_ranges_are() {
+        let mut state = 1u64;
+        let mut below = |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % n
+        };
+        for _ in 0..2000 {
+            let mut extents = Vec::new();
+            let mut at = 0;
+            while below(6) > 0 {
+                at += below(3) * (1 + below(3 * 512)) * PAGE;
+                let length = (1 + below(4 * 512)) * PAGE;
+                let mut new = extent(at, below(3) * 256 * PAGE + at, length);
+                new.blocks = [
+                    Blocks::Written,
+                    Blocks::Unwritten,
+                    Blocks::Delayed,
+                    Blocks::Elsewhere,
+                ][below(4) as usize];
+                new.shared = below(4) == 0;
+                extents.push(new);
+                at += length;
+            }
+            let layout = Layout {
+                size: below(9 * 512) * PAGE + below(3) * 100,
+                base: below(2) * PAGE,
+                extents,
+                huge_faults: below(8) > 0,
+            };
+            let mut offset = 0;
+            for range in analyse(&layout) {
+                assert_eq!(range.offset, offset);
+                for at in (offset..offset + range.length).step_by(HUGE as usize) {
+                    let left = layout.extents.iter().filter(|e| e.end() > at);
+                    let alone = judge(&layout, at, &left.copied().collect::<Vec<_>>());
+                    assert!(range.continues_in(&alone), "{layout:?} {range:?} {alone:?}");
+                }
+                offset += range.length;
+            }
+            assert_eq!(offset, layout.size.next_multiple_of(HUGE));
+        }
     }
 
     #[test]
