@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `daxstat`: its report on a file must match the faults on that file.
+//! `daxstat`: its report on a file must match the faults on that file, its report on a disk must
+//! match the result of `mount -o dax`, and a look must have no effect.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
 
 use super::reasons::misaligned;
-use super::{large, per_config, Config, Fixture, EXT4, EXT4_E820, XFS};
-use crate::command::Cmd;
+use super::{large, per_config, require_rust, want, Config, Fixture, EXT4, EXT4_E820, XFS};
+use crate::command::{timeout, Cmd};
 use crate::data;
+use crate::filesystem::{DaxMount, Kind};
 use crate::live::{self, Language};
 use crate::mapping::PAGE;
 use crate::memory::HUGE;
+use crate::ndctl::{self, Bus, Map, Mode, Namespace, MIB};
+use crate::process::{pipe, vmsplice};
 use crate::skip::Skip;
+use crate::system;
+use crate::target::mount_point;
 use crate::tests::Test;
 use crate::trace::FaultTrace;
 
@@ -28,12 +36,55 @@ pub fn tests() -> Vec<Test> {
         files,
     );
     tests.push(Test::new(
+        "fsdax::daxstat::largest",
+        60,
+        "daxstat --file takes time in proportion to the size of a sparse file: 8 EiB never end",
+        largest,
+    ));
+    tests.push(Test::new(
+        "fsdax::daxstat::types",
+        60,
+        "daxstat --file opens a FIFO and waits for its writer, opens a device, or takes any character device for \
+         device-dax",
+        types,
+    ));
+    tests.extend(per_config(
+        &[EXT4, XFS],
+        "daxstat::looks",
+        60,
+        "daxstat --file writes the file back",
+        looks,
+    ));
+    tests.push(Test::new(
+        "fsdax::daxstat::device",
+        180,
+        "daxstat --device calls a disk fit that mount -o dax refuses or mounts without DAX, or vice versa, or does \
+         not say what is missing",
+        device_report,
+    ));
+    tests.push(Test::new(
+        "fsdax::daxstat::delayed",
+        60,
+        "a removed inode with a pinned page is missing in daxstat's list or in its summary, or stays there after \
+         the pin was dropped",
+        delayed,
+    ));
+    tests.push(Test::new(
         "fsdax::daxstat::table",
         60,
         "daxstat has other counts than the kernel, or gives no advice where the kernel does not count",
         table,
     ));
     tests
+}
+
+/// Returns the line of the table that gives advice on a reason.
+pub fn advice_on(reason: &str) -> Result<String> {
+    let out = daxstat("--once")?.ok()?.stdout;
+    out.lines()
+        .find(|line| line.trim_start().starts_with(&format!("{reason} ")))
+        .map(str::to_string)
+        .with_context(|| format!("daxstat has no advice on {reason}: {out}"))
 }
 
 /// Returns the path of the program, which is in the same folder as this one.
@@ -54,6 +105,7 @@ fn daxstat(arguments: &str) -> Result<Cmd> {
 struct FileReport {
     device: String,
     ranges: Vec<Range>,
+    advice: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +119,11 @@ struct Range {
 fn report(path: &Path) -> Result<FileReport> {
     let out = daxstat("--json --file")?.arg(path).ok()?;
     serde_json::from_str(&out.stdout).with_context(|| format!("daxstat's JSON: {}", out.stdout))
+}
+
+/// Returns its advice on a file.
+pub fn advice(path: &Path) -> Result<String> {
+    Ok(report(path)?.advice.join("; "))
 }
 
 /// Returns the device by which it judges a file.
@@ -137,6 +194,395 @@ fn files(config: &Config) -> Result<String> {
     file.sync_all().context("fsync")?;
     require(&fixture, &trace, "holes", &["hole", "short", "hole"])?;
     drop((file, trace));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+/// Looks at a file of the size that the kernel allows, with 4 KiB at its end.
+fn largest() -> Result<String> {
+    program()?;
+    let fixture = Fixture::create(&XFS)?;
+    let most = i64::MAX as u64 / HUGE as u64 * HUGE as u64;
+    let file = fixture.sparse("largest", most)?;
+    file.write_all_at(&data::bytes(1, PAGE), most - PAGE as u64)
+        .context("writing the last page")?;
+    let out = daxstat("--json --file")?
+        .arg(fixture.path("largest"))
+        .limit_secs(10)
+        .ok()?;
+    let report: FileReport = serde_json::from_str(&out.stdout)
+        .with_context(|| format!("daxstat's JSON: {}", out.stdout))?;
+    let [hole, last] = &report.ranges[..] else {
+        bail!("a hole and a last range were expected: {}", out.stdout);
+    };
+    ensure!(
+        (hole.verdict.as_str(), last.verdict.as_str()) == ("hole", "short")
+            && hole.length as u64 + HUGE as u64 == most,
+        "a hole and a last range were expected: {}",
+        out.stdout
+    );
+    drop(file);
+    fixture.finish()?;
+    Ok(format!("{most} bytes"))
+}
+
+fn types() -> Result<String> {
+    program()?;
+    let refused = |path: &Path, word: &str| -> Result<String> {
+        let out = daxstat("--file")?.arg(path).limit_secs(5).run()?;
+        ensure!(
+            !out.status.success() && out.stderr.contains(word),
+            "daxstat --file {}: {word:?} was expected: {}",
+            path.display(),
+            out.all()
+        );
+        Ok(out.stderr)
+    };
+    let fifo = std::env::temp_dir().join(format!("daxstat-fifo-{}", std::process::id()));
+    Cmd::new("mkfifo").arg(&fifo).ok()?;
+    let result = refused(&fifo, "not a regular file");
+    std::fs::remove_file(&fifo).context("cannot remove the FIFO")?;
+    result?;
+    let text = refused(Path::new("/dev/null"), "character device")?;
+    ensure!(
+        !text.contains("daxctl"),
+        "/dev/null is taken for device-dax: {text}"
+    );
+    let namespace = Namespace::create(&want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi))?;
+    refused(&namespace.node()?, "daxctl list")?;
+    namespace.destroy()?;
+    Ok(String::new())
+}
+
+/// Compares the events of writeback with the program's name.
+fn looks(config: &Config) -> Result<String> {
+    program()?;
+    let fixture = Fixture::create(config)?;
+    let file = fixture.written("data", &data::bytes(1, 2 * HUGE))?;
+    let map = large(&file, 2 * HUGE)?;
+    map.prefault_write(HUGE);
+    let trace = FaultTrace::of(&["dax_writeback_range"])?;
+    report(&fixture.path("data"))?;
+    let text = trace.take_text()?;
+    let events: Vec<&str> = text.lines().filter(|l| l.contains("daxstat-")).collect();
+    ensure!(
+        events.is_empty(),
+        "daxstat --file wrote the file back: {}",
+        events.join(" | ")
+    );
+    // The bytes are still to be written back: the trace would have shown it.
+    file.sync_all().context("fsync")?;
+    ensure!(
+        trace.take_text()?.contains("dax_writeback_range: "),
+        "fsync after stores has no event of writeback"
+    );
+    drop((trace, map, file));
+    fixture.finish()?;
+    Ok(String::new())
+}
+
+#[derive(Deserialize)]
+struct DeviceReport {
+    fit: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Deserialize)]
+struct Check {
+    check: String,
+    state: String,
+}
+
+/// What becomes of `mount -o dax`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounted {
+    Dax,
+    /// Mounted as if nothing had happened.
+    WithoutDax,
+    Refused,
+}
+
+/// Returns whether a file on a mounted filesystem is DAX.
+fn has_dax(dir: &Path) -> Result<bool> {
+    let path = dir.join("a-file");
+    std::fs::write(&path, b"x").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(daxstat("--file")?.arg(&path).run()?.status.success())
+}
+
+fn try_mount(kind: Kind, node: &Path) -> Result<Mounted> {
+    match DaxMount::mount(kind, node, &mount_point()) {
+        Err(_) => Ok(Mounted::Refused),
+        Ok(mount) => {
+            let dax = has_dax(mount.dir())?;
+            mount.unmount()?;
+            Ok(match dax {
+                true => Mounted::Dax,
+                false => Mounted::WithoutDax,
+            })
+        }
+    }
+}
+
+/// Requires a report with this check in this state, and the exit status that belongs to it.
+fn require_device(node: &Path, fit: bool, check: &str, state: &str) -> Result<()> {
+    let out = daxstat("--json --device")?.arg(node).run()?;
+    let report: DeviceReport = serde_json::from_str(&out.stdout)
+        .with_context(|| format!("daxstat's JSON: {}", out.all()))?;
+    ensure!(
+        report.fit == fit && out.code() == i32::from(!fit),
+        "daxstat --device {}: fit is {}, exit status {}: {}",
+        node.display(),
+        report.fit,
+        out.code(),
+        out.all()
+    );
+    ensure!(
+        report
+            .checks
+            .iter()
+            .any(|c| c.check == check && c.state == state),
+        "daxstat --device {}: {check} is not {state}: {}",
+        node.display(),
+        out.all()
+    );
+    let text = daxstat("--device")?.arg(node).run()?.stdout;
+    ensure!(
+        text.contains(if fit {
+            ": fit for DAX"
+        } else {
+            "not fit for DAX"
+        }) && text.contains(check),
+        "daxstat --device {}: {text}",
+        node.display()
+    );
+    Ok(())
+}
+
+/// A filesystem by the command that makes it; what becomes of it, and the check that says so.
+type Made = (Kind, &'static str, Mounted, &'static str, &'static str);
+
+fn device_report() -> Result<String> {
+    // On a small disk mkfs.ext4 makes blocks of 1 KiB.
+    const SMALL: u64 = 64 * MIB;
+    const EXT: &[Made] = &[
+        (
+            Kind::Ext4,
+            "mkfs.ext4 -q -F",
+            Mounted::Refused,
+            "block size",
+            "missing",
+        ),
+        (
+            Kind::Ext4,
+            "mkfs.ext4 -q -F -b 4096",
+            Mounted::Dax,
+            "layout",
+            "warning",
+        ),
+        (
+            Kind::Ext4,
+            "mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512",
+            Mounted::Dax,
+            "block size",
+            "ok",
+        ),
+        (
+            Kind::Ext4,
+            "mkfs.ext4 -q -F -b 4096 -O inline_data",
+            Mounted::Refused,
+            "inline_data",
+            "missing",
+        ),
+        (
+            Kind::Ext2,
+            "mkfs.ext2 -q -F -b 1024",
+            Mounted::WithoutDax,
+            "block size",
+            "missing",
+        ),
+        (
+            Kind::Ext2,
+            "mkfs.ext2 -q -F -b 4096",
+            Mounted::Dax,
+            "filesystem",
+            "warning",
+        ),
+    ];
+    // mkfs.xfs refuses less than 300 MiB.
+    const XFS_MADE: &[Made] = &[
+        (
+            Kind::Xfs,
+            "mkfs.xfs -q -f -m reflink=0 -b size=1024",
+            Mounted::WithoutDax,
+            "block size",
+            "missing",
+        ),
+        (
+            Kind::XfsReflink,
+            "mkfs.xfs -q -f -m reflink=1 -d su=2m,sw=1",
+            Mounted::Dax,
+            "block size",
+            "ok",
+        ),
+    ];
+    program()?;
+    let try_all = |node: &Path, all: &[Made]| -> Result<()> {
+        for (kind, mkfs, mounted, check, state) in all {
+            Cmd::new(mkfs).arg(node).limit_secs(120).ok()?;
+            require_device(node, *mounted == Mounted::Dax, check, state).context(*mkfs)?;
+            let got = try_mount(*kind, node)?;
+            ensure!(
+                got == *mounted,
+                "{mkfs}: {mounted:?} was expected, mount -o dax is {got:?}"
+            );
+        }
+        Ok(())
+    };
+    let small = Namespace::create_sized(&EXT4.want, SMALL)?;
+    let node = small.node()?;
+    // Of an earlier filesystem.
+    Cmd::new("wipefs -q -a").arg(&node).ok()?;
+    require_device(&node, true, "filesystem", "warning").context("an empty disk")?;
+    try_all(&node, EXT)?;
+    // As mounted.
+    let mount = DaxMount::mount_with(Kind::Ext2, &node, &mount_point(), "noatime")?;
+    require_device(&node, true, "mount", "warning").context("mounted without dax")?;
+    mount.unmount()?;
+    small.destroy()?;
+
+    let large = Namespace::create(&XFS.want)?;
+    let node = large.node()?;
+    try_all(&node, XFS_MADE)?;
+    // A partition that begins at a page, but not at 2 MiB. With reflink XFS refuses it.
+    partition(&node, 1 << 11, 800 << 11)?;
+    let part = PathBuf::from(format!("{}p1", node.display()));
+    let result = system::wait_for_node(&part).and_then(|()| {
+        try_all(
+            &part,
+            &[
+                (
+                    Kind::XfsReflink,
+                    "mkfs.xfs -q -f -m reflink=1",
+                    Mounted::Refused,
+                    "reflink",
+                    "missing",
+                ),
+                (
+                    Kind::Xfs,
+                    "mkfs.xfs -q -f -m reflink=0",
+                    Mounted::Dax,
+                    "alignment",
+                    "warning",
+                ),
+            ],
+        )
+    });
+    Cmd::new("delpart").arg(&node).arg("1").ok()?;
+    result?;
+    // And one that does not begin at a page.
+    partition(&node, (1 << 11) + 3, 400 << 11)?;
+    let result = system::wait_for_node(&part).and_then(|()| {
+        Cmd::new("mkfs.ext4 -q -F -b 4096").arg(&part).ok()?;
+        require_device(&part, false, "partition", "missing")?;
+        let got = try_mount(Kind::Ext4, &part)?;
+        ensure!(got == Mounted::Refused, "mount -o dax is {got:?}");
+        Ok(())
+    });
+    Cmd::new("delpart").arg(&node).arg("1").ok()?;
+    result?;
+    large.destroy()?;
+    modes()?;
+    Ok(String::new())
+}
+
+/// Adds a partition without a table, in sectors.
+fn partition(node: &Path, start: u64, sectors: u64) -> Result<()> {
+    Cmd::new("addpart")
+        .arg(node)
+        .arg_words(&format!("1 {start} {sectors}"))
+        .ok()?;
+    Ok(())
+}
+
+/// Tests disks that are not in mode fsdax, and one that is no persistent memory.
+fn modes() -> Result<()> {
+    let region = ndctl::region_with(Bus::Acpi, 64 * MIB)?;
+    for mode in ["raw", "sector"] {
+        let made = ndctl::create(&format!("-m {mode} -r {} -s {}", region.dev, 64 * MIB))?;
+        let node = made.node()?;
+        let result = system::wait_for_node(&node)
+            .and_then(|()| require_device(&node, false, "mode", "missing"));
+        Cmd::new("ndctl destroy-namespace -f").arg(&made.dev).ok()?;
+        result.context(mode)?;
+    }
+    require_device(Path::new("/dev/vda"), false, "mode", "missing")?;
+    let out = daxstat("--device /nonexistent")?.run()?;
+    ensure!(
+        out.code() == 2,
+        "an error has the exit status {}: {}",
+        out.code(),
+        out.all()
+    );
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Delayed {
+    fstype: String,
+    inode: u64,
+    pages: u64,
+    first: String,
+}
+
+/// Waits until the list of removed inodes has one with this number and pages that were counted, or
+/// has none.
+fn wait_for_delayed(inode: u64, listed: bool) -> Result<()> {
+    let end = Instant::now() + timeout(Duration::from_secs(10));
+    loop {
+        let out = daxstat("--delayed --json")?.ok()?.stdout;
+        let all: Vec<Delayed> =
+            serde_json::from_str(&out).with_context(|| format!("daxstat's JSON: {out}"))?;
+        let found = all.iter().find(|i| i.inode == inode && i.fstype == "ext4");
+        let done = match found {
+            Some(inode) => listed && inode.pages == 1 && inode.first != "0x0",
+            None => !listed,
+        };
+        if done {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < end,
+            "inode {inode} should {} in daxstat's list: {out}",
+            if listed { "be" } else { "not be" }
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn delayed() -> Result<String> {
+    require_rust("which does not keep the blocks of a pinned page")?;
+    program()?;
+    let fixture = Fixture::create(&EXT4)?;
+    let file = fixture.written("removed", &data::bytes(1, PAGE))?;
+    let inode = file.metadata().context("fstat")?.ino();
+    let (reader, writer) = pipe()?;
+    let map = large(&file, PAGE)?;
+    vmsplice(&map, 0, PAGE, &writer)?;
+    drop((map, file));
+    std::fs::remove_file(fixture.path("removed")).context("unlink")?;
+    wait_for_delayed(inode, true)?;
+    let text = daxstat("--once")?.ok()?.stdout;
+    ensure!(
+        text.contains("removed inode"),
+        "daxstat --once does not mention the inode: {text}"
+    );
+    let text = daxstat("--delayed")?.ok()?.stdout;
+    ensure!(
+        text.contains(&inode.to_string()) && text.contains("vmsplice"),
+        "daxstat --delayed: {text}"
+    );
+    drop((reader, writer));
+    wait_for_delayed(inode, false)?;
     fixture.finish()?;
     Ok(String::new())
 }

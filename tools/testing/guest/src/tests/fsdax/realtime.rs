@@ -4,6 +4,8 @@
 //! of 2 MiB: the iomaps of a file name another device than that of the
 //! filesystem.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
@@ -34,8 +36,13 @@ pub fn tests() -> Vec<Test> {
     )]
 }
 
+/// Mounts with a name of the realtime device that mountinfo has to escape.
 fn mount(data: &Path, rt: &Path) -> Result<DaxMount> {
-    let options = format!("dax,rtdev={}", rt.display());
+    let name = std::env::temp_dir().join(format!("realtime device {}", std::process::id()));
+    // From an earlier mount.
+    let _ = fs::remove_file(&name);
+    symlink(rt, &name).with_context(|| format!("cannot create {}", name.display()))?;
+    let options = format!("dax,rtdev={}", name.display());
     DaxMount::mount_with(Kind::Xfs, data, &mount_point(), &options)
 }
 

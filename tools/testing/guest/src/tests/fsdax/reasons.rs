@@ -3,14 +3,15 @@
 //! The reasons why a fault was not of 2 MiB: each reason is provoked, and must
 //! be counted and reported by the tracepoint, and no other.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use anyhow::{bail, ensure, Context, Result};
 
 use super::sync::go_down;
 use super::{
-    large, per_config, require_rust, signal_of, small, Config, Fixture, EXT2, EXT4, REFLINK,
+    daxstat, large, per_config, require_rust, signal_of, small, Config, Fixture, EXT2, EXT4,
+    REFLINK, XFS,
 };
 use crate::data;
 use crate::filesystem::fallocate;
@@ -32,6 +33,13 @@ pub fn tests() -> Vec<Test> {
         "a fault falls back to 4 KiB and no reason is counted or traced, or a wrong one, or for another file",
         reasons,
     );
+    tests.extend(per_config(
+        &[EXT4, XFS],
+        "reasons::conflict",
+        90,
+        "pages of 4 KiB that are in use go or stay against what daxstat advises",
+        conflict,
+    ));
     tests.extend(per_config(
         &[EXT2],
         "reasons",
@@ -291,6 +299,61 @@ impl Drop for SystemThp {
             eprintln!("{}: {e}", Self::FILE);
         }
     }
+}
+
+/// Tests what removes entries of 4 KiB: not the end of the mapping, nor drop_caches.
+fn conflict(config: &Config) -> Result<String> {
+    require_rust("which reports no reasons")?;
+    let bytes = data::bytes(1, LEN);
+    let stored = |at: usize| -> Vec<u8> { [&[7; 1], &bytes[at + 1..at + PAGE]].concat() };
+    let fixture = Fixture::create(config)?;
+    let probe = Probe::open(&fixture)?;
+    let file = fixture.written("data", &bytes)?;
+    small(&file, LEN)?.prefault_write(HUGE);
+    file.sync_all().context("fsync")?;
+    drop(file);
+    fs::write("/proc/sys/vm/drop_caches", "3").context("drop_caches")?;
+    let file = fixture.open("data")?;
+    let map = large(&file, LEN)?;
+    probe.require("conflict", &file, || map.poke(0, 7))?;
+    let advice = daxstat::advice_on("conflict")?;
+    ensure!(
+        !advice.contains("drop")
+            && ["truncated", "copy", "mount"]
+                .iter()
+                .all(|w| advice.contains(w)),
+        "daxstat's advice on a conflict is: {advice}"
+    );
+    drop(map);
+    let huge = |file: &File, what: &str| -> Result<()> {
+        let before = Counters::read(probe.device)?;
+        let map = large(file, LEN)?;
+        map.poke(0, 7);
+        let counted = Counters::read(probe.device)?.since(&before);
+        ensure!(
+            counted == [("2M".to_string(), 1)],
+            "{what}, one fault of 2 MiB was expected, {counted:?} were counted"
+        );
+        map.require(0, &stored(0), what)
+    };
+    // Truncated and written again.
+    file.set_len(0).context("ftruncate")?;
+    drop(fixture.written("data", &bytes)?);
+    huge(&file, "after truncation")?;
+    // Mapped in 4 KiB again, and copied.
+    file.set_len(0).context("ftruncate")?;
+    drop(fixture.written("data", &bytes)?);
+    small(&file, LEN)?.prefault_write(HUGE);
+    let copy = fixture.written("copy", &bytes)?;
+    huge(&copy, "in a copy")?;
+    drop((file, copy));
+    // The same file, in the next mount.
+    let fixture = fixture.remount("dax")?;
+    let file = fixture.open("data")?;
+    huge(&file, "after umount and mount")?;
+    drop((file, probe));
+    fixture.finish()?;
+    Ok(String::new())
 }
 
 /// Tests files that prevent huge faults of a suitable mapping.
