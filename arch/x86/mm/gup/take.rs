@@ -16,14 +16,14 @@
 //! * their `struct page`s are valid and follow each other;
 //! * their type says whether they can be taken at all;
 //! * the count of a page that its owner does not take back is never zero, so adding to it needs no
-//!   loop ([`IdleCount`]);
+//!   loop (the others: see below);
 //! * if the memmap consists of single pages, each is a folio. If it consists of compound pages, the
 //!   part of the range that is in one folio takes one addition.
 //!
 //! The owner of a generic or P2PDMA pgmap may have pages taken back (`page_free`): the count drops
 //! to 0, and is then set to 1, whatever it was. An addition in between would be lost, and undoing it
-//! would leave an idle page with a count of 0. So such a page is taken only if its count is not 0,
-//! in one step.
+//! would leave an idle page with a count of 0. So the walk without locks leaves such pages to the slow
+//! path, which takes one only if its count is not 0, in one step.
 //!
 //! The `unsafe` code here takes references that it owns from then on, and writes to the caller's
 //! array.
@@ -577,26 +577,6 @@ impl From<DeviceError> for Error {
     }
 }
 
-/// The count that pages of a pgmap may have while they are idle.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum IdleCount {
-    /// 1. The count is at least 1 while the pgmap is mapped.
-    One,
-    /// 1, or 0 while the owner takes the page back.
-    ZeroOrOne,
-}
-
-impl IdleCount {
-    /// Returns the count of idle pages of a generic or P2PDMA pgmap.
-    #[inline(always)]
-    fn of(pgmap: &DevPagemap) -> Self {
-        match pgmap.operations().frees_pages {
-            true => Self::ZeroOrOne,
-            false => Self::One,
-        }
-    }
-}
-
 /// References to consecutive pages of a pgmap. Drop puts them.
 ///
 /// # Invariants
@@ -630,8 +610,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     ) -> Option<Self> {
         let pgmap = pgmap.pgmap();
         // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
-        let (mut run, pages, idle) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }.ok()?;
-        run.grab(pgmap, pages, idle).then_some(run)
+        let (mut run, pages) = unsafe { Self::new::<true>(pgmap, pfn, pages, flags, irq) }.ok()?;
+        run.grab(pgmap, pages).then_some(run)
     }
 
     /// Takes references as [`try_grab`](Self::try_grab) does, but if a count is about to overflow,
@@ -655,9 +635,12 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     ) -> Result<Self, DeviceError> {
         let pgmap = pgmap.pgmap();
         // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
-        let (mut run, pages, idle) = unsafe { Self::new(pgmap, pfn, pages, flags, irq) }?;
+        let (mut run, pages) = unsafe { Self::new::<false>(pgmap, pfn, pages, flags, irq) }?;
         // `taken` says how many references the value owns, whether that is all or not.
-        run.grab(pgmap, pages, idle);
+        match is_taken_back(pgmap) {
+            true => run.grab_unless_free(pages),
+            false => run.grab(pgmap, pages),
+        };
         match run.taken {
             0 => Err(DeviceError::RefCount),
             _ => Ok(run),
@@ -665,25 +648,25 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     }
 
     /// Creates a run without references, and returns it with the number of pages that are in one
-    /// range of the pgmap, and with the count that these may have while they are idle.
+    /// range of the pgmap. `NEVER_FREE` demands pages that are never free.
     ///
     /// # Safety
     ///
     /// `pfn` must lie in a mapped range of `pgmap`.
     #[inline(always)]
-    unsafe fn new(
+    unsafe fn new<const NEVER_FREE: bool>(
         pgmap: &'a DevPagemap,
         pfn: Pfn,
         pages: usize,
         flags: GupFlags,
         _irq: LocalInterruptDisabled<'a>,
-    ) -> Result<(Self, usize, IdleCount), DeviceError> {
+    ) -> Result<(Self, usize), DeviceError> {
         // By the caller's promise a single page is in the range.
         let pages = match pages {
             1 => 1,
             _ => pages.min(pgmap.pfns_from(pfn)),
         };
-        let idle = Self::check_type(pgmap, flags)?;
+        Self::check_type::<NEVER_FREE>(pgmap, flags)?;
         // INVARIANT: The pages are in the pgmap, which stays mapped for `'a`; none was taken yet.
         let run = Self {
             // SAFETY: By the caller's promise the PFN lies in a mapped range of the pgmap. The
@@ -692,25 +675,29 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             taken: 0,
             _pgmap: PhantomData,
         };
-        Ok((run, pages, idle))
+        Ok((run, pages))
     }
 
-    /// Checks whether pages of a pgmap can be taken in this way, and returns the count that they may
-    /// have while they are idle.
+    /// Checks whether pages of a pgmap can be taken in this way, and are never free if `NEVER_FREE`
+    /// demands that.
     ///
     /// # Errors
     ///
     /// Returns the reason if they cannot.
     #[inline(always)]
-    fn check_type(pgmap: &DevPagemap, flags: GupFlags) -> Result<IdleCount, DeviceError> {
+    fn check_type<const NEVER_FREE: bool>(
+        pgmap: &DevPagemap,
+        flags: GupFlags,
+    ) -> Result<(), DeviceError> {
         match pgmap.memory_type().ok_or(DeviceError::MemoryType)? {
             // Truncation waits for pins of a file's pages, so these must be short.
             MemoryType::FsDax if PIN && flags.is_longterm() => Err(DeviceError::LongTermFsDax),
-            MemoryType::FsDax => Ok(IdleCount::One),
-            MemoryType::Generic => Ok(IdleCount::of(pgmap)),
-            MemoryType::PciP2pdma if flags.allows_p2pdma() && !flags.is_longterm() => {
-                Ok(IdleCount::of(pgmap))
+            MemoryType::FsDax => Ok(()),
+            MemoryType::Generic | MemoryType::PciP2pdma if NEVER_FREE && frees_pages(pgmap) => {
+                Err(DeviceError::MemoryType)
             }
+            MemoryType::Generic => Ok(()),
+            MemoryType::PciP2pdma if flags.allows_p2pdma() && !flags.is_longterm() => Ok(()),
             MemoryType::PciP2pdma => Err(DeviceError::PciP2pdma),
             _ => Err(DeviceError::MemoryType),
         }
@@ -725,11 +712,10 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
     /// Takes a reference to each of `pages` pages, or, if a count is about to overflow, to those
     /// before it. Returns whether all were taken.
     #[inline(always)]
-    fn grab(&mut self, pgmap: &DevPagemap, pages: usize, idle: IdleCount) -> bool {
-        match (idle, pgmap.vmemmap_shift()) {
-            (IdleCount::ZeroOrOne, _) => self.grab_unless_free(pages),
-            (IdleCount::One, 0) => self.grab_single_pages(pages),
-            (IdleCount::One, _) => self.grab_folios(pages, try_add),
+    fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> bool {
+        match pgmap.vmemmap_shift() {
+            0 => self.grab_single_pages(pages),
+            _ => self.grab_folios(pages, try_add),
         }
     }
 
@@ -864,12 +850,24 @@ fn part_in_folio(page: PageRef<'_>, pages: usize) -> (FolioRef<'_>, usize) {
     (folio, behind.min(pages).max(1))
 }
 
+/// Returns whether the owner of a pgmap frees pages.
+#[inline(always)]
+fn frees_pages(pgmap: &DevPagemap) -> bool {
+    pgmap.operations().frees_pages
+}
+
+/// Returns whether pages of a pgmap may have a count of 0 while their owner takes them back.
+#[inline(always)]
+fn is_taken_back(pgmap: &DevPagemap) -> bool {
+    pgmap.memory_type() != Some(MemoryType::FsDax) && frees_pages(pgmap)
+}
+
 /// Adds to the reference count of a folio whose pgmap is mapped and does not take pages back, unless
 /// it would overflow. Returns whether it did.
 #[inline(always)]
 fn try_add(folio: FolioRef<'_>, amount: i32) -> bool {
-    // SAFETY: The folio is not free: the count of an idle one is 1 ([`IdleCount::One`]). If the
-    // result is not positive, the addition is undone.
+    // SAFETY: The folio is not free: the count of an idle one is 1, and its owner does not take it
+    // back. If the result is not positive, the addition is undone.
     let old = unsafe { folio.ref_fetch_add(amount) };
     old > 0 || undo_add(folio, amount, old)
 }
