@@ -105,7 +105,7 @@ fn number(word: Option<&str>) -> Result<usize> {
 /// The driver's operations of the pgmaps. They do nothing, because the pages are never used.
 struct Idle;
 
-// SAFETY: `page_free` does nothing.
+// SAFETY: `page_free` does nothing, so it does not sleep.
 unsafe impl Operations for Idle {
     type Data = ();
 
