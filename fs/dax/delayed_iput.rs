@@ -58,7 +58,7 @@ use kernel::{
     seq_file::SeqFile,
     seq_print,
     sync::{Mutex, SetOnce},
-    time::{ktime_ms_delta, msecs_to_jiffies, Ktime},
+    time::{msecs_to_jiffies, Ktime, NSEC_PER_MSEC},
     workqueue::{self, Work, WorkItem},
 };
 
@@ -114,12 +114,15 @@ impl Info {
 
     /// Returns the name of the filesystem type.
     fn filesystem(&self) -> &str {
-        core::str::from_utf8(&self.filesystem).map_or("?", |name| name.trim_end_matches('\0'))
+        let name = self.filesystem.split(|&byte| byte == 0).next();
+        name.and_then(|name| core::str::from_utf8(name).ok())
+            .unwrap_or("?")
     }
 
     /// Returns the milliseconds since the reference was to be put.
     fn age(&self) -> i64 {
-        ktime_ms_delta(Ktime::ktime_get(), self.since)
+        let now = Ktime::ktime_get().to_ns();
+        now.saturating_sub(self.since.to_ns()) / NSEC_PER_MSEC
     }
 }
 
@@ -366,7 +369,11 @@ impl WorkItem for Worker {
             };
             if oldest.age() >= next_report {
                 next_report = oldest.age().saturating_mul(2);
-                let others = filesystem.visited.iter().count().saturating_sub(1);
+                let others = filesystem
+                    .visited
+                    .iter()
+                    .skip(1)
+                    .fold(0, |n: usize, _| n.saturating_add(1));
                 report(oldest, others);
             }
             filesystem.to_visit = core::mem::take(&mut filesystem.visited);

@@ -15,6 +15,7 @@ mod daxstat;
 mod erofs;
 mod fsx;
 mod full;
+mod hang;
 mod idle;
 mod inode;
 mod model;
@@ -67,6 +68,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(poison::tests());
     tests.extend(recovery::tests());
     tests.extend(idle::tests());
+    tests.extend(hang::tests());
     tests.extend(reasons::tests());
     tests.extend(tracking::tests());
     tests.extend(cachestat::tests());

@@ -33,6 +33,8 @@ use crate::system;
 use crate::target::Target;
 use crate::vmstat::require_unpinned;
 
+pub use bound::Bound;
+
 const LEN: usize = 4 << 20;
 const ROUNDS: u64 = 8;
 
