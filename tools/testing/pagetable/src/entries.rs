@@ -96,6 +96,43 @@ fn a_store_changes_marks_alone() {
     }
 }
 
+/// A leaf that is write-protected for userfaultfd is not writable, and stays dirty. The store that
+/// makes it writable ends the protection; one that does not, does not.
+#[test]
+fn a_store_ends_write_protection() {
+    let prot = Entry::PRESENT | Entry::USER;
+    for shift in [PTE_SHIFT, PMD_SHIFT, PUD_SHIFT] {
+        let clean = Entry::leaf(0x2_4000_0000, prot, LeafKind::Devmap, shift, MASK);
+        for leaf in [clean, clean.with_store(true), clean.with_store(false)] {
+            let protected = leaf.with_uffd_wp();
+            assert!(protected.has(Entry::UFFD_WP) && !protected.is_writable());
+            let dirty = Entry::DIRTY | Entry::SAVED_DIRTY;
+            assert_eq!(protected.has(dirty), leaf.has(dirty));
+            assert!(!protected.has(Entry::DIRTY));
+            assert_eq!(protected.with_store(true), clean.with_store(true));
+            assert!(protected.with_store(false).has(Entry::UFFD_WP));
+        }
+    }
+}
+
+/// Only a present leaf of the level maps memory, and only at its address.
+#[test]
+fn an_entry_maps_one_address() {
+    let phys = 0x2_4000_0000;
+    let prot = Entry::PRESENT | Entry::USER;
+    for shift in [PTE_SHIFT, PMD_SHIFT, PUD_SHIFT] {
+        let leaf = Entry::leaf(phys, prot, LeafKind::Devmap, shift, MASK);
+        assert!(leaf.maps(phys, shift, MASK) && leaf.with_store(true).maps(phys, shift, MASK));
+        assert!(!leaf.maps(phys + (1 << shift), shift, MASK));
+        assert!(!Entry::new(0).maps(phys, shift, MASK));
+        assert!(!Entry::new(0).maps(0, shift, MASK));
+        let none = Entry::leaf(phys, Entry::PROTNONE, LeafKind::Devmap, shift, MASK);
+        assert!(!none.maps(phys, shift, MASK));
+        let table = Entry::new(phys | prot);
+        assert_eq!(table.maps(phys, shift, MASK), shift == PTE_SHIFT);
+    }
+}
+
 /// Some processors set the accessed and the dirty bit in an empty entry by mistake.
 #[test]
 fn an_entry_with_marks_alone_is_none() {

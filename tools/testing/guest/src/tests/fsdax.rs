@@ -21,6 +21,7 @@ mod inode;
 mod model;
 mod owner;
 mod poison;
+mod populate;
 mod race;
 mod realtime;
 mod reasons;
@@ -71,6 +72,7 @@ pub fn tests() -> Vec<Test> {
     tests.extend(hang::tests());
     tests.extend(reasons::tests());
     tests.extend(tracking::tests());
+    tests.extend(populate::tests());
     tests.extend(cachestat::tests());
     tests.extend(daxstat::tests());
     tests.extend(realtime::tests());
