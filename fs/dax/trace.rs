@@ -13,6 +13,7 @@
 //! [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
 use crate::{debugfs::Reason, entry::Entry};
+#[cfg(CONFIG_TRACEPOINTS)]
 use core::ptr::addr_of;
 use kernel::{
     bindings,
@@ -39,12 +40,16 @@ macro_rules! tracepoints {
                 unsafe { bindings::[<rust_do_trace_dax_ $name>](inode.as_raw(), $($raw),*) };
             }
             // C patches a jump for this test; here the count behind the jump is read.
+            #[cfg(CONFIG_TRACEPOINTS)]
             // SAFETY: The tracepoint is a static of C. Its count is a word that other CPUs change
             // as a whole, so one volatile read gets one of its values.
             let enabled = unsafe {
                 addr_of!(bindings::[<__tracepoint_dax_ $name>].key.enabled.counter).read_volatile()
-            };
-            if enabled > 0 {
+            } > 0;
+            // As the empty inline functions of C; the compiler removes the call.
+            #[cfg(not(CONFIG_TRACEPOINTS))]
+            let enabled = false;
+            if enabled {
                 fire(inode, $($arg),*);
             }
         }
