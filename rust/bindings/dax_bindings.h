@@ -22,6 +22,7 @@
 #include <linux/iomap.h>
 #include <linux/ioport.h>
 #include <linux/kstrtox.h>
+#include <linux/libnvdimm.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -47,8 +48,6 @@
 #include <trace/events/fs_dax_fallback.h>
 
 #if IS_ENABLED(CONFIG_LIBNVDIMM)
-#include <linux/libnvdimm.h>
-
 /* nd.h needs btt.h, which needs this declaration. */
 struct nd_namespace_common;
 #include "../../drivers/nvdimm/btt.h"

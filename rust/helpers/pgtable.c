@@ -35,17 +35,21 @@ void rust_helper_set_pte_at(struct mm_struct *mm, unsigned long address,
 	set_pte_at(mm, address, ptep, pte);
 }
 
+#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE
 void rust_helper_set_pmd_at(struct mm_struct *mm, unsigned long address,
 			    pmd_t *pmdp, pmd_t pmd)
 {
 	set_pmd_at(mm, address, pmdp, pmd);
 }
+#endif
 
+#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
 void rust_helper_set_pud_at(struct mm_struct *mm, unsigned long address,
 			    pud_t *pudp, pud_t pud)
 {
 	set_pud_at(mm, address, pudp, pud);
 }
+#endif
 
 #ifndef __HAVE_PFNMAP_TRACKING
 int rust_helper_track_pfn_remap(struct vm_area_struct *vma, pgprot_t *prot,

@@ -30,7 +30,7 @@ pub fn print_message(args: fmt::Arguments<'_>) {
 }
 
 /// Prints the call trace and taints the kernel, where there is no trap. C: `TAINT_WARN`.
-#[cfg(not(CONFIG_X86_64))]
+#[cfg(any(not(CONFIG_X86_64), CONFIG_UML))]
 #[doc(hidden)]
 #[cold]
 #[inline(never)]
@@ -44,7 +44,7 @@ pub fn print_trace() {
 }
 
 /// Prints the report of a warning, below its message.
-#[cfg(not(CONFIG_X86_64))]
+#[cfg(any(not(CONFIG_X86_64), CONFIG_UML))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! warn_trap {

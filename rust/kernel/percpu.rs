@@ -14,12 +14,12 @@
 //!
 //! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
 
-#[cfg(CONFIG_X86_64)]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 use crate::arch::x86::percpu as arch;
 use crate::bindings;
 
 /// The calls of C for architectures without instructions of their own here.
-#[cfg(not(CONFIG_X86_64))]
+#[cfg(any(not(CONFIG_X86_64), CONFIG_UML))]
 mod arch {
     use crate::bindings;
 
@@ -102,7 +102,7 @@ pub unsafe fn decrement(offset: usize) {
 /// `offset` must be the address of a per-CPU byte. The caller must expect any value, unless no
 /// other code can change the byte.
 #[doc(alias = "this_cpu_read")]
-#[cfg(CONFIG_X86_64)]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 #[inline(always)]
 pub unsafe fn read_byte(offset: usize) -> i8 {
     // SAFETY: The caller promises that there is a byte at the offset.
@@ -116,7 +116,7 @@ pub unsafe fn read_byte(offset: usize) -> i8 {
 /// `offset` must be the address of a per-CPU byte. Other code must access the byte of this CPU on
 /// this CPU only, or accept that an update is lost.
 #[doc(alias = "this_cpu_write")]
-#[cfg(CONFIG_X86_64)]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 #[inline(always)]
 pub unsafe fn write_byte(offset: usize, value: i8) {
     // SAFETY: The caller promises that there is a byte at the offset.

@@ -26,7 +26,7 @@ use super::{
     pfn_t::{PfnFlags, PfnT},
     virt::{VmFlags, VmaRef},
 };
-#[cfg(all(CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_X86_64))]
+#[cfg(all(CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_X86_64, not(CONFIG_UML)))]
 use crate::arch::x86::{
     pgprot,
     pgtable::{self, PMD_SHIFT},
@@ -454,7 +454,7 @@ impl<'a> VmFault<'a> {
     ///     matches!(fault.pmd(), PmdEntry::Huge | PmdEntry::Device)
     /// }
     /// ```
-    #[cfg(CONFIG_X86_64)]
+    #[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
     #[doc(alias = "pmd_none")]
     #[doc(alias = "pmd_trans_huge")]
     #[doc(alias = "pmd_devmap")]
@@ -498,7 +498,7 @@ impl<'a> VmFault<'a> {
     ///
     /// It does not if the VMA does not cover the 2 MiB, or if the folio was allocated for another
     /// address space, which may be freed before this one.
-    #[cfg(CONFIG_X86_64)]
+    #[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
     #[inline]
     pub fn insert_huge_zero(&mut self, zero: HugeZeroFolio<'_>) -> bool {
         let vma = self.vma();

@@ -8,7 +8,7 @@
 //! C header: [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
 
 use super::pfn::Pfn;
-#[cfg(CONFIG_X86_64)]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 use crate::arch::x86::pgtable::Entry;
 use crate::bindings;
 
@@ -77,7 +77,7 @@ impl PageProt {
     #[doc(alias = "pfn_modify_allowed")]
     #[inline]
     pub fn may_map(self, pfn: Pfn) -> bool {
-        #[cfg(CONFIG_X86_64)]
+        #[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
         if self.bits() & Entry::PRESENT == 0 {
             // SAFETY: The function only computes with its arguments and checks the running task's
             // capabilities; it has no preconditions.
