@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check crash abi bench conform guest shell build lint doc
+VERBS := run check configs crash abi bench conform guest shell build lint doc
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -48,6 +48,8 @@ help:
 #:   run      build the Rust kernel, boot it, and do direct I/O into a file
 #:            mapped with 2 MiB DAX pages; prints a report
 #:   check    formatting, lints, host tests, and all tests in the guest
+#:   configs  compile our files in other configurations of the kernel, and on other
+#:            architectures, without building a kernel: some minutes
 #:   crash    kill the guest while it writes to DAX files, boot again and check
 #:            the files, ten times (check does it a few times)
 #:   abi      compare the interfaces of the C and the Rust kernel: symbols, structs,
@@ -82,7 +84,8 @@ help:
 #:            runs some of each kind; many hours there (set TIMEOUT). QUICK=1: only
 #:            KUnit and a test of each kind
 #:   JOBS=2       for check: number of guests at a time; by default what CPUs and memory allow
-#:   ROWS=regex   bench only the rows whose names match; GUP=1 those of GUP
+#:   ROWS=regex   bench only the rows whose names match, GUP=1 those of GUP; the same for
+#:            configs
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; for check see ALL
 #:   OUT=folder   folder for the results of bench (default: bench in the cache)

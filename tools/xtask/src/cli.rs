@@ -56,6 +56,8 @@ pub enum Verb {
     Crash(CrashArgs),
     /// Measure the C and the Rust kernel side by side.
     Bench(BenchArgs),
+    /// Compile our files in other configurations and for other architectures.
+    Configs(ConfigsArgs),
     /// Compare the interfaces of the C and the Rust kernel.
     Abi(AbiArgs),
     /// Run the public suites on the C and the Rust kernel and compare them by name.
@@ -173,6 +175,14 @@ pub struct BenchArgs {
     /// Seconds until a guest is stopped.
     #[arg(long, env = "TIMEOUT", value_parser = seconds)]
     pub timeout: Option<Duration>,
+}
+
+/// Options that select configurations.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigsArgs {
+    /// Only the rows whose names match this regular expression.
+    #[arg(long, env = "ROWS", default_value = "")]
+    pub rows: Regex,
 }
 
 /// Options that select what is compared.

@@ -11,6 +11,7 @@
 //! kbuild      make, modules, and nfit_test's modules (nfit); a first build may
 //!             start from a sibling's (seed)
 //! lint, doc   rustfmt, clippy, rustdoc, Sphinx
+//! configs     our files in other configurations
 //! ```
 //!
 //! The other half is the guest's image, the guest itself and the tests; see `rootfs`,
@@ -22,6 +23,7 @@ mod bench;
 mod check;
 mod cli;
 mod command;
+mod configs;
 mod conform;
 mod console;
 mod crash;
@@ -98,6 +100,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
         Verb::Crash(args) => return Ok(exit_status(crash::verb(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
+        Verb::Configs(args) => return Ok(exit_status(configs::run(&paths, &args)?)),
         Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
         Verb::Conform(args) => return Ok(exit_status(conform::run(&paths, &args)?)),
         Verb::Guest(args) => {

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The rows of `make configs`.
+
+/// The architectures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arch {
+    X86,
+    Arm64,
+    Um,
+}
+
+impl Arch {
+    /// Returns the name of the output directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::X86 => "x86",
+            Arch::Arm64 => "arm64",
+            Arch::Um => "um",
+        }
+    }
+
+    /// Returns the arguments of make.
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Arch::X86 => &[],
+            Arch::Arm64 => &["ARCH=arm64"],
+            Arch::Um => &["ARCH=um", "SUBARCH=x86"],
+        }
+    }
+
+    /// Returns the target of the C compiler.
+    pub fn triple(self) -> &'static str {
+        match self {
+            Arch::X86 | Arch::Um => "x86_64-linux-gnu",
+            Arch::Arm64 => "aarch64-linux-gnu",
+        }
+    }
+}
+
+/// A difference from the Rust kernel's configuration; on other architectures, from a tiny
+/// one with Rust.
+#[derive(Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub arch: Arch,
+    /// Symbols with their values.
+    pub on: &'static [&'static str],
+    /// Symbols that are not set.
+    pub off: &'static [&'static str],
+}
+
+const fn row(name: &'static str, on: &'static [&'static str], off: &'static [&'static str]) -> Row {
+    Row {
+        name,
+        arch: Arch::X86,
+        on,
+        off,
+    }
+}
+
+const fn small(name: &'static str, arch: Arch) -> Row {
+    Row {
+        name,
+        arch,
+        on: &[],
+        off: &[],
+    }
+}
+
+/// All rows. Neighbours have much in common.
+pub const ROWS: &[Row] = &[
+    row("no-debugfs", &[], &["DEBUG_FS"]),
+    row("no-ftrace", &[], &["FTRACE", "TRACEPOINTS"]),
+    row("no-sysfs", &["EXPERT=y"], &["SYSFS"]),
+    row("no-btt", &[], &["BTT"]),
+    row("no-nvdimm-pfn", &[], &["NVDIMM_PFN", "NVDIMM_DAX"]),
+    row("no-dev-dax", &[], &["DEV_DAX"]),
+    row("no-p2pdma", &[], &["PCI_P2PDMA"]),
+    row("no-device-private", &[], &["DEVICE_PRIVATE"]),
+    row("no-secretmem", &["EXPERT=y"], &["SECRETMEM"]),
+    row("no-memory-failure", &[], &["MEMORY_FAILURE"]),
+    row("no-hugetlb", &[], &["HUGETLBFS"]),
+    row("no-memcg", &[], &["MEMCG"]),
+    row("no-5level", &[], &["X86_5LEVEL"]),
+    row("no-fs-dax", &[], &["FS_DAX"]),
+    row(
+        "registry",
+        &["RUST_DEV_PAGEMAP=y"],
+        &["RUST_BLK_DEV_PMEM", "RUST_FS_DAX", "RUST_X86_GUP"],
+    ),
+    row(
+        "pmem",
+        &["RUST_BLK_DEV_PMEM=y"],
+        &["RUST_DEV_PAGEMAP", "RUST_FS_DAX", "RUST_X86_GUP"],
+    ),
+    row(
+        "fs-dax",
+        &["RUST_FS_DAX=y"],
+        &["RUST_DEV_PAGEMAP", "RUST_BLK_DEV_PMEM", "RUST_X86_GUP"],
+    ),
+    row(
+        "gup",
+        &["RUST_X86_GUP=y"],
+        &["RUST_DEV_PAGEMAP", "RUST_BLK_DEV_PMEM", "RUST_FS_DAX"],
+    ),
+    row(
+        "c",
+        &["RUST=y"],
+        &[
+            "RUST_DEV_PAGEMAP",
+            "RUST_BLK_DEV_PMEM",
+            "RUST_FS_DAX",
+            "RUST_X86_GUP",
+        ],
+    ),
+    row(
+        "no-libnvdimm",
+        &[],
+        &["LIBNVDIMM", "ACPI_NFIT", "X86_PMEM_LEGACY", "VIRTIO_PMEM"],
+    ),
+    row("no-zone-device", &["RUST=y"], &["ZONE_DEVICE"]),
+    row("no-block", &["EXPERT=y", "RUST=y"], &["BLOCK"]),
+    row("no-thp", &[], &["TRANSPARENT_HUGEPAGE"]),
+    row("no-numa", &[], &["NUMA"]),
+    row("no-smp", &[], &["SMP"]),
+    row(
+        "preempt-dynamic",
+        &["PREEMPT=y", "PREEMPT_DYNAMIC=y"],
+        &["PREEMPT_VOLUNTARY"],
+    ),
+    row(
+        "preempt-rt",
+        &["EXPERT=y", "PREEMPT_RT=y"],
+        &["RUST_FS_DAX", "TRANSPARENT_HUGEPAGE", "PREEMPT_VOLUNTARY"],
+    ),
+    row(
+        "debug-vm",
+        &[
+            "DEBUG_VM=y",
+            "DEBUG_VM_PGFLAGS=y",
+            "PAGE_TABLE_CHECK=y",
+            "PROVE_LOCKING=y",
+            "RUST_DEBUG_ASSERTIONS=y",
+            "RUST_X86_GUP_CHECK=y",
+        ],
+        &[],
+    ),
+    small("um", Arch::Um),
+    small("arm64", Arch::Arm64),
+];
