@@ -3,6 +3,8 @@
 //! `daxstat`: its report on a file must match the faults on that file, its report on a disk must
 //! match the result of `mount -o dax`, and a look must have no effect.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -412,14 +414,14 @@ fn device_report() -> Result<String> {
     const XFS_MADE: &[Made] = &[
         (
             Kind::Xfs,
-            "mkfs.xfs -q -f -m reflink=0 -b size=1024",
+            "mkfs.xfs -q -f -m reflink=0 -b size=1024 -d agcount=2",
             Mounted::WithoutDax,
             "block size",
             "missing",
         ),
         (
             Kind::XfsReflink,
-            "mkfs.xfs -q -f -m reflink=1 -d su=2m,sw=1",
+            "mkfs.xfs -q -f -m reflink=1 -d su=2m,sw=1,agcount=2",
             Mounted::Dax,
             "block size",
             "ok",
@@ -454,54 +456,103 @@ fn device_report() -> Result<String> {
     let node = large.node()?;
     try_all(&node, XFS_MADE)?;
     // A partition that begins at a page, but not at 2 MiB. With reflink XFS refuses it.
-    partition(&node, 1 << 11, 800 << 11)?;
+    let added = Partition::add(&node, 1 << 11, 400 << 11)?;
     let part = PathBuf::from(format!("{}p1", node.display()));
-    let result = system::wait_for_node(&part).and_then(|()| {
-        try_all(
-            &part,
-            &[
-                (
-                    Kind::XfsReflink,
-                    "mkfs.xfs -q -f -m reflink=1",
-                    Mounted::Refused,
-                    "reflink",
-                    "missing",
-                ),
-                (
-                    Kind::Xfs,
-                    "mkfs.xfs -q -f -m reflink=0",
-                    Mounted::Dax,
-                    "alignment",
-                    "warning",
-                ),
-            ],
-        )
-    });
-    Cmd::new("delpart").arg(&node).arg("1").ok()?;
-    result?;
+    system::wait_for_node(&part)?;
+    try_all(
+        &part,
+        &[
+            (
+                Kind::XfsReflink,
+                "mkfs.xfs -q -f -m reflink=1 -d agcount=2",
+                Mounted::Refused,
+                "reflink",
+                "missing",
+            ),
+            (
+                Kind::Xfs,
+                "mkfs.xfs -q -f -m reflink=0 -d agcount=2",
+                Mounted::Dax,
+                "alignment",
+                "warning",
+            ),
+        ],
+    )?;
+    drop(added);
     // And one that does not begin at a page.
-    partition(&node, (1 << 11) + 3, 400 << 11)?;
-    let result = system::wait_for_node(&part).and_then(|()| {
-        Cmd::new("mkfs.ext4 -q -F -b 4096").arg(&part).ok()?;
-        require_device(&part, false, "partition", "missing")?;
-        let got = try_mount(Kind::Ext4, &part)?;
-        ensure!(got == Mounted::Refused, "mount -o dax is {got:?}");
-        Ok(())
-    });
-    Cmd::new("delpart").arg(&node).arg("1").ok()?;
-    result?;
+    let added = Partition::add(&node, (1 << 11) + 3, 200 << 11)?;
+    system::wait_for_node(&part)?;
+    Cmd::new("mkfs.ext4 -q -F -b 4096").arg(&part).ok()?;
+    require_device(&part, false, "partition", "missing")?;
+    let got = try_mount(Kind::Ext4, &part)?;
+    ensure!(got == Mounted::Refused, "mount -o dax is {got:?}");
+    drop(added);
     large.destroy()?;
     modes()?;
     Ok(String::new())
 }
 
-/// Adds a partition without a table, in sectors.
-fn partition(node: &Path, start: u64, sectors: u64) -> Result<()> {
-    Cmd::new("addpart")
-        .arg(node)
-        .arg_words(&format!("1 {start} {sectors}"))
-        .ok()?;
-    Ok(())
+/// A partition without a table; removed when dropped.
+struct Partition {
+    disk: File,
+}
+
+impl Partition {
+    const NUMBER: i32 = 1;
+
+    /// Adds a partition; start and length are in sectors.
+    fn add(node: &Path, start: u64, sectors: u64) -> Result<Self> {
+        const ADD: i32 = 1;
+        let disk = File::open(node).with_context(|| node.display().to_string())?;
+        let this = Self { disk };
+        this.change(ADD, start * 512, sectors * 512)?;
+        Ok(this)
+    }
+
+    /// Calls BLKPG of linux/blkpg.h.
+    fn change(&self, operation: i32, start: u64, length: u64) -> Result<()> {
+        const BLKPG: u64 = 0x1269;
+        #[repr(C)]
+        struct Change {
+            start: i64,
+            length: i64,
+            number: i32,
+            names: [[u8; 64]; 2],
+        }
+        #[repr(C)]
+        struct Argument {
+            operation: i32,
+            flags: i32,
+            size: i32,
+            change: *mut Change,
+        }
+        let mut change = Change {
+            start: start as i64,
+            length: length as i64,
+            number: Self::NUMBER,
+            names: [[0; 64]; 2],
+        };
+        let argument = Argument {
+            operation,
+            flags: 0,
+            size: size_of::<Change>() as i32,
+            change: &mut change,
+        };
+        // SAFETY: Both structures have the layout of the request and outlive the call.
+        match unsafe { libc::ioctl(self.disk.as_raw_fd(), BLKPG, &argument) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()).context("BLKPG"),
+        }
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        const DELETE: i32 = 2;
+        if let Err(e) = self.change(DELETE, 0, 0) {
+            eprintln!("clean-up: {e:#}");
+        }
+    }
 }
 
 /// Tests disks that are not in mode fsdax, and one that is no persistent memory.
