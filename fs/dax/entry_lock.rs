@@ -289,7 +289,7 @@ impl<'x, 'c, 'a> UnlockedEntry<'x, 'c, 'a> {
 
     /// Removes the entry, and wakes all waiters. If the file is `truncated`, warns about pages that
     /// are pinned. C: `dax_disassociate_entry()`, `xas_store()`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(self, truncated: bool) {
         // SAFETY: By the type invariants the array has the entry, not locked, and the mapping is an
         // owner of its pages until `disassociate` has removed it from them.
