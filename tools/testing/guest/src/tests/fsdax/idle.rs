@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail, ensure, Context, Result};
 
 use super::sync::sync_file_range;
-use super::{large, Config, Fixture, EXT4, XFS};
+use super::{large, require_rust, Config, Fixture, EXT4, XFS};
 use crate::data::{self, Random};
 use crate::filesystem::{fallocate, Kind};
 use crate::live::{self, Language};
@@ -195,8 +195,8 @@ fn unmapped(config: &Config, punch: bool) -> Result<String> {
 
 /// The inode is evicted, but its blocks are not freed: no reason to wait.
 fn unmounted(config: &Config) -> Result<String> {
+    require_rust("which warns that a page in use is freed")?;
     let fixture = Fixture::create(config)?;
-    let _warning = Announced::new()?;
     let file = fixture.written("data", &data::bytes(1, LEN))?;
     let map = large(&file, LEN)?;
     let mut held = Held::take(&map, 4)?;
