@@ -22,7 +22,7 @@ const HUGE: u64 = 1 << 6;
 
 /// Write-protects what is reported (PM_SCAN_WP_MATCHING), and fails where
 /// userfaultfd is not registered for that (PM_SCAN_CHECK_WPASYNC).
-const WRITE_PROTECT: u64 = 1 << 0 | 1 << 1;
+const WRITE_PROTECT: u64 = (1 << 0) | (1 << 1);
 
 /// `struct page_region`.
 #[repr(C)]

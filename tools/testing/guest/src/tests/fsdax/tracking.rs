@@ -259,7 +259,7 @@ fn is_soft_dirty(map: &Mapping, at: usize) -> Result<bool> {
     File::open("/proc/self/pagemap")
         .and_then(|pagemap| pagemap.read_exact_at(&mut word, ((map.addr() + at) / PAGE * 8) as u64))
         .context("cannot read /proc/self/pagemap")?;
-    Ok(u64::from_ne_bytes(word) & 1 << 55 != 0)
+    Ok(u64::from_ne_bytes(word) & (1 << 55) != 0)
 }
 
 /// Tests that each store makes the memory soft-dirty.
