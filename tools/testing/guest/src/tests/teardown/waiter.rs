@@ -7,7 +7,9 @@
 //! have removed the memmap, and must not wait for a page that its file has lost. In C teardown does
 //! not wait for the pin, and these tests fail as those of `pinned.rs` do.
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use crate::filesystem::Kind;
 use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::Map;
 use crate::process::{spawn, Child, Gate};
+use crate::skip::Skip;
 use crate::system;
 use crate::tests::truncate::Background;
 use crate::tests::Test;
@@ -85,7 +88,7 @@ fn late() -> Result<String> {
     let mut pinned = Pinned::on(&fsdax(Map::Dev), KIND)?;
     let file = pinned.file()?;
     let _first = OnCpu::pin(0)?;
-    let _unlimited = Unthrottled::new()?;
+    let _none = NoFairServer::on(HOGGED)?;
     let state = Mapping::shared_memory(PAGE)?;
     let (ready, go) = (Gate::new()?, Gate::new()?);
     let mut truncation = spawn(|| {
@@ -119,11 +122,11 @@ fn late() -> Result<String> {
     let was_late = truncation.is_running("ftruncate")?;
     word(&state).store(STOP, Ordering::Release);
     hog.wait_signal(20, "the task that keeps the CPU busy")?;
-    truncation.join(20, "ftruncate after the device was unbound")?;
     ensure!(
         was_late,
         "this proves nothing: ftruncate ended although its CPU was busy"
     );
+    truncation.join(20, "ftruncate after the device was unbound")?;
     require_unpinned("unbinding")?;
     pinned.finish()?;
     Ok(format!("unbound after {} ms", took.as_millis()))
@@ -234,23 +237,29 @@ impl Drop for OnCpu {
     }
 }
 
-/// Realtime tasks may take all of a CPU until this is dropped.
-struct Unthrottled(String);
+/// A CPU on which the scheduler keeps no time for ordinary tasks until this is dropped.
+struct NoFairServer {
+    file: PathBuf,
+    before: String,
+}
 
-const RT_RUNTIME: &str = "/proc/sys/kernel/sched_rt_runtime_us";
-
-impl Unthrottled {
-    fn new() -> Result<Self> {
-        let before = system::read(RT_RUNTIME)?;
-        std::fs::write(RT_RUNTIME, "-1").context(RT_RUNTIME)?;
-        Ok(Self(before))
+impl NoFairServer {
+    fn on(cpu: usize) -> Result<Self> {
+        let file = system::debugfs()?.join(format!("sched/fair_server/cpu{cpu}/runtime"));
+        if !file.exists() {
+            let why = "the kernel has no SCHED_DEBUG, so a realtime task cannot take all of a CPU";
+            return Err(Skip(why.into()).into());
+        }
+        let before = system::read(&file)?;
+        fs::write(&file, "0").with_context(|| file.display().to_string())?;
+        Ok(Self { file, before })
     }
 }
 
-impl Drop for Unthrottled {
+impl Drop for NoFairServer {
     fn drop(&mut self) {
-        if let Err(e) = std::fs::write(RT_RUNTIME, self.0.trim()) {
-            eprintln!("clean-up: {RT_RUNTIME}: {e}");
+        if let Err(e) = fs::write(&self.file, self.before.trim()) {
+            eprintln!("clean-up: {}: {e}", self.file.display());
         }
     }
 }
