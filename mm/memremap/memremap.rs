@@ -31,7 +31,7 @@
 
 use core::ptr::{null_mut, NonNull};
 use kernel::{
-    bindings, c_str,
+    bindings, c_str, cstr,
     device::Device,
     error::code::{EBUSY, EINVAL},
     ffi::{c_char, c_int, c_ulong, c_void},
@@ -43,7 +43,6 @@ use kernel::{
         node::Node,
         pfn::{Pfn, PhysRange},
     },
-    str::CStr,
 };
 
 mod debugfs;
@@ -272,7 +271,7 @@ pub unsafe extern "C" fn pgmap_keeps_region(
     let keeps = registry::is_dying_in(range);
     if keeps {
         // SAFETY: The caller promises that `name` points to a string unless it is null.
-        let name = (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) });
+        let name = (!name.is_null()).then(|| unsafe { cstr::from_char_ptr(name) });
         kernel::pr_warn!(
             "{:?}: pages of an earlier use are still in use, not given to {} ({})\n",
             range,

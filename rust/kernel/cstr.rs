@@ -13,7 +13,7 @@ use crate::{bindings, ffi::c_char, str::CStr};
 ///
 /// `ptr` must point to a string that ends with a NUL, and that stays valid and does not change for
 /// `'a`.
-pub(crate) unsafe fn from_char_ptr<'a>(ptr: *const c_char) -> &'a CStr {
+pub unsafe fn from_char_ptr<'a>(ptr: *const c_char) -> &'a CStr {
     // SAFETY: The caller promises that the string ends with a NUL.
     let len = unsafe { bindings::strlen(ptr) };
     // OVERFLOW: A string does not fill the address space.
