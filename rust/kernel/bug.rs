@@ -13,8 +13,11 @@
 //!
 //! C header: [`include/linux/bug.h`](srctree/include/linux/bug.h)
 
+#[cfg(CONFIG_BUG)]
 use crate::bindings;
-use core::{ffi::c_void, fmt};
+#[cfg(CONFIG_BUG)]
+use core::ffi::c_void;
+use core::fmt;
 
 /// Prints the message of a warning. Any context. C: `__warn_printk()`.
 #[doc(hidden)]
@@ -22,29 +25,34 @@ use core::{ffi::c_void, fmt};
 #[cold]
 #[inline(never)]
 pub fn print_message(args: fmt::Arguments<'_>) {
+    #[cfg(CONFIG_BUG)]
     // SAFETY: The format string ends with a zero. For `%pA` the function takes a pointer to
     // `fmt::Arguments`, and it does not keep that pointer.
     unsafe {
         bindings::__warn_printk(c"%pA\n".as_ptr().cast(), (&raw const args).cast::<c_void>())
     };
+    // As in C: a kernel without CONFIG_BUG says nothing.
+    #[cfg(not(CONFIG_BUG))]
+    let _ = args;
 }
 
 /// Prints the call trace and taints the kernel, where there is no trap. C: `TAINT_WARN`.
-#[cfg(any(not(CONFIG_X86_64), CONFIG_UML))]
+#[cfg(any(not(CONFIG_X86_64), CONFIG_UML, not(CONFIG_BUG)))]
 #[doc(hidden)]
 #[cold]
 #[inline(never)]
 pub fn print_trace() {
-    const TAINT_WARN: u32 = 9;
+    #[cfg(CONFIG_BUG)]
     // SAFETY: Both functions may be called in any context.
     unsafe {
         bindings::dump_stack();
-        bindings::add_taint(TAINT_WARN, bindings::lockdep_ok_LOCKDEP_STILL_OK);
+        // TAINT_WARN.
+        bindings::add_taint(9, bindings::lockdep_ok_LOCKDEP_STILL_OK);
     };
 }
 
 /// Prints the report of a warning, below its message.
-#[cfg(any(not(CONFIG_X86_64), CONFIG_UML))]
+#[cfg(any(not(CONFIG_X86_64), CONFIG_UML, not(CONFIG_BUG)))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! warn_trap {

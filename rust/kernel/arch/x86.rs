@@ -4,6 +4,7 @@
 
 use crate::bindings;
 
+#[cfg(CONFIG_BUG)]
 pub mod bug;
 pub(crate) mod percpu;
 pub mod pgprot;

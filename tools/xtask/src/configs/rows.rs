@@ -72,7 +72,12 @@ const fn small(name: &'static str, arch: Arch) -> Row {
 pub const ROWS: &[Row] = &[
     row("no-debugfs", &[], &["DEBUG_FS"]),
     row("no-ftrace", &[], &["FTRACE", "TRACEPOINTS"]),
-    row("no-sysfs", &["EXPERT=y"], &["SYSFS"]),
+    row(
+        "no-sysfs",
+        &["EXPERT=y"],
+        &["SYSFS", "CONFIGFS_FS", "BLK_DEV_NULL_BLK"],
+    ),
+    row("no-bug", &["EXPERT=y"], &["BUG"]),
     row("no-btt", &[], &["BTT"]),
     row("no-nvdimm-pfn", &[], &["NVDIMM_PFN", "NVDIMM_DAX"]),
     row("no-dev-dax", &[], &["DEV_DAX"]),
