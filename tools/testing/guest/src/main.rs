@@ -11,6 +11,7 @@ mod data;
 mod filesystem;
 mod flush;
 mod flushed;
+mod futex;
 mod gup;
 mod inject;
 mod live;

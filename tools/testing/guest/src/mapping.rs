@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 
 use anyhow::{bail, Context, Result};
 
@@ -186,6 +187,15 @@ impl Mapping {
         self.check(at, 1);
         // SAFETY: as in `write`; volatile, so that the access happens.
         unsafe { ptr::write_volatile((self.addr + at) as *mut u8, value) };
+    }
+
+    /// Returns a word of the mapping, for atomic access.
+    pub fn word(&self, at: usize) -> &AtomicU32 {
+        self.check(at, 4);
+        assert!(at % 4 == 0);
+        // SAFETY: The word is aligned and inside the mapping, which lives as long as the borrow, and
+        // an atomic word may change at any time.
+        unsafe { AtomicU32::from_ptr((self.addr + at) as *mut u32) }
     }
 
     /// Writes one byte at every multiple of `step`: write faults.

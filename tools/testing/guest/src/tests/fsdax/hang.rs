@@ -258,20 +258,13 @@ fn require_listed(kind: Kind) -> Result<()> {
     }
 }
 
-/// A file with pages in a pipe.
-struct Setup {
-    space: Space,
-    file: File,
-    held: Held,
-}
-
-impl Setup {
-    fn new(fixture: &Fixture) -> Result<Self> {
-        let space = Space::measure(fixture)?;
-        let file = fixture.written(NAME, &data::bytes(1, LEN))?;
-        let held = Held::take(&large(&file, LEN)?, 2)?;
-        Ok(Self { space, file, held })
-    }
+/// Writes a file and puts pages of it into a pipe. Returns the free space before, the file and the
+/// pages.
+fn set_up(fixture: &Fixture) -> Result<(Space, File, Held)> {
+    let space = Space::measure(fixture)?;
+    let file = fixture.written(NAME, &data::bytes(1, LEN))?;
+    let held = Held::take(&large(&file, LEN)?, 2)?;
+    Ok((space, file, held))
 }
 
 /// Calls `act`, which puts the last reference to the file; then requires what
@@ -279,7 +272,7 @@ impl Setup {
 fn run(config: &Config, act: impl FnOnce(&Fixture, File) -> Result<()>) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let Setup { space, file, held } = Setup::new(&fixture)?;
+    let (space, file, held) = set_up(&fixture)?;
     let went = act(&fixture, file);
     finish(fixture, &space, held, went)
 }
@@ -390,11 +383,7 @@ fn other_user(config: &Config) -> Result<String> {
 fn umount(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let Setup {
-        space,
-        file,
-        mut held,
-    } = Setup::new(&fixture)?;
+    let (space, file, mut held) = set_up(&fixture)?;
     let went = own_pin(&fixture, file).and_then(|()| space.require_kept());
     if let Err(e) = went {
         held.release()?;
@@ -430,11 +419,7 @@ fn umount(config: &Config) -> Result<String> {
 fn frozen(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let Setup {
-        space,
-        file,
-        mut held,
-    } = Setup::new(&fixture)?;
+    let (space, file, mut held) = set_up(&fixture)?;
     let went = own_pin(&fixture, file)
         .and_then(|()| space.require_kept())
         .and_then(|()| freeze(fixture.mount.dir(), true));
@@ -517,7 +502,7 @@ fn many(config: &Config) -> Result<String> {
 fn crash(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
-    let Setup { space, file, held } = Setup::new(&fixture)?;
+    let (space, file, held) = set_up(&fixture)?;
     let went = own_pin(&fixture, file)
         .and_then(|()| fixture.sync())
         .and_then(|()| space.require_kept())
@@ -559,11 +544,7 @@ fn recover(config: &Config, fixture: &Fixture, space: &Space) -> Result<()> {
 fn unbind(config: &Config) -> Result<String> {
     require_rust("which frees the memmap of pages that are pinned")?;
     let fixture = Fixture::create(config)?;
-    let Setup {
-        space,
-        file,
-        mut held,
-    } = Setup::new(&fixture)?;
+    let (space, file, mut held) = set_up(&fixture)?;
     let went = own_pin(&fixture, file).and_then(|()| space.require_kept());
     let Fixture {
         mount, namespace, ..

@@ -4,19 +4,16 @@
 //! is also the flag of anonymous memory: code that asks only for the flag takes the page for one
 //! that it is not.
 
-use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{ensure, Result};
 
 use super::{clone, large, per_config, small, Config, Fixture, REFLINK};
-use crate::command::timeout;
 use crate::data;
+use crate::futex::wakes_other;
 use crate::gup::{Device, Method};
-use crate::mapping::{Mapping, PAGE};
+use crate::mapping::PAGE;
 use crate::memory::HUGE;
-use crate::process::{spawn, Gate};
+use crate::process::spawn;
 use crate::tests::Test;
 use crate::vmstat::require_unpinned;
 
@@ -97,14 +94,6 @@ fn pin(config: &Config) -> Result<String> {
     Ok(format!("{pages} pages"))
 }
 
-/// Returns a word of the mapping.
-fn word(map: &Mapping, at: usize) -> &AtomicU32 {
-    map.check(at, 4);
-    assert!(at % 4 == 0);
-    // SAFETY: The word is aligned and inside the mapping, which lives as long.
-    unsafe { AtomicU32::from_ptr((map.addr() + at) as *mut u32) }
-}
-
 /// Waits in one process and wakes in another, in blocks that were shared until each was stored to.
 fn futex(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
@@ -114,38 +103,7 @@ fn futex(config: &Config) -> Result<String> {
     let places = [(&first, 0), (&second, 0), (&second, HUGE + 3 * PAGE)];
     for (file, at) in places {
         let map = large(file, LEN)?;
-        word(&map, at).store(1, Ordering::SeqCst);
-        let ready = Gate::new()?;
-        let child = spawn(|| {
-            let own = large(file, LEN)?;
-            ensure!(own.addr() != map.addr(), "both mappings are at one address");
-            ready.open()?;
-            let long = libc::timespec {
-                tv_sec: timeout(Duration::from_secs(20)).as_secs() as i64,
-                tv_nsec: 0,
-            };
-            // SAFETY: The address is a word of the mapping; not FUTEX_PRIVATE_FLAG.
-            let ret = unsafe {
-                libc::syscall(libc::SYS_futex, word(&own, at), libc::FUTEX_WAIT, 1, &long)
-            };
-            let e = io::Error::last_os_error();
-            ensure!(ret == 0, "FUTEX_WAIT: {e}");
-            Ok(())
-        })?;
-        ready.pass()?;
-        // The wake-up is repeated until the process waits.
-        let end = Instant::now() + timeout(Duration::from_secs(10));
-        loop {
-            // SAFETY: The address is a word of the mapping, as for the wait.
-            let woken =
-                unsafe { libc::syscall(libc::SYS_futex, word(&map, at), libc::FUTEX_WAKE, 1) };
-            match woken {
-                1 => break,
-                0 if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                n => bail!("FUTEX_WAKE at {at:#x} of a file that was cloned woke {n} processes"),
-            }
-        }
-        child.join(30, "the process that waits")?;
+        wakes_other(&map, at, || large(file, LEN))?;
     }
     let words = places.len();
     drop((first, second));

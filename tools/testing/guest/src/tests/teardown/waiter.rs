@@ -10,7 +10,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,7 @@ fn late() -> Result<String> {
     pinned.release(waited)?;
     let took = unbinding.must_end("unbinding the driver")?;
     let was_late = truncation.is_running("ftruncate")?;
-    word(&state).store(STOP, Ordering::Release);
+    state.word(0).store(STOP, Ordering::Release);
     hog.wait_signal(20, "the task that keeps the CPU busy")?;
     ensure!(
         was_late,
@@ -162,15 +162,9 @@ fn wait_asleep(child: &mut Child) -> Result<()> {
 const HOGGING: u32 = 1;
 const STOP: u32 = 2;
 
-fn word(state: &Mapping) -> &AtomicU32 {
-    // SAFETY: The mapping is shared memory of a page, aligned to it, which lives as long as the
-    // borrow and is only accessed by this function.
-    unsafe { AtomicU32::from_ptr(state.addr() as *mut u32) }
-}
-
 fn wait_for(state: &Mapping, value: u32, what: &str) -> Result<()> {
     let limit = Instant::now() + timeout(Duration::from_secs(10));
-    while word(state).load(Ordering::Acquire) != value {
+    while state.word(0).load(Ordering::Acquire) != value {
         ensure!(Instant::now() < limit, "{what} did not start");
         thread::sleep(Duration::from_millis(5));
     }
@@ -185,8 +179,8 @@ fn hog(state: &Mapping) -> Result<()> {
         return Err(io::Error::last_os_error()).context("SCHED_FIFO");
     }
     let end = Instant::now() + timeout(Duration::from_secs(60));
-    word(state).store(HOGGING, Ordering::Release);
-    while word(state).load(Ordering::Acquire) != STOP && Instant::now() < end {
+    state.word(0).store(HOGGING, Ordering::Release);
+    while state.word(0).load(Ordering::Acquire) != STOP && Instant::now() < end {
         std::hint::spin_loop();
     }
     Ok(())

@@ -5,13 +5,12 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::data;
-use crate::mapping::{Mapping, PAGE};
+use crate::futex::wakes_other;
+use crate::mapping::PAGE;
 use crate::ndctl::{Want, GIB};
 use crate::process::{pipe, spawn, vmsplice, Gate};
 use crate::target::Target;
@@ -203,51 +202,12 @@ fn dumped(want: &Want) -> Result<String> {
     Ok(format!("{} KiB of core", core.len() / 1024))
 }
 
-/// Returns a word of the mapping.
-fn word(map: &Mapping, at: usize) -> &AtomicU32 {
-    assert!(at % 4 == 0 && at + 4 <= map.len());
-    // SAFETY: The word is aligned and inside the mapping, which lives as long.
-    unsafe { AtomicU32::from_ptr((map.addr() + at) as *mut u32) }
-}
-
 fn woken(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
     let places = [0, (2 << 20) - 4, LEN - PAGE];
     for at in places {
-        word(&map, at).store(1, Ordering::SeqCst);
-        let ready = Gate::new()?;
-        let child = spawn(|| {
-            // Mapped at a different address.
-            let own = target.map(LEN)?;
-            ensure!(own.addr() != map.addr(), "both mappings are at one address");
-            ready.open()?;
-            let long = libc::timespec {
-                tv_sec: 30,
-                tv_nsec: 0,
-            };
-            // SAFETY: The address is a word of the mapping; not
-            // FUTEX_PRIVATE_FLAG.
-            let ret = unsafe {
-                libc::syscall(libc::SYS_futex, word(&own, at), libc::FUTEX_WAIT, 1, &long)
-            };
-            let e = io::Error::last_os_error();
-            ensure!(ret == 0, "FUTEX_WAIT: {e}");
-            Ok(())
-        })?;
-        ready.pass()?;
-        // The wake-up is repeated until the process waits.
-        let mut woken = 0;
-        for _ in 0..1000 {
-            // SAFETY: The address is a word of the mapping, as for the wait.
-            woken = unsafe { libc::syscall(libc::SYS_futex, word(&map, at), libc::FUTEX_WAKE, 1) };
-            if woken != 0 {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        ensure!(woken == 1, "FUTEX_WAKE at {at:#x} woke {woken} processes");
-        child.join(40, "the process that waits")?;
+        wakes_other(&map, at, || target.map(LEN))?;
     }
     drop(map);
     require_unpinned("futexes")?;
