@@ -223,6 +223,16 @@ impl Filesystems {
         None
     }
 
+    /// Adds an inode to the filesystem with this number, if that has a worker; else returns it.
+    fn push(&mut self, id: usize, delayed: KBox<DelayedIput>) -> Option<KBox<DelayedIput>> {
+        let Some(filesystem) = self.find(id) else {
+            return Some(delayed);
+        };
+        filesystem.is_changed = true;
+        filesystem.visited.push(delayed);
+        None
+    }
+
     /// Removes the filesystem with this number, and returns it.
     fn remove(&mut self, id: usize) -> Option<KBox<Filesystem>> {
         let mut link = &mut self.0;
@@ -288,14 +298,10 @@ fn try_add(inode: ActiveInode) -> Result {
         flags(),
     )?;
     let list = DELAYED.as_ref().ok_or(ENODEV)?;
-    let mut filesystems = list.lock();
-    if let Some(filesystem) = filesystems.find(id) {
-        filesystem.is_changed = true;
-        filesystem.visited.push(delayed);
-        return Ok(());
-    }
     // The worker and its list are allocated with the list unlocked.
-    drop(filesystems);
+    let Some(delayed) = list.lock().push(id, delayed) else {
+        return Ok(());
+    };
     let worker = KBox::pin_init(
         pin_init!(Worker {
             work <- new_work!("fs_dax::delayed_iput"),
@@ -315,12 +321,10 @@ fn try_add(inode: ActiveInode) -> Result {
         flags(),
     )?;
     let mut filesystems = list.lock();
-    if let Some(filesystem) = filesystems.find(id) {
-        filesystem.is_changed = true;
-        filesystem.visited.push(delayed);
+    let Some(delayed) = filesystems.push(id, delayed) else {
         drop(filesystems);
         return Ok(());
-    }
+    };
     new.visited.push(delayed);
     new.next = filesystems.0.take();
     filesystems.0 = Some(new);
