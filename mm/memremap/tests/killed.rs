@@ -74,6 +74,20 @@ fn is_free(range: PhysRange) -> bool {
     }
 }
 
+/// Returns success once `is_free` returns `true`, which it is asked for ten seconds. Sleeps.
+fn wait_until(mut is_free: impl FnMut() -> bool) -> Result {
+    let free = (0..100).any(|_| {
+        // SAFETY: Tests run in process context without locks, so they may sleep.
+        unsafe { bindings::msleep(100) };
+        is_free()
+    });
+    if free {
+        Ok(())
+    } else {
+        Err(EBUSY)
+    }
+}
+
 #[kunit_tests(memremap_killed)]
 mod tests {
     use super::*;
@@ -100,16 +114,7 @@ mod tests {
             unsafe { bindings::put_page(page) };
         }
         assert!(detached && kept && beside);
-        let free = (0..100).any(|_| {
-            // SAFETY: The test runs in process context without locks, so it may sleep.
-            unsafe { bindings::msleep(100) };
-            is_free(low)
-        });
-        if free {
-            Ok(())
-        } else {
-            Err(EBUSY)
-        }
+        wait_until(|| is_free(low))
     }
 
     /// Fails if a driver, in whichever mode, can claim memory with pinned pages because the task
@@ -144,18 +149,9 @@ mod tests {
         // SAFETY: The reference was taken above, and the refusals show that the page is still
         // there.
         unsafe { bindings::put_page(page) };
-        let free = [low, high].iter().all(|range| {
-            (0..100).any(|_| {
-                // SAFETY: The test runs in process context without locks, so it may sleep.
-                unsafe { bindings::msleep(100) };
-                refused(*range).is_none()
-            })
-        });
-        if free {
-            Ok(())
-        } else {
-            Err(EBUSY)
-        }
+        [low, high]
+            .into_iter()
+            .try_for_each(|range| wait_until(|| refused(range).is_none()))
     }
 
     /// Fails if a task that is killed while it tears down a pgmap removes a pinned page, or if one
