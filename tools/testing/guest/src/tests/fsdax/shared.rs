@@ -4,7 +4,6 @@
 //! is also the flag of anonymous memory: code that asks only for the flag takes the page for one
 //! that it is not.
 
-
 use anyhow::{ensure, Result};
 
 use super::{clone, large, per_config, small, Config, Fixture, REFLINK};
