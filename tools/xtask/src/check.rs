@@ -13,7 +13,7 @@
 //! leak.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -63,6 +63,7 @@ const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsda
 
 /// Runs all checks, prints the totals and returns the exit status.
 pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
+    let limit = Limit::starting_now(args.limit);
     let mut summary = Summary::default();
     if !args.quick {
         on_host(paths, &mut summary)?;
@@ -70,9 +71,54 @@ pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     let (built, image) = guest::prepare(paths, args.guest.variant)?;
     no_panics(paths, &built, &mut summary)?;
     let check = Check::new(paths, &args.guest, &built, &image)?;
-    check.boots(args, &mut summary)?;
+    check.boots(args, limit, &mut summary)?;
     println!("{}", summary.totals());
     Ok(i32::from(summary.failed > 0))
+}
+
+/// The time after which a check starts no more tests.
+#[derive(Clone, Copy)]
+struct Limit(Option<Instant>);
+
+impl Limit {
+    /// What a guest needs before its first test and after its last one: the boot,
+    /// the tests' own end, and kmemleak's scans on a debug kernel.
+    const AROUND: Duration = Duration::from_secs(180);
+
+    fn starting_now(seconds: Option<u64>) -> Limit {
+        Limit(seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s))))
+    }
+
+    /// Returns the time for tests of a guest that boots now.
+    fn left(self) -> Option<Duration> {
+        let left = self.0?.saturating_duration_since(Instant::now());
+        Some(left.saturating_sub(Limit::AROUND))
+    }
+
+    /// Returns the option that tells a guest that boots now.
+    fn argument(self) -> String {
+        match self.left() {
+            Some(left) => format!(" --limit {}", left.as_secs()),
+            None => String::new(),
+        }
+    }
+
+    /// Returns a boot that is skipped if its turn comes too late.
+    fn boot<'a>(
+        self,
+        name: &str,
+        run: impl FnOnce(&mut Summary) -> Result<()> + Send + 'a,
+    ) -> Boot<'a> {
+        let name = format!("{name} boot");
+        Box::new(move |summary| match self.left() {
+            Some(Duration::ZERO) => {
+                let why = "no time was left for it";
+                summary.say("console", &name, Verdict::Skip, why);
+                Ok(())
+            }
+            _ => run(summary),
+        })
+    }
 }
 
 /// Runs the checks that need no guest.
@@ -157,7 +203,7 @@ impl<'a> Check<'a> {
     }
 
     /// Runs every boot, side by side where the host has room.
-    fn boots(&self, args: &CheckArgs, summary: &mut Summary) -> Result<()> {
+    fn boots(&self, args: &CheckArgs, limit: Limit, summary: &mut Summary) -> Result<()> {
         let workers = match args.jobs {
             Some(jobs) => jobs as usize,
             None => workers::available(Machine::memory_mib(self.args.mem)),
@@ -165,13 +211,13 @@ impl<'a> Check<'a> {
         // There are more shares than workers, so that the last shares to end are
         // short.
         let shares = if workers > 1 { workers + 1 } else { 1 };
-        let mut boots: Vec<Boot<'_>> = vec![Box::new(|t| self.kunit(t))];
+        let mut boots = vec![limit.boot("kunit", |t| self.kunit(t))];
         if !args.quick {
-            boots.push(Box::new(|t| self.reboot(t)));
-            boots.push(Box::new(|t| {
+            boots.push(limit.boot("reboot", |t| self.reboot(t)));
+            boots.push(limit.boot("crash", |t| {
                 crash::run(self, &Failures::few(self.variant()), t)
             }));
-            boots.push(Box::new(|t| self.four_levels(t)));
+            boots.push(limit.boot("four levels", |t| self.four_levels(t)));
         }
         let mut verb = String::from("run");
         if args.all {
@@ -180,9 +226,11 @@ impl<'a> Check<'a> {
         if args.quick {
             verb.push_str(&format!(" --filter '{QUICK}'"));
         }
-        let tests = (1..=shares).map(|share| -> Boot<'_> {
+        let tests = (1..=shares).map(|share| {
             let verb = format!("{verb} --share {share}/{shares}");
-            Box::new(move |t| self.guest_tests(share, &verb, t))
+            limit.boot(&format!("guest {share}"), move |t| {
+                self.guest_tests(share, &format!("{verb}{}", limit.argument()), t)
+            })
         });
         // Long boots come before short ones, except for KUnit, which is most
         // informative about a kernel that is broken altogether.
@@ -392,5 +440,25 @@ mod tests {
         assert_eq!(r[0].verdict, Verdict::Skip);
         assert_eq!((r[1].name.as_str(), r[1].verdict), ("b", Verdict::Fail));
         assert!(load_modules(&["a"]).contains("modprobe -n -q a"));
+    }
+
+    #[test]
+    fn boots_after_the_limit_are_skipped() {
+        let ran = |seconds| {
+            let mut summary = Summary::default();
+            let boot = Limit::starting_now(seconds).boot("x", |summary| {
+                summary.require("console", "x boot", None);
+                Ok(())
+            });
+            boot(&mut summary).unwrap();
+            summary.totals()
+        };
+        assert_eq!(ran(None), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(ran(Some(3600)), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(ran(Some(60)), "0 passed, 0 failed, 1 skipped");
+        assert_eq!(Limit::starting_now(None).argument(), "");
+        assert!(Limit::starting_now(Some(3600))
+            .argument()
+            .starts_with(" --limit 34"));
     }
 }

@@ -26,6 +26,7 @@ pub const VARIABLES: &[&str] = &[
     "ALLOW_SPLAT",
     "ICOUNT",
     "ALL",
+    "LIMIT",
     "JOBS",
     "ROWS",
     "QUICK",
@@ -139,6 +140,9 @@ pub struct CheckArgs {
     /// Only KUnit and one test of each kind, and nothing on the host.
     #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
+    /// Seconds after which no test starts; what did not start is skipped.
+    #[arg(long, env = "LIMIT")]
+    pub limit: Option<u64>,
     /// Number of guests at a time; by default as many as CPUs and memory allow.
     #[arg(long, env = "JOBS", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub jobs: Option<u32>,

@@ -35,6 +35,7 @@ mod vmstat;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -100,6 +101,9 @@ enum Verb {
         /// samples in full.
         #[arg(long)]
         all: bool,
+        /// Start no test later than this number of seconds after the first.
+        #[arg(long)]
+        limit: Option<u64>,
         /// Print the names and, for each test, what its failure means.
         #[arg(long)]
         list: bool,
@@ -191,13 +195,15 @@ fn work(verb: Verb) -> Result<ExitCode> {
             filter,
             share,
             all,
+            limit,
             ..
         } => {
+            let limit = limit.map(Duration::from_secs);
             let live = live::ask()?;
             print!("{}", live.text());
             match refuse(&live, expect) {
                 Some(code) => Ok(code),
-                None => Ok(status(runner::run(&filter, share, all)?)),
+                None => Ok(status(runner::run(&filter, share, all, limit)?)),
             }
         }
         Verb::Reboot { expect, boot } => match refuse(&live::ask()?, expect) {

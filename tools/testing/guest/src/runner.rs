@@ -71,8 +71,9 @@ pub fn list(filter: &Regex) {
     }
 }
 
-/// Runs the tests that match and are in this share; returns whether none failed.
-pub fn run(filter: &Regex, share: Share, all: bool) -> Result<bool> {
+/// Runs the tests that match and are in this share; returns whether none failed. No
+/// test starts later than `limit` after the first.
+pub fn run(filter: &Regex, share: Share, all: bool, limit: Option<Duration>) -> Result<bool> {
     system::load_modules()?;
     let matching = tests::all()
         .into_iter()
@@ -92,14 +93,19 @@ pub fn run(filter: &Regex, share: Share, all: bool) -> Result<bool> {
         // Set for the tests' own processes.
         std::env::set_var(ALL, "1");
     }
+    let start = Instant::now();
+    let skip = |why: &str| Verdict {
+        status: Status::Skip,
+        why: why.into(),
+    };
     each(&chosen, |test| {
         if left_out(test) {
-            return Verdict {
-                status: Status::Skip,
-                why: "a debug kernel runs one of each kind; --all runs this too".into(),
-            };
+            skip("a debug kernel runs one of each kind; --all runs this too")
+        } else if limit.is_some_and(|limit| start.elapsed() >= limit) {
+            skip("no time was left for it")
+        } else {
+            guarded(test, &before)
         }
-        guarded(test, &before)
     })
 }
 
