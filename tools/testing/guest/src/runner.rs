@@ -6,6 +6,9 @@
 //! others: the runner kills it after its limit, unmounts its filesystems,
 //! restores the namespaces, and checks the kernel's taint flags to find the test
 //! that caused a kernel complaint.
+//!
+//! `libtest-mimic` has none of that: its tests are threads of one process, without a time limit, and
+//! cannot say while they run that they are skipped, nor why.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +82,7 @@ pub fn run(filter: &Regex, share: Share, all: bool, limit: Option<Duration>) -> 
         .into_iter()
         .filter(|t| filter.is_match(&t.name));
     let slow = system::is_slow()?;
-    let left_out = |test: &Test| slow && !all && !test.is_essential();
+    let left_out = |test: &Test| slow && !all && !test.essential;
     let (rest, work): (Vec<Test>, Vec<Test>) = matching.partition(left_out);
     if rest.is_empty() && work.is_empty() {
         bail!("no test matches {filter}; `guest-test run --list` shows them");

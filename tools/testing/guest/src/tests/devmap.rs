@@ -9,59 +9,15 @@
 
 mod cache_mode;
 
-use std::fs;
 use std::sync::Barrier;
-use std::thread;
 
-use anyhow::{ensure, Context, Result};
-
-use super::{per_kind, want, Test};
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
-use crate::page_tables::{self, Entry, Level, PageTables};
-use crate::process::spawn;
-use crate::target::Target;
-use crate::vmstat::require_unpinned;
+use crate::page_tables;
+use crate::page_tables::{Entry, Level, PageTables};
+use crate::tests::prelude::*;
 
 /// Number of units of each mapping that are touched, if it has as many.
 const UNITS: usize = 4;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
-
-pub fn tests() -> Vec<Test> {
-    let kinds = [
-        want(Mode::Fsdax, 4 * KIB, Map::Dev, Bus::Acpi),
-        want(Mode::Fsdax, 2 * MIB, Map::Mem, Bus::Acpi),
-        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
-        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
-        want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
-    ];
-    let mut tests = per_kind(
-        &kinds,
-        "devmap::load-store",
-        60,
-        "a load or store gets an entry of another size or with other rights, has one fault too many, or the process is \
-         charged for it",
-        load_store,
-    );
-    tests.extend(per_kind(
-        &kinds,
-        "devmap::protect",
-        60,
-        "an entry keeps a right that mprotect() removed, does not regain one, or is lost when it moves",
-        protect,
-    ));
-    tests.extend(per_kind(
-        &kinds,
-        "devmap::concurrent",
-        120,
-        "threads that fault on the same memory at once hang, lose a store, or leave an entry of another size or \
-         without the right to store",
-        together,
-    ));
-    tests.extend(cache_mode::tests());
-    tests
-}
 
 /// A mapped target, and the entries that it should get.
 struct Fixture {
@@ -173,6 +129,20 @@ fn faults_of(work: impl FnOnce()) -> Result<i64> {
     Ok(faults()? - before)
 }
 
+const KINDS: [Want; 5] = [
+    want(Mode::Fsdax, 4 * KIB, Map::Dev, Bus::Acpi),
+    want(Mode::Fsdax, 2 * MIB, Map::Mem, Bus::Acpi),
+    want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+    want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+    want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+];
+
+declare! {
+    /// a load or store gets an entry of another size or with other rights, has one fault too many, or
+    /// the process is charged for it
+    "devmap::load-store" for KINDS, 60 s, essential "fsdax-2M-mem-acpi" "devdax-4K-mem-acpi"
+        => load_store
+}
 fn load_store(want: &Want) -> Result<String> {
     let fixture = Fixture::create(want)?;
     let fsdax = fixture.target.is_fsdax();
@@ -224,6 +194,10 @@ fn load_store(want: &Want) -> Result<String> {
     Ok(format!("{loads} loads, {first} stores that needed a fault"))
 }
 
+declare! {
+    /// an entry keeps a right that mprotect() removed, does not regain one, or is lost when it moves
+    "devmap::protect" for KINDS, 60 s, essential "devdax-2M-dev-acpi" => protect
+}
 fn protect(want: &Want) -> Result<String> {
     let fixture = Fixture::create(want)?;
     let fsdax = fixture.target.is_fsdax();
@@ -256,6 +230,12 @@ fn protect(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// threads that fault on the same memory at once hang, lose a store, or leave an entry of another
+    /// size or without the right to store
+    "devmap::concurrent" for KINDS, 120 s, essential "fsdax-2M-mem-acpi" "devdax-1G-mem-acpi"
+        => together
+}
 /// Races threads: half of them load and half store, each a byte of its own, in the same
 /// order.
 fn together(want: &Want) -> Result<String> {

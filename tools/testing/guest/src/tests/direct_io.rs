@@ -3,44 +3,11 @@
 //! O_DIRECT between the scratch disk and DAX mappings, and process_vm_readv()
 //! and process_vm_writev(), which access the same pages from another process.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{each_size, mapped_kinds, per_kind, Test};
-use crate::data;
-use crate::mapping::{open_rw, pread_all, pread_once, pwrite_all, Mapping, PAGE};
-use crate::ndctl::Want;
-use crate::process::{spawn, Gate};
-use crate::skip::Skip;
-use crate::target::Target;
-use crate::vmstat::{require_unpinned, settled};
+use crate::tests::prelude::*;
 
 const LEN: usize = 8 << 20;
 /// Offset on the scratch disk at which these tests write.
 const DISK_AT: u64 = 1 << 30;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_kind(
-        &mapped_kinds(),
-        "direct-io",
-        180,
-        "the disk and the mapping do not see the same bytes, a read into a read-only mapping is not refused \
-         with EFAULT, or a page stays pinned after the I/O",
-        disk_and_mapping,
-    );
-    tests.extend(per_kind(
-        &each_size(),
-        "process-vm",
-        60,
-        "process_vm_readv() or process_vm_writev() on another process's DAX mapping moves wrong bytes or \
-         loses a pin",
-        process_vm,
-    ));
-    tests
-}
 
 /// Returns the node of the scratch disk.
 pub fn scratch_node() -> Result<&'static Path> {
@@ -81,6 +48,12 @@ pub fn both_ways(
     Ok(bytes)
 }
 
+declare! {
+    /// the disk and the mapping do not see the same bytes, a read into a read-only mapping is not
+    /// refused with EFAULT, or a page stays pinned after the I/O
+    "direct-io" for MAPPED_KINDS, 180 s, essential "fsdax-2M-dev-acpi" "devdax-2M-mem-acpi"
+        => disk_and_mapping
+}
 fn disk_and_mapping(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
@@ -160,6 +133,11 @@ pub fn cross_copy(
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+declare! {
+    /// process_vm_readv() or process_vm_writev() on another process's DAX mapping moves wrong bytes
+    /// or loses a pin
+    "process-vm" for EACH_SIZE, 60 s, essential "fsdax-2M-dev-acpi" => process_vm
+}
 fn process_vm(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     // Mapped before the fork, so that the address is known here; the page

@@ -3,19 +3,10 @@
 //! External suites on real memory: ndctl's tests that need no nfit_test, and
 //! the kernel's hmm-tests.
 
-use std::path::Path;
-
-use anyhow::{ensure, Result};
-
-use super::{want, Test};
-use crate::command::{Cmd, Output};
+use crate::command::Output;
 use crate::filesystem::unmount_devices;
-use crate::ndctl::{self, Bus, Map, Mode, MIB};
-use crate::skip::Skip;
 use crate::suites::{dax_pmd, tap, Ndctl, SKIPPED};
-use crate::system;
-use crate::target::Target;
-use crate::trace::FaultTrace;
+use crate::tests::prelude::*;
 
 /// ndctl's own tests: name, limit in seconds.
 pub const NDCTL_TESTS: &[(&str, u64)] = &[
@@ -34,42 +25,20 @@ pub const NDCTL_TESTS: &[(&str, u64)] = &[
     ("mmap.sh", 1500),
 ];
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = vec![Test::new(
-        "suite::dax-pmd",
-        300,
-        "one of ndctl's O_DIRECT, fork, remap and poison cases on an fsdax file fails, or is not done in pages of 2 MiB",
-        pmd,
-    )];
-    for (name, limit) in NDCTL_TESTS {
-        tests.push(Test::new(
-            format!("suite::{name}"),
-            limit + 30,
-            "this test of ndctl fails; its last lines show the place",
-            move || on_real_pmem(name, *limit),
-        ));
-    }
-    for (name, parameters) in [
-        ("private", ""),
-        (
-            "coherent",
-            "spm_addr_dev0=0x200000000 spm_addr_dev1=0x210000000",
-        ),
-    ] {
-        tests.push(Test::new(
-            format!("suite::hmm-{name}"),
-            300,
-            "a test of hmm-tests fails: pages of device memory are not allocated, migrated, shared or freed \
-             as they should be, or test_hmm cannot be unloaded because memunmap_pages() hangs",
-            move || hmm(parameters),
-        ));
-    }
-    tests
+declare! { on_real_pmem }
+fn on_real_pmem() -> Vec<Test> {
+    const DOC: &str = "this test of ndctl fails; its last lines show the place";
+    let test = |(name, limit): &'static (&str, u64)| {
+        Test::new(format!("suite::{name}"), limit + 30, DOC, || {
+            run(name, *limit)
+        })
+    };
+    NDCTL_TESTS.iter().map(test).collect()
 }
 
 /// Runs one of ndctl's tests and removes what it leaves: some do not clean up
 /// after a failure, and dm.sh expects a link that udev would have created.
-fn on_real_pmem(name: &str, limit_secs: u64) -> Result<String> {
+fn run(name: &str, limit_secs: u64) -> Result<String> {
     let before = ndctl::namespaces("")?;
     let out = program(name)?.limit_secs(limit_secs).run();
     let tidied = put_away(&before);
@@ -138,6 +107,11 @@ fn lacking(text: &str) -> Option<&str> {
         .and_then(|l| l.rsplit(": ").next())
 }
 
+declare! {
+    /// one of ndctl's O_DIRECT, fork, remap and poison cases on an fsdax file fails, or is not done
+    /// in pages of 2 MiB
+    "suite::dax-pmd", 300 s, essential => pmd
+}
 fn pmd() -> Result<String> {
     if Ndctl::find().is_none() {
         return Err(Skip("the guest has no built ndctl".into()).into());
@@ -158,6 +132,19 @@ fn pmd() -> Result<String> {
     drop(trace);
     target.finish()?;
     Ok(format!("all cases, {} faults of 2 MiB", faults.pmd))
+}
+
+declare! { hmm_tests }
+fn hmm_tests() -> Vec<Test> {
+    const DOC: &str =
+        "a test of hmm-tests fails: pages of device memory are not allocated, migrated, shared or freed \
+         as they should be, or test_hmm cannot be unloaded because memunmap_pages() hangs";
+    const COHERENT: &str = "spm_addr_dev0=0x200000000 spm_addr_dev1=0x210000000";
+    let tests = vec![
+        Test::new("suite::hmm-private", 300, DOC, || hmm("")),
+        Test::new("suite::hmm-coherent", 300, DOC, || hmm(COHERENT)),
+    ];
+    mark_essential(tests, &[])
 }
 
 fn hmm(parameters: &str) -> Result<String> {

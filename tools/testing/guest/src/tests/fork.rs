@@ -3,64 +3,18 @@
 //! DAX mappings across fork and mremap, shared and private, touched, pinned
 //! and untouched.
 
-use anyhow::{bail, ensure, Context, Result};
-
-use super::direct_io::scratch;
-use super::{mapped_kinds, one_of_each, per_kind, Test};
-use crate::data;
 use crate::gup::Device;
-use crate::mapping::{pread_all, pwrite_all, Mapping, PAGE};
-use crate::ndctl::{Mode, Want, GIB};
-use crate::process::{spawn, Gate};
-use crate::target::Target;
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 const LEN: usize = 8 << 20;
 const HALF: usize = LEN / 2;
 const DISK_AT: u64 = 2 << 30;
 
-pub fn tests() -> Vec<Test> {
-    let pick = |mode: Mode| -> Vec<Want> {
-        one_of_each()
-            .into_iter()
-            .filter(|w| w.mode == mode)
-            .collect()
-    };
-    let mut tests = per_kind(
-        &mapped_kinds(),
-        "fork::shared",
-        60,
-        "after a fork parent and child do not see each other's stores to a shared DAX mapping, or direct I/O \
-         of the child into it goes elsewhere",
-        shared,
-    );
-    tests.extend(per_kind(
-        &pick(Mode::Devdax),
-        "fork::pinned",
-        60,
-        "a page that is pinned while the process forks is replaced or lost: the pin no longer reaches what \
-         parent and child see",
-        pinned,
-    ));
-    tests.extend(per_kind(
-        &pick(Mode::Fsdax),
-        "fork::private",
-        60,
-        "a private DAX mapping leaks stores into the file or into the other process, or direct I/O into it \
-         reaches the file instead of the copy",
-        private,
-    ));
-    tests.extend(per_kind(
-        &mapped_kinds(),
-        "mremap",
-        60,
-        "a DAX mapping that was moved shows other bytes or a page of its old place, or device-dax can \
-         be unmapped inside one of its pages",
-        moved,
-    ));
-    tests
+declare! {
+    /// after a fork parent and child do not see each other's stores to a shared DAX mapping, or
+    /// direct I/O of the child into it goes elsewhere
+    "fork::shared" for MAPPED_KINDS, 60 s, essential "devdax-2M-dev-acpi" => shared
 }
-
 fn shared(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
@@ -95,6 +49,11 @@ fn shared(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a page that is pinned while the process forks is replaced or lost: the pin no longer reaches
+    /// what parent and child see
+    "fork::pinned" for [ONE_OF_EACH[1]], 60 s, essential "devdax-2M-dev-acpi" => pinned
+}
 fn pinned(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let device = Device::open()?;
@@ -132,6 +91,11 @@ fn pinned(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a private DAX mapping leaks stores into the file or into the other process, or direct I/O into
+    /// it reaches the file instead of the copy
+    "fork::private" for [ONE_OF_EACH[0]], 60 s, essential "fsdax-2M-dev-acpi" => private
+}
 fn private(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
@@ -177,6 +141,11 @@ fn private(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a DAX mapping that was moved shows other bytes or a page of its old place, or device-dax can
+    /// be unmapped inside one of its pages
+    "mremap" for MAPPED_KINDS, 60 s, essential "devdax-2M-dev-acpi" => moved
+}
 fn moved(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;

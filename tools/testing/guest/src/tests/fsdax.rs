@@ -34,52 +34,12 @@ mod sync;
 mod tracking;
 mod views;
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-
-use anyhow::{ensure, Context, Result};
-
-use super::{want, Test};
-use crate::filesystem::{DaxMount, Kind};
-use crate::live::{self, Language};
-use crate::mapping::{open_rw, Mapping};
-use crate::memory::HUGE;
-use crate::ndctl::{Bus, Map, Mode, Namespace, Want, MIB};
-use crate::process::spawn;
-use crate::skip::Skip;
-use crate::target::mount_point;
+use super::Case;
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 
 pub use clone::clone;
 pub use idle::Held;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = size::tests();
-    tests.extend(views::tests());
-    tests.extend(resize::tests());
-    tests.extend(sync::tests());
-    tests.extend(split::tests());
-    tests.extend(inode::tests());
-    tests.extend(clone::tests());
-    tests.extend(shared::tests());
-    tests.extend(full::tests());
-    tests.extend(fsx::tests());
-    tests.extend(race::tests());
-    tests.extend(poison::tests());
-    tests.extend(recovery::tests());
-    tests.extend(idle::tests());
-    tests.extend(hang::tests());
-    tests.extend(reasons::tests());
-    tests.extend(tracking::tests());
-    tests.extend(populate::tests());
-    tests.extend(cachestat::tests());
-    tests.extend(daxstat::tests());
-    tests.extend(realtime::tests());
-    tests.extend(erofs::tests());
-    tests.extend(owner::tests());
-    tests
-}
 
 /// A filesystem and the namespace below it.
 #[derive(Debug, Clone, Copy)]
@@ -116,19 +76,18 @@ impl Config {
     }
 }
 
-/// Returns a test per config.
-fn per_config(
-    configs: &[Config],
-    name: &str,
-    limit_secs: u64,
-    doc: &'static str,
-    run: fn(&Config) -> Result<String>,
-) -> Vec<Test> {
-    let test = |config: &Config| {
-        let (name, config) = (format!("fsdax::{name}::{}", config.name()), *config);
-        Test::new(name, limit_secs, doc, move || run(&config))
-    };
-    configs.iter().map(test).collect()
+impl Case for Config {
+    fn name(&self) -> String {
+        Config::name(self)
+    }
+
+    /// Puts the kind of filesystem alone where the name has `{kind}`.
+    fn test(&self, name: &str) -> String {
+        match name.contains("{kind}") {
+            true => name.replace("{kind}", self.kind.name()),
+            false => format!("{name}::{}", Config::name(self)),
+        }
+    }
 }
 
 /// A new, mounted filesystem on a namespace of its own. Fields are dropped in

@@ -3,40 +3,12 @@
 //! The life cycle of a namespace, with every claim: created, used, disabled,
 //! enabled, destroyed; and nothing of it left.
 
-use anyhow::{ensure, Context, Result};
-
-use super::{every_kind, one_of_each, per_kind, Test};
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{Mode, Namespace, Want};
+use crate::filesystem::Kind;
 use crate::system::{iomem, line_diff};
-use crate::target::{mount_point, Target};
-use crate::vmstat::{require_unpinned, settled};
+use crate::tests::prelude::*;
 
 const LEN: usize = 8 << 20;
 const REBINDS: u64 = 20;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_kind(
-        &every_kind(),
-        "lifecycle",
-        120,
-        "memremap_pages() or its undoing is wrong for this type, alignment or map: the namespace cannot be \
-         made, its data does not survive disable and enable, or /proc/iomem or nr_memmap_pages keeps a trace \
-         of it after it is destroyed",
-        lifecycle,
-    );
-    tests.extend(per_kind(
-        &one_of_each(),
-        "rebind",
-        240,
-        "binding and unbinding leaks or loses something: an enable fails, the range moves, the data changes, \
-         or memmap pages accumulate",
-        rebind,
-    ));
-    tests
-}
 
 /// The state that must be the same before and after a namespace.
 struct Traces {
@@ -124,6 +96,13 @@ impl Use<'_> {
     }
 }
 
+declare! {
+    /// memremap_pages() or its undoing is wrong for this type, alignment or map: the namespace cannot
+    /// be made, its data does not survive disable and enable, or /proc/iomem or nr_memmap_pages keeps
+    /// a trace of it after it is destroyed
+    "lifecycle" for EVERY_KIND, 120 s, essential "fsdax-2M-dev-acpi" "devdax-4K-dev-e820" "devdax-2M-mem-acpi" "devdax-1G-mem-acpi"
+        => lifecycle
+}
 fn lifecycle(want: &Want) -> Result<String> {
     let before = Traces::now()?;
     let mut namespace = Namespace::create(want)?;
@@ -151,6 +130,11 @@ fn lifecycle(want: &Want) -> Result<String> {
     Ok(format!("{} MiB at {start:#x}", size >> 20))
 }
 
+declare! {
+    /// binding and unbinding leaks or loses something: an enable fails, the range moves, the data
+    /// changes, or memmap pages accumulate
+    "rebind" for ONE_OF_EACH, 240 s => rebind
+}
 fn rebind(want: &Want) -> Result<String> {
     let before = Traces::now()?;
     let mut namespace = Namespace::create(want)?;

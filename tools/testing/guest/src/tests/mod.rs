@@ -3,6 +3,45 @@
 //! The guest tests, by subject. A name is `subject::case` or
 //! `subject::case::namespace`; a doc string says what a failure would mean.
 
+/// Declares a test beside its code. The comment says what a failure means; the name of each of the
+/// cases is that of the test with the case's own behind it. `essential` has the ends of the names
+/// that a debug kernel runs in any case, `may warn` words of a warning that is no fault.
+///
+/// ```text
+///  declare! {
+///      /// the mapping shows other bytes than the file has
+///      "subject::case" for [EXT4, XFS], 60 s, essential "xfs-mem-acpi" => function
+///  }
+/// ```
+///
+/// Tests that have no such form are those of a function: `declare! { function }`.
+macro_rules! declare {
+    ($tests:ident) => {
+        inventory::submit! { $crate::tests::Declared { place: (file!(), line!()), tests: $tests } }
+    };
+    ($(#[doc = $doc:literal])+ $name:literal $(for $cases:expr)?, $limit:literal s
+     $(, essential $($end:literal)*)? $(, may warn $words:literal)? => $run:expr) => {
+        inventory::submit! {
+            $crate::tests::Declared {
+                place: (file!(), line!()),
+                tests: || {
+                    const DOC: &str = concat!($($doc),+);
+                    let tests = declare!(@tests $name, $limit, DOC, $run $(, $cases)?);
+                    $(let tests = $crate::tests::mark_essential(tests, &[$($end),*]);)?
+                    $(let tests = $crate::tests::may_warn(tests, $words);)?
+                    tests
+                },
+            }
+        }
+    };
+    (@tests $name:literal, $limit:literal, $doc:ident, $run:expr) => {
+        vec![$crate::tests::Test::new($name, $limit, $doc, $run)]
+    };
+    (@tests $name:literal, $limit:literal, $doc:ident, $run:expr, $cases:expr) => {
+        $crate::tests::each($cases, $name, $limit, $doc, $run)
+    };
+}
+
 mod devmap;
 mod direct_io;
 pub mod external;
@@ -13,6 +52,7 @@ mod lifecycle;
 pub mod nfit;
 mod pins;
 mod pmem;
+mod prelude;
 mod ranges;
 pub mod reboot;
 mod refuse;
@@ -23,6 +63,8 @@ mod users;
 
 use anyhow::Result;
 
+use crate::filesystem;
+use crate::memory;
 use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
 
 /// One test. `run` returns a detail for the output.
@@ -32,183 +74,127 @@ pub struct Test {
     pub limit_secs: u64,
     /// Text of a warning that the test may cause and that is no fault.
     pub may_warn: Option<&'static str>,
+    /// Whether a debug kernel runs it although not all tests are requested: every kind of test, with
+    /// the namespaces that take different paths. Under TCG all of them would take hours.
+    pub essential: bool,
     pub run: Box<dyn Fn() -> Result<String>>,
 }
 
 impl Test {
-    pub fn is_essential(&self) -> bool {
-        ESSENTIAL.contains(&self.name.as_str())
-    }
-
-    fn new(
+    fn new<D: Detail>(
         name: impl Into<String>,
         limit_secs: u64,
         doc: &'static str,
-        run: impl Fn() -> Result<String> + 'static,
+        run: impl Fn() -> D + 'static,
     ) -> Self {
         Self {
             name: name.into(),
-            doc,
+            doc: doc.trim_start(),
             limit_secs,
             may_warn: None,
-            run: Box::new(run),
+            essential: false,
+            run: Box::new(move || run().detail()),
         }
     }
+}
 
-    /// Permits one kernel warning that contains these words.
-    fn may_warn(mut self, words: &'static str) -> Self {
-        self.may_warn = Some(words);
+/// What a test returns: a detail for the output, or nothing.
+pub trait Detail {
+    fn detail(self) -> Result<String>;
+}
+
+impl Detail for Result<String> {
+    fn detail(self) -> Result<String> {
         self
     }
 }
 
-/// Tests that a debug kernel runs unless all are requested: every kind of test,
-/// with the namespaces that take different paths. Under TCG all of them would
-/// take hours.
-const ESSENTIAL: &[&str] = &[
-    "lifecycle::fsdax-2M-dev-acpi",
-    "lifecycle::devdax-4K-dev-e820",
-    "lifecycle::devdax-2M-mem-acpi",
-    "lifecycle::devdax-1G-mem-acpi",
-    "ranges::fsdax-native-e820",
-    "ranges::devdax-2M-dev-acpi",
-    "refuse::align",
-    "refuse::too-small",
-    "pins::cycle::fsdax-2M-dev-acpi",
-    "pins::cycle::devdax-2M-mem-acpi",
-    "pins::cycle::devdax-1G-mem-acpi",
-    "pins::held::devdax-2M-dev-acpi",
-    "direct-io::fsdax-2M-dev-acpi",
-    "direct-io::devdax-2M-mem-acpi",
-    "process-vm::fsdax-2M-dev-acpi",
-    "users::fio-uring-nvme::fsdax-2M-dev-acpi",
-    "users::fixed-buffers::devdax-4K-mem-acpi",
-    "users::rdma::fsdax-2M-dev-acpi",
-    "users::rdma::devdax-2M-dev-acpi",
-    "users::p2pdma",
-    "users::vmsplice::devdax-2M-dev-acpi",
-    "users::ptrace::fsdax-2M-dev-acpi",
-    "users::core-dump::fsdax-2M-dev-acpi",
-    "users::futex::fsdax-2M-dev-acpi",
-    "remote::rights::fsdax-2M-dev-acpi",
-    "remote::rights::devdax-4K-mem-acpi",
-    "remote::populate::devdax-2M-dev-acpi",
-    "remote::teardown::devdax-2M-dev-acpi",
-    "remote::device-gone",
-    "remote::differs_gigabyte_without_rights",
-    "fork::shared::devdax-2M-dev-acpi",
-    "fork::pinned::devdax-2M-dev-acpi",
-    "fork::private::fsdax-2M-dev-acpi",
-    "mremap::devdax-2M-dev-acpi",
-    "devmap::load-store::fsdax-2M-mem-acpi",
-    "devmap::load-store::devdax-4K-mem-acpi",
-    "devmap::protect::devdax-2M-dev-acpi",
-    "devmap::concurrent::fsdax-2M-mem-acpi",
-    "devmap::concurrent::devdax-1G-mem-acpi",
-    "devmap::cache-mode::2M",
-    "devmap::differs_cache_mode_1G",
-    "gup::levels",
-    "gup::cycle::thp",
-    "gup::held::private-file",
-    "gup::fork-before::thp",
-    "gup::storm::thp",
-    "gup::storm::fsdax-4K-dev-acpi",
-    "gup::storm::devdax-2M-dev-acpi",
-    "gup::undo::fsdax-2M-dev-acpi",
-    "truncate::pipe-read-truncate::ext4",
-    "truncate::pipe-close-punch::xfs",
-    "truncate::slow-disk::ext4",
-    "truncate::futex::ext4",
-    "truncate::race::ext4",
-    "fsdax::size::ext4-dev-acpi",
-    "fsdax::views::xfs-mem-acpi",
-    "fsdax::truncate::ext2-dev-acpi",
-    "fsdax::fallocate::ext4-mem-e820",
-    "fsdax::sync::clean::ext4-dev-acpi",
-    "fsdax::sync::shutdown::xfs-mem-acpi",
-    "fsdax::inode::ext4-dev-acpi",
-    "fsdax::clone::store-large::xfs-reflink-dev-e820",
-    "fsdax::clone::dedupe::xfs-reflink-dev-e820",
-    "fsdax::clone::differs_short_write::xfs-reflink-dev-e820",
-    "fsdax::shared::differs_pin::xfs-reflink-dev-e820",
-    "fsdax::shared::differs_futex::xfs-reflink-dev-e820",
-    "fsdax::split::differs_truncate::ext4-dev-acpi",
-    "fsdax::split::differs_punch::ext4-dev-acpi",
-    "fsdax::split::pin::ext4-dev-acpi",
-    "fsdax::full::device::xfs-mem-acpi",
-    "fsdax::fsx::ext4-dev-acpi",
-    "fsdax::race::punch::ext4-dev-acpi",
-    "fsdax::race::punch::xfs-mem-acpi",
-    "fsdax::race::truncate::xfs-mem-acpi",
-    "fsdax::race::sync::ext4-dev-acpi",
-    "fsdax::race::unmap::ext4-dev-acpi",
-    "fsdax::race::direct::xfs-mem-acpi",
-    "fsdax::race::reclaim::ext4-mem-e820",
-    "fsdax::race::unmount::xfs-mem-acpi",
-    "fsdax::race::clone::xfs-reflink-dev-e820",
-    "fsdax::poison::shared::ext4-dev-acpi",
-    "fsdax::poison::clone",
-    "fsdax::recovery::xfs-dev-e820",
-    "fsdax::idle::differs_unmapped_truncate_ext4",
-    "fsdax::idle::unmounted_ext4",
-    "fsdax::hang::differs_self_xfs",
-    "fsdax::hang::differs_umount_ext4",
-    "fsdax::idle::differs_written_back_ext4",
-    "fsdax::reasons::ext4-dev-acpi",
-    "fsdax::reasons::memory::ext4-dev-acpi",
-    "fsdax::tracking::differs_written_2M::ext4-dev-acpi",
-    "fsdax::tracking::differs_unmapped::ext4-dev-acpi",
-    "fsdax::tracking::soft_dirty_2M::ext4-dev-acpi",
-    "fsdax::cachestat::differs_counts::ext4-dev-acpi",
-    "fsdax::populate::ext4-dev-acpi",
-    "fsdax::daxstat::table",
-    "fsdax::realtime",
-    "fsdax::erofs::erofs-dev-acpi",
-    "teardown::lookup-race::devdax-2M-dev-acpi",
-    "teardown::sigbus::devdax-2M-dev-acpi",
-    "teardown::differs_pinned::fsdax-2M-dev-acpi",
-    "teardown::differs_pinned::devdax-2M-dev-acpi",
-    "teardown::differs_mounted::ext4",
-    "teardown::mounted::xfs-reflink",
-    "teardown::storm::ext4",
-    "teardown::storm::devdax-2M-dev-acpi",
-    "suite::dax-pmd",
-    "suite::hmm-private",
-    "suite::hmm-coherent",
-    "pmem::module",
-    "pmem::modes",
-    "pmem::io::fsdax",
-    "pmem::rebind::fsdax-mem",
-    "pmem::no-memory::fsdax-dev",
-    "pmem::garbage::info-block",
-    "pmem::garbage::info-block-devdax",
-    "pmem::virtio",
-    "pmem::second-driver",
-    "pmem::poison",
-    "nfit::smoke",
-];
+impl Detail for Result<()> {
+    fn detail(self) -> Result<String> {
+        self.map(|()| String::new())
+    }
+}
 
-/// Returns all tests, in the order in which they run. Tests that load other
-/// modules are last.
-pub fn all() -> Vec<Test> {
-    let mut tests = lifecycle::tests();
-    tests.extend(ranges::tests());
-    tests.extend(refuse::tests());
-    tests.extend(pmem::tests());
-    tests.extend(pins::tests());
-    tests.extend(direct_io::tests());
-    tests.extend(users::tests());
-    tests.extend(remote::tests());
-    tests.extend(fork::tests());
-    tests.extend(devmap::tests());
-    tests.extend(gup::tests());
-    tests.extend(truncate::tests());
-    tests.extend(fsdax::tests());
-    tests.extend(teardown::tests());
-    tests.extend(external::tests());
-    tests.extend(nfit::tests());
+/// A case of which a test has several: a namespace, a filesystem, a kind of memory.
+pub trait Case: Copy + 'static {
+    fn name(&self) -> String;
+
+    /// Returns the name of the test of this case.
+    fn test(&self, name: &str) -> String {
+        format!("{name}::{}", self.name())
+    }
+}
+
+impl Case for Want {
+    fn name(&self) -> String {
+        Want::name(self)
+    }
+}
+
+impl Case for filesystem::Kind {
+    fn name(&self) -> String {
+        (*self).name().into()
+    }
+}
+
+impl Case for memory::Kind {
+    fn name(&self) -> String {
+        (*self).name().into()
+    }
+}
+
+/// A name, with what else the test of this case needs.
+impl<T: Copy + 'static> Case for (&'static str, T) {
+    fn name(&self) -> String {
+        self.0.into()
+    }
+}
+
+/// Returns a test for each case.
+fn each<C: Case, D: Detail + 'static>(
+    cases: impl IntoIterator<Item = C>,
+    name: &str,
+    limit_secs: u64,
+    doc: &'static str,
+    run: fn(&C) -> D,
+) -> Vec<Test> {
+    let test = |case: C| Test::new(case.test(name), limit_secs, doc, move || run(&case));
+    cases.into_iter().map(test).collect()
+}
+
+/// Tests that a file declares, and its place.
+pub struct Declared {
+    place: (&'static str, u32),
+    tests: fn() -> Vec<Test>,
+}
+
+inventory::collect!(Declared);
+
+/// Marks the tests whose names end so; all of them if there are no ends.
+fn mark_essential(mut tests: Vec<Test>, ends: &[&str]) -> Vec<Test> {
+    for test in &mut tests {
+        test.essential = ends.is_empty() || ends.iter().any(|end| test.name.ends_with(end));
+    }
     tests
 }
+
+/// Permits each of them one kernel warning that contains these words.
+fn may_warn(mut tests: Vec<Test>, words: &'static str) -> Vec<Test> {
+    for test in &mut tests {
+        test.may_warn = Some(words);
+    }
+    tests
+}
+
+/// Returns all tests, in the order in which they run. Tests that load other modules are last.
+pub fn all() -> Vec<Test> {
+    let mut declared: Vec<_> = inventory::iter::<Declared>.into_iter().collect();
+    let loads = |file: &str| file.ends_with("tests/external.rs") || file.ends_with("tests/nfit.rs");
+    declared.sort_by_key(|d| (loads(d.place.0), d.place));
+    declared.iter().flat_map(|d| (d.tests)()).collect()
+}
+
+use {Bus::*, Map::*, Mode::*};
 
 const fn want(mode: Mode, align: u64, map: Map, bus: Bus) -> Want {
     Want {
@@ -219,86 +205,52 @@ const fn want(mode: Mode, align: u64, map: Map, bus: Bus) -> Want {
     }
 }
 
-/// Returns every kind of namespace that is worth a full life cycle.
-fn every_kind() -> Vec<Want> {
-    use {Bus::*, Map::*, Mode::*};
-    vec![
-        want(Fsdax, 4 * KIB, Dev, Acpi),
-        want(Fsdax, 4 * KIB, Mem, Acpi),
-        want(Fsdax, 2 * MIB, Dev, Acpi),
-        want(Fsdax, 2 * MIB, Mem, Acpi),
-        want(Fsdax, GIB, Dev, Acpi),
-        want(Devdax, 4 * KIB, Dev, Acpi),
-        want(Devdax, 4 * KIB, Mem, Acpi),
-        want(Devdax, 2 * MIB, Dev, Acpi),
-        want(Devdax, 2 * MIB, Mem, Acpi),
-        want(Devdax, GIB, Dev, Acpi),
-        want(Devdax, GIB, Mem, Acpi),
-        want(Fsdax, 4 * KIB, Mem, E820),
-        want(Fsdax, 2 * MIB, Dev, E820),
-        want(Devdax, 4 * KIB, Dev, E820),
-        want(Devdax, 2 * MIB, Mem, E820),
-        want(Devdax, GIB, Dev, E820),
-    ]
-}
+/// Every kind of namespace that is worth a full life cycle.
+const EVERY_KIND: [Want; 16] = [
+    want(Fsdax, 4 * KIB, Dev, Acpi),
+    want(Fsdax, 4 * KIB, Mem, Acpi),
+    want(Fsdax, 2 * MIB, Dev, Acpi),
+    want(Fsdax, 2 * MIB, Mem, Acpi),
+    want(Fsdax, GIB, Dev, Acpi),
+    want(Devdax, 4 * KIB, Dev, Acpi),
+    want(Devdax, 4 * KIB, Mem, Acpi),
+    want(Devdax, 2 * MIB, Dev, Acpi),
+    want(Devdax, 2 * MIB, Mem, Acpi),
+    want(Devdax, GIB, Dev, Acpi),
+    want(Devdax, GIB, Mem, Acpi),
+    want(Fsdax, 4 * KIB, Mem, E820),
+    want(Fsdax, 2 * MIB, Dev, E820),
+    want(Devdax, 4 * KIB, Dev, E820),
+    want(Devdax, 2 * MIB, Mem, E820),
+    want(Devdax, GIB, Dev, E820),
+];
 
-/// Returns the kinds of namespaces in which GUP behaves differently.
-fn mapped_kinds() -> Vec<Want> {
-    use {Bus::*, Map::*, Mode::*};
-    vec![
-        want(Fsdax, 4 * KIB, Dev, Acpi),
-        want(Fsdax, 2 * MIB, Dev, Acpi),
-        want(Devdax, 4 * KIB, Mem, Acpi),
-        want(Devdax, 2 * MIB, Dev, Acpi),
-        want(Devdax, 2 * MIB, Mem, Acpi),
-        want(Devdax, GIB, Mem, Acpi),
-        want(Fsdax, 2 * MIB, Mem, E820),
-        want(Devdax, 2 * MIB, Dev, E820),
-    ]
-}
+/// The kinds of namespaces in which GUP behaves differently.
+const MAPPED_KINDS: [Want; 8] = [
+    want(Fsdax, 4 * KIB, Dev, Acpi),
+    want(Fsdax, 2 * MIB, Dev, Acpi),
+    want(Devdax, 4 * KIB, Mem, Acpi),
+    want(Devdax, 2 * MIB, Dev, Acpi),
+    want(Devdax, 2 * MIB, Mem, Acpi),
+    want(Devdax, GIB, Mem, Acpi),
+    want(Fsdax, 2 * MIB, Mem, E820),
+    want(Devdax, 2 * MIB, Dev, E820),
+];
 
-/// Returns each size of page table entries, of files and of devices.
-fn each_size() -> [Want; 5] {
-    use {Bus::*, Map::*, Mode::*};
-    [
-        want(Fsdax, 4 * KIB, Dev, Acpi),
-        want(Fsdax, 2 * MIB, Dev, Acpi),
-        want(Devdax, 4 * KIB, Mem, Acpi),
-        want(Devdax, 2 * MIB, Dev, Acpi),
-        want(Devdax, GIB, Mem, Acpi),
-    ]
-}
+/// Each size of page table entries, of files and of devices.
+const EACH_SIZE: [Want; 5] = [
+    want(Fsdax, 4 * KIB, Dev, Acpi),
+    want(Fsdax, 2 * MIB, Dev, Acpi),
+    want(Devdax, 4 * KIB, Mem, Acpi),
+    want(Devdax, 2 * MIB, Dev, Acpi),
+    want(Devdax, GIB, Mem, Acpi),
+];
 
-/// Returns one of each mode, 2 MiB aligned.
-fn one_of_each() -> [Want; 2] {
-    use {Bus::*, Map::*, Mode::*};
-    [
-        want(Fsdax, 2 * MIB, Dev, Acpi),
-        want(Devdax, 2 * MIB, Dev, Acpi),
-    ]
-}
-
-/// Returns a test per namespace.
-fn per_kind(
-    kinds: &[Want],
-    name: &str,
-    limit_secs: u64,
-    doc: &'static str,
-    run: fn(&Want) -> Result<String>,
-) -> Vec<Test> {
-    kinds
-        .iter()
-        .map(|want| {
-            let want = *want;
-            Test::new(
-                format!("{name}::{}", want.name()),
-                limit_secs,
-                doc,
-                move || run(&want),
-            )
-        })
-        .collect()
-}
+/// One of each mode, 2 MiB aligned.
+const ONE_OF_EACH: [Want; 2] = [
+    want(Fsdax, 2 * MIB, Dev, Acpi),
+    want(Devdax, 2 * MIB, Dev, Acpi),
+];
 
 #[cfg(test)]
 mod checks {
@@ -310,7 +262,6 @@ mod checks {
         let names: HashSet<&str> = all.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
         assert!(all.iter().all(|t| t.doc.len() > 20 && t.limit_secs > 0));
-        let essential = all.iter().filter(|t| t.is_essential()).count();
-        assert_eq!(essential, super::ESSENTIAL.len(), "a name does not exist");
+        assert!(all.iter().filter(|t| t.essential).count() > 100);
     }
 }

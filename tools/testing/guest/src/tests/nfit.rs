@@ -6,17 +6,9 @@
 //! again afterwards. The mock's memory is vmalloc'd: these tests prove that the
 //! modules link and probe, not that pages work.
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::external::{judge, program};
-use super::Test;
-use crate::command::Cmd;
 use crate::ndctl::{namespaces, parse_list, regions, Info};
-use crate::skip::Skip;
-use crate::system;
+use crate::tests::prelude::*;
 
 const BUS: &str = "nfit_test.0";
 const MODULES: &str = "/lib/modules";
@@ -51,23 +43,16 @@ pub const NDCTL_TESTS: &[(&str, u64)] = &[
     ("track-uuid.sh", 180),
 ];
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = vec![Test::new(
-        "nfit::smoke",
-        240,
-        "the modules of nfit_test do not load against this kernel, a namespace cannot be made on the mock \
-         bus, or the modules cannot be unloaded again",
-        || with_mock(smoke),
-    )];
-    for (name, limit) in NDCTL_TESTS {
-        tests.push(Test::new(
-            format!("nfit::{name}"),
-            limit + 90,
-            "this test of ndctl fails on the mock bus; its last lines show the place",
-            move || with_mock(|| judge(name, &program(name)?.limit_secs(*limit).run()?)),
-        ));
-    }
-    tests
+declare! { ndctl_tests }
+fn ndctl_tests() -> Vec<Test> {
+    const DOC: &str = "this test of ndctl fails on the mock bus; its last lines show the place";
+    let test = |(name, limit): &'static (&str, u64)| {
+        let run = || judge(name, &program(name)?.limit_secs(*limit).run()?);
+        Test::new(format!("nfit::{name}"), limit + 90, DOC, move || {
+            with_mock(run)
+        })
+    };
+    NDCTL_TESTS.iter().map(test).collect()
 }
 
 /// Returns a folder like /lib/modules in which the replaced modules are in
@@ -133,6 +118,11 @@ fn unload() -> Result<()> {
     bail!("cannot unload {}: {why}", loaded()?.join(", "))
 }
 
+declare! {
+    /// the modules of nfit_test do not load against this kernel, a namespace cannot be made on the
+    /// mock bus, or the modules cannot be unloaded again
+    "nfit::smoke", 240 s, essential => || with_mock(smoke)
+}
 fn smoke() -> Result<String> {
     Cmd::new("modprobe nfit_test").ok()?;
     let all = regions(BUS)?;

@@ -3,56 +3,23 @@
 //! Pages of DAX mappings taken and released by every command of the kernel's
 //! test device.
 
-use std::io;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{mapped_kinds, per_kind, Test};
-use crate::command::Cmd;
-use crate::data;
 use crate::gup::{take, Device, Method};
-use crate::mapping::{Mapping, PAGE};
-use crate::ndctl::{Mode, Want, GIB};
-use crate::skip::Skip;
-use crate::target::Target;
-use crate::vmstat::{require_unpinned, settled};
+use crate::tests::prelude::*;
 
 const LEN: usize = 8 << 20;
 
-pub fn tests() -> Vec<Test> {
-    let kinds = mapped_kinds();
-    let devdax: Vec<Want> = kinds
-        .iter()
-        .copied()
-        .filter(|w| w.mode == Mode::Devdax)
-        .collect();
-    let mut tests = per_kind(
-        &kinds,
-        "pins::cycle",
-        180,
-        "GUP takes fewer pages than requested, a long-term pin of fsdax is not refused with \
-         EOPNOTSUPP, a read-only mapping can be pinned for writing, or a reference is lost: \
-         nr_foll_pin_acquired and nr_foll_pin_released differ at the end",
-        cycle,
-    );
-    tests.extend(per_kind(
-        &devdax,
-        "pins::held",
-        120,
-        "a held long-term pin of device-dax reaches other memory than the mapping, or does not survive the \
-         munmap and the close of the device",
-        held,
-    ));
-    tests.extend(per_kind(
-        &kinds,
-        "pins::gup_test",
-        180,
-        "the kernel's own gup_test program fails on a DAX mapping, or leaves pages pinned",
-        program,
-    ));
-    tests
+fn devdax() -> impl Iterator<Item = Want> {
+    let all = MAPPED_KINDS.into_iter();
+    all.filter(|want| want.mode == Mode::Devdax)
 }
 
+declare! {
+    /// GUP takes fewer pages than requested, a long-term pin of fsdax is not refused with EOPNOTSUPP,
+    /// a read-only mapping can be pinned for writing, or a reference is lost: nr_foll_pin_acquired
+    /// and nr_foll_pin_released differ at the end
+    "pins::cycle" for MAPPED_KINDS, 180 s, essential "fsdax-2M-dev-acpi" "devdax-2M-mem-acpi" "devdax-1G-mem-acpi"
+        => cycle
+}
 fn cycle(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let device = Device::open()?;
@@ -139,6 +106,11 @@ fn read_only(device: &Device, target: &Target) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// a held long-term pin of device-dax reaches other memory than the mapping, or does not survive
+    /// the munmap and the close of the device
+    "pins::held" for devdax(), 120 s, essential "devdax-2M-dev-acpi" => held
+}
 fn held(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let device = Device::open()?;
@@ -199,6 +171,10 @@ fn refuse_second(device: &Device, target: &Target) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// the kernel's own gup_test program fails on a DAX mapping, or leaves pages pinned
+    "pins::gup_test" for MAPPED_KINDS, 180 s => program
+}
 fn program(want: &Want) -> Result<String> {
     const PROGRAM: &str = "/usr/local/bin/gup_test";
     if !std::path::Path::new(PROGRAM).exists() {

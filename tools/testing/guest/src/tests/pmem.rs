@@ -12,15 +12,8 @@ mod poison;
 mod second;
 mod virtio;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use anyhow::{ensure, Context, Result};
-
-use super::Test;
-use crate::command::Cmd;
-use crate::ndctl::{self, namespace, region_with, Bus, Info, MIB};
-use crate::system;
+use crate::ndctl::{namespace, region_with, Info};
+use crate::tests::prelude::*;
 
 /// Path of the driver in sysfs.
 pub const DRIVER: &str = "/sys/bus/nd/drivers/nd_pmem";
@@ -33,34 +26,6 @@ const DISKS: [(&str, &str); 4] = [
     ("fsdax-dev", "-m fsdax -M dev"),
     ("sector", "-m sector"),
 ];
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = vec![
-        Test::new(
-            "pmem::module",
-            30,
-            "nd_pmem.ko does not load by the names by which udev and ndctl ask for it, so no disk appears \
-             on a system that has the module",
-            module,
-        ),
-        Test::new(
-            "pmem::modes",
-            300,
-            "one namespace, turned from each mode into each other: the driver does not pass it on to the \
-             right device, the disk has the wrong name or limits, or data of the previous mode is visible",
-            modes,
-        ),
-    ];
-    tests.extend(io::tests());
-    tests.extend(fio::tests());
-    tests.extend(lifetime::tests());
-    tests.extend(failure::tests());
-    tests.extend(garbage::tests());
-    tests.extend(poison::tests());
-    tests.extend(virtio::tests());
-    tests.extend(second::tests());
-    tests
-}
 
 /// A namespace with a block device, which is destroyed when dropped.
 pub struct Made {
@@ -147,6 +112,11 @@ impl Drop for Made {
     }
 }
 
+declare! {
+    /// nd_pmem.ko does not load by the names by which udev and ndctl ask for it, so no disk appears on
+    /// a system that has the module
+    "pmem::module", 30 s, essential => module
+}
 fn module() -> Result<String> {
     let path = format!("/lib/modules/{}/modules.alias", system::kernel_release()?);
     let aliases = system::read(path)?;
@@ -179,6 +149,11 @@ const MODES: &[(&str, &str, &str, bool, u64)] = &[
     ("-m raw", "raw", "", false, 512),
 ];
 
+declare! {
+    /// one namespace, turned from each mode into each other: the driver does not pass it on to the
+    /// right device, the disk has the wrong name or limits, or data of the previous mode is visible
+    "pmem::modes", 300 s, essential => modes
+}
 fn modes() -> Result<String> {
     let mut made: Option<Made> = None;
     for (index, (arguments, mode, suffix, dax, sector)) in MODES.iter().enumerate() {

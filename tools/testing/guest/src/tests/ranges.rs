@@ -2,14 +2,7 @@
 
 //! The registry's own list of ranges, which only the Rust registry has.
 
-use std::fs;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{every_kind, per_kind, Test};
-use crate::ndctl::{Mode, Namespace, Want};
-use crate::skip::Skip;
-use crate::system;
+use crate::tests::prelude::*;
 
 /// One line of `/sys/kernel/debug/dev_pagemap/ranges`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,17 +48,6 @@ pub fn listed() -> Result<Vec<Range>> {
         .collect()
 }
 
-pub fn tests() -> Vec<Test> {
-    per_kind(
-        &every_kind(),
-        "ranges",
-        90,
-        "dev_pagemap/ranges lacks the range of an enabled namespace, shows it with another type, state or \
-         page size, or still shows it after it was disabled or destroyed",
-        followed,
-    )
-}
-
 /// Returns the ranges that intersect `[start, start + size)`.
 fn touching(start: u64, size: u64) -> Result<Vec<Range>> {
     Ok(listed()?
@@ -74,6 +56,11 @@ fn touching(start: u64, size: u64) -> Result<Vec<Range>> {
         .collect())
 }
 
+declare! {
+    /// dev_pagemap/ranges lacks the range of an enabled namespace, shows it with another type, state
+    /// or page size, or still shows it after it was disabled or destroyed
+    "ranges" for EVERY_KIND, 90 s, essential "fsdax-native-e820" "devdax-2M-dev-acpi" => followed
+}
 fn followed(want: &Want) -> Result<String> {
     let before = listed()?;
     let mut namespace = Namespace::create(want)?;

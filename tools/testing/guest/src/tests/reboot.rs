@@ -7,20 +7,11 @@
 //! then the machine is reset. The second finds the namespaces that the kernel
 //! has enabled, and compares.
 
-use std::fs::{self, File};
 use std::mem;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
-use anyhow::{bail, ensure, Context, Result};
-
-use super::Test;
-use crate::command::Cmd;
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{self, region_with, Bus, MIB};
-use crate::system;
+use crate::filesystem::Kind;
+use crate::ndctl::region_with;
+use crate::tests::prelude::*;
 
 const SIZE: u64 = 256 * MIB;
 const LEN: usize = 8 << 20;

@@ -2,53 +2,10 @@
 
 //! Requests that must be refused, with their errno, and without side effects.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{one_of_each, ranges, want, Test};
-use crate::command::Cmd;
-use crate::data;
-use crate::ndctl::{self, Bus, Map, Mode, Namespace, Want, GIB, KIB, MIB};
-use crate::skip::Skip;
-use crate::system;
-use crate::target::Target;
+use super::ranges;
+use crate::tests::prelude::*;
 
 const DEVICES: &str = "/sys/bus/nd/devices";
-
-pub fn tests() -> Vec<Test> {
-    vec![
-        Test::new(
-            "refuse::align",
-            90,
-            "an alignment that the machine does not support is accepted, or refused with another errno than EINVAL, \
-             or a namespace cannot be made properly afterwards",
-            align,
-        ),
-        Test::new(
-            "refuse::size",
-            90,
-            "a size that is no multiple of the region's alignment (EINVAL), too large (ENOSPC) or of an \
-             active namespace (EBUSY) is accepted, or refused with another errno",
-            size,
-        ),
-        Test::new(
-            "refuse::too-small",
-            90,
-            "a namespace without room for data after its 1 GiB alignment is created anyway, or its failed \
-             creation leaves a range, a resource or a broken registry behind",
-            too_small,
-        ),
-        Test::new(
-            "refuse::in-use",
-            90,
-            "a namespace whose filesystem is mounted can be reconfigured, or an active one without force",
-            in_use,
-        ),
-    ]
-}
 
 /// Calls write(2) once on a sysfs file.
 fn store(path: &Path, value: &str) -> io::Result<()> {
@@ -85,7 +42,7 @@ fn unharmed(work: impl FnOnce() -> Result<()>) -> Result<String> {
     // A refused creation may leave a namespace without a claim.
     ndctl::restore(&before)?;
     result?;
-    for kind in one_of_each() {
+    for kind in ONE_OF_EACH {
         let target = Target::create(&kind, 4 * MIB)?;
         let bytes = data::bytes(101, 4 << 20);
         let map = target.map(4 << 20)?;
@@ -126,6 +83,11 @@ fn seed(kind: &str) -> Result<std::path::PathBuf> {
     Ok(Path::new(DEVICES).join(name))
 }
 
+declare! {
+    /// an alignment that the machine does not support is accepted, or refused with another errno than
+    /// EINVAL, or a namespace cannot be made properly afterwards
+    "refuse::align", 90 s, essential => align
+}
 fn align() -> Result<String> {
     unharmed(|| {
         for kind in ["pfn_seed", "dax_seed"] {
@@ -147,6 +109,11 @@ fn align() -> Result<String> {
     })
 }
 
+declare! {
+    /// a size that is no multiple of the region's alignment (EINVAL), too large (ENOSPC) or of an
+    /// active namespace (EBUSY) is accepted, or refused with another errno
+    "refuse::size", 90 s => size
+}
 fn size() -> Result<String> {
     unharmed(|| {
         let regions = ndctl::regions(Bus::Acpi.provider())?;
@@ -193,6 +160,11 @@ fn size() -> Result<String> {
     })
 }
 
+declare! {
+    /// a namespace without room for data after its 1 GiB alignment is created anyway, or its failed
+    /// creation leaves a range, a resource or a broken registry behind
+    "refuse::too-small", 90 s, essential => too_small
+}
 fn too_small() -> Result<String> {
     unharmed(|| {
         for mode in ["fsdax", "devdax"] {
@@ -202,6 +174,10 @@ fn too_small() -> Result<String> {
     })
 }
 
+declare! {
+    /// a namespace whose filesystem is mounted can be reconfigured, or an active one without force
+    "refuse::in-use", 90 s => in_use
+}
 fn in_use() -> Result<String> {
     const FSDAX: Want = want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi);
     unharmed(|| {

@@ -8,75 +8,11 @@
 //! (MADV_POPULATE_*, mlock()), use the slow path, which has separate code for device memory
 //! at each level of the page tables.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::direct_io::cross_copy;
 use super::gup::idle;
-use super::{each_size, per_kind, pmem, want, Test};
-use crate::command::timeout;
-use crate::data;
-use crate::mapping::{open_rw, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, KIB};
-use crate::process::{spawn, Gate};
-use crate::system;
-use crate::target::Target;
-use crate::vmstat::require_unpinned;
+use super::pmem;
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
-
-pub fn tests() -> Vec<Test> {
-    let kinds = each_size();
-    let mut tests = per_kind(
-        &kinds,
-        "remote::rights",
-        120,
-        "an access to another process's DAX mapping reads or writes other bytes than its owner sees; read-only entries are \
-         written to without the fault that makes them writable; a page without rights is read by a process other \
-         than a debugger, or cannot be read by a debugger; or an access does not end where the rights end",
-        rights,
-    );
-    tests.extend(per_kind(
-        &kinds,
-        "remote::populate",
-        120,
-        "MADV_POPULATE_READ, MADV_POPULATE_WRITE or mlock() of a DAX mapping fails, goes beyond its part, or \
-         leaves references",
-        populate,
-    ));
-    tests.extend(per_kind(
-        &[
-            want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
-            want(Mode::Devdax, 2 << 20, Map::Dev, Bus::Acpi),
-            want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
-        ],
-        "remote::teardown",
-        480,
-        "while a device is disabled, reads of another process's mapping of it fail with another errno than EFAULT or \
-         EIO, give wrong bytes, never fail, or the disable hangs",
-        teardown,
-    ));
-    tests.push(Test::new(
-        "remote::device-gone",
-        120,
-        "reading a process's mapping of a file whose device is gone does not fail with EFAULT, but returns bytes, or \
-         takes the fault again and again until the reader is killed",
-        device_gone,
-    ));
-    tests.push(Test::new(
-        "remote::differs_gigabyte_without_rights",
-        120,
-        "a debugger that reads a mapping of device-dax with pages of 1 GiB and PROT_NONE does not get its bytes, but \
-         takes a fault again and again until it is killed",
-        gigabyte_without_rights,
-    ));
-    tests
-}
 
 /// The owner of a mapping, in another process: it does one step after another, each on
 /// request.
@@ -121,6 +57,14 @@ fn errno_of<T>(result: io::Result<T>) -> Option<i32> {
     result.err().and_then(|e| e.raw_os_error())
 }
 
+declare! {
+    /// an access to another process's DAX mapping reads or writes other bytes than its owner sees;
+    /// read-only entries are written to without the fault that makes them writable; a page without
+    /// rights is read by a process other than a debugger, or cannot be read by a debugger; or an
+    /// access does not end where the rights end
+    "remote::rights" for EACH_SIZE, 120 s, essential "fsdax-2M-dev-acpi" "devdax-4K-mem-acpi"
+        => rights
+}
 fn rights(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
@@ -226,6 +170,11 @@ fn debugger_reads(memory: &File, addr: usize, expected: &[u8]) -> Result<()> {
     }
 }
 
+declare! {
+    /// a debugger that reads a mapping of device-dax with pages of 1 GiB and PROT_NONE does not get
+    /// its bytes, but takes a fault again and again until it is killed
+    "remote::differs_gigabyte_without_rights", 120 s, essential => gigabyte_without_rights
+}
 /// Tests pages of 1 GiB. In C this never ends: the entry is not present for the walk, and
 /// present for the fault.
 fn gigabyte_without_rights() -> Result<String> {
@@ -266,6 +215,11 @@ fn folio(want: &Want) -> usize {
     }
 }
 
+declare! {
+    /// MADV_POPULATE_READ, MADV_POPULATE_WRITE or mlock() of a DAX mapping fails, goes beyond its
+    /// part, or leaves references
+    "remote::populate" for EACH_SIZE, 120 s, essential "devdax-2M-dev-acpi" => populate
+}
 fn populate(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let bytes = data::bytes(211, LEN);
@@ -316,6 +270,15 @@ fn populate(want: &Want) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// while a device is disabled, reads of another process's mapping of it fail with another errno
+    /// than EFAULT or EIO, give wrong bytes, never fail, or the disable hangs
+    "remote::teardown" for [
+        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, 2 << 20, Map::Dev, Bus::Acpi),
+        want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+    ], 480 s, essential "devdax-2M-dev-acpi" => teardown
+}
 /// Reads single pages, because a page may not be held across the teardown: see `teardown.rs`.
 fn teardown(want: &Want) -> Result<String> {
     const ROUNDS: u64 = 4;
@@ -416,6 +379,11 @@ fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
     Ok((taken, refused))
 }
 
+declare! {
+    /// reading a process's mapping of a file whose device is gone does not fail with EFAULT, but
+    /// returns bytes, or takes the fault again and again until the reader is killed
+    "remote::device-gone", 120 s, essential => device_gone
+}
 /// Tests a filesystem that outlives its device. The device is bound again before the
 /// filesystem is unmounted, so that the kernel then finds the pages of its files.
 fn device_gone() -> Result<String> {

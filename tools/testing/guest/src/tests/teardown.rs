@@ -17,56 +17,18 @@ mod pinned;
 mod storm;
 mod waiter;
 
-use std::time::{Duration, Instant};
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{per_kind, want, Test};
-use crate::command::timeout;
-use crate::data;
 use crate::gup::{Device, Method};
-use crate::mapping::{open_rw, Mapping, PAGE};
-use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, KIB, MIB};
-use crate::process::{spawn, Gate};
-use crate::skip::Skip;
-use crate::system;
-use crate::target::Target;
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 pub use bound::Bound;
 
 const LEN: usize = 4 << 20;
 const ROUNDS: u64 = 8;
-
-pub fn tests() -> Vec<Test> {
-    let kinds = [
-        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
-        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
-        want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
-    ];
-    let mut tests = per_kind(
-        &kinds,
-        "teardown::lookup-race",
-        480,
-        "get_dev_pagemap() returns a dying pgmap or misses a live one: GUP on the mapping of a device \
-         that is being disabled fails with another errno than EFAULT, the disable hangs, or the kernel complains",
-        race,
-    );
-    tests.extend(per_kind(
-        &kinds,
-        "teardown::sigbus",
-        90,
-        "a process that touches its mapping of a device that was disabled does not get SIGBUS but another \
-         signal or stale bytes, or direct I/O into it does not fail with EFAULT",
-        sigbus,
-    ));
-    tests.extend(pinned::tests());
-    tests.extend(killed::tests());
-    tests.extend(mounted::tests());
-    tests.extend(storm::tests());
-    tests.extend(waiter::tests());
-    tests
-}
+const KINDS: [Want; 3] = [
+    want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+    want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+    want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+];
 
 /// Skips a test on a kernel with preemption, to which the argument of this file does not apply.
 pub fn require_no_preemption() -> Result<()> {
@@ -81,6 +43,12 @@ pub fn require_no_preemption() -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// get_dev_pagemap() returns a dying pgmap or misses a live one: GUP on the mapping of a device
+    /// that is being disabled fails with another errno than EFAULT, the disable hangs, or the kernel
+    /// complains
+    "teardown::lookup-race" for KINDS, 480 s, essential "devdax-2M-dev-acpi" => race
+}
 fn race(want: &Want) -> Result<String> {
     require_no_preemption()?;
     let mut namespace = Namespace::create(want)?;
@@ -154,6 +122,11 @@ fn hammer(gup: &Device, map: &Mapping) -> Result<(u64, u64)> {
     Ok((taken, refused))
 }
 
+declare! {
+    /// a process that touches its mapping of a device that was disabled does not get SIGBUS but
+    /// another signal or stale bytes, or direct I/O into it does not fail with EFAULT
+    "teardown::sigbus" for KINDS, 90 s, essential "devdax-2M-dev-acpi" => sigbus
+}
 fn sigbus(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let disk = super::direct_io::scratch()?;

@@ -7,28 +7,12 @@
 //! reference must wake it. Each test holds pages by another kind of user,
 //! because each user drops them on another path.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
-use anyhow::{anyhow, bail, ensure, Context, Result};
-
-use super::direct_io::scratch;
-use super::{want, Test};
-use crate::command::{timeout, Cmd};
-use crate::data;
-use crate::filesystem::{fallocate, Kind};
-use crate::mapping::{open_rw, pread_once, pwrite_all, Mapping, PAGE};
-use crate::ndctl::{Bus, Map, Mode, Want, MIB};
-use crate::process::{pipe, vmsplice};
-use crate::skip::Skip;
-use crate::target::Target;
-use crate::vmstat::require_unpinned;
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 
 mod futex;
 
@@ -41,49 +25,7 @@ const PIPE_PAGES: usize = 16;
 const WATCH: Duration = Duration::from_millis(800);
 const WAKE: Duration = Duration::from_secs(20);
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = Vec::new();
-    for kind in [Kind::Ext4, Kind::Xfs] {
-        for (name, drop_pages) in [
-            ("read", DropPages::Read),
-            ("close", DropPages::Close),
-            ("splice", DropPages::Splice),
-        ] {
-            for punch in [false, true] {
-                let what = if punch { "punch" } else { "truncate" };
-                tests.push(Test::new(
-                    format!("truncate::pipe-{name}-{what}::{}", kind.name()),
-                    90,
-                    "blocks are freed while a pipe holds their pages (the operation does not wait), or the \
-                     last put loses the wake-up and the operation waits forever",
-                    move || piped(kind, drop_pages, punch),
-                ));
-            }
-        }
-        tests.push(Test::new(
-            format!("truncate::slow-disk::{}", kind.name()),
-            90,
-            "ftruncate does not wait for a direct read that has the file's pages pinned, or is not woken \
-             when the read ends and unpins them",
-            move || slow_disk(kind),
-        ));
-        tests.push(Test::new(
-            format!("truncate::futex::{}", kind.name()),
-            120,
-            "punching a hole waits forever, because the futex code put the page without a wake-up",
-            move || futex::storm(kind),
-        ));
-        tests.push(Test::new(
-            format!("truncate::race::{}", kind.name()),
-            180,
-            "truncating, punching and extending a file while direct I/O pins its pages hangs, fails with \
-             anything but EFAULT, leaves pages pinned or damages the filesystem",
-            move || race(kind),
-        ));
-    }
-    tests
-}
-
+const KINDS: [Kind; 2] = [Kind::Ext4, Kind::Xfs];
 const FSDAX: Want = want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi);
 
 /// The way in which the pipe drops its pages.
@@ -136,6 +78,27 @@ pub fn free_blocks(file: &File, punch: bool) -> Result<()> {
     } else {
         file.set_len(0).context("ftruncate")
     }
+}
+
+declare! { pipe_tests }
+fn pipe_tests() -> Vec<Test> {
+    const DOC: &str =
+        "blocks are freed while a pipe holds their pages (the operation does not wait), or the last put \
+         loses the wake-up and the operation waits forever";
+    let mut tests = Vec::new();
+    for kind in KINDS {
+        for (name, how) in [
+            ("read", DropPages::Read),
+            ("close", DropPages::Close),
+            ("splice", DropPages::Splice),
+        ] {
+            for (what, punch) in [("truncate", false), ("punch", true)] {
+                let name = format!("truncate::pipe-{name}-{what}::{}", kind.name());
+                tests.push(Test::new(name, 90, DOC, move || piped(kind, how, punch)));
+            }
+        }
+    }
+    mark_essential(tests, &["read-truncate::ext4", "close-punch::xfs"])
 }
 
 fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
@@ -202,6 +165,11 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
+declare! {
+    /// ftruncate does not wait for a direct read that has the file's pages pinned, or is not woken when
+    /// the read ends and unpins them
+    "truncate::slow-disk" for KINDS, 90 s, essential "ext4" => |kind| slow_disk(*kind)
+}
 /// Tests null_blk, which completes each request after a configurable delay, for which the
 /// pins of a direct read are held.
 fn slow_disk(kind: Kind) -> Result<String> {
@@ -267,6 +235,11 @@ fn reader(
     }))
 }
 
+declare! {
+    /// truncating, punching and extending a file while direct I/O pins its pages hangs, fails with
+    /// anything but EFAULT, leaves pages pinned or damages the filesystem
+    "truncate::race" for KINDS, 180 s, essential "ext4" => |kind| race(*kind)
+}
 fn race(kind: Kind) -> Result<String> {
     let target = Target::on(&FSDAX, kind, LEN as u64)?;
     let plain = Mapping::anonymous(LEN)?;

@@ -9,21 +9,8 @@ mod p2p;
 mod process;
 mod rdma;
 
-use std::io;
-
-use anyhow::{bail, ensure, Result};
-
-use super::Test;
-use crate::target::Target;
-use crate::vmstat::{settled, Counters};
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = disk::tests();
-    tests.extend(rdma::tests());
-    tests.extend(p2p::tests());
-    tests.extend(process::tests());
-    tests
-}
+use crate::tests::prelude::*;
+use crate::vmstat::Counters;
 
 /// Evaluates a request for a long-term pin of DAX pages, with `what` as its name:
 /// fsdax has to refuse it, and device-dax must hold pages afterwards.

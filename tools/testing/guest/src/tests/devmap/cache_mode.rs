@@ -6,38 +6,12 @@
 //!
 //! In 6.12 the C code does not do so for entries of 1 GiB.
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::{ensure, Context, Result};
-
-use super::{want, Level, Want, READ_WRITE};
-use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{Bus, Map, Mode, Namespace, GIB, KIB, MIB};
-use crate::page_tables::{self, Entry, PageTables};
-use crate::skip::Skip;
-use crate::system;
-use crate::tests::Test;
+use super::{want, Level, READ_WRITE};
+use crate::page_tables;
+use crate::page_tables::{Entry, PageTables};
+use crate::tests::prelude::*;
 
 const MTRR: &str = "/proc/mtrr";
-
-pub fn tests() -> Vec<Test> {
-    let test = |name: &str, align, level| {
-        let want = want(Mode::Devdax, align, Map::Mem, Bus::Acpi);
-        Test::new(
-            name,
-            60,
-            "memory that must not be cached is mapped to a program as if it could be: what a device or another \
-             processor sees is not what was stored",
-            move || uncached(&want, level),
-        )
-    };
-    vec![
-        test("devmap::cache-mode::4K", 4 * KIB, Level::Pte),
-        test("devmap::cache-mode::2M", 2 * MIB, Level::Pmd),
-        test("devmap::differs_cache_mode_1G", GIB, Level::Pud),
-    ]
-}
 
 /// A range register, which is freed when dropped.
 struct Uncached {
@@ -81,7 +55,22 @@ impl Drop for Uncached {
     }
 }
 
-fn uncached(want: &Want, level: Level) -> Result<String> {
+const SMALL: [(&str, (u64, Level)); 2] =
+    [("4K", (4 * KIB, Level::Pte)), ("2M", (2 * MIB, Level::Pmd))];
+
+declare! {
+    /// memory that must not be cached is mapped to a program as if it could be: what a device or
+    /// another processor sees is not what was stored
+    "devmap::cache-mode" for SMALL, 60 s, essential "2M"
+        => |(_, (align, level))| uncached(*align, *level)
+}
+declare! {
+    /// memory that must not be cached is mapped to a program as if it could be: what a device or
+    /// another processor sees is not what was stored
+    "devmap::differs_cache_mode_1G", 60 s, essential => || uncached(GIB, Level::Pud)
+}
+fn uncached(align: u64, level: Level) -> Result<String> {
+    let want = &want(Mode::Devdax, align, Map::Mem, Bus::Acpi);
     if !page_tables::are_readable()? {
         let why = "with KASAN the page tables take too long to read";
         return Err(Skip(why.into()).into());

@@ -7,33 +7,11 @@
 //! with the multi-generational LRU it also follows what an entry seems to say
 //! about a node, and can crash. So the counts are tested first without it.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsRawFd;
-use std::path::Path;
-
-use anyhow::{ensure, Context, Result};
-
-use super::{large, per_config, small, Config, Fixture, EXT4, REFLINK};
-use crate::data;
-use crate::mapping::PAGE;
-use crate::memory::HUGE;
-use crate::skip::Skip;
-use crate::tests::Test;
+use super::{large, small, Config, Fixture, EXT4, REFLINK};
+use crate::tests::prelude::*;
 
 const SYS_CACHESTAT: libc::c_long = 451;
 const LRU_GEN: &str = "/sys/kernel/mm/lru_gen/enabled";
-
-pub fn tests() -> Vec<Test> {
-    per_config(
-        &[EXT4, REFLINK],
-        "cachestat::differs_counts",
-        60,
-        "cachestat() counts pages of a DAX file in the page cache, or crashes the kernel: it takes DAX entries for \
-         shadows of evicted pages",
-        counts,
-    )
-}
 
 /// `struct cachestat`: pages in the cache, dirty, under writeback, evicted,
 /// recently evicted.
@@ -92,6 +70,12 @@ fn require_none(file: &File, what: &str) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// cachestat() counts pages of a DAX file in the page cache, or crashes the kernel: it takes DAX
+    /// entries for shadows of evicted pages
+    "fsdax::cachestat::differs_counts" for [EXT4, REFLINK], 60 s, essential "ext4-dev-acpi"
+        => counts
+}
 fn counts(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let file = fixture.written("data", &data::bytes(1, 2 * HUGE))?;

@@ -8,22 +8,10 @@
 //! large entry as if it were small, and miscounts: the inode dies by a BUG when
 //! it is evicted. So tests that lead there are skipped on C.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::recovery::{sector_of, List};
-use super::{large, per_config, require_rust, signal_of, small, Config, Fixture, REFLINK};
-use crate::data;
-use crate::filesystem::fallocate;
+use super::{large, require_rust, signal_of, small, Config, Fixture, REFLINK};
 use crate::flushed::Flushes;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::tests::truncate::Background;
-use crate::tests::Test;
+use crate::tests::prelude::*;
 use crate::userfault::LateMemory;
 
 const LEN: usize = 3 * HUGE;
@@ -33,87 +21,19 @@ const FICLONE: u64 = 0x4004_9409;
 const FICLONERANGE: u64 = 0x4020_940d;
 const FIDEDUPERANGE: u64 = 0xc018_9436;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[REFLINK],
-        "clone::store",
-        120,
-        "a store, a write or a hole in one of two files that share blocks is seen in the other, or its own bytes \
-         around it are lost when the block is copied",
-        |config| stores(config, false),
-    );
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::store-large",
-        60,
-        "the same in pages of 2 MiB, of which the store copies a part; or the inode cannot be evicted afterwards",
-        |config| {
+declare! {
+    /// a store, a write or a hole in one of two files that share blocks is seen in the other, or its
+    /// own bytes around it are lost when the block is copied
+    "fsdax::clone::store" for [REFLINK], 120 s => |config| stores(config, false)
+}
+
+declare! {
+    /// the same in pages of 2 MiB, of which the store copies a part; or the inode cannot be evicted
+    /// afterwards
+    "fsdax::clone::store-large" for [REFLINK], 60 s, essential "xfs-reflink-dev-e820" => |config| {
             require_rust(MISCOUNTS)?;
             stores(config, true)
-        },
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::differs_short_write",
-        60,
-        "write() to a shared block, from a buffer that is shorter than the request, leaves in the file the old content of the new \
-         block: perhaps the data of a file that was removed",
-        short_write,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::differs_short_write_dirty",
-        60,
-        "write() to shared blocks, from a buffer that is shorter than the request, makes the kernel forget stores to \
-         the pages that it has not written: fsync does not flush them",
-        short_write_dirty,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::failed-copy-dirty",
-        60,
-        "zeroing or unsharing fails because the old block is bad, and the kernel forgets stores to that page: fsync \
-         does not flush them",
-        failed_copy_dirty,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::differs_bad_source",
-        60,
-        "write() of whole pages to shared blocks fails with EIO because the old blocks are bad, which it overwrites",
-        bad_source,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::differs_store_during_write",
-        60,
-        "a store to a shared page during a write() of it copies the old data over the written data, and write() \
-         reports success",
-        store_during_write,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::differs_load_during_write",
-        60,
-        "a load from a shared page during a write() of it keeps the old block mapped: the mapping never shows the \
-         written data, and a store to it faults for ever",
-        load_during_write,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::own-buffer",
-        60,
-        "write() to shared blocks from a mapping of these blocks hangs, or writes other bytes",
-        own_buffer,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "clone::dedupe",
-        60,
-        "FIDEDUPERANGE shares blocks that differ, or does not share equal ones",
-        dedupe,
-    ));
-    tests
+        }
 }
 
 fn errno_result(rc: i32, what: &str) -> Result<()> {
@@ -311,6 +231,12 @@ fn different(halves: &mut [Half; 2]) -> Result<()> {
     both(halves, "stores to unshared blocks")
 }
 
+declare! {
+    /// write() to a shared block, from a buffer that is shorter than the request, leaves in the file
+    /// the old content of the new block: perhaps the data of a file that was removed
+    "fsdax::clone::differs_short_write" for [REFLINK], 60 s, essential "xfs-reflink-dev-e820"
+        => short_write
+}
 /// Tests a buffer of `GOOD` bytes; the write requests more, and ends in a page.
 fn short_write(config: &Config) -> Result<String> {
     const GOOD: usize = PAGE + 100;
@@ -388,6 +314,11 @@ impl Beside {
     }
 }
 
+declare! {
+    /// write() to shared blocks, from a buffer that is shorter than the request, makes the kernel
+    /// forget stores to the pages that it has not written: fsync does not flush them
+    "fsdax::clone::differs_short_write_dirty" for [REFLINK], 60 s => short_write_dirty
+}
 fn short_write_dirty(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let flushes = Flushes::start()?;
@@ -422,6 +353,11 @@ fn pwrite_asked(file: &File, buffer: &Mapping, len: usize, at: usize) -> Result<
     usize::try_from(done).map_err(|_| io::Error::last_os_error().into())
 }
 
+declare! {
+    /// zeroing or unsharing fails because the old block is bad, and the kernel forgets stores to that
+    /// page: fsync does not flush them
+    "fsdax::clone::failed-copy-dirty" for [REFLINK], 60 s => failed_copy_dirty
+}
 fn failed_copy_dirty(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let list = List::of(&fixture.namespace.node()?)?;
@@ -459,6 +395,11 @@ fn failed_copy_dirty(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// write() of whole pages to shared blocks fails with EIO because the old blocks are bad, which
+    /// it overwrites
+    "fsdax::clone::differs_bad_source" for [REFLINK], 60 s => bad_source
+}
 fn bad_source(config: &Config) -> Result<String> {
     const LEN: usize = 16 * PAGE;
     let fixture = Fixture::create(config)?;
@@ -526,6 +467,11 @@ fn during_write(
     Ok((file, map, bytes))
 }
 
+declare! {
+    /// a store to a shared page during a write() of it copies the old data over the written data, and
+    /// write() reports success
+    "fsdax::clone::differs_store_during_write" for [REFLINK], 60 s => store_during_write
+}
 fn store_during_write(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let (file, map, mut want) = during_write(&fixture, |map| map.poke(4 * PAGE + 100, 7))?;
@@ -549,6 +495,11 @@ fn store_during_write(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a load from a shared page during a write() of it keeps the old block mapped: the mapping never
+    /// shows the written data, and a store to it faults for ever
+    "fsdax::clone::differs_load_during_write" for [REFLINK], 60 s => load_during_write
+}
 fn load_during_write(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let (file, map, mut want) = during_write(&fixture, |map| {
@@ -577,6 +528,10 @@ fn load_during_write(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// write() to shared blocks from a mapping of these blocks hangs, or writes other bytes
+    "fsdax::clone::own-buffer" for [REFLINK], 60 s => own_buffer
+}
 /// The buffer is the mapping of what is written: the removal of its entries unmaps it.
 fn own_buffer(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
@@ -637,6 +592,10 @@ fn deduped(from: &File, at: usize, len: usize, to: &File, target: usize) -> Resu
     }
 }
 
+declare! {
+    /// FIDEDUPERANGE shares blocks that differ, or does not share equal ones
+    "fsdax::clone::dedupe" for [REFLINK], 60 s, essential "xfs-reflink-dev-e820" => dedupe
+}
 fn dedupe(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let bytes = data::bytes(1, LEN);

@@ -27,18 +27,10 @@ mod log;
 mod worker;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
-
-use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::open_rw;
-use crate::ndctl::{self, region_with, Bus, MIB};
-use crate::process::spawn;
-use crate::system;
-use crate::tests::Test;
+use crate::filesystem::Kind;
+use crate::ndctl::region_with;
+use crate::tests::prelude::*;
 
 use log::Log;
 use worker::{Way, Worker};

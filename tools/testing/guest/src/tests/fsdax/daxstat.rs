@@ -3,82 +3,14 @@
 //! `daxstat`: its report on a file must match the faults on that file, its report on a disk must
 //! match the result of `mount -o dax`, and a look must have no effect.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::os::unix::fs::MetadataExt;
 
-use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
 
 use super::reasons::misaligned;
-use super::{large, per_config, require_rust, want, Config, Fixture, EXT4, EXT4_E820, XFS};
-use crate::command::{timeout, Cmd};
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::live::{self, Language};
-use crate::mapping::PAGE;
-use crate::memory::HUGE;
-use crate::ndctl::{self, Bus, Map, Mode, Namespace, MIB};
-use crate::process::{pipe, vmsplice};
-use crate::skip::Skip;
-use crate::system;
-use crate::target::mount_point;
-use crate::tests::Test;
-use crate::trace::FaultTrace;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[XFS, EXT4_E820],
-        "daxstat::file",
-        90,
-        "daxstat --file reports that a range of a file can be huge, and a fault there is of 4 KiB, or vice versa",
-        files,
-    );
-    tests.push(Test::new(
-        "fsdax::daxstat::largest",
-        60,
-        "daxstat --file takes time in proportion to the size of a sparse file: 8 EiB never end",
-        largest,
-    ));
-    tests.push(Test::new(
-        "fsdax::daxstat::types",
-        60,
-        "daxstat --file opens a FIFO and waits for its writer, opens a device, or takes any character device for \
-         device-dax",
-        types,
-    ));
-    tests.extend(per_config(
-        &[EXT4, XFS],
-        "daxstat::looks",
-        60,
-        "daxstat --file writes the file back",
-        looks,
-    ));
-    tests.push(Test::new(
-        "fsdax::daxstat::device",
-        180,
-        "daxstat --device calls a disk fit that mount -o dax refuses or mounts without DAX, or vice versa, or does \
-         not say what is missing",
-        device_report,
-    ));
-    tests.push(Test::new(
-        "fsdax::daxstat::delayed",
-        60,
-        "a removed inode with a pinned page is missing in daxstat's list or in its summary, or stays there after \
-         the pin was dropped",
-        delayed,
-    ));
-    tests.push(Test::new(
-        "fsdax::daxstat::table",
-        60,
-        "daxstat has other counts than the kernel, or gives no advice where the kernel does not count",
-        table,
-    ));
-    tests
-}
+use super::{large, require_rust, want, Config, Fixture, EXT4, EXT4_E820, XFS};
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 
 /// Returns the line of the table that gives advice on a reason.
 pub fn advice_on(reason: &str) -> Result<String> {
@@ -179,6 +111,11 @@ pub fn require(fixture: &Fixture, trace: &FaultTrace, name: &str, verdicts: &[&s
     Ok(())
 }
 
+declare! {
+    /// daxstat --file reports that a range of a file can be huge, and a fault there is of 4 KiB, or
+    /// vice versa
+    "fsdax::daxstat::file" for [XFS, EXT4_E820], 90 s => files
+}
 fn files(config: &Config) -> Result<String> {
     program()?;
     let fixture = Fixture::create(config)?;
@@ -200,6 +137,10 @@ fn files(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// daxstat --file takes time in proportion to the size of a sparse file: 8 EiB never end
+    "fsdax::daxstat::largest", 60 s => largest
+}
 /// Looks at a file of the size that the kernel allows, with 4 KiB at its end.
 fn largest() -> Result<String> {
     program()?;
@@ -228,6 +169,11 @@ fn largest() -> Result<String> {
     Ok(format!("{most} bytes"))
 }
 
+declare! {
+    /// daxstat --file opens a FIFO and waits for its writer, opens a device, or takes any character
+    /// device for device-dax
+    "fsdax::daxstat::types", 60 s => types
+}
 fn types() -> Result<String> {
     program()?;
     let refused = |path: &Path, word: &str| -> Result<String> {
@@ -256,6 +202,10 @@ fn types() -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// daxstat --file writes the file back
+    "fsdax::daxstat::looks" for [EXT4, XFS], 60 s => looks
+}
 /// Compares the events of writeback with the program's name.
 fn looks(config: &Config) -> Result<String> {
     program()?;
@@ -363,6 +313,11 @@ fn require_device(node: &Path, fit: bool, check: &str, state: &str) -> Result<()
 /// A filesystem by the command that makes it; what becomes of it, and the check that says so.
 type Made = (Kind, &'static str, Mounted, &'static str, &'static str);
 
+declare! {
+    /// daxstat --device calls a disk fit that mount -o dax refuses or mounts without DAX, or vice
+    /// versa, or does not say what is missing
+    "fsdax::daxstat::device", 180 s => device_report
+}
 fn device_report() -> Result<String> {
     // On a small disk mkfs.ext4 makes blocks of 1 KiB.
     const SMALL: u64 = 64 * MIB;
@@ -610,6 +565,11 @@ fn wait_for_delayed(inode: u64, listed: bool) -> Result<()> {
     }
 }
 
+declare! {
+    /// a removed inode with a pinned page is missing in daxstat's list or in its summary, or stays
+    /// there after the pin was dropped
+    "fsdax::daxstat::delayed", 60 s => delayed
+}
 fn delayed() -> Result<String> {
     require_rust("which does not keep the blocks of a pinned page")?;
     program()?;
@@ -650,6 +610,10 @@ struct Filesystem {
     faults: std::collections::BTreeMap<String, u64>,
 }
 
+declare! {
+    /// daxstat has other counts than the kernel, or gives no advice where the kernel does not count
+    "fsdax::daxstat::table", 60 s, essential => table
+}
 fn table() -> Result<String> {
     program()?;
     let fixture = Fixture::create(&EXT4)?;

@@ -6,24 +6,11 @@
 //! The image is created here, because `mkfs.erofs` does not align files to 2
 //! MiB.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::{daxstat, signal_of, Config, EXT4, EXT4_E820};
-use crate::command::Cmd;
-use crate::data;
-use crate::mapping::{open_rw, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::ndctl::Namespace;
-use crate::page_words::{self, owners, Owner};
-use crate::process::{spawn, Gate};
-use crate::target::mount_point;
+use crate::page_words;
+use crate::page_words::{owners, Owner};
+use crate::tests::prelude::*;
 use crate::tests::teardown::bound::Bound;
-use crate::tests::Test;
-use crate::trace::FaultTrace;
 
 const LEN: usize = 2 * HUGE;
 /// A file of an image, in the order of their names.
@@ -51,31 +38,6 @@ const FILES: [Inode; 2] = [
 ];
 /// Files that share a block, as `mkfs.erofs` lets equal chunks be shared.
 const SHARED: [Inode; 2] = [file("one", 512, PAGE, 1), file("two", 512, PAGE, 1)];
-
-pub fn tests() -> Vec<Test> {
-    // Only the namespace of the config matters.
-    let mut tests: Vec<Test> = [EXT4, EXT4_E820]
-        .into_iter()
-        .map(|config| {
-            let name = config.name().replacen("ext4", "erofs", 1);
-            Test::new(
-                format!("fsdax::erofs::{name}"),
-                60,
-                "a file of an EROFS image has other bytes mapped than read, is not mapped in huge pages although it \
-                 is aligned, or can be stored to; or daxstat's advice is for another filesystem",
-                move || erofs(&config),
-            )
-        })
-        .collect();
-    tests.push(Test::new(
-        "fsdax::erofs::differs_shared".to_owned(),
-        60,
-        "two files of an EROFS image share a block, and the kernel warns of it, or counts another number of entries \
-         than two; then the memmap of a removed device is freed although a file has an entry for it",
-        shared,
-    ));
-    tests
-}
 
 /// Little-endian numbers at offsets in a block.
 struct Block(Vec<u8>);
@@ -203,6 +165,14 @@ fn image(config: &Config, files: &[Inode]) -> Result<Namespace> {
     Ok(namespace)
 }
 
+/// Only the namespaces of the configs matter.
+const NAMESPACES: [(&str, Config); 2] = [("erofs-dev-acpi", EXT4), ("erofs-mem-e820", EXT4_E820)];
+
+declare! {
+    /// a file of an EROFS image has other bytes mapped than read, is not mapped in huge pages although
+    /// it is aligned, or can be stored to; or daxstat's advice is for another filesystem
+    "fsdax::erofs" for NAMESPACES, 60 s, essential "erofs-dev-acpi" => |(_, config)| erofs(config)
+}
 fn erofs(config: &Config) -> Result<String> {
     let namespace = image(config, &FILES)?;
     let mounted = Mounted::new(&namespace.node()?)?;
@@ -222,6 +192,12 @@ fn erofs(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// two files of an EROFS image share a block, and the kernel warns of it, or counts another number
+    /// of entries than two; then the memmap of a removed device is freed although a file has an entry
+    /// for it
+    "fsdax::erofs::differs_shared", 60 s => shared
+}
 fn shared() -> Result<String> {
     let namespace = image(&EXT4, &SHARED)?;
     let mounted = Mounted::new(&namespace.node()?)?;

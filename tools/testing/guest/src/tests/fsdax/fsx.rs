@@ -8,15 +8,10 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context, Result};
-
 use super::model::{Model, View};
-use super::{per_config, Config, Fixture, EVERY};
-use crate::data::{self, Random};
+use super::{Config, Fixture, EVERY};
 use crate::filesystem::Kind;
-use crate::mapping::PAGE;
-use crate::memory::HUGE;
-use crate::tests::Test;
+use crate::tests::prelude::*;
 
 const MOST: usize = 3 * HUGE;
 /// Number of operations between two checks of all bytes.
@@ -26,15 +21,11 @@ const SEEDS: [u64; 2] = [1, 2];
 /// Number of operations that a failure shows.
 const SHOWN: usize = 12;
 
-pub fn tests() -> Vec<Test> {
-    per_config(
-        &EVERY,
-        "fsx",
-        240,
-        "after some order of stores, writes, truncations, holes and the like a file has other bytes than it should, \
-         seen by one of the mappings or by read()",
-        |config| SEEDS.iter().map(|seed| run(config, *seed)).collect(),
-    )
+declare! {
+    /// after some order of stores, writes, truncations, holes and the like a file has other bytes
+    /// than it should, seen by one of the mappings or by read()
+    "fsdax::fsx" for EVERY, 240 s, essential "ext4-dev-acpi"
+        => |config| SEEDS.iter().map(|seed| run(config, *seed)).collect::<Result<String>>()
 }
 
 /// One operation, with all parameters that repeating it needs.

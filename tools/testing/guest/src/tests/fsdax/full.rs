@@ -3,42 +3,14 @@
 //! A hole that cannot be filled, because the filesystem is full or the user's
 //! quota is exhausted: the store raises SIGBUS, without other effects.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{chown, FileExt};
-use std::path::Path;
-
-use anyhow::{ensure, Context, Result};
+use std::os::unix::fs::chown;
 
 use super::clone::free_blocks;
-use super::{large, per_config, signal_of, Config, Fixture, EXT2, EXT4, XFS};
-use crate::command::Cmd;
-use crate::data;
-use crate::filesystem::{fallocate, Kind};
-use crate::mapping::{open_rw, pread_once, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::tests::Test;
+use super::{large, signal_of, Config, Fixture, EXT2, EXT4, XFS};
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        // The regions of e820 are large and cannot be divided.
-        &[EXT2, EXT4, XFS],
-        "full::device",
-        120,
-        "a store to a hole of a full filesystem is not a SIGBUS, damages other bytes, or blocks are lost permanently",
-        device,
-    );
-    tests.extend(per_config(
-        &[XFS],
-        "full::quota",
-        60,
-        "a store to a hole succeeds although the user has no quota left, or the user loses quota by it",
-        quota,
-    ));
-    tests
-}
 
 fn is_full(e: &io::Error) -> bool {
     e.raw_os_error() == Some(libc::ENOSPC)
@@ -94,6 +66,12 @@ fn require_refused(map: &Mapping, at: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
+// The regions of e820 are large and cannot be divided.
+declare! {
+    /// a store to a hole of a full filesystem is not a SIGBUS, damages other bytes, or blocks are
+    /// lost permanently
+    "fsdax::full::device" for [EXT2, EXT4, XFS], 120 s, essential "xfs-mem-acpi" => device
+}
 fn device(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let bytes = data::bytes(1, LEN);
@@ -142,6 +120,10 @@ fn device(config: &Config) -> Result<String> {
     Ok(format!("{} holes filled from reserves", filled / PAGE))
 }
 
+declare! {
+    /// a store to a hole succeeds although the user has no quota left, or the user loses quota by it
+    "fsdax::full::quota" for [XFS], 60 s => quota
+}
 fn quota(config: &Config) -> Result<String> {
     const USER: u32 = 12345;
     let fixture = Fixture::create(config)?.remount("dax,uquota")?;

@@ -11,113 +11,20 @@
 //! meanwhile, the blocks are kept, and they are free soon after the pipe was
 //! read. C does not wait, and frees the blocks at once; it also warns about it.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{bail, ensure, Context, Result};
 
 use super::clone::clone;
 use super::idle::{Announced, Held, LEN, PAGES};
 use super::{large, require_rust, small, Config, Fixture, EXT4, REFLINK, XFS};
-use crate::command::{timeout, whereabouts, Cmd};
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{open_rw, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::ndctl::Namespace;
-use crate::process::{pipe, spawn, vmsplice, Gate};
-use crate::system;
-use crate::target::mount_point;
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 use crate::tests::teardown::Bound;
-use crate::tests::Test;
-use crate::vmstat::require_unpinned;
 
 /// Time for operations that must not wait for a pin.
 const SOON: Duration = Duration::from_secs(5);
 /// Time until the blocks are free after the pages were unpinned.
 const FREED: Duration = Duration::from_secs(10);
 const NAME: &str = "data";
-
-pub fn tests() -> Vec<Test> {
-    type Run = fn(&Config) -> Result<String>;
-    let forms: [(&str, &'static str, Run); 8] = [
-        (
-            "self",
-            "close() of a removed file waits for a page in a pipe of the same task, for ever and unkillably, or the \
-             blocks of the page are freed",
-            |config| run(config, own_pin),
-        ),
-        (
-            "exit",
-            "a task that exits waits for a page of its removed file in a pipe, or the blocks of the page are freed",
-            exit,
-        ),
-        (
-            "other_user",
-            "a user with read permission makes rm(1), fsfreeze and remounting hang for all others, or the blocks of \
-             the removed file are freed while that user has its pages",
-            other_user,
-        ),
-        (
-            "rename",
-            "rename() over a file with pages in a pipe hangs with the directory locked, so that ls and touch hang as \
-             well, or the blocks of the file are freed",
-            |config| run(config, rename_over),
-        ),
-        (
-            "umount",
-            "umount, or everybody's sync(2) beside it, waits for a page of a removed file; or a second mount does not \
-             find the blocks of the file kept",
-            umount,
-        ),
-        (
-            "frozen",
-            "the worker that has a removed file does not wait until the filesystem is thawed, or blocks the thaw",
-            frozen,
-        ),
-        (
-            "many",
-            "each of many removed files with pages in pipes occupies a kernel thread, or one is lost",
-            many,
-        ),
-        (
-            "crash",
-            "the blocks of a file that was removed while a page was pinned are lost in a crash, or the filesystem is \
-             damaged",
-            crash,
-        ),
-    ];
-    let mut tests = Vec::new();
-    for config in [EXT4, XFS] {
-        let kind = config.kind.name();
-        for (name, doc, run) in forms {
-            tests.push(Test::new(
-                format!("fsdax::hang::differs_{name}_{kind}"),
-                120,
-                doc,
-                move || run(&config),
-            ));
-        }
-        tests.push(Test::new(
-            format!("fsdax::hang::unbind_{kind}"),
-            120,
-            "unbinding a device does not revoke the pages of a removed file, whose filesystem then stays for ever, or \
-             does not wait until the pages are unpinned",
-            move || unbind(&config),
-        ));
-    }
-    tests.push(Test::new(
-        "fsdax::hang::differs_clone_killed".to_owned(),
-        60,
-        "a task that is to share blocks of a file with pages in a pipe spins, and does not look at signals",
-        || clone_killed(&REFLINK),
-    ));
-    tests
-}
 
 /// Runs an operation that must not wait for a pin.
 fn soon(what: &str, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
@@ -302,6 +209,12 @@ fn remove(fixture: &Fixture) -> Result<()> {
     })
 }
 
+declare! {
+    /// close() of a removed file waits for a page in a pipe of the same task, for ever and
+    /// unkillably, or the blocks of the page are freed
+    "fsdax::hang::differs_self_{kind}" for [EXT4, XFS], 120 s, essential "xfs"
+        => |config| run(config, own_pin)
+}
 fn own_pin(fixture: &Fixture, file: File) -> Result<()> {
     let path = fixture.path(NAME);
     soon("unlink() and close()", move || {
@@ -311,6 +224,11 @@ fn own_pin(fixture: &Fixture, file: File) -> Result<()> {
     })
 }
 
+declare! {
+    /// rename() over a file with pages in a pipe hangs with the directory locked, so that ls and
+    /// touch hang as well, or the blocks of the file are freed
+    "fsdax::hang::differs_rename_{kind}" for [EXT4, XFS], 120 s => |config| run(config, rename_over)
+}
 fn rename_over(fixture: &Fixture, file: File) -> Result<()> {
     drop(file);
     let (from, to) = (fixture.path("new"), fixture.path(NAME));
@@ -320,6 +238,11 @@ fn rename_over(fixture: &Fixture, file: File) -> Result<()> {
     })
 }
 
+declare! {
+    /// a task that exits waits for a page of its removed file in a pipe, or the blocks of the page
+    /// are freed
+    "fsdax::hang::differs_exit_{kind}" for [EXT4, XFS], 120 s => exit
+}
 /// At exit, files are closed in the order opposite to that of their descriptors:
 /// the file first, then the pipe.
 fn exit(config: &Config) -> Result<String> {
@@ -349,6 +272,11 @@ fn exit(config: &Config) -> Result<String> {
     finish(fixture, &space, held, went)
 }
 
+declare! {
+    /// a user with read permission makes rm(1), fsfreeze and remounting hang for all others, or the
+    /// blocks of the removed file are freed while that user has its pages
+    "fsdax::hang::differs_other_user_{kind}" for [EXT4, XFS], 120 s => other_user
+}
 fn other_user(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
@@ -378,6 +306,11 @@ fn other_user(config: &Config) -> Result<String> {
     done
 }
 
+declare! {
+    /// umount, or everybody's sync(2) beside it, waits for a page of a removed file; or a second
+    /// mount does not find the blocks of the file kept
+    "fsdax::hang::differs_umount_{kind}" for [EXT4, XFS], 120 s, essential "ext4" => umount
+}
 /// Unmounts with a removed file whose pages are in a pipe, mounts again, and
 /// unmounts once more.
 fn umount(config: &Config) -> Result<String> {
@@ -416,6 +349,11 @@ fn umount(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// the worker that has a removed file does not wait until the filesystem is thawed, or blocks the
+    /// thaw
+    "fsdax::hang::differs_frozen_{kind}" for [EXT4, XFS], 120 s => frozen
+}
 fn frozen(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
@@ -457,6 +395,10 @@ fn kernel_threads() -> Result<usize> {
     Ok(count)
 }
 
+declare! {
+    /// each of many removed files with pages in pipes occupies a kernel thread, or one is lost
+    "fsdax::hang::differs_many_{kind}" for [EXT4, XFS], 120 s => many
+}
 fn many(config: &Config) -> Result<String> {
     const FILES: usize = 512;
     let fixture = Fixture::create(config)?;
@@ -497,6 +439,11 @@ fn many(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// the blocks of a file that was removed while a page was pinned are lost in a crash, or the
+    /// filesystem is damaged
+    "fsdax::hang::differs_crash_{kind}" for [EXT4, XFS], 120 s => crash
+}
 /// Copies the device while the worker has the file. This is what a crash at this
 /// moment would leave.
 fn crash(config: &Config) -> Result<String> {
@@ -541,6 +488,11 @@ fn recover(config: &Config, fixture: &Fixture, space: &Space) -> Result<()> {
     copy.destroy()
 }
 
+declare! {
+    /// unbinding a device does not revoke the pages of a removed file, whose filesystem then stays
+    /// for ever, or does not wait until the pages are unpinned
+    "fsdax::hang::unbind_{kind}" for [EXT4, XFS], 120 s => unbind
+}
 fn unbind(config: &Config) -> Result<String> {
     require_rust("which frees the memmap of pages that are pinned")?;
     let fixture = Fixture::create(config)?;
@@ -567,6 +519,11 @@ fn unbind(config: &Config) -> Result<String> {
     Ok(format!("unbound after {} ms", took.as_millis()))
 }
 
+declare! {
+    /// a task that is to share blocks of a file with pages in a pipe spins, and does not look at
+    /// signals
+    "fsdax::hang::differs_clone_killed", 60 s => || clone_killed(&REFLINK)
+}
 /// The file with the pinned page is the one that is locked second: that with the
 /// higher inode number.
 fn clone_killed(config: &Config) -> Result<String> {

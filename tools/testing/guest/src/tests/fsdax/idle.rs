@@ -8,64 +8,17 @@
 //! It also warns that it frees a page in use, so on C the tests
 //! announce the warning, and must fail.
 
-use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-use anyhow::{anyhow, bail, ensure, Context, Result};
+use std::thread::JoinHandle;
 
 use super::sync::sync_file_range;
 use super::{large, require_rust, Config, Fixture, EXT4, XFS};
-use crate::data::{self, Random};
-use crate::filesystem::{fallocate, Kind};
-use crate::live::{self, Language};
-use crate::mapping::{open_rw, pread_once, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::process::{pipe, vmsplice};
-use crate::system;
-use crate::tests::truncate::{free_blocks, Background};
-use crate::tests::Test;
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
+use crate::tests::truncate::free_blocks;
 
 pub const LEN: usize = 2 * HUGE;
 /// Number of pages that a pipe of the default size holds.
 pub const PAGES: usize = 16;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = Vec::new();
-    for config in [EXT4, XFS] {
-        let name = config.kind.name();
-        // One operation for each: they are the same in fs/dax.
-        let punch = config.kind == Kind::Xfs;
-        tests.push(Test::new(
-            format!(
-                "fsdax::idle::differs_unmapped_{}_{name}",
-                if punch { "punch" } else { "truncate" }
-            ),
-            60,
-            "blocks of a file are freed while a pipe holds their pages, because the file is not mapped",
-            move || unmapped(&config, punch),
-        ));
-        tests.push(Test::new(
-            format!("fsdax::idle::unmounted_{name}"),
-            60,
-            "unmounting waits for a page of a file that is not removed, or the page is lost or changed with the inode",
-            move || unmounted(&config),
-        ));
-        tests.push(Test::new(
-            format!("fsdax::idle::differs_written_back_{name}"),
-            120,
-            "blocks are freed while a pipe holds their pages, because a writeback has the entry locked when ftruncate \
-             looks",
-            move || written_back(&config),
-        ));
-    }
-    tests
-}
 
 /// The announcement to the harness of the warning in C; when dropped, the
 /// warning should have occurred.
@@ -177,6 +130,16 @@ fn must_wait(
     Ok(took)
 }
 
+// One operation for each: they are the same in fs/dax.
+declare! {
+    /// blocks of a file are freed while a pipe holds their pages, because the file is not mapped
+    "fsdax::idle::differs_unmapped_truncate_{kind}" for [EXT4], 60 s, essential
+        => |config| unmapped(config, false)
+}
+declare! {
+    /// blocks of a file are freed while a pipe holds their pages, because the file is not mapped
+    "fsdax::idle::differs_unmapped_punch_{kind}" for [XFS], 60 s => |config| unmapped(config, true)
+}
 fn unmapped(config: &Config, punch: bool) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
@@ -193,6 +156,11 @@ fn unmapped(config: &Config, punch: bool) -> Result<String> {
     Ok(format!("woken after {} ms", took.as_millis()))
 }
 
+declare! {
+    /// unmounting waits for a page of a file that is not removed, or the page is lost or changed with
+    /// the inode
+    "fsdax::idle::unmounted_{kind}" for [EXT4, XFS], 60 s, essential "ext4" => unmounted
+}
 /// The inode is evicted, but its blocks are not freed: no reason to wait.
 fn unmounted(config: &Config) -> Result<String> {
     require_rust("which warns that a page in use is freed")?;
@@ -216,6 +184,12 @@ fn unmounted(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// blocks are freed while a pipe holds their pages, because a writeback has the entry locked when
+    /// ftruncate looks
+    "fsdax::idle::differs_written_back_{kind}" for [EXT4, XFS], 120 s, essential "ext4"
+        => written_back
+}
 /// Tests a writeback that has the entry locked while it flushes 2 MiB, and a
 /// concurrent ftruncate that looks for pages in use. Their order is random, so
 /// this is repeated, with the entry nearly always under writeback.

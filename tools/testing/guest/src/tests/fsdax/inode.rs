@@ -4,37 +4,16 @@
 //! files inherit from their directory, and the mount option, which overrides
 //! it.
 
-use std::fs::{self, File};
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-use anyhow::{ensure, Context, Result};
 
 use super::sync::refuses;
-use super::{large, per_config, Config, Fixture, EXT4, XFS};
-use crate::data;
-use crate::mapping::{open_rw, Mapping};
-use crate::memory::HUGE;
-use crate::tests::Test;
+use super::{large, Config, Fixture, EXT4, XFS};
+use crate::tests::prelude::*;
 
 /// Value from linux/fs.h.
 const FS_XFLAG_DAX: u32 = 0x8000;
 const FSGETXATTR: u64 = 0x801c_581f;
 const FSSETXATTR: u64 = 0x401c_5820;
-
-pub fn tests() -> Vec<Test> {
-    per_config(
-        &[EXT4, XFS],
-        "inode",
-        90,
-        "a file is DAX that should not be, or vice versa, by its flag, its directory's or the mount option; \
-         or bytes are lost when that changes",
-        flags,
-    )
-}
 
 /// struct fsxattr.
 #[repr(C)]
@@ -132,6 +111,11 @@ fn forget() -> Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")
 }
 
+declare! {
+    /// a file is DAX that should not be, or vice versa, by its flag, its directory's or the mount
+    /// option; or bytes are lost when that changes
+    "fsdax::inode" for [EXT4, XFS], 90 s, essential "ext4-dev-acpi" => flags
+}
 fn flags(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?.remount("dax=inode")?;
     let bytes = data::bytes(1, HUGE);

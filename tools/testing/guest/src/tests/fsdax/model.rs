@@ -6,15 +6,8 @@
 //! small ones, so that an operation that fails to remove pages from a mapping is
 //! detected.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
-use anyhow::{bail, Context, Result};
-
 use super::{large, small};
-use crate::data;
-use crate::filesystem::fallocate;
-use crate::mapping::{Mapping, PAGE};
+use crate::tests::prelude::*;
 
 /// The mapping that an operation uses.
 #[derive(Debug, Clone, Copy)]

@@ -4,45 +4,13 @@
 //! files add and remove entries at the same time. Otherwise removing the device
 //! waits for a file that has no entry, or does not wait for one that has.
 
-use std::fs::File;
-use std::time::{Duration, Instant};
-
-use anyhow::{ensure, Context, Result};
-
-use super::{clone, large, per_config, require_rust, Config, Fixture, REFLINK};
-use crate::data;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
+use super::{clone, large, require_rust, Config, Fixture, REFLINK};
 use crate::page_words::{owners, Owner, SHARED};
-use crate::process::{spawn, Gate};
-use crate::system;
+use crate::tests::prelude::*;
 use crate::tests::teardown::bound::Bound;
-use crate::tests::Test;
-use crate::vmstat::require_unpinned;
 
 /// How long files race.
 const RACE: Duration = Duration::from_secs(6);
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[REFLINK],
-        "owner::refault",
-        90,
-        "two files that share 2 MiB are faulted in again and again, and afterwards a page counts another number of \
-         entries than two",
-        refault,
-    );
-    tests.extend(per_config(
-        &[REFLINK],
-        "owner::clones",
-        120,
-        "clones of a file are made, read, stored to and truncated beside faults of the file, and afterwards its pages \
-         count other entries than its own; or unbinding the driver beside that does not end, or leaves an entry for \
-         memory that is gone",
-        clones,
-    ));
-    tests
-}
 
 /// Calls `work` until the time is over. Returns how often.
 fn repeat(time: Duration, mut work: impl FnMut() -> Result<()>) -> Result<u32> {
@@ -82,6 +50,11 @@ fn require_entries(map: &Mapping, entries: u64, when: &str) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// two files that share 2 MiB are faulted in again and again, and afterwards a page counts
+    /// another number of entries than two
+    "fsdax::owner::refault" for [REFLINK], 90 s => refault
+}
 fn refault(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let first = fixture.written("first", &data::bytes(1, HUGE))?;
@@ -119,6 +92,12 @@ fn clone_and_truncate(from: &File, to: &File, page: usize) -> Result<()> {
     to.set_len(0).context("truncate")
 }
 
+declare! {
+    /// clones of a file are made, read, stored to and truncated beside faults of the file, and
+    /// afterwards its pages count other entries than its own; or unbinding the driver beside that
+    /// does not end, or leaves an entry for memory that is gone
+    "fsdax::owner::clones" for [REFLINK], 120 s => clones
+}
 fn clones(config: &Config) -> Result<String> {
     require_rust("where unmounting a filesystem whose device is gone is an oops")?;
     let fixture = Fixture::create(config)?;

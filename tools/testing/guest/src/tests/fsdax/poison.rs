@@ -3,50 +3,16 @@
 //! Memory errors under a mapped file, as MADV_HWPOISON simulates them: each process that has the
 //! page mapped is signalled with the address, and loses nothing else.
 
-use std::fs::File;
-use std::io;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
-
-use anyhow::{bail, ensure, Context, Result};
+use std::sync::atomic::{AtomicI32, AtomicUsize};
 
 use super::{config, large, small, Config, Fixture, EXT4, EXT4_E820};
-use crate::data;
 use crate::filesystem::Kind;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::ndctl::{Bus, Map};
-use crate::process::{spawn, Gate};
-use crate::tests::Test;
+use crate::tests::prelude::*;
 
 const LEN: usize = 3 * HUGE;
 /// Offset of the bad page, in the middle of a huge page.
 const BAD: usize = HUGE + 37 * PAGE;
 const XFS_RMAP: Config = config(Kind::XfsReflink, Map::Mem, Bus::Acpi);
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = super::per_config(
-        &[EXT4_E820, XFS_RMAP],
-        "poison::single",
-        60,
-        "the process that touches bad memory gets no SIGBUS, or one with the wrong address or size, or cannot use the \
-         rest of the file; or the namespace cannot be used afterwards",
-        alone,
-    );
-    tests.extend(super::per_config(
-        &[EXT4, XFS_RMAP],
-        "poison::shared",
-        60,
-        "a second process that has the bad page mapped is not signalled, or with another address than its own",
-        shared,
-    ));
-    tests.push(Test::new(
-        "fsdax::poison::clone",
-        60,
-        "of two processes that map the bad block by different files only one is signalled",
-        cloned,
-    ));
-    tests
-}
 
 /// The information of the last SIGBUS.
 struct LastSigbus {
@@ -147,6 +113,11 @@ fn lsb(wide: bool) -> i32 {
     }
 }
 
+declare! {
+    /// the process that touches bad memory gets no SIGBUS, or one with the wrong address or size, or
+    /// cannot use the rest of the file; or the namespace cannot be used afterwards
+    "fsdax::poison::single" for [EXT4_E820, XFS_RMAP], 60 s => alone
+}
 fn alone(config: &Config) -> Result<String> {
     for wide in [true, false] {
         let fixture = Fixture::create(config)?;
@@ -237,6 +208,11 @@ fn two(files: (&File, &File), bytes: &[u8], wide: (bool, bool)) -> Result<()> {
     other.join(30, "the second process")
 }
 
+declare! {
+    /// a second process that has the bad page mapped is not signalled, or with another address than
+    /// its own
+    "fsdax::poison::shared" for [EXT4, XFS_RMAP], 60 s, essential "ext4-dev-acpi" => shared
+}
 fn shared(config: &Config) -> Result<String> {
     // The second process maps first, and small pages make small entries, so the first would not get
     // large ones either.
@@ -254,6 +230,10 @@ fn shared(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// of two processes that map the bad block by different files only one is signalled
+    "fsdax::poison::clone", 60 s, essential => cloned
+}
 fn cloned() -> Result<String> {
     for wide in [true, false] {
         let fixture = Fixture::create(&XFS_RMAP)?;

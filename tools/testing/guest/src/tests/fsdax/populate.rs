@@ -3,30 +3,8 @@
 //! Callers of GUP that want no references: mlock(), MADV_POPULATE_READ and
 //! MADV_POPULATE_WRITE. Neighbouring ptes of a file are followed at once.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
-
-use anyhow::{ensure, Context, Result};
-
-use super::{per_config, small, Config, Fixture, EXT4};
-use crate::data;
-use crate::live::{self, Language};
-use crate::mapping::PAGE;
-use crate::memory::HUGE;
-use crate::skip::Skip;
-use crate::system;
-use crate::tests::Test;
-
-pub fn tests() -> Vec<Test> {
-    per_config(
-        &[EXT4],
-        "populate",
-        60,
-        "mlock() or MADV_POPULATE_* of a file that is mapped by 4 KiB pages follows each of them, or fails",
-        populate,
-    )
-}
+use super::{small, Config, Fixture, EXT4};
+use crate::tests::prelude::*;
 
 /// A probe at a function of the kernel, which counts its calls.
 struct CallCount {
@@ -78,6 +56,11 @@ impl Drop for CallCount {
     }
 }
 
+declare! {
+    /// mlock() or MADV_POPULATE_* of a file that is mapped by 4 KiB pages follows each of them, or
+    /// fails
+    "fsdax::populate" for [EXT4], 60 s, essential "ext4-dev-acpi" => populate
+}
 fn populate(config: &Config) -> Result<String> {
     if live::ask()?.gup.implementation == Language::C {
         return Err(Skip("GUP is in C, which follows each pte".into()).into());

@@ -12,102 +12,14 @@
 mod passing;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
-use anyhow::{anyhow, bail, ensure, Context, Result};
-
-use super::{
-    large, per_config, require_rust, small, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS,
-};
-use crate::data::{self, Random};
-use crate::filesystem::fallocate;
-use crate::mapping::{open_rw, pread_once, pwrite_once, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::runner;
-use crate::tests::Test;
+use super::{large, require_rust, small, Config, Fixture, EXT2, EXT4, REFLINK, XFS};
+use crate::tests::prelude::*;
 
 const LEN: usize = 3 * HUGE;
 /// Number of pages that racers use: enough for collisions.
 const PLACES: usize = 24;
-
-/// Name, configs, what a failure means, and the race.
-type Case = (
-    &'static str,
-    &'static [Config],
-    &'static str,
-    fn(&Config) -> Result<String>,
-);
-
-pub fn tests() -> Vec<Test> {
-    let cases: [Case; 9] = [
-        (
-            "race::punch",
-            &[EXT4, XFS],
-            "faults of 4 KiB and 2 MiB on one range, which is punched concurrently, hang, lose a store or bring back \
-             old bytes",
-            punch,
-        ),
-        (
-            "race::truncate",
-            &[EXT2, XFS],
-            "faults on a file that becomes shorter and longer hang, lose a store or bring back old bytes",
-            truncate,
-        ),
-        (
-            "race::sync",
-            &[EXT4, XFS],
-            "a store during fsync is lost: it is neither written back nor still dirty",
-            sync,
-        ),
-        (
-            "race::unmap",
-            &[EXT4],
-            "faults on a mapping of which parts are unmapped, mapped and zapped hang or show other bytes",
-            unmap,
-        ),
-        (
-            "race::direct",
-            &[XFS],
-            "write() and read() concurrent with faults on the same 2 MiB lose bytes of one of them",
-            direct,
-        ),
-        (
-            "race::reclaim",
-            &[EXT4_E820],
-            "files whose inodes are reclaimed, or removed with their entries, while others are mapped lose bytes; \
-             or the reclaim hangs, or reclaims nothing",
-            passing::reclaim,
-        ),
-        (
-            "race::differs_reclaim_passes_dax_files",
-            &[EXT4_E820],
-            "an idle file of one page that was mapped keeps the shrinker from the inodes behind it",
-            passing::reclaim_passes,
-        ),
-        (
-            "race::unmount",
-            &[EXT4_E820, XFS],
-            "faults on the last files of a filesystem that is unmounted and mounted again hang, or lose bytes",
-            passing::unmount,
-        ),
-        (
-            "race::clone",
-            &[REFLINK],
-            "a store to a file whose blocks become shared at that moment goes to the other file, or is lost",
-            clone,
-        ),
-    ];
-    cases
-        .into_iter()
-        .flat_map(|(name, configs, doc, run)| per_config(configs, name, 120, doc, run))
-        .collect()
-}
 
 /// Threads that each repeat one operation.
 #[derive(Default)]
@@ -283,6 +195,11 @@ fn dup(file: &File) -> Result<File> {
     file.try_clone().context("dup")
 }
 
+declare! {
+    /// faults of 4 KiB and 2 MiB on one range, which is punched concurrently, hang, lose a store or
+    /// bring back old bytes
+    "fsdax::race::punch" for [EXT4, XFS], 120 s, essential "ext4-dev-acpi" "xfs-mem-acpi" => punch
+}
 fn punch(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let file = fixture.sparse("data", LEN as u64)?;
@@ -306,6 +223,10 @@ fn punch(config: &Config) -> Result<String> {
     Ok(report)
 }
 
+declare! {
+    /// faults on a file that becomes shorter and longer hang, lose a store or bring back old bytes
+    "fsdax::race::truncate" for [EXT2, XFS], 120 s, essential "xfs-mem-acpi" => truncate
+}
 fn truncate(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let file = fixture.sparse("data", LEN as u64)?;
@@ -330,6 +251,10 @@ fn truncate(config: &Config) -> Result<String> {
     Ok(report)
 }
 
+declare! {
+    /// a store during fsync is lost: it is neither written back nor still dirty
+    "fsdax::race::sync" for [EXT4, XFS], 120 s, essential "ext4-dev-acpi" => sync
+}
 /// Requires that the final content of the mappings is on the device.
 fn sync(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
@@ -358,6 +283,10 @@ fn sync(config: &Config) -> Result<String> {
     Ok(report)
 }
 
+declare! {
+    /// faults on a mapping of which parts are unmapped, mapped and zapped hang or show other bytes
+    "fsdax::race::unmap" for [EXT4], 120 s, essential => unmap
+}
 fn unmap(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let file = fixture.sparse("data", LEN as u64)?;
@@ -385,6 +314,10 @@ fn unmap(config: &Config) -> Result<String> {
     Ok(report)
 }
 
+declare! {
+    /// write() and read() concurrent with faults on the same 2 MiB lose bytes of one of them
+    "fsdax::race::direct" for [XFS], 120 s, essential => direct
+}
 /// Writes and reads some pages by system calls; others are the racers'.
 fn direct(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
@@ -416,6 +349,10 @@ fn direct(config: &Config) -> Result<String> {
     Ok(report)
 }
 
+declare! {
+    /// a store to a file whose blocks become shared at that moment goes to the other file, or is lost
+    "fsdax::race::clone" for [REFLINK], 120 s, essential => clone
+}
 /// Clones repeatedly one file to another, which is stored to as well.
 fn clone(config: &Config) -> Result<String> {
     require_rust(super::clone::MISCOUNTS)?;

@@ -4,37 +4,17 @@
 //! of 2 MiB: the iomaps of a file name another device than that of the
 //! filesystem.
 
-use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-
-use anyhow::{ensure, Context, Result};
 
 use super::inode::has_flag;
 use super::sync::{go_down, synchronous};
 use super::{daxstat, large, Fixture, XFS};
-use crate::command::Cmd;
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::memory::HUGE;
-use crate::ndctl::Namespace;
-use crate::target::mount_point;
-use crate::tests::Test;
-use crate::trace::FaultTrace;
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 * HUGE;
 /// Value from linux/fs.h.
 const FS_XFLAG_REALTIME: u32 = 1;
-
-pub fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "fsdax::realtime",
-        90,
-        "a file on the realtime device of XFS has other bytes mapped than read, loses synced ones when the \
-         filesystem goes down, or is not mapped in huge pages; or daxstat judges it by the wrong device",
-        realtime,
-    )]
-}
 
 /// Mounts with a name of the realtime device that mountinfo has to escape.
 fn mount(data: &Path, rt: &Path) -> Result<DaxMount> {
@@ -46,6 +26,12 @@ fn mount(data: &Path, rt: &Path) -> Result<DaxMount> {
     DaxMount::mount_with(Kind::Xfs, data, &mount_point(), &options)
 }
 
+declare! {
+    /// a file on the realtime device of XFS has other bytes mapped than read, loses synced ones when
+    /// the filesystem goes down, or is not mapped in huge pages; or daxstat judges it by the wrong
+    /// device
+    "fsdax::realtime", 90 s, essential => realtime
+}
 fn realtime() -> Result<String> {
     let namespace = Namespace::create(&XFS.want)?;
     let rt = Namespace::create(&XFS.want)?;

@@ -3,67 +3,17 @@
 //! The reasons why a fault was not of 2 MiB: each reason is provoked, and must
 //! be counted and reported by the tracepoint, and no other.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
-
-use anyhow::{bail, ensure, Context, Result};
+use std::os::unix::fs::MetadataExt;
 
 use super::sync::go_down;
 use super::{
-    daxstat, large, per_config, require_rust, signal_of, small, Config, Fixture, EXT2, EXT4,
-    REFLINK, XFS,
+    daxstat, large, require_rust, signal_of, small, Config, Fixture, EXT2, EXT4, REFLINK, XFS,
 };
-use crate::data;
-use crate::filesystem::fallocate;
 use crate::inject::Failing;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::system;
-use crate::tests::Test;
-use crate::trace::FaultTrace;
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
 const EVENT: &str = "dax_fault_fallback";
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[EXT4, REFLINK],
-        "reasons",
-        90,
-        "a fault falls back to 4 KiB and no reason is counted or traced, or a wrong one, or for another file",
-        reasons,
-    );
-    tests.extend(per_config(
-        &[EXT4, XFS],
-        "reasons::conflict",
-        90,
-        "pages of 4 KiB that are in use go or stay against what daxstat advises",
-        conflict,
-    ));
-    tests.extend(per_config(
-        &[EXT2],
-        "reasons",
-        60,
-        "the faults of a filesystem that has none of 2 MiB are not counted, or as if they had been tried",
-        only_counted,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "reasons::shutdown",
-        60,
-        "a fault that a filesystem refuses, because it is shut down, has another reason than \"other\", or none",
-        refused,
-    ));
-    tests.extend(per_config(
-        &[EXT4],
-        "reasons::memory",
-        60,
-        "a fault that finds no huge zero page or no memory for its entry has another reason, or none; or the \
-         access fails instead of being repeated",
-        without_memory,
-    ));
-    tests
-}
 
 /// The counters of one filesystem, by the names in the first line.
 struct Counters(Vec<(String, u64)>);
@@ -163,6 +113,11 @@ impl Probe {
     }
 }
 
+declare! {
+    /// a fault falls back to 4 KiB and no reason is counted or traced, or a wrong one, or for another
+    /// file
+    "fsdax::reasons" for [EXT4, REFLINK], 90 s, essential "ext4-dev-acpi" => reasons
+}
 fn reasons(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
     let fixture = Fixture::create(config)?;
@@ -300,6 +255,10 @@ impl Drop for SystemThp {
     }
 }
 
+declare! {
+    /// pages of 4 KiB that are in use go or stay against what daxstat advises
+    "fsdax::reasons::conflict" for [EXT4, XFS], 90 s => conflict
+}
 /// Tests what removes entries of 4 KiB: not the end of the mapping, nor drop_caches.
 fn conflict(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
@@ -387,6 +346,11 @@ pub fn misaligned(fixture: &Fixture, name: &str, len: usize) -> Result<File> {
     Ok(file)
 }
 
+declare! {
+    /// a fault that a filesystem refuses, because it is shut down, has another reason than "other",
+    /// or none
+    "fsdax::reasons::shutdown" for [REFLINK], 60 s => refused
+}
 /// Tests a filesystem that does not return the location of a file's blocks.
 fn refused(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
@@ -416,6 +380,11 @@ fn refused(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a fault that finds no huge zero page or no memory for its entry has another reason, or none;
+    /// or the access fails instead of being repeated
+    "fsdax::reasons::memory" for [EXT4], 60 s, essential "ext4-dev-acpi" => without_memory
+}
 /// Tests failing allocations: that of the huge zero page, which is freed
 /// before, and those of the mapping's array, which are tried twice.
 fn without_memory(config: &Config) -> Result<String> {
@@ -447,6 +416,11 @@ fn without_memory(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// the faults of a filesystem that has none of 2 MiB are not counted, or as if they had been
+    /// tried
+    "fsdax::reasons" for [EXT2], 60 s => only_counted
+}
 fn only_counted(config: &Config) -> Result<String> {
     require_rust("which reports no reasons")?;
     let fixture = Fixture::create(config)?;

@@ -7,47 +7,15 @@
 //! bad blocks. A disk without firmware information, on memory that the kernel's command line
 //! makes persistent, takes a list from sysfs, and clears ranges on request.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::{config, large, require_sigbus, small, Config, Fixture, EXT4_E820};
-use crate::command::Cmd;
-use crate::data;
 use crate::filesystem::Kind;
-use crate::mapping::{pread_once, pwrite_once, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::ndctl::{Bus, Map};
-use crate::system;
-use crate::tests::Test;
+use crate::tests::prelude::*;
 
 const LEN: usize = 3 * HUGE;
 const SECTOR: usize = 512;
 /// Offset of the bad page, in the middle of a huge page.
 const BAD: usize = HUGE + 37 * PAGE;
 const XFS_E820: Config = config(Kind::Xfs, Map::Dev, Bus::E820);
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = super::per_config(
-        &[EXT4_E820, XFS_E820],
-        "recovery",
-        60,
-        "memory on the list of bad blocks is mapped or read, good memory next to it is not, a part of a bad page \
-         is written, or whole pages that are written stay bad",
-        recovery,
-    );
-    tests.extend(super::per_config(
-        &[EXT4_E820],
-        "recovery::differs_short_write",
-        60,
-        "a bad page of which write() has overwritten only a part, because the buffer ends early, becomes good, and \
-         the rest of it reads as whatever the device has left there",
-        short_write,
-    ));
-    tests
-}
 
 /// The list of bad blocks of a disk.
 pub struct List(PathBuf);
@@ -93,6 +61,11 @@ pub fn sector_of(path: &Path, at: usize) -> Result<u64> {
     found.with_context(|| format!("byte {at:#x} has no block: {}", listed.stdout))
 }
 
+declare! {
+    /// memory on the list of bad blocks is mapped or read, good memory next to it is not, a part of a
+    /// bad page is written, or whole pages that are written stay bad
+    "fsdax::recovery" for [EXT4_E820, XFS_E820], 60 s, essential "xfs-dev-e820" => recovery
+}
 fn recovery(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let mut bytes = data::bytes(6, LEN);
@@ -161,6 +134,11 @@ fn partly(file: &File, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// a bad page of which write() has overwritten only a part, because the buffer ends early,
+    /// becomes good, and the rest of it reads as whatever the device has left there
+    "fsdax::recovery::differs_short_write" for [EXT4_E820], 60 s => short_write
+}
 /// A buffer of half a page; the write requests a page.
 fn short_write(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;

@@ -3,36 +3,11 @@
 //! A file is truncated and extended, and loses and gets blocks, while it is
 //! mapped and all of its pages are in use.
 
-use anyhow::{ensure, Result};
-
 use super::model::{Model, View};
-use super::{per_config, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
-use crate::data;
-use crate::mapping::PAGE;
-use crate::memory::HUGE;
-use crate::tests::Test;
+use super::{Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
+use crate::tests::prelude::*;
 
 const MOST: usize = 4 * HUGE;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[EXT2, EXT4, REFLINK],
-        "truncate",
-        120,
-        "a page beyond the end of a file stays mapped after ftruncate, a load there raises no SIGBUS, or old bytes \
-         reappear when the file grows again",
-        truncate,
-    );
-    tests.extend(per_config(
-        &[XFS, EXT4_E820],
-        "fallocate",
-        120,
-        "punching, zeroing, collapsing, inserting or allocating a range leaves old pages in a mapping, or changes \
-         other bytes than it should",
-        ranges,
-    ));
-    tests
-}
 
 /// Creates a file of `len` bytes that every mapping has faulted in completely.
 fn filled(fixture: &Fixture, name: &str, len: usize) -> Result<Model> {
@@ -45,6 +20,11 @@ fn filled(fixture: &Fixture, name: &str, len: usize) -> Result<Model> {
     Ok(model)
 }
 
+declare! {
+    /// a page beyond the end of a file stays mapped after ftruncate, a load there raises no SIGBUS,
+    /// or old bytes reappear when the file grows again
+    "fsdax::truncate" for [EXT2, EXT4, REFLINK], 120 s, essential "ext2-dev-acpi" => truncate
+}
 fn truncate(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let mut model = filled(&fixture, "truncate", MOST)?;
@@ -96,6 +76,11 @@ fn reopen(fixture: Fixture, name: &str, model: Model) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// punching, zeroing, collapsing, inserting or allocating a range leaves old pages in a mapping,
+    /// or changes other bytes than it should
+    "fsdax::fallocate" for [XFS, EXT4_E820], 120 s, essential "ext4-mem-e820" => ranges
+}
 fn ranges(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let mut model = filled(&fixture, "ranges", 3 * HUGE + 5 * PAGE + 9)?;

@@ -4,40 +4,18 @@
 //! is also the flag of anonymous memory: code that asks only for the flag takes the page for one
 //! that it is not.
 
-use anyhow::{ensure, Result};
-
-use super::{clone, large, per_config, small, Config, Fixture, REFLINK};
-use crate::data;
+use super::{clone, large, small, Config, Fixture, REFLINK};
 use crate::futex::wakes_other;
 use crate::gup::{Device, Method};
-use crate::mapping::PAGE;
-use crate::memory::HUGE;
-use crate::process::spawn;
-use crate::tests::Test;
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[REFLINK],
-        "shared::differs_pin",
-        120,
-        "a read-only pin of a page that files share does not end until the process is killed, or a pin of one is taken \
-         for a pin of anonymous memory: with DEBUG_VM that is a BUG",
-        pin,
-    );
-    tests.extend(per_config(
-        &[REFLINK],
-        "shared::differs_futex",
-        60,
-        "a futex in a block that was shared when it was first stored to is not the same one for two processes: the wake-up \
-         is lost",
-        futex,
-    ));
-    tests
+declare! {
+    /// a read-only pin of a page that files share does not end until the process is killed, or a pin
+    /// of one is taken for a pin of anonymous memory: with DEBUG_VM that is a BUG
+    "fsdax::shared::differs_pin" for [REFLINK], 120 s, essential "xfs-reflink-dev-e820" => pin
 }
-
 /// Pins pages of both files, with the entries there or not, by each function.
 fn pin(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
@@ -93,6 +71,11 @@ fn pin(config: &Config) -> Result<String> {
     Ok(format!("{pages} pages"))
 }
 
+declare! {
+    /// a futex in a block that was shared when it was first stored to is not the same one for two
+    /// processes: the wake-up is lost
+    "fsdax::shared::differs_futex" for [REFLINK], 60 s, essential "xfs-reflink-dev-e820" => futex
+}
 /// Waits in one process and wakes in another, in blocks that were shared until each was stored to.
 fn futex(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;

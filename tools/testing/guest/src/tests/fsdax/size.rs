@@ -4,35 +4,11 @@
 //! if the file and the mapping allow it, 4 KiB if another mapping of the file
 //! has created small entries before.
 
-use anyhow::{ensure, Result};
-
-use super::{large, per_config, small, Config, Fixture, EXT2, EXT4, REFLINK};
-use crate::data;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::tests::Test;
-use crate::trace::{FaultCounts, FaultTrace};
+use super::{large, small, Config, Fixture, EXT2, EXT4, REFLINK};
+use crate::tests::prelude::*;
+use crate::trace::FaultCounts;
 
 const LEN: usize = 4 * HUGE;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[EXT4, REFLINK],
-        "size",
-        90,
-        "a fault that could map 2 MiB maps 4 KiB or is repeated, a hole gets blocks when it is only read, \
-         or entries of 4 KiB and 2 MiB of one range show different bytes",
-        sizes,
-    );
-    tests.extend(per_config(
-        &[EXT2],
-        "size",
-        60,
-        "a filesystem without huge faults gets one, or its pages are not those of the file",
-        only_small,
-    ));
-    tests
-}
 
 /// Requires faults of 2 MiB, of 4 KiB, and whether some of 2 MiB fell back. The
 /// caller checks how often those were tried: if a filesystem cannot serve a
@@ -64,6 +40,11 @@ fn touch(map: &Mapping, step: usize, write: bool) {
     }
 }
 
+declare! {
+    /// a fault that could map 2 MiB maps 4 KiB or is repeated, a hole gets blocks when it is only
+    /// read, or entries of 4 KiB and 2 MiB of one range show different bytes
+    "fsdax::size" for [EXT4, REFLINK], 90 s, essential "ext4-dev-acpi" => sizes
+}
 fn sizes(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
@@ -281,6 +262,10 @@ fn blocks_of(file: &std::fs::File) -> Result<u64> {
     Ok(file.metadata()?.blocks())
 }
 
+declare! {
+    /// a filesystem without huge faults gets one, or its pages are not those of the file
+    "fsdax::size" for [EXT2], 60 s => only_small
+}
 fn only_small(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;

@@ -6,58 +6,13 @@
 //! C drops the whole entry. Then fsync finds nothing to write back; and where the pages stay
 //! mapped, no later store is noticed either.
 
-use std::fs::File;
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use anyhow::{ensure, Context, Result};
+use std::sync::atomic::AtomicUsize;
 
 use super::clone::clone_range;
-use super::{large, per_config, small, Config, Fixture, EXT4, EXT4_E820, REFLINK, XFS};
-use crate::data;
-use crate::filesystem::fallocate;
+use super::{large, small, Config, Fixture, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::flushed::Flushes;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::process::{pipe, vmsplice};
-use crate::tests::truncate::Background;
-use crate::tests::Test;
-use crate::trace::FaultTrace;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[EXT4, XFS, EXT4_E820],
-        "split::differs_truncate",
-        60,
-        "ftruncate into the middle of 2 MiB that were stored to forgets that the rest is dirty: fsync does not write \
-         it back, and does not notice later stores",
-        truncate,
-    );
-    // XFS writes a file back before it punches.
-    tests.extend(per_config(
-        &[EXT4],
-        "split::differs_punch",
-        60,
-        "a hole of a page in 2 MiB that were stored to makes the kernel forget that the rest is dirty",
-        punch,
-    ));
-    tests.extend(per_config(
-        &[REFLINK],
-        "split::differs_write",
-        60,
-        "write() to a shared page in 2 MiB makes the kernel forget that another page there is dirty",
-        write,
-    ));
-    tests.extend(per_config(
-        &[EXT4, XFS],
-        "split::pin",
-        60,
-        "ftruncate does not wait for a pinned page, because another page of the same 2 MiB was punched out before: \
-         its block is freed, and may belong to another file while a device writes to it",
-        pin,
-    ));
-    tests
-}
+use crate::tests::prelude::*;
 
 /// Creates a file of 2 MiB that is one dirty entry, with a mapping of small pages that are all
 /// writable.
@@ -112,6 +67,12 @@ fn require_flushed(file: &File, map: &Mapping, pages: std::ops::Range<usize>) ->
     flushes.require(&stored, "fsync after a part of the entry was removed")
 }
 
+declare! {
+    /// ftruncate into the middle of 2 MiB that were stored to forgets that the rest is dirty: fsync
+    /// does not write it back, and does not notice later stores
+    "fsdax::split::differs_truncate" for [EXT4, XFS, EXT4_E820], 60 s, essential "ext4-dev-acpi"
+        => truncate
+}
 fn truncate(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let (file, map) = dirty(&fixture)?;
@@ -123,6 +84,10 @@ fn truncate(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a hole of a page in 2 MiB that were stored to makes the kernel forget that the rest is dirty
+    "fsdax::split::differs_punch" for [EXT4], 60 s, essential "ext4-dev-acpi" => punch
+}
 fn punch(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let (file, map) = dirty(&fixture)?;
@@ -148,6 +113,10 @@ fn punch_pages(file: &File, pages: std::ops::Range<usize>) -> Result<()> {
     fallocate(file, mode, at as u64, len as u64).context("punching a hole")
 }
 
+declare! {
+    /// write() to a shared page in 2 MiB makes the kernel forget that another page there is dirty
+    "fsdax::split::differs_write" for [REFLINK], 60 s => write
+}
 fn write(config: &Config) -> Result<String> {
     /// Farther from page 0 than xfs copies at once.
     const FAR: usize = 300;
@@ -167,6 +136,11 @@ fn write(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// ftruncate does not wait for a pinned page, because another page of the same 2 MiB was punched
+    /// out before: its block is freed, and may belong to another file while a device writes to it
+    "fsdax::split::pin" for [EXT4, XFS], 60 s, essential "ext4-dev-acpi" => pin
+}
 fn pin(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let (file, map) = dirty(&fixture)?;

@@ -3,60 +3,14 @@
 //! fsync(), msync() and MAP_SYNC: stored bytes are on the device, and pages on the device are
 //! clean, so that the next store is noticed.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::split::shrink_waits;
-use super::{large, per_config, small, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
-use crate::data;
+use super::{large, small, Config, Fixture, EXT2, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::flushed::Flushes;
-use crate::mapping::{open_rw, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::tests::Test;
-use crate::trace::FaultTrace;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 * HUGE;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const SYNC: i32 = libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[EXT2, EXT4, REFLINK],
-        "sync::clean",
-        90,
-        "fsync or msync leaves a page writable, so that the next store to it is never written back; cleans pages \
-         outside the requested range; or does not flush every stored byte from the CPU caches",
-        clean,
-    );
-    tests.extend(per_config(
-        &[XFS, EXT4_E820],
-        "sync::shutdown",
-        90,
-        "after MAP_SYNC and a store, or a store and msync, the filesystem is shut down abruptly, and the bytes or \
-         their blocks are lost when it is mounted again",
-        down,
-    ));
-    tests.extend(per_config(
-        &[EXT4],
-        "sync::many-entries",
-        90,
-        "a walk over thousands of entries, which pauses on its way, loses its position: fsync or ftruncate skips \
-         pages, does not flush them, or hangs",
-        many,
-    ));
-    tests.extend(per_config(
-        &[EXT2],
-        "sync::refused",
-        60,
-        "a mapping is promised to be synchronous by a filesystem that cannot be",
-        refused,
-    ));
-    tests
-}
 
 /// Stores once into each unit, and returns the number of faults.
 fn faults(trace: &FaultTrace, map: &Mapping, step: usize) -> Result<u64> {
@@ -72,6 +26,12 @@ fn faults(trace: &FaultTrace, map: &Mapping, step: usize) -> Result<u64> {
     Ok(got.pmd + got.pte)
 }
 
+declare! {
+    /// fsync or msync leaves a page writable, so that the next store to it is never written back;
+    /// cleans pages outside the requested range; or does not flush every stored byte from the CPU
+    /// caches
+    "fsdax::sync::clean" for [EXT2, EXT4, REFLINK], 90 s, essential "ext4-dev-acpi" => clean
+}
 fn clean(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
@@ -183,6 +143,11 @@ pub fn refuses(file: &File) -> Result<()> {
     }
 }
 
+declare! {
+    /// a walk over thousands of entries, which pauses on its way, loses its position: fsync or
+    /// ftruncate skips pages, does not flush them, or hangs
+    "fsdax::sync::many-entries" for [EXT4], 90 s => many
+}
 /// Tests more entries than a walk processes without a pause. One of the last is pinned when they
 /// are truncated.
 fn many(config: &Config) -> Result<String> {
@@ -209,6 +174,10 @@ fn many(config: &Config) -> Result<String> {
     Ok(format!("{PAGES} entries"))
 }
 
+declare! {
+    /// a mapping is promised to be synchronous by a filesystem that cannot be
+    "fsdax::sync::refused" for [EXT2], 60 s => refused
+}
 fn refused(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let file = fixture.written("data", &data::bytes(1, PAGE))?;
@@ -246,6 +215,11 @@ pub fn go_down(fixture: &Fixture) -> Result<()> {
     }
 }
 
+declare! {
+    /// after MAP_SYNC and a store, or a store and msync, the filesystem is shut down abruptly, and
+    /// the bytes or their blocks are lost when it is mounted again
+    "fsdax::sync::shutdown" for [XFS, EXT4_E820], 90 s, essential "xfs-mem-acpi" => down
+}
 /// Tests stores to allocated huge and small pages, and holes.
 fn down(config: &Config) -> Result<String> {
     const LEN: usize = 4 * HUGE;

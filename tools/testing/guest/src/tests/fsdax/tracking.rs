@@ -8,73 +8,39 @@
 //! a page that was write-protected while it was not mapped cannot be accessed:
 //! the process faults for ever.
 
-use std::fs::{self, File};
-use std::io;
 use std::os::fd::FromRawFd;
-use std::os::unix::fs::FileExt;
 
-use anyhow::{ensure, Context, Result};
-
-use super::{large, per_config, small, Config, Fixture, EXT4, XFS};
+use super::{large, small, Config, Fixture, EXT4, XFS};
 use crate::bench::scan::take_written;
-use crate::data;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::process::spawn;
-use crate::skip::Skip;
-use crate::system;
-use crate::tests::Test;
+use crate::tests::prelude::*;
 
 /// Number of stores that are followed.
 const ROUNDS: u8 = 3;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_config(
-        &[EXT4, XFS],
-        "tracking::differs_written_2M",
-        60,
-        "a store to 2 MiB of a file that userfaultfd has write-protected is not reported as written, or what was not \
-         stored to is: a backup misses data",
-        |config| written(config, HUGE),
-    );
-    tests.extend(per_config(
-        &[EXT4],
-        "tracking::written_4K",
-        60,
-        "a store to a page of a file that userfaultfd has write-protected is not reported as written, or another \
-         page is: a backup misses data",
-        |config| written(config, PAGE),
-    ));
-    tests.extend(per_config(
-        &[EXT4],
-        "tracking::differs_unmapped",
-        60,
-        "a page that was write-protected while it was not mapped cannot be accessed: the process faults for ever; or \
-         a load of it counts as a store, or a store does not",
-        unmapped,
-    ));
-    tests.extend(per_config(
-        &[EXT4],
-        "tracking::differs_filled",
-        60,
-        "a write-protected hole that write() fills cannot be accessed: the process faults for ever; or it has other data",
-        filled,
-    ));
-    tests.extend(per_config(
-        &[EXT4],
-        "tracking::soft_dirty_2M",
-        60,
-        "a store to 2 MiB of a file after a write to clear_refs does not make them soft-dirty, or a load does",
-        |config| soft_dirty(config, HUGE),
-    ));
-    tests.extend(per_config(
-        &[EXT4],
-        "tracking::soft_dirty_4K",
-        60,
-        "a store to a page of a file after a write to clear_refs does not make it soft-dirty, or a load does",
-        |config| soft_dirty(config, PAGE),
-    ));
-    tests
+declare! {
+    /// a store to 2 MiB of a file that userfaultfd has write-protected is not reported as written, or
+    /// what was not stored to is: a backup misses data
+    "fsdax::tracking::differs_written_2M" for [EXT4, XFS], 60 s, essential "ext4-dev-acpi"
+        => |config| written(config, HUGE)
+}
+
+declare! {
+    /// a store to a page of a file that userfaultfd has write-protected is not reported as written,
+    /// or another page is: a backup misses data
+    "fsdax::tracking::written_4K" for [EXT4], 60 s => |config| written(config, PAGE)
+}
+
+declare! {
+    /// a store to 2 MiB of a file after a write to clear_refs does not make them soft-dirty, or a
+    /// load does
+    "fsdax::tracking::soft_dirty_2M" for [EXT4], 60 s, essential "ext4-dev-acpi"
+        => |config| soft_dirty(config, HUGE)
+}
+
+declare! {
+    /// a store to a page of a file after a write to clear_refs does not make it soft-dirty, or a load
+    /// does
+    "fsdax::tracking::soft_dirty_4K" for [EXT4], 60 s => |config| soft_dirty(config, PAGE)
 }
 
 /// `struct uffdio_api`.
@@ -192,6 +158,11 @@ fn written(config: &Config, size: usize) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a page that was write-protected while it was not mapped cannot be accessed: the process faults
+    /// for ever; or a load of it counts as a store, or a store does not
+    "fsdax::tracking::differs_unmapped" for [EXT4], 60 s, essential "ext4-dev-acpi" => unmapped
+}
 /// Tests pages that are write-protected before they are mapped, and a part of a
 /// range that is mapped already.
 fn unmapped(config: &Config) -> Result<String> {
@@ -224,6 +195,11 @@ fn unmapped(config: &Config) -> Result<String> {
     Ok(String::new())
 }
 
+declare! {
+    /// a write-protected hole that write() fills cannot be accessed: the process faults for ever; or
+    /// it has other data
+    "fsdax::tracking::differs_filled" for [EXT4], 60 s => filled
+}
 /// Tests a page that loses its entry while it is write-protected.
 fn filled(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;

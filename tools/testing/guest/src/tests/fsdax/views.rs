@@ -3,34 +3,13 @@
 //! One file seen in every way in which a program can see it: all views must
 //! agree.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{large, per_config, small, Config, Fixture, EXT2, EXT4_E820, XFS};
-use crate::data;
-use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
-use crate::memory::HUGE;
-use crate::process::spawn;
-use crate::tests::Test;
-use crate::vmstat::require_unpinned;
+use super::{large, small, Config, Fixture, EXT2, EXT4_E820, XFS};
+use crate::tests::prelude::*;
 
 /// Length of the file, not a multiple of a page.
 const LEN: usize = 2 * HUGE + 5 * PAGE + 123;
 const WHOLE: usize = 2 * HUGE + 6 * PAGE;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
-
-pub fn tests() -> Vec<Test> {
-    per_config(
-        &[EXT2, XFS, EXT4_E820],
-        "views",
-        120,
-        "a sparse file has other bytes through one kind of mapping, after fork, mremap, mprotect, madvise or mlock, \
-         or through read() and write(), than through another",
-        views,
-    )
-}
 
 /// Creates a file with written pieces and holes of many sizes; returns it with
 /// its bytes.
@@ -80,6 +59,11 @@ fn store(map: &Mapping, file: &File, model: &mut [u8], seed: u64, what: &str) ->
     require_file(file, model, what)
 }
 
+declare! {
+    /// a sparse file has other bytes through one kind of mapping, after fork, mremap, mprotect,
+    /// madvise or mlock, or through read() and write(), than through another
+    "fsdax::views" for [EXT2, XFS, EXT4_E820], 120 s, essential "xfs-mem-acpi" => views
+}
 fn views(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let (file, mut model) = patchwork(&fixture)?;

@@ -2,44 +2,22 @@
 
 //! Pages taken and released in every way, and requests that must be refused.
 
-use std::fs::File;
-use std::io;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::super::direct_io::scratch;
-use super::{per_memory, Test};
 use crate::gup::{take, take_counted, Device, Method};
-use crate::mapping::{pwrite_once, Mapping, PAGE};
-use crate::memory::{free_huge_pages, Kind, Memory, HUGE};
-use crate::vmstat::{require_unpinned, settled};
+use crate::memory::{free_huge_pages, Kind, Memory};
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 * HUGE;
 const PAGES: u64 = (LEN / PAGE) as u64;
 /// Offset on the scratch disk at which these tests write.
 const DISK_AT: u64 = 512 << 20;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_memory(
-        &Kind::TAKEN,
-        "gup::cycle",
-        180,
-        "GUP takes fewer or more pages than there are, takes pages that the mapping does not permit or that \
-         lie beyond a hole, refuses with another errno than EFAULT, or does not release what it took: the \
-         vmstat counters differ or a huge page does not return to the pool",
-        cycle,
-    );
-    tests.push(Test::new(
-        "gup::cycle::zero",
-        60,
-        "the zero page is counted as pinned (its count would eventually overflow), or a long-term pin \
-         keeps it although the process may write later",
-        zero,
-    ));
-    tests
+declare! {
+    /// GUP takes fewer or more pages than there are, takes pages that the mapping does not permit or
+    /// that lie beyond a hole, refuses with another errno than EFAULT, or does not release what it
+    /// took: the vmstat counters differ or a huge page does not return to the pool
+    "gup::cycle" for Kind::TAKEN, 180 s, essential "thp" => cycle
 }
-
-fn cycle(kind: Kind) -> Result<String> {
+fn cycle(&kind: &Kind) -> Result<String> {
     let device = Device::open()?;
     let huge = free_huge_pages()?;
     let memory = Memory::create(kind, LEN, 2)?;
@@ -165,6 +143,11 @@ fn hole(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
     refused(device, map, false, libc::EFAULT)
 }
 
+declare! {
+    /// the zero page is counted as pinned (its count would eventually overflow), or a long-term pin
+    /// keeps it although the process may write later
+    "gup::cycle::zero", 60 s => zero
+}
 /// Tests only plain references and long-term pins of the test device, because it complains about
 /// pages whose count does not show a pin; direct I/O pins briefly.
 fn zero() -> Result<String> {

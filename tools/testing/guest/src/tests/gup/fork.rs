@@ -4,37 +4,23 @@
 //! process; so either the page is exclusive to the process when it is pinned, or the other
 //! process gets a copy.
 
-use anyhow::{Context, Result};
-
-use super::{per_memory, Test};
-use crate::data;
 use crate::gup::Device;
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::{Kind, Memory, HUGE};
-use crate::process::{spawn, Gate};
-use crate::vmstat::require_unpinned;
+use crate::memory::{Kind, Memory};
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
+const KINDS: [Kind; 4] = [Kind::Anon, Kind::Thp, Kind::Hugetlb, Kind::Private];
 
-pub fn tests() -> Vec<Test> {
-    let kinds = [Kind::Anon, Kind::Thp, Kind::Hugetlb, Kind::Private];
-    let mut tests = per_memory(
-        &kinds,
-        "gup::fork-after",
-        120,
-        "a page that is pinned when the process forks is shared and then replaced under the pin: what the \
-         parent writes does not reach the pinned page, or the child sees it",
-        |kind| each(kind, forked_while_pinned),
-    );
-    tests.extend(per_memory(
-        &kinds,
-        "gup::fork-before",
-        120,
-        "a page that parent and child share since a fork is pinned as it is, although the parent's next \
-         store goes to a copy: the pinned page does not get it, or the child does",
-        |kind| each(kind, pinned_while_shared),
-    ));
-    tests
+declare! {
+    /// a page that is pinned when the process forks is shared and then replaced under the pin: what
+    /// the parent writes does not reach the pinned page, or the child sees it
+    "gup::fork-after" for KINDS, 120 s => |kind| each(*kind, forked_while_pinned)
+}
+
+declare! {
+    /// a page that parent and child share since a fork is pinned as it is, although the parent's next
+    /// store goes to a copy: the pinned page does not get it, or the child does
+    "gup::fork-before" for KINDS, 120 s, essential "thp" => |kind| each(*kind, pinned_while_shared)
 }
 
 /// The parameters of one run of a test.

@@ -3,38 +3,20 @@
 //! Long-term pins: later stores must reach the pinned pages, and pins are refused if that is
 //! impossible.
 
-use anyhow::{ensure, Context, Result};
-
 use super::cycle::refused;
-use super::{per_memory, Test};
-use crate::data;
 use crate::gup::{take_counted, Device, Method};
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::{Kind, Memory, HUGE};
-use crate::vmstat::{require_unpinned, settled};
+use crate::memory::{Kind, Memory};
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_memory(
-        &Kind::TAKEN,
-        "gup::held",
-        120,
-        "a held pin reaches other pages than the mapping shows: a read-only pin was not made the process's \
-         own and a later store went to a copy. Or a file whose dirty pages are tracked can be \
-         pinned long-term for writing",
-        held,
-    );
-    tests.push(Test::new(
-        "gup::held::secret",
-        60,
-        "memory of memfd_secret() can be taken by the kernel, or is refused with another errno than EFAULT",
-        secret,
-    ));
-    tests
+declare! {
+    /// a held pin reaches other pages than the mapping shows: a read-only pin was not made the
+    /// process's own and a later store went to a copy. Or a file whose dirty pages are tracked can be
+    /// pinned long-term for writing
+    "gup::held" for Kind::TAKEN, 120 s, essential "private-file" => held
 }
-
-fn held(kind: Kind) -> Result<String> {
+fn held(&kind: &Kind) -> Result<String> {
     let device = Device::open()?;
     let copy = Mapping::anonymous(LEN)?;
     let mut pins = 0;
@@ -84,6 +66,11 @@ fn held(kind: Kind) -> Result<String> {
     Ok(format!("{pins} pins of {} pages", LEN / PAGE))
 }
 
+declare! {
+    /// memory of memfd_secret() can be taken by the kernel, or is refused with another errno than
+    /// EFAULT
+    "gup::held::secret", 60 s => secret
+}
 fn secret() -> Result<String> {
     const LEN: usize = 16 * PAGE;
     let device = Device::open()?;

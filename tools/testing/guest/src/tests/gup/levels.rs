@@ -2,21 +2,13 @@
 
 //! The number of page table levels that the other tests walk.
 
-use anyhow::{ensure, Result};
+use crate::tests::prelude::*;
 
-use crate::system;
-use crate::tests::Test;
-
-pub fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "gup::levels",
-        10,
-        "a kernel that was booted to use four levels of page tables uses five, so that the walk of four is not \
-         tested",
-        levels,
-    )]
+declare! {
+    /// a kernel that was booted to use four levels of page tables uses five, so that the walk of four
+    /// is not tested
+    "gup::levels", 10 s, essential => levels
 }
-
 fn levels() -> Result<String> {
     let five = has_word(&system::read("/proc/cpuinfo")?, "la57");
     let requested = has_word(&system::read("/proc/cmdline")?, "no5lvl");

@@ -2,30 +2,13 @@
 
 //! Protection keys: the rights of the thread apply too, not only those of the mapping.
 
-use std::io;
-
-use anyhow::{ensure, Result};
-
-use super::Test;
 use crate::gup::{take, Device, Method};
-use crate::mapping::{Mapping, PAGE};
-use crate::memory::{Kind, Memory, HUGE};
-use crate::skip::Skip;
-use crate::vmstat::require_unpinned;
+use crate::memory::{Kind, Memory};
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
 const DISABLE_ACCESS: u32 = 1;
 const DISABLE_WRITE: u32 = 2;
-
-pub fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "gup::pkey",
-        120,
-        "GUP takes pages with a protection key that denies the thread the access, or refuses those with a \
-         key that permits it",
-        run,
-    )]
-}
 
 /// A protection key, which is freed when dropped.
 struct Key(libc::c_long);
@@ -77,6 +60,11 @@ impl Drop for Key {
     }
 }
 
+declare! {
+    /// GUP takes pages with a protection key that denies the thread the access, or refuses those with
+    /// a key that permits it
+    "gup::pkey", 120 s => run
+}
 fn run() -> Result<String> {
     let device = Device::open()?;
     let key = Key::new()?;

@@ -12,66 +12,12 @@
 //! references the operations that a referenced page prevents (collapsing it, freeing its block), or
 //! the counts themselves.
 
-use std::fs::{self, File};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{anyhow, ensure, Context, Result};
-
-use super::super::direct_io::cross_copy;
-use super::super::{per_kind, want, Test};
-use super::per_memory;
-use crate::command::timeout;
-use crate::data;
-use crate::filesystem::fallocate;
 use crate::gup::{Counts, Device, Method};
-use crate::mapping::{open_rw, Mapping, PAGE};
-use crate::memory::{Kind, Memory, HUGE};
-use crate::ndctl::{Bus, Map, Mode, Want, GIB, KIB, MIB};
-use crate::process::{fork_once, spawn, Child};
-use crate::runner;
-use crate::system;
-use crate::target::Target;
-use crate::vmstat::require_unpinned;
+use crate::memory::{Kind, Memory};
+use crate::process::fork_once;
+use crate::tests::prelude::*;
 
 pub const LEN: usize = 4 * HUGE;
-
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_memory(
-        &[Kind::Anon, Kind::Thp, Kind::Shmem],
-        "gup::storm",
-        120,
-        "a walk without locks met a page table that was freed, a page that was split, collapsed, replaced or \
-         freed meanwhile, and kept or lost a reference: the vmstat counters differ, pages cannot be collapsed, bytes \
-         change, or the kernel complains",
-        memory,
-    );
-    tests.extend(per_kind(
-        &[
-            want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
-            want(Mode::Fsdax, 4 * KIB, Map::Dev, Bus::Acpi),
-        ],
-        "gup::storm",
-        180,
-        "a block of a file was freed under a reference or a reference of a walk was never dropped: punching \
-         a hole or unmounting hangs, the vmstat counters differ, or bytes change",
-        fsdax,
-    ));
-    tests.extend(per_kind(
-        &[
-            want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
-            want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
-            want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
-        ],
-        "gup::storm",
-        300,
-        "pages of a device are left with references after a storm, the namespace cannot be disabled and \
-         enabled in between, or bytes change",
-        devdax,
-    ));
-    tests
-}
 
 /// The object of the threads' operations.
 pub struct Fixture<'a> {
@@ -311,7 +257,14 @@ fn truncate(fixture: &Fixture<'_>, (at, _): (usize, usize), _: &Mapping) -> Resu
     fallocate(file, 0, 0, fixture.map.len() as u64).context("fallocate")
 }
 
-fn memory(kind: Kind) -> Result<String> {
+declare! {
+    /// a walk without locks met a page table that was freed, a page that was split, collapsed,
+    /// replaced or freed meanwhile, and kept or lost a reference: the vmstat counters differ, pages
+    /// cannot be collapsed, bytes change, or the kernel complains
+    "gup::storm" for [Kind::Anon, Kind::Thp, Kind::Shmem], 120 s, essential "thp"
+        => memory
+}
+fn memory(&kind: &Kind) -> Result<String> {
     let memory = Memory::create(kind, LEN, 1)?;
     memory.touch()?;
     let bytes = data::bytes(151, LEN);
@@ -371,6 +324,14 @@ fn require_unreferenced(map: &Mapping, len: usize) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// a block of a file was freed under a reference or a reference of a walk was never dropped:
+    /// punching a hole or unmounting hangs, the vmstat counters differ, or bytes change
+    "gup::storm" for [
+        want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
+        want(Mode::Fsdax, 4 * KIB, Map::Dev, Bus::Acpi),
+    ], 180 s, essential "fsdax-4K-dev-acpi" => fsdax
+}
 fn fsdax(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
@@ -417,6 +378,15 @@ pub fn idle(map: &Mapping, len: usize, unit: usize) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// pages of a device are left with references after a storm, the namespace cannot be disabled and
+    /// enabled in between, or bytes change
+    "gup::storm" for [
+        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, GIB, Map::Mem, Bus::Acpi),
+    ], 300 s, essential "devdax-2M-dev-acpi" => devdax
+}
 fn devdax(want: &Want) -> Result<String> {
     let Target {
         file,

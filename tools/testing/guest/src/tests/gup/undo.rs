@@ -9,38 +9,23 @@
 //! their pages, many times, and then the pgmap is torn down: the teardown does not finish if a
 //! reference is missing from the count or was left on it.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{ensure, Context, Result};
-
-use super::super::{per_kind, want, Test};
 use super::storm::{idle, protect, storm, zap, Disturbance, Fixture, LEN};
-use crate::command::timeout;
-use crate::data;
-use crate::mapping::PAGE;
-use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
-use crate::target::Target;
+use crate::tests::prelude::*;
 
 const ROUNDS: usize = 2;
 /// Time limit of a teardown; a pgmap without references is torn down at once.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
-pub fn tests() -> Vec<Test> {
-    per_kind(
-        &[
-            want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
-            want(Mode::Devdax, 2 * MIB, Map::Mem, Bus::Acpi),
-            want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
-        ],
-        "gup::undo",
-        180,
-        "a walk that had to release what it took lost a reference to the pgmap (the namespace cannot \
-         be torn down: the destroy hangs) or put one too many (percpu_ref warns, pages are used after \
-         they are freed)",
-        undo,
-    )
+declare! {
+    /// a walk that had to release what it took lost a reference to the pgmap (the namespace cannot be
+    /// torn down: the destroy hangs) or put one too many (percpu_ref warns, pages are used after they
+    /// are freed)
+    "gup::undo" for [
+        want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
+        want(Mode::Devdax, 2 * MIB, Map::Mem, Bus::Acpi),
+        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+    ], 180 s, essential "fsdax-2M-dev-acpi" => undo
 }
-
 fn undo(want: &Want) -> Result<String> {
     let mut details = Vec::new();
     for round in 0..ROUNDS {

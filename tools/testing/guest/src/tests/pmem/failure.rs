@@ -7,21 +7,13 @@
 //! Needs the fault injection of a debug kernel: `fail-nth` of a task counts
 //! the places in the kernel at which an allocation can fail.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-use anyhow::{bail, ensure, Context, Result};
+use std::fs::OpenOptions;
+use std::io::Write;
 
 use super::{Made, DRIVER};
-use crate::data;
 use crate::inject;
-use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping};
-use crate::runner;
-use crate::system::{self, iomem, line_diff};
-use crate::tests::Test;
-use crate::vmstat::settled;
+use crate::system::{iomem, line_diff};
+use crate::tests::prelude::*;
 
 const LEN: usize = 1 << 20;
 const AT: u64 = 32 << 20;
@@ -30,26 +22,11 @@ const MOST: u32 = 5000;
 /// Unless all tests were requested, one allocation in this number fails.
 const SAMPLE: usize = 7;
 
-pub fn tests() -> Vec<Test> {
-    [
-        ("raw", "-m raw"),
-        ("fsdax-mem", "-m fsdax -M mem"),
-        ("fsdax-dev", "-m fsdax -M dev"),
-    ]
-    .into_iter()
-    .map(|(name, arguments)| {
-        // add_pages(), in C, warns once if there is no memory for a section.
-        Test::new(
-            format!("pmem::no-memory::{name}"),
-            900,
-            "an attempt to bind the driver that runs out of memory at some step does not undo its work: a \
-             range in /proc/iomem, a disk, memory, or a device that does not bind any more",
-            move || every_step(arguments),
-        )
-        .may_warn("arch/x86/mm/init_64.c:")
-    })
-    .collect()
-}
+const DISKS: [(&str, &str); 3] = [
+    ("raw", "-m raw"),
+    ("fsdax-mem", "-m fsdax -M mem"),
+    ("fsdax-dev", "-m fsdax -M dev"),
+];
 
 /// Configures the failures: allocations that may sleep fail as well, silently.
 fn configure() -> Result<()> {
@@ -98,7 +75,14 @@ fn write_to(file: &str) -> Result<File> {
     open.with_context(|| format!("cannot open {}", path.display()))
 }
 
-fn every_step(arguments: &str) -> Result<String> {
+// add_pages(), in C, warns once if there is no memory for a section.
+declare! {
+    /// an attempt to bind the driver that runs out of memory at some step does not undo its work: a
+    /// range in /proc/iomem, a disk, memory, or a device that does not bind any more
+    "pmem::no-memory" for DISKS, 900 s, essential "fsdax-dev", may warn "arch/x86/mm/init_64.c:"
+        => every_step
+}
+fn every_step((_, arguments): &(&str, &str)) -> Result<String> {
     configure()?;
     let made = Made::new(arguments)?;
     let device = made.bound()?;

@@ -3,28 +3,15 @@
 //! fio on the disks, which verifies its writes: arbitrary sizes and offsets
 //! through the page cache, multiples of sectors without it.
 
-use anyhow::Result;
-
 use super::{Made, DISKS};
-use crate::command::Cmd;
-use crate::system;
-use crate::tests::Test;
+use crate::tests::prelude::*;
 
-pub fn tests() -> Vec<Test> {
-    DISKS.into_iter()
-    .map(|(name, arguments)| {
-        Test::new(
-            format!("pmem::fio::{name}"),
-            180,
-            "a block that fio wrote, alone or concurrently with others, is not read with the checksum \
-             that it was written with",
-            move || verified(arguments),
-        )
-    })
-    .collect()
+declare! {
+    /// a block that fio wrote, alone or concurrently with others, is not read with the checksum that it
+    /// was written with
+    "pmem::fio" for DISKS, 180 s => verified
 }
-
-fn verified(arguments: &str) -> Result<String> {
+fn verified((_, arguments): &(&str, &str)) -> Result<String> {
     let made = Made::new(arguments)?;
     let node = made.node()?;
     let sector = system::read_u64(made.disk()?.join("queue/logical_block_size"))?;

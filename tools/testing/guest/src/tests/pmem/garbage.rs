@@ -3,19 +3,9 @@
 //! Random info blocks: correct signature and checksum, with random numbers in between.
 //! And labels of random bytes.
 
-use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::{Made, SIZE};
-use crate::command::Cmd;
-use crate::data::{self, Random};
-use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{namespace, regions, Bus, Info};
-use crate::system;
-use crate::tests::Test;
+use crate::ndctl::{namespace, regions, Info};
+use crate::tests::prelude::*;
 
 /// Offset and length of the info block of a namespace with pages.
 const AT: u64 = 4096;
@@ -35,26 +25,6 @@ const FIELDS: &[(usize, usize)] = &[
     (92, 2), // and of its structure
 ];
 const CHECKSUM: usize = 4088;
-
-pub fn tests() -> Vec<Test> {
-    const MEANING: &str =
-        "an info block with random content makes the kernel complain or hang, or results in a device that is larger than \
-         its namespace, instead of being refused";
-    vec![
-        Test::new("pmem::garbage::info-block", 300, MEANING, || {
-            info_block("fsdax", b"NVDIMM_PFN_INFO\0")
-        }),
-        Test::new("pmem::garbage::info-block-devdax", 300, MEANING, || {
-            info_block("devdax", b"NVDIMM_DAX_INFO\0")
-        }),
-        Test::new(
-            "pmem::garbage::labels",
-            180,
-            "labels of random bytes make the kernel complain, or new labels cannot be written over them",
-            labels,
-        ),
-    ]
-}
 
 /// Computes the checksum of libnvdimm's metadata: two running sums over 32-bit words.
 fn fletcher64(block: &[u8]) -> u64 {
@@ -105,6 +75,17 @@ fn raw<T>(dev: &str, work: impl FnOnce(&fs::File) -> Result<T>) -> Result<T> {
     result
 }
 
+declare! {
+    /// an info block with random content makes the kernel complain or hang, or results in a device that
+    /// is larger than its namespace, instead of being refused
+    "pmem::garbage::info-block", 300 s, essential => || info_block("fsdax", b"NVDIMM_PFN_INFO\0")
+}
+declare! {
+    /// an info block with random content makes the kernel complain or hang, or results in a device that
+    /// is larger than its namespace, instead of being refused
+    "pmem::garbage::info-block-devdax", 300 s, essential
+        => || info_block("devdax", b"NVDIMM_DAX_INFO\0")
+}
 /// Tests a namespace in this mode, whose info block begins with this signature.
 fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
     let rounds = if system::is_slow()? { 8 } else { 24 };
@@ -224,6 +205,10 @@ fn check_dax(device: &str) -> Result<()> {
     Ok(())
 }
 
+declare! {
+    /// labels of random bytes make the kernel complain, or new labels cannot be written over them
+    "pmem::garbage::labels", 180 s => labels
+}
 fn labels() -> Result<String> {
     let rounds = if system::is_slow()? { 2 } else { 4 };
     let region = regions(Bus::Acpi.provider())?

@@ -3,79 +3,27 @@
 //! I/O to the disks: odd sizes and offsets, buffered and direct, and its
 //! representation in sysfs.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-
-use anyhow::{bail, ensure, Context, Result};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::Made;
-use crate::data::{self, Random};
-use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping, PAGE};
-use crate::system;
-use crate::tests::Test;
+use crate::tests::prelude::*;
 
 /// Number of bytes of a disk that these tests use, and the first of them.
 const LEN: usize = 4 << 20;
 const AT: u64 = 16 << 20;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests: Vec<Test> = [
-        ("raw", "-m raw"),
-        ("fsdax", "-m fsdax -M dev"),
-        ("sector", "-m sector"),
-    ]
-    .into_iter()
-    .map(|(name, arguments)| {
-        Test::new(
-            format!("pmem::io::{name}"),
-            180,
-            "wrong bytes are read from the disk: a segment of a bio was treated as longer, shorter or \
-             at another place than it is, or the offset of the data is wrong",
-            move || odd(arguments),
-        )
-    })
-    .collect();
-    tests.extend([
-        Test::new(
-            "pmem::write-cache",
-            90,
-            "dax/write_cache does not show or accept what it should, so a filesystem cannot learn that the \
-             CPU's caches are safe",
-            write_cache,
-        ),
-        Test::new(
-            "pmem::accounting",
-            90,
-            "I/O to the disk is not in /sys/block/pmem*/stat, or is although queue/iostats is off: iostat \
-             and cgroups see nothing or wrong numbers",
-            accounting,
-        ),
-        Test::new(
-            "pmem::flush",
-            90,
-            "fsync(), O_DSYNC or a flush of the disk fails, or loses data",
-            flush,
-        ),
-        Test::new(
-            "pmem::differs_nowait",
-            60,
-            "I/O that must not wait is refused, so that io_uring passes each request to a worker thread, or it \
-             moves wrong bytes",
-            nowait,
-        ),
-        Test::new(
-            "pmem::read-only",
-            90,
-            "a region that is made read-only leaves its disk writable, or the disk does not become writable again",
-            read_only,
-        ),
-    ]);
-    tests
-}
+const DISKS: [(&str, &str); 3] = [
+    ("raw", "-m raw"),
+    ("fsdax", "-m fsdax -M dev"),
+    ("sector", "-m sector"),
+];
 
-fn odd(arguments: &str) -> Result<String> {
+declare! {
+    /// wrong bytes are read from the disk: a segment of a bio was treated as longer, shorter or at
+    /// another place than it is, or the offset of the data is wrong
+    "pmem::io" for DISKS, 180 s, essential "fsdax" => odd
+}
+fn odd((_, arguments): &(&str, &str)) -> Result<String> {
     let made = Made::new(arguments)?;
     let node = made.node()?;
     let sector = system::read_u64(made.disk()?.join("queue/logical_block_size"))? as usize;
@@ -170,6 +118,11 @@ pub fn survives(made: &mut Made, seed: u64) -> Result<()> {
     }
 }
 
+declare! {
+    /// dax/write_cache does not show or accept what it should, so a filesystem cannot learn that the
+    /// CPU's caches are safe
+    "pmem::write-cache", 90 s => write_cache
+}
 fn write_cache() -> Result<String> {
     for arguments in ["-m raw", "-m fsdax -M mem"] {
         let made = Made::new(arguments)?;
@@ -210,6 +163,11 @@ fn stat(made: &Made) -> Result<[u64; 4]> {
     Ok([field(0)?, field(2)?, field(4)?, field(6)?])
 }
 
+declare! {
+    /// I/O to the disk is not in /sys/block/pmem*/stat, or is although queue/iostats is off: iostat
+    /// and cgroups see nothing or wrong numbers
+    "pmem::accounting", 90 s => accounting
+}
 fn accounting() -> Result<String> {
     const IOS: u64 = 32;
     const CHUNK: usize = 8192;
@@ -234,6 +192,10 @@ fn accounting() -> Result<String> {
     Ok(format!("{IOS} reads and writes"))
 }
 
+declare! {
+    /// fsync(), O_DSYNC or a flush of the disk fails, or loses data
+    "pmem::flush", 90 s => flush
+}
 fn flush() -> Result<String> {
     let mut made = Made::new("-m raw")?;
     let bytes = data::bytes(7, LEN);
@@ -277,6 +239,11 @@ pub fn without_wait(disk: &File, memory: &Mapping, at: u64, write: bool) -> io::
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+declare! {
+    /// I/O that must not wait is refused, so that io_uring passes each request to a worker thread, or
+    /// it moves wrong bytes
+    "pmem::differs_nowait", 60 s => nowait
+}
 fn nowait() -> Result<String> {
     const CHUNK: usize = 64 << 10;
     for arguments in ["-m raw", "-m fsdax -M dev"] {
@@ -296,6 +263,11 @@ fn nowait() -> Result<String> {
     Ok("raw and fsdax".into())
 }
 
+declare! {
+    /// a region that is made read-only leaves its disk writable, or the disk does not become writable
+    /// again
+    "pmem::read-only", 90 s => read_only
+}
 fn read_only() -> Result<String> {
     let made = Made::new("-m fsdax -M mem")?;
     let region = made

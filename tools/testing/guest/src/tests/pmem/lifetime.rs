@@ -2,39 +2,12 @@
 
 //! Binding and unbinding the driver, during I/O.
 
-use std::fs;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::{bind, Made, DISKS};
-use crate::command::Cmd;
-use crate::data;
-use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping};
-use crate::runner;
-use crate::system::{self, iomem, line_diff};
-use crate::tests::Test;
-use crate::vmstat::settled;
+use crate::system::{iomem, line_diff};
+use crate::tests::prelude::*;
 
 const LEN: usize = 1 << 20;
 const AT: u64 = 32 << 20;
-
-pub fn tests() -> Vec<Test> {
-    DISKS.into_iter()
-    .map(|(name, arguments)| {
-        Test::new(
-            format!("pmem::rebind::{name}"),
-            900,
-            "unbinding the driver while a program reads and writes hangs, causes a kernel complaint, \
-             or leaks memory, a range in /proc/iomem or a disk",
-            move || rebind(arguments),
-        )
-    })
-    .collect()
-}
 
 /// Returns the bytes of unreclaimable slab.
 fn slab() -> Result<u64> {
@@ -47,7 +20,12 @@ fn slab() -> Result<u64> {
     Ok(kib.parse::<u64>()? << 10)
 }
 
-fn rebind(arguments: &str) -> Result<String> {
+declare! {
+    /// unbinding the driver while a program reads and writes hangs, causes a kernel complaint, or leaks
+    /// memory, a range in /proc/iomem or a disk
+    "pmem::rebind" for DISKS, 900 s, essential "fsdax-mem" => rebind
+}
+fn rebind((_, arguments): &(&str, &str)) -> Result<String> {
     let rounds = match runner::thorough() {
         true => 1000,
         false if system::is_slow()? => 12,

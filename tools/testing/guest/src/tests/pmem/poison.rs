@@ -3,17 +3,11 @@
 //! Media errors, which only the mock platform of nfit_test can produce on
 //! request.
 
-use std::io;
-
-use anyhow::{bail, ensure, Context, Result};
-
-use super::{io::without_wait, Made};
-use crate::command::Cmd;
-use crate::data;
-use crate::mapping::{open_rw, pread_once, pwrite_all, pwrite_once, Mapping, PAGE};
-use crate::ndctl::{regions, MIB};
-use crate::system;
-use crate::tests::{nfit::with_mock, Test};
+use super::io::without_wait;
+use super::Made;
+use crate::ndctl::regions;
+use crate::tests::nfit::with_mock;
+use crate::tests::prelude::*;
 
 const BUS: &str = "nfit_test.0";
 /// Bad ranges, in sectors of the disk: in the middle of a page, and across the
@@ -21,14 +15,10 @@ const BUS: &str = "nfit_test.0";
 const BAD: [(u64, u64); 2] = [(8 * 20 + 3, 1), (8 * 40 + 6, 4)];
 const LEN: usize = 64 * PAGE;
 
-pub fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "pmem::poison",
-        300,
-        "bad sectors are read as if they were good, good ones next to them are refused, or overwriting them \
-         does not make them good: the list of bad sectors is not kept",
-        || with_mock(poison),
-    )]
+declare! {
+    /// bad sectors are read as if they were good, good ones next to them are refused, or overwriting
+    /// them does not make them good: the list of bad sectors is not kept
+    "pmem::poison", 300 s, essential => || with_mock(poison)
 }
 
 fn poison() -> Result<String> {

@@ -3,34 +3,19 @@
 //! The second driver of `samples/rust`, which uses the same abstractions: the
 //! bus binds it to a namespace, and unbinds it.
 
-use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-use anyhow::{ensure, Context, Result};
-
 use super::{bind, Made};
-use crate::command::Cmd;
-use crate::data;
-use crate::mapping::{open_rw, pread_all, pwrite_all, Mapping};
-use crate::skip::Skip;
-use crate::system::{self, iomem, line_diff};
-use crate::tests::Test;
+use crate::system::{iomem, line_diff};
+use crate::tests::prelude::*;
 
 const MODULE: &str = "rust_nd_rom";
 const LEN: usize = 1 << 20;
 const AT: u64 = 16 << 20;
 
-pub fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "pmem::second-driver",
-        60,
-        "a second driver on the nvdimm bus cannot be bound to a namespace, reads other bytes than were written through \
-         nd_pmem, permits writes, or does not clean up",
-        second_driver,
-    )]
+declare! {
+    /// a second driver on the nvdimm bus cannot be bound to a namespace, reads other bytes than were
+    /// written through nd_pmem, permits writes, or does not clean up
+    "pmem::second-driver", 60 s, essential => second_driver
 }
-
 fn second_driver() -> Result<String> {
     if !Cmd::new("modprobe -n -q")
         .arg(MODULE)

@@ -3,41 +3,19 @@
 //! Persistent memory that the host keeps in its page cache: a flush must send a request to the
 //! host, and the same driver serves the memory.
 
-use std::fs;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-
-use anyhow::{bail, ensure, Context, Result};
+use std::os::unix::fs::OpenOptionsExt;
 
 use super::{io, Made};
-use crate::command::Cmd;
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{open_rw, pwrite_once, Mapping, PAGE};
-use crate::ndctl::{namespaces, Info, MIB};
-use crate::skip::Skip;
-use crate::system;
-use crate::tests::Test;
+use crate::filesystem::Kind;
+use crate::ndctl::{namespaces, Info};
+use crate::tests::prelude::*;
 
 const BUS: &str = "virtio-pmem";
 const MOUNT: &str = "/mnt/virtio-pmem";
 
-pub fn tests() -> Vec<Test> {
-    vec![
-        Test::new(
-            "pmem::virtio",
-            240,
-            "the driver does not bind to virtio-pmem, or a flush of its disk does not reach the host",
-            || with_module(virtio),
-        ),
-        Test::new(
-            "pmem::differs_map_sync_without_flush",
-            240,
-            "a program gets MAP_SYNC on virtio-pmem, which cannot be guaranteed, because the device has the flags \
-             of a device that had its memory before",
-            map_sync,
-        ),
-    ]
+declare! {
+    /// the driver does not bind to virtio-pmem, or a flush of its disk does not reach the host
+    "pmem::virtio", 240 s, essential => || with_module(virtio)
 }
 
 /// Runs the test while the driver of the device is loaded.
@@ -191,6 +169,11 @@ fn file(made: &Made) -> Result<()> {
     mount.unmount()
 }
 
+declare! {
+    /// a program gets MAP_SYNC on virtio-pmem, which cannot be guaranteed, because the device has the
+    /// flags of a device that had its memory before
+    "pmem::differs_map_sync_without_flush", 240 s => map_sync
+}
 /// Checks that MAP_SYNC is refused after devices that support it were removed.
 fn map_sync() -> Result<String> {
     const ROUNDS: usize = 4;

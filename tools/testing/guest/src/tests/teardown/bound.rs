@@ -2,17 +2,10 @@
 
 //! A device whose driver is unbound and bound again, while it is in use.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
-
-use crate::command::Cmd;
-use crate::ndctl::{self, Namespace};
-use crate::system;
 use crate::tests::pmem::{device_of, DRIVER};
-use crate::tests::truncate::Background;
+use crate::tests::prelude::*;
 
 /// A device that is or was bound to its driver: dropping it binds it again, so
 /// that later operations on its filesystem or its pages find memory there.

@@ -4,54 +4,39 @@
 //!
 //! On C the task does not wait, and these tests fail as those of `pinned.rs` do.
 
-use std::fs;
-use std::path::Path;
 use std::process::Child;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{bail, ensure, Context, Result};
 
 use super::mounted::fsdax;
 use super::pinned::{dying, Pinned};
-use crate::command::{poll, timeout, whereabouts, Cmd};
-use crate::ndctl::{self, Bus, Map, Mode, Want, MIB};
-use crate::tests::{mapped_kinds, per_kind, want, Test};
-use crate::vmstat::require_unpinned;
+use crate::command::poll;
+use crate::tests::prelude::*;
 
-pub fn tests() -> Vec<Test> {
-    let mut tests = per_kind(
-        &mapped_kinds(),
-        "teardown::differs_killed",
-        120,
-        "a task that unbinds a driver while a pipe holds pages of its device survives SIGKILL, or its death frees the \
-         pages: their bytes are lost, releasing them oopses, the device can be bound meanwhile, or never again",
-        |want| killed(Pinned::new(want)?),
-    );
-    tests.extend(per_kind(
-        &[DEVICE_DAX],
-        "teardown::differs_killed_device",
-        120,
-        "the same, where the driver is bound again to the device that is still there, with the memmap that it \
-         set aside: refusing it warns",
-        |want| killed(Pinned::device_dax(want)?),
-    ));
-    tests.extend(per_kind(
-        &[fsdax(Map::Dev), fsdax(Map::Mem)],
-        "teardown::differs_killed_next",
-        180,
-        "a task that unbinds a driver while a pipe holds pages of its device is killed, and a driver gets the memory in \
-         another mode while the pages are in the pipe, or none gets it afterwards",
-        |want| killed_then(Pinned::new(want)?, refused_modes, used_in_each_mode),
-    ));
-    tests.extend(per_kind(
-        &[DEVICE_DAX],
-        "teardown::differs_killed_kmem",
-        120,
-        "the same, and the driver that makes device-dax RAM gets the memory while the pages are in the pipe",
-        |want| killed_then(Pinned::device_dax(want)?, refused_kmem, Pinned::require_kept),
-    ));
-    tests
+declare! {
+    /// a task that unbinds a driver while a pipe holds pages of its device survives SIGKILL, or its
+    /// death frees the pages: their bytes are lost, releasing them oopses, the device can be bound
+    /// meanwhile, or never again
+    "teardown::differs_killed" for MAPPED_KINDS, 120 s => |want| killed(Pinned::new(want)?)
+}
+
+declare! {
+    /// the same, where the driver is bound again to the device that is still there, with the memmap
+    /// that it set aside: refusing it warns
+    "teardown::differs_killed_device" for [DEVICE_DAX], 120 s
+        => |want| killed(Pinned::device_dax(want)?)
+}
+
+declare! {
+    /// a task that unbinds a driver while a pipe holds pages of its device is killed, and a driver
+    /// gets the memory in another mode while the pages are in the pipe, or none gets it afterwards
+    "teardown::differs_killed_next" for [fsdax(Map::Dev), fsdax(Map::Mem)], 180 s
+        => |want| killed_then(Pinned::new(want)?, refused_modes, used_in_each_mode)
+}
+
+declare! {
+    /// the same, and the driver that makes device-dax RAM gets the memory while the pages are in the
+    /// pipe
+    "teardown::differs_killed_kmem" for [DEVICE_DAX], 120 s
+        => |want| killed_then(Pinned::device_dax(want)?, refused_kmem, Pinned::require_kept)
 }
 
 const DEVICE_DAX: Want = want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi);

@@ -6,56 +6,38 @@
 //! `struct page`, and the mappings of user space remain; unmounting the
 //! filesystem is an oops. So on C these tests bind the driver again before.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::bound::Bound;
-use crate::data;
-use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::{Bus, Map, Mode, Want, MIB};
-use crate::process::{spawn, Gate};
-use crate::target::{mount_point, Target};
+use crate::filesystem::Kind;
 use crate::tests::fsdax::clone;
-use crate::tests::{want, Test};
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 << 20;
 
-pub const FILESYSTEMS: [(Kind, Map); 4] = [
-    (Kind::Ext2, Map::Dev),
-    (Kind::Ext4, Map::Dev),
-    (Kind::Xfs, Map::Mem),
-    (Kind::XfsReflink, Map::Dev),
+pub const FILESYSTEMS: [(&str, (Kind, Map)); 4] = [
+    ("ext2", (Kind::Ext2, Map::Dev)),
+    ("ext4", (Kind::Ext4, Map::Dev)),
+    ("xfs", (Kind::Xfs, Map::Mem)),
+    ("xfs-reflink", (Kind::XfsReflink, Map::Dev)),
 ];
-
-pub fn tests() -> Vec<Test> {
-    FILESYSTEMS
-        .into_iter()
-        .map(|(kind, map)| {
-            Test::new(
-                // XFS is notified that the device is removed, and releases it
-                // without an unmount.
-                match kind {
-                    Kind::Xfs | Kind::XfsReflink => format!("teardown::mounted::{}", kind.name()),
-                    _ => format!("teardown::differs_mounted::{}", kind.name()),
-                },
-                90,
-                "a driver is unbound under a mounted filesystem, and a program can still reach the memory through \
-                 a mapping or an open file, unmounting fails, or bytes are lost",
-                move || mounted(kind, map),
-            )
-        })
-        .collect()
-}
 
 pub fn fsdax(map: Map) -> Want {
     want(Mode::Fsdax, 2 * MIB, map, Bus::Acpi)
 }
 
-fn mounted(kind: Kind, map: Map) -> Result<String> {
+declare! {
+    /// a driver is unbound under a mounted filesystem, and a program can still reach the memory through
+    /// a mapping or an open file, unmounting fails, or bytes are lost
+    "teardown::differs_mounted" for FILESYSTEMS.into_iter().take(2), 90 s, essential "ext4"
+        => mounted
+}
+// XFS is notified that the device is removed, and releases it without an unmount.
+declare! {
+    /// a driver is unbound under a mounted filesystem, and a program can still reach the memory through
+    /// a mapping or an open file, unmounting fails, or bytes are lost
+    "teardown::mounted" for FILESYSTEMS.into_iter().skip(2), 90 s, essential "xfs-reflink"
+        => mounted
+}
+fn mounted(&(_, (kind, map)): &(&str, (Kind, Map))) -> Result<String> {
     let target = Target::on(&fsdax(map), kind, LEN as u64)?;
     let twin = match (&target.mount, kind) {
         (Some(mount), Kind::XfsReflink) => {

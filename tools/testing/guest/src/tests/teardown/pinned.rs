@@ -6,37 +6,19 @@
 //! location of its former `struct page`. So on C these tests bind the driver again
 //! before they release the pages.
 
-use std::fs::{self, File};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::bound::Bound;
-use crate::command::{timeout, Cmd};
-use crate::filesystem::{DaxMount, Kind};
-use crate::live::{self, Language};
-use crate::mapping::{open_rw, PAGE};
-use crate::ndctl::{Namespace, Want};
-use crate::system;
-use crate::target::{mount_point, Target};
+use crate::filesystem::Kind;
 use crate::tests::fsdax::Held;
-use crate::tests::{mapped_kinds, per_kind, Test};
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 << 20;
 
-pub fn tests() -> Vec<Test> {
-    per_kind(
-        &mapped_kinds(),
-        "teardown::differs_pinned",
-        90,
-        "a driver is unbound while a pipe holds pages of its device, does not say what it waits for, does not continue \
-         when they are released, or their bytes are lost",
-        pinned,
-    )
+declare! {
+    /// a driver is unbound while a pipe holds pages of its device, does not say what it waits for,
+    /// does not continue when they are released, or their bytes are lost
+    "teardown::differs_pinned" for MAPPED_KINDS, 90 s, essential "fsdax-2M-dev-acpi" "devdax-2M-dev-acpi"
+        => pinned
 }
-
 fn pinned(want: &Want) -> Result<String> {
     let mut pinned = Pinned::new(want)?;
     let operation = pinned.bound.unbind();

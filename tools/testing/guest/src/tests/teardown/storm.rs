@@ -3,28 +3,12 @@
 //! The driver is unbound while programs pin pages of its device, fault them in and
 //! release them.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{bail, ensure, Context, Result};
 
 use super::bound::Bound;
 use super::mounted::{fsdax, FILESYSTEMS};
-use crate::filesystem::{DaxMount, Kind};
-use crate::live::{self, Language};
-use crate::mapping::{open_rw, pread_once, pwrite_once, Mapping, PAGE};
-use crate::ndctl::{Bus, Map, Mode, Namespace, Want, KIB, MIB};
-use crate::process::{pipe, spawn, vmsplice, Gate};
-use crate::runner;
-use crate::skip::Skip;
-use crate::target::mount_point;
-use crate::tests::direct_io::scratch;
-use crate::tests::{want, Test};
-use crate::vmstat::require_unpinned;
+use crate::filesystem::Kind;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 << 20;
 /// Offset on the scratch disk at which this test writes.
@@ -32,28 +16,21 @@ const DISK_AT: u64 = 3 << 30;
 /// Number of pages that a pipe of the default size holds.
 const PAGES: usize = 16;
 
-pub fn tests() -> Vec<Test> {
-    let on_files = FILESYSTEMS
-        .into_iter()
-        .map(|(kind, map)| (kind.name().to_owned(), Some(kind), fsdax(map)));
-    let bare = [
-        want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
-        want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
-    ]
-    .map(|want| (want.name(), None, want));
-    on_files
-        .chain(bare)
-        .map(|(name, kind, want)| {
-            Test::new(
-                format!("teardown::storm::{name}"),
-                300,
-                "unbinding a driver while pages of its device are pinned, faulted in and written hangs, ends in a \
-                 kernel complaint, or loses a pin",
-                move || storm(kind, &want),
-            )
-        })
-        .collect()
+declare! {
+    /// unbinding a driver while pages of its device are pinned, faulted in and written hangs, ends in a
+    /// kernel complaint, or loses a pin
+    "teardown::storm" for FILESYSTEMS, 300 s, essential "ext4"
+        => |&(_, (kind, map))| storm(Some(kind), &fsdax(map))
 }
+declare! {
+    /// unbinding a driver while pages of its device are pinned, faulted in and written hangs, ends in a
+    /// kernel complaint, or loses a pin
+    "teardown::storm" for DEVICES, 300 s, essential "devdax-2M-dev-acpi" => |want| storm(None, want)
+}
+const DEVICES: [Want; 2] = [
+    want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
+    want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi),
+];
 
 fn storm(kind: Option<Kind>, want: &Want) -> Result<String> {
     if live::ask()?.registry.implementation == Language::C {

@@ -7,51 +7,20 @@
 //! have removed the memmap, and must not wait for a page that its file has lost. In C teardown does
 //! not wait for the pin, and these tests fail as those of `pinned.rs` do.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{ensure, Context, Result};
-
 use super::mounted::fsdax;
 use super::pinned::Pinned;
-use crate::command::{timeout, whereabouts};
 use crate::filesystem::Kind;
-use crate::mapping::{Mapping, PAGE};
-use crate::ndctl::Map;
-use crate::process::{spawn, Child, Gate};
-use crate::skip::Skip;
-use crate::system;
-use crate::tests::truncate::Background;
-use crate::tests::Test;
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 // On ext4: XFS is frozen when it is notified that its device goes, so there unbinding the driver
 // begins by waiting for the truncation.
 const KIND: Kind = Kind::Ext4;
 
-pub fn tests() -> Vec<Test> {
-    vec![
-        Test::new(
-            format!("teardown::differs_waiter::{}", KIND.name()),
-            90,
-            "a truncation waits for a page that its file has lost, because the device is being unbound: it sleeps \
-             until the page is released",
-            ends,
-        ),
-        Test::new(
-            format!("teardown::differs_late_waiter::{}", KIND.name()),
-            120,
-            "a truncation that waits for a page and gets the CPU only when the device is gone reads the struct page \
-             that is no longer there: it oopses, or waits for ever",
-            late,
-        ),
-    ]
+declare! {
+    /// a truncation waits for a page that its file has lost, because the device is being unbound: it
+    /// sleeps until the page is released
+    "teardown::differs_waiter" for [KIND], 90 s => |_| ends()
 }
-
 fn ends() -> Result<String> {
     let mut pinned = Pinned::on(&fsdax(Map::Dev), KIND)?;
     let file = pinned.file()?;
@@ -84,6 +53,11 @@ fn ends() -> Result<String> {
 /// The CPU from which the waiting task is kept; everything else runs on the first one.
 const HOGGED: usize = 1;
 
+declare! {
+    /// a truncation that waits for a page and gets the CPU only when the device is gone reads the struct
+    /// page that is no longer there: it oopses, or waits for ever
+    "teardown::differs_late_waiter" for [KIND], 120 s => |_| late()
+}
 fn late() -> Result<String> {
     let mut pinned = Pinned::on(&fsdax(Map::Dev), KIND)?;
     let file = pinned.file()?;

@@ -4,27 +4,20 @@
 //! reference and drops it, in C by `folio_put()`, which does not wake the waiter: a thread that
 //! is preempted in between, while the hole is punched, leaves the waiter waiting forever.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use anyhow::{ensure, Context, Result};
-
-use super::{free_blocks, Background, FSDAX};
-use crate::command::timeout;
+use super::{free_blocks, FSDAX, KINDS};
 use crate::filesystem::Kind;
-use crate::live::{self, Language};
-use crate::mapping::PAGE;
-use crate::skip::Skip;
-use crate::target::Target;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 << 20;
 /// More than there are CPUs, so that one of them is always preempted.
 const THREADS: usize = 4;
 const LONG: Duration = Duration::from_secs(10);
 
-pub fn storm(kind: Kind) -> Result<String> {
+declare! {
+    /// punching a hole waits forever, because the futex code put the page without a wake-up
+    "truncate::futex" for KINDS, 120 s, essential "ext4" => |kind| storm(*kind)
+}
+fn storm(kind: Kind) -> Result<String> {
     if live::ask()?.registry.implementation == Language::C {
         let why = "C loses this wake-up, so the test may hang";
         return Err(Skip(why.into()).into());

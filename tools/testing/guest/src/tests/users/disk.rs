@@ -3,23 +3,11 @@
 //! Disks and rings: fio with its buffers in a DAX mapping, and io_uring's
 //! registered buffers, which are long-term pins.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::path::{Path, PathBuf};
-
-use anyhow::{ensure, Context, Result};
+use std::os::fd::FromRawFd;
 
 use super::long_term;
-use crate::command::Cmd;
-use crate::mapping::Mapping;
-use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
-use crate::skip::Skip;
 use crate::system::wait_for_node;
-use crate::target::Target;
-use crate::tests::direct_io::scratch_node;
-use crate::tests::{mapped_kinds, per_kind, want, Test};
-use crate::vmstat::{require_unpinned, settled};
+use crate::tests::prelude::*;
 
 const LEN: u64 = 16 << 20;
 /// Offset on the disks at which fio writes.
@@ -32,7 +20,11 @@ const KINDS: [Want; 2] = [
     want(Mode::Devdax, 4 * KIB, Map::Mem, Bus::Acpi),
 ];
 
-pub fn tests() -> Vec<Test> {
+declare! { fio_tests }
+fn fio_tests() -> Vec<Test> {
+    const DOC: &str =
+        "what fio wrote to the disk from buffers in a DAX mapping, many requests at once, is not what it reads \
+         back into them, or a page stays pinned";
     let mut tests = Vec::new();
     for (name, run) in [
         ("users::fio-libaio-virtio", libaio_virtio as fn(&Want) -> _),
@@ -40,24 +32,9 @@ pub fn tests() -> Vec<Test> {
         ("users::fio-libaio-nvme", libaio_nvme),
         ("users::fio-uring-nvme", uring_nvme),
     ] {
-        tests.extend(per_kind(
-            &KINDS,
-            name,
-            180,
-            "what fio wrote to the disk from buffers in a DAX mapping, many requests at once, is not what it reads \
-             back into them, or a page stays pinned",
-            run,
-        ));
+        tests.extend(each(KINDS, name, 180, DOC, run));
     }
-    tests.extend(per_kind(
-        &mapped_kinds(),
-        "users::fixed-buffers",
-        180,
-        "io_uring registers a buffer on fsdax (not EOPNOTSUPP), refuses one on device-dax, moves wrong bytes through \
-         it, or keeps its pins",
-        fixed_buffers,
-    ));
-    tests
+    mark_essential(tests, &["fio-uring-nvme::fsdax-2M-dev-acpi"])
 }
 
 /// Returns the disk of QEMU's NVMe controller.
@@ -182,6 +159,11 @@ impl Ring {
     }
 }
 
+declare! {
+    /// io_uring registers a buffer on fsdax (not EOPNOTSUPP), refuses one on device-dax, moves wrong
+    /// bytes through it, or keeps its pins
+    "users::fixed-buffers" for MAPPED_KINDS, 180 s, essential "devdax-4K-mem-acpi" => fixed_buffers
+}
 fn fixed_buffers(want: &Want) -> Result<String> {
     const BUFFER: usize = 4 << 20;
     let target = Target::create(want, LEN)?;

@@ -4,34 +4,16 @@
 //! peers: the buffer of QEMU's NVMe controller. A program maps it, and a disk
 //! accepts it for direct I/O only if the disk can reach it.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{bail, ensure, Context, Result};
-
 use super::disk::nvme;
-use crate::mapping::{open_rw, pread_once, Mapping, PAGE};
-use crate::process::{pipe, vmsplice};
-use crate::skip::Skip;
 use crate::system::read_u64;
-use crate::tests::direct_io::{both_ways, scratch};
-use crate::tests::Test;
-use crate::vmstat::{require_unpinned, settled};
+use crate::tests::direct_io::both_ways;
+use crate::tests::prelude::*;
 
 /// Number of bytes; a processor accesses the buffer one word at a time, and
 /// slowly.
 const LEN: usize = 16 * PAGE;
 /// Offset on the disks at which this test writes.
 const DISK_AT: u64 = 2 << 30;
-
-pub fn tests() -> Vec<Test> {
-    vec![Test::new(
-        "users::p2pdma",
-        60,
-        "direct I/O of the NVMe disk from and to its controller's own buffer moves wrong bytes, loses a pin or the \
-         memory, or a disk or a pipe that cannot reach that buffer gets its pages (not EREMOTEIO)",
-        p2pdma,
-    )]
-}
 
 /// Returns the driver's files for peers: a folder in sysfs.
 fn published() -> Result<PathBuf> {
@@ -48,6 +30,12 @@ fn published() -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+declare! {
+    /// direct I/O of the NVMe disk from and to its controller's own buffer moves wrong bytes, loses a
+    /// pin or the memory, or a disk or a pipe that cannot reach that buffer gets its pages (not
+    /// EREMOTEIO)
+    "users::p2pdma", 60 s, essential => p2pdma
+}
 fn p2pdma() -> Result<String> {
     let disk = open_rw(nvme()?, true)?;
     let folder = published()?;

@@ -3,57 +3,22 @@
 //! Another process's pages, and uses of pages by reference: pipes, ptrace, core
 //! dumps, futexes.
 
-use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 
-use anyhow::{bail, ensure, Context, Result};
-
-use crate::data;
 use crate::futex::wakes_other;
-use crate::mapping::PAGE;
-use crate::ndctl::{Want, GIB};
-use crate::process::{pipe, spawn, vmsplice, Gate};
-use crate::target::Target;
-use crate::tests::{each_size, one_of_each, per_kind, Test};
-use crate::vmstat::require_unpinned;
+use crate::tests::prelude::*;
 
 const LEN: usize = 4 << 20;
 
-pub fn tests() -> Vec<Test> {
-    // Writing a core with a whole page of 1 GiB takes too long.
-    let mut small_sizes = each_size().to_vec();
-    small_sizes.retain(|want| want.align < GIB);
-    let mut tests = per_kind(
-        &one_of_each(),
-        "users::vmsplice",
-        60,
-        "a pipe that holds pages of a DAX mapping by reference returns other bytes, or keeps the pages",
-        spliced,
-    );
-    tests.extend(per_kind(
-        &each_size(),
-        "users::ptrace",
-        60,
-        "a debugger reads or writes other bytes than the process has in its DAX mapping",
-        traced,
-    ));
-    tests.extend(per_kind(
-        &small_sizes,
-        "users::core-dump",
-        120,
-        "the core of a process lacks its DAX mapping though coredump_filter asks for it, or has other bytes",
-        dumped,
-    ));
-    tests.extend(per_kind(
-        &one_of_each(),
-        "users::futex",
-        60,
-        "a futex in a shared DAX mapping is not the same one for two processes: the wake-up is lost",
-        woken,
-    ));
-    tests
+/// Writing a core with a whole page of 1 GiB takes too long.
+fn small_sizes() -> impl Iterator<Item = Want> {
+    EACH_SIZE.into_iter().filter(|want| want.align < GIB)
 }
 
+declare! {
+    /// a pipe that holds pages of a DAX mapping by reference returns other bytes, or keeps the pages
+    "users::vmsplice" for ONE_OF_EACH, 60 s, essential "devdax-2M-dev-acpi" => spliced
+}
 fn spliced(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
@@ -93,6 +58,10 @@ fn ptrace(request: libc::c_uint, pid: i32, addr: usize, word: usize) -> io::Resu
     }
 }
 
+declare! {
+    /// a debugger reads or writes other bytes than the process has in its DAX mapping
+    "users::ptrace" for EACH_SIZE, 60 s, essential "fsdax-2M-dev-acpi" => traced
+}
 fn traced(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;
@@ -157,6 +126,11 @@ impl Drop for CorePattern {
     }
 }
 
+declare! {
+    /// the core of a process lacks its DAX mapping though coredump_filter asks for it, or has other
+    /// bytes
+    "users::core-dump" for small_sizes(), 120 s, essential "fsdax-2M-dev-acpi" => dumped
+}
 fn dumped(want: &Want) -> Result<String> {
     /// Bits for anonymous memory, and bits 7 and 8: private and shared DAX.
     const FILTER: &str = "0x181";
@@ -202,6 +176,10 @@ fn dumped(want: &Want) -> Result<String> {
     Ok(format!("{} KiB of core", core.len() / 1024))
 }
 
+declare! {
+    /// a futex in a shared DAX mapping is not the same one for two processes: the wake-up is lost
+    "users::futex" for ONE_OF_EACH, 60 s, essential "fsdax-2M-dev-acpi" => woken
+}
 fn woken(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
     let map = target.map(LEN)?;

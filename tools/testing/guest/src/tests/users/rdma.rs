@@ -4,36 +4,15 @@
 //! device is the kernel's software RoCE on the loopback interface, driven by the calls that
 //! libibverbs writes to its file.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
-
-use anyhow::{Context, Result};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::long_term;
-use crate::command::Cmd;
-use crate::mapping::{open_rw, Mapping};
-use crate::ndctl::Want;
-use crate::skip::Skip;
 use crate::system::wait_for_node;
-use crate::target::Target;
-use crate::tests::{mapped_kinds, per_kind, Test};
-use crate::vmstat::{require_unpinned, settled};
+use crate::tests::prelude::*;
 
 const LEN: usize = 16 << 20;
 /// Not all of it, and not a multiple of huge pages.
 const REGISTERED: usize = (4 << 20) + (3 << 12);
-
-pub fn tests() -> Vec<Test> {
-    per_kind(
-        &mapped_kinds(),
-        "users::rdma",
-        60,
-        "an RDMA device registers memory of fsdax (not EOPNOTSUPP), refuses that of device-dax, or keeps its pins",
-        registered,
-    )
-}
 
 /// The numbers of the calls: `enum ib_uverbs_write_cmds`.
 const GET_CONTEXT: u32 = 0;
@@ -134,6 +113,12 @@ impl Drop for Link {
     }
 }
 
+declare! {
+    /// an RDMA device registers memory of fsdax (not EOPNOTSUPP), refuses that of device-dax, or
+    /// keeps its pins
+    "users::rdma" for MAPPED_KINDS, 60 s, essential "fsdax-2M-dev-acpi" "devdax-2M-dev-acpi"
+        => registered
+}
 fn registered(want: &Want) -> Result<String> {
     let _link = Link::add()?;
     let target = Target::create(want, LEN as u64)?;

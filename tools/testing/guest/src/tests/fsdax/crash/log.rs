@@ -7,14 +7,8 @@
 //! as the files: each word is exactly the worker's knowledge at that time. No
 //! filesystem and no journal is involved.
 
-use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use anyhow::Result;
-
 use crate::flush::persist;
-use crate::mapping::{Mapping, PAGE};
-use crate::ndctl::MIB;
+use crate::tests::prelude::*;
 
 const LEN: usize = 2 * MIB as usize;
 

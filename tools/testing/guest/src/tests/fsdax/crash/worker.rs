@@ -8,19 +8,13 @@
 //! The first half of a file has small records, the second half is one record of
 //! 2 MiB.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-
-use anyhow::{bail, ensure, Context, Result};
+use std::os::unix::fs::OpenOptionsExt;
 
 use super::log::Part;
-use crate::data::{self, Random};
-use crate::filesystem::{fallocate, Kind};
+use crate::filesystem::Kind;
 use crate::flush::persist;
-use crate::mapping::{open_rw, pwrite_all, Mapping, PAGE};
-use crate::memory::HUGE;
 use crate::tests::fsdax::{clone, large, small};
+use crate::tests::prelude::*;
 
 /// Length of a file in bytes.
 const LEN: usize = 2 * HUGE;

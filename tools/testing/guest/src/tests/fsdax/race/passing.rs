@@ -9,25 +9,15 @@
 //! inodes were reclaimed is counted, by the tracepoint of ext4's eviction. Inodes are evicted with
 //! their entries when the file is removed, and with the filesystem.
 
-use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{ensure, Context, Result};
 use nix::mount::{umount2, MntFlags};
 
-use super::super::{large, Config, Fixture};
+use super::super::{large, Config, Fixture, EXT4_E820, XFS};
 use super::Race;
-use crate::data::{self, Random};
-use crate::filesystem::DaxMount;
-use crate::mapping::{open_rw, PAGE};
-use crate::trace::FaultTrace;
+use crate::tests::prelude::*;
 
 /// Adds races on files that are opened and closed, each with bytes that depend on its name, except
 /// for the first ones, one per writer.
@@ -162,7 +152,12 @@ fn drop_inodes() -> Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop caches")
 }
 
-pub fn reclaim(config: &Config) -> Result<String> {
+declare! {
+    /// files whose inodes are reclaimed, or removed with their entries, while others are mapped lose
+    /// bytes; or the reclaim hangs, or reclaims nothing
+    "fsdax::race::reclaim" for [EXT4_E820], 120 s, essential => reclaim
+}
+fn reclaim(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let mut race = Race::default();
     passing_files(&mut race, &fixture)?;
@@ -199,10 +194,14 @@ pub fn reclaim(config: &Config) -> Result<String> {
     Ok(format!("{report}, {during} inodes reclaimed, then {after}"))
 }
 
+declare! {
+    /// an idle file of one page that was mapped keeps the shrinker from the inodes behind it
+    "fsdax::race::differs_reclaim_passes_dax_files" for [EXT4_E820], 120 s => reclaim_passes
+}
 /// Puts one file with an entry before many without on the list of inodes to be reclaimed. The entry
 /// at offset 0, if it is the only one, looks like a shadow of a page that was evicted, but cannot be
 /// removed as one.
-pub fn reclaim_passes(config: &Config) -> Result<String> {
+fn reclaim_passes(config: &Config) -> Result<String> {
     const FILES: u64 = 100;
     let fixture = Fixture::create(config)?;
     let file = fixture.written("mapped", &data::bytes(1, PAGE))?;
@@ -236,9 +235,14 @@ pub fn reclaim_passes(config: &Config) -> Result<String> {
     Ok(format!("{reclaimed} inodes reclaimed"))
 }
 
+declare! {
+    /// faults on the last files of a filesystem that is unmounted and mounted again hang, or lose
+    /// bytes
+    "fsdax::race::unmount" for [EXT4_E820, XFS], 120 s, essential "xfs-mem-acpi" => unmount
+}
 /// Unmounts the filesystem while files of it are mapped, so that it ends with the last of them; and
 /// mounts it again, whether its end is in progress or complete.
-pub fn unmount(config: &Config) -> Result<String> {
+fn unmount(config: &Config) -> Result<String> {
     let fixture = Fixture::create(config)?;
     let mut race = Race::default();
     passing_files(&mut race, &fixture)?;
