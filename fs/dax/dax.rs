@@ -21,7 +21,8 @@
 //!
 //! The way back is in the same order: truncation unmaps the page, waits until it is not pinned, and
 //! then removes the entry ([`wait_idle`], [`invalidate`]). If the last reference to an inode is put
-//! while a page is pinned, a worker waits instead ([`delayed_iput`]). If the device is removed, its
+//! while a page is pinned, a worker waits instead ([`delayed_iput`]); and pins of a file that is not
+//! removed are remembered beyond an unmount ([`evicted_pins`]). If the device is removed, its
 //! teardown removes the entries of all files ([`revoke`]).
 //!
 //! # Files
@@ -33,7 +34,7 @@
 //!   fsync ------------------------ writeback.rs
 //!   truncate --------------------- invalidate.rs
 //!   break layouts ---------------- wait_idle.rs
-//!   eviction of inodes ----------- delayed_iput.rs
+//!   eviction of inodes ----------- delayed_iput.rs, evicted_pins.rs
 //!   memory failure --------------- memory_failure.rs
 //!   removal of the device -------- revoke.rs
 //!   entries ---------------------- entry.rs, entry_array.rs, entry_lock.rs, mapping.rs,
@@ -79,6 +80,7 @@ mod direct_access;
 mod entry;
 mod entry_array;
 mod entry_lock;
+mod evicted_pins;
 mod fault;
 mod invalidate;
 mod mapping;
@@ -96,10 +98,11 @@ mod zero;
 
 const __LOG_PREFIX: &[u8] = b"fs_dax\0";
 
-/// Initialises the wait queues of entries and the list of delayed iputs, and registers with the pgmap
-/// registry.
+/// Initialises the wait queues of entries, the list of delayed iputs and that of evicted pins, and
+/// registers with the pgmap registry.
 fn init() {
     delayed_iput::init();
+    evicted_pins::init();
     // SAFETY: The initcall runs once, at boot, before the first filesystem with DAX is mounted.
     unsafe { entry_lock::init() };
     // SAFETY: This crate is built in, so its functions stay.
@@ -491,7 +494,8 @@ pub unsafe extern "C" fn dax_writeback_mapping_range(
 }
 
 /// Splits the entries that cross a bound of the pages from `start` to `end`, exclusive, which are
-/// about to be truncated. Sleeps.
+/// about to be truncated. If they are because the inode is evicted, and it has a name, remembers those
+/// that are pinned. Sleeps.
 ///
 /// # Safety
 ///
@@ -505,6 +509,9 @@ pub unsafe extern "C" fn dax_split_bounds(
 ) {
     // SAFETY: The caller promises that the mapping is that of a DAX file.
     let mapping = unsafe { DaxMapping::from_raw(mapping) };
+    if mapping.inode().is_freeing() && mapping.inode().link_count() != 0 {
+        evicted_pins::record(mapping);
+    }
     invalidate::split_bounds(mapping, start, end);
 }
 

@@ -30,9 +30,10 @@
 //! whose device hangs blocks its own worker only.
 //!
 //! An inode that is put with the filesystem being shut down has no active reference to get. If it has
-//! a name, its blocks are not freed, and the page goes without its owner; its memory stays until the
-//! pin is gone ([`wait_idle`](kernel::mm::memremap) of the pgmap). One without a name is put before
-//! that, because an open file of it keeps the filesystem active.
+//! a name, its blocks are not freed, and the page goes without its owner. The pin is
+//! [remembered](crate::evicted_pins) for the case that the filesystem is mounted again, and the memory
+//! stays until the pin is gone ([`wait_idle`](kernel::mm::memremap) of the pgmap). An inode without a
+//! name is put before that, because an open file of it keeps the filesystem active.
 //!
 //! The files are listed in debugfs (`fs_dax/delayed_iputs`), and reported to the log after a second,
 //! then at doubling intervals.
@@ -40,6 +41,7 @@
 //! The `unsafe` code in this file encapsulates the sleep between two looks.
 
 use crate::{
+    evicted_pins,
     invalidate::{count_pinned, next_pinned},
     mapping::DaxMapping,
 };
@@ -143,7 +145,7 @@ impl DelayedIput {
             return false;
         };
         let Some(index) = next_pinned(mapping, self.index) else {
-            return false;
+            return is_pinned_since_eviction(mapping.inode());
         };
         if index != self.index || self.info.pages == 0 {
             let pinned = count_pinned(mapping);
@@ -268,8 +270,15 @@ pub(crate) fn init() {
 /// reference to its superblock has been taken, for [`add`]. Sleeps.
 pub(crate) fn is_busy(inode: &Inode) -> bool {
     DELAYED.as_ref().is_some()
-        && DaxMapping::of(inode).is_some_and(|mapping| next_pinned(mapping, 0).is_some())
+        && (DaxMapping::of(inode).is_some_and(|mapping| next_pinned(mapping, 0).is_some())
+            || is_pinned_since_eviction(inode))
         && ActiveInode::activate(inode)
+}
+
+/// Returns whether blocks of an inode are about to be freed, and one of its pages has been pinned since
+/// before the filesystem was mounted. Sleeps.
+fn is_pinned_since_eviction(inode: &Inode) -> bool {
+    inode.link_count() == 0 && evicted_pins::busy_page(inode, 0, usize::MAX).is_some()
 }
 
 /// Leaves it to the worker of the filesystem to put an inode. Sleeps, but not until a page is

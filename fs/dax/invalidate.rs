@@ -239,6 +239,23 @@ pub(crate) fn next_pinned(mapping: &DaxMapping, first: usize) -> Option<usize> {
     found
 }
 
+/// Returns the index and the PFN of the first pinned page from `first` on; `None` if there is none.
+/// Sleeps.
+///
+/// Does not unmap the pages, as [`next_pinned`].
+pub(crate) fn next_pinned_page(mapping: &DaxMapping, first: usize) -> Option<(usize, Pfn)> {
+    let mut found = None;
+    for_each_entry(mapping, first, |index, entry| {
+        let start = entry.size().align(index);
+        found = entry
+            .pinned_page_from(first.saturating_sub(start))
+            // OVERFLOW: Entries end within the file.
+            .map(|(n, pfn)| (start.wrapping_add(n), pfn));
+        found.is_some()
+    });
+    found
+}
+
 /// The pinned pages of a file.
 pub(crate) struct PinnedPages {
     /// Their number.

@@ -114,6 +114,12 @@ impl RefcountKey {
     pub(crate) fn as_ptr(self) -> *mut c_void {
         self.0
     }
+
+    /// Returns the key of the tasks that wait for a page.
+    #[inline]
+    pub(crate) fn of(page: PageRef<'_>) -> Self {
+        Self(page.refcount_key().cast_mut())
+    }
 }
 
 /// A page that an entry names.
@@ -164,7 +170,7 @@ impl FilePage<'_> {
     /// Returns the key of the tasks that wait until the page is idle.
     #[inline]
     pub(crate) fn refcount_key(self) -> RefcountKey {
-        RefcountKey(self.get().refcount_key().cast_mut())
+        RefcountKey::of(self.get())
     }
 }
 
@@ -295,6 +301,17 @@ impl<'t> EntryRef<'t> {
             }
         }
         None
+    }
+
+    /// Returns the first page of the entry that is pinned, of those from page `skip` on: its number
+    /// in the entry, and its PFN.
+    pub(crate) fn pinned_page_from(self, skip: usize) -> Option<(usize, Pfn)> {
+        let (n, _) = self
+            .pages()
+            .enumerate()
+            .skip(skip)
+            .find(|(_, page)| page.is_busy())?;
+        Some((n, self.pfn()?.checked_add(n)?))
     }
 
     /// Returns how many pages of the entry are pinned, and the first of them.

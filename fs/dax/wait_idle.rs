@@ -33,7 +33,7 @@
 //! This file encapsulates the wait queue of a page, and a task in it.
 
 use crate::{
-    invalidate,
+    evicted_pins, invalidate,
     owner::{FilePage, RefcountKey},
 };
 use core::marker::PhantomPinned;
@@ -54,15 +54,24 @@ use kernel::{
 ///
 /// `ERESTARTSYS` if a signal is pending while a page is pinned.
 pub(crate) fn break_layout(lock: &mut InvalidateLock<'_>, first: usize, last: usize) -> Result {
-    while let Some(page) = BusyPage::find(lock, first, last) {
-        kernel::stack_pin_init!(let waiter = Waiter::new(page.page.refcount_key()));
-        waiter.as_mut().enter()?;
-        // The page may have become idle before the waiter was in the queue.
-        if page.page.is_busy() {
-            lock.while_unlocked(sleep);
+    loop {
+        while let Some(page) = BusyPage::find(lock, first, last) {
+            kernel::stack_pin_init!(let waiter = Waiter::new(page.page.refcount_key()));
+            waiter.as_mut().enter()?;
+            // The page may have become idle before the waiter was in the queue.
+            if page.page.is_busy() {
+                lock.while_unlocked(sleep);
+            }
         }
+        // A pin may be older than the inode.
+        let Some(key) = evicted_pins::busy_page(lock.mapping().inode(), first, last) else {
+            return Ok(());
+        };
+        kernel::stack_pin_init!(let waiter = Waiter::new(key));
+        waiter.as_mut().enter()?;
+        // If the page has become idle before this, the sleep ends after a second.
+        lock.while_unlocked(sleep);
     }
-    Ok(())
 }
 
 /// A page of a file that was pinned when it was found.

@@ -161,6 +161,20 @@ impl Inode {
         unsafe { (*self.as_raw()).i_ino }
     }
 
+    /// Returns what the file is called on the medium. Any context.
+    pub fn persistent_id(&self) -> PersistentId {
+        // SAFETY: By the type invariants the inode is valid and its filesystem mounted. Number and
+        // generation of an inode, and the UUID of a filesystem, are words or bytes that are set when
+        // it is read from the medium.
+        unsafe {
+            PersistentId {
+                filesystem: (*(*self.as_raw()).i_sb).s_uuid.b,
+                ino: self.ino(),
+                generation: (*self.as_raw()).i_generation,
+            }
+        }
+    }
+
     /// Returns a number that identifies the type of the filesystem: the address of
     /// `struct file_system_type`.
     ///
@@ -200,6 +214,17 @@ impl Inode {
             }
         }
     }
+}
+
+/// A file as it is called on the medium: the same before and after the filesystem is unmounted and
+/// mounted again. C: `inode->i_sb->s_uuid`, `inode->i_ino`, `inode->i_generation`.
+///
+/// Snapshots of one filesystem have the same UUID. A filesystem without UUID has zeros.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PersistentId {
+    filesystem: [u8; 16],
+    ino: usize,
+    generation: u32,
 }
 
 /// Splits a device number into its major and minor number. C: `MAJOR()`, `MINOR()`.
