@@ -140,6 +140,51 @@ impl BitOr for IomapFlags {
 ///     Ok(sum)
 /// }
 /// ```
+///
+/// A walk that is left in the middle of an extent ends it, so the filesystem can release what it
+/// holds for the extent:
+///
+/// ```
+/// # use core::{ffi::c_uint, mem::MaybeUninit, ptr::from_mut, sync::atomic::{AtomicU32, Ordering}};
+/// # use kernel::{bindings, fs::inode::Inode, iomap::{IomapFlags, IomapIter, IomapOps}};
+/// # static ENDED: AtomicU32 = AtomicU32::new(0);
+/// # unsafe extern "C" fn begin(
+/// #     _: *mut bindings::inode, pos: i64, _: i64, _: c_uint,
+/// #     iomap: *mut bindings::iomap, _: *mut bindings::iomap,
+/// # ) -> core::ffi::c_int {
+/// #     // SAFETY: The caller passes an extent that it owns.
+/// #     let iomap = unsafe { &mut *iomap };
+/// #     (iomap.offset, iomap.length) = (pos, 4096);
+/// #     0
+/// # }
+/// # unsafe extern "C" fn end(
+/// #     _: *mut bindings::inode, _: i64, _: i64, _: isize, _: c_uint, _: *mut bindings::iomap,
+/// # ) -> core::ffi::c_int {
+/// #     ENDED.fetch_add(1, Ordering::Relaxed);
+/// #     0
+/// # }
+/// # let raw = bindings::iomap_ops { iomap_begin: Some(begin), iomap_end: Some(end) };
+/// # let mut zeroed = MaybeUninit::<bindings::inode>::zeroed();
+/// # // SAFETY: The functions above accept any inode, and C passes it on to them only.
+/// # let (ops, inode) = unsafe {
+/// #     (IomapOps::from_raw(&raw), Inode::from_raw(from_mut(&mut zeroed).cast()))
+/// # };
+/// let walk = |extents: u32| -> Result {
+///     let mut iter = IomapIter::new(inode, 0, 8192, IomapFlags::DAX, ops);
+///     for _ in 0..extents {
+///         iter.next()?;
+///         iter.set_processed(Ok(4096));
+///     }
+///     Ok(())
+/// };
+/// // Left before the first extent, in it, in the second one, and at the end of the range.
+/// for (extents, ended) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+///     ENDED.store(0, Ordering::Relaxed);
+///     walk(extents)?;
+///     assert_eq!(ENDED.load(Ordering::Relaxed), ended);
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[doc(alias = "iomap_iter")]
 pub struct IomapIter<'a> {
     raw: bindings::iomap_iter,
