@@ -3,6 +3,7 @@
 //! ndctl, typed: regions, namespaces, and a namespace that is destroyed when
 //! its owner is dropped.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
@@ -414,6 +415,7 @@ pub fn try_create(arguments: &str) -> Result<Output> {
 /// Restores the namespaces to `before`: new ones are destroyed, previously
 /// unconfigured ones are wiped. Returns what it had to do.
 pub fn restore(before: &[Info]) -> Result<Vec<String>> {
+    reset_seeds()?;
     let mut done = Vec::new();
     for now in namespaces("")? {
         match before.iter().find(|b| b.dev == now.dev) {
@@ -436,6 +438,27 @@ pub fn restore(before: &[Info]) -> Result<Vec<String>> {
         }
     }
     Ok(done)
+}
+
+/// Resets the alignment of each region's seeds, the devices that the next namespace
+/// becomes. A refused creation leaves it, on the C kernel too, and it is ndctl's
+/// default for the size of the next one.
+fn reset_seeds() -> Result<()> {
+    const DEVICES: &str = "/sys/bus/nd/devices";
+    for entry in fs::read_dir(DEVICES).context(DEVICES)? {
+        let device = entry.context(DEVICES)?.path();
+        for seed in ["pfn_seed", "dax_seed"] {
+            // Only regions have seeds, and not while they are disabled.
+            let Ok(name) = fs::read_to_string(device.join(seed)) else {
+                continue;
+            };
+            let align = Path::new(DEVICES).join(name.trim()).join("align");
+            if align.exists() {
+                fs::write(&align, "2097152").with_context(|| align.display().to_string())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
