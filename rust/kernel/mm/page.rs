@@ -255,6 +255,15 @@ impl<'a> PageRef<'a> {
         false
     }
 
+    /// Returns whether the page is in ZONE_MOVABLE. C: `is_zone_movable_page()`.
+    #[doc(alias = "is_zone_movable_page")]
+    #[inline(always)]
+    pub fn is_zone_movable(self) -> bool {
+        (self.flags().load(Ordering::Relaxed) >> bindings::ZONES_PGSHIFT)
+            & bindings::ZONES_MASK as usize
+            == bindings::zone_type_ZONE_MOVABLE as usize
+    }
+
     /// Returns whether this is the zero page. C: `is_zero_page()`.
     #[inline(always)]
     pub fn is_zero_page(self) -> bool {

@@ -40,4 +40,16 @@ struct page *gup_follow_devmap_pud(struct vm_area_struct *vma,
 /* Unpins each page of the array once. Entries may be NULL. */
 void gup_unpin_pages(struct page **pages, unsigned long npages);
 
+/*
+ * Returns how many entries at the beginning of the array are pages of folio, at
+ * least 1. The folio is large, the first entry is a page of it, and a reference
+ * keeps it.
+ */
+unsigned long gup_folio_run(struct folio *folio, struct page **pages,
+			    unsigned long npages);
+
+/* Writes the addresses of npages consecutive pages, from page on, to an array. */
+void gup_record_pages(struct page **array, struct page *page,
+		      unsigned long npages);
+
 #endif

@@ -51,7 +51,9 @@
 //!   (`gup_fast_unpin_user_pages()`).
 //! * `unpin_user_pages()` calls `gup_unpin_pages()`. `unpin_user_page()` is C's, and so are
 //!   `unpin_user_folio()`, by which the end of a bio unpins, and `unpin_user_pages_dirty_lock()`
-//!   for pages to be marked dirty. They drop the references by `gup_put_folio()` of C.
+//!   for pages to be marked dirty, which asks `gup_folio_run()` how many pages a large folio has in
+//!   the array. They drop the references by `gup_put_folio()` of C.
+//! * `__get_user_pages()` has more than one page written by `gup_record_pages()`.
 //!
 //! `gup_fast_pgd_leaf()` has no counterpart, because x86 has no leaves in a pgd.
 //!
@@ -66,7 +68,7 @@ use kernel::{
     ffi::{c_int, c_uint, c_ulong},
     interrupt::LocalInterruptDisabled,
     macros::export,
-    mm::pfn::Pfn,
+    mm::{folio::FolioRef, pfn::Pfn},
 };
 
 mod pte;
@@ -129,14 +131,20 @@ pub unsafe extern "C" fn gup_fast_walk(
     let one = range.1.wrapping_sub(range.0) == bindings::PAGE_SIZE as u64;
     // What is the same for all pages is decided once per call: whether these are pins or plain
     // references, and whether it is one page or more.
-    let take = match (flags.kind(), one) {
-        (PinKind::Get, true) => take::<false, true>,
-        (PinKind::Get, false) => take::<false, false>,
-        (PinKind::Pin | PinKind::LongTerm, true) => take::<true, true>,
-        (PinKind::Pin | PinKind::LongTerm, false) => take::<true, false>,
-    };
+    // Each arm is a direct call: a call by a variable would go through a retpoline.
     // SAFETY: By the caller's promise the array has an entry for each page of the range.
-    let taken = unsafe { take(tables, range, flags, array, irq) };
+    let taken = unsafe {
+        match (flags.kind(), one) {
+            (PinKind::Get, true) => take::<false, true>(tables, range, flags, array, irq),
+            (PinKind::Get, false) => take::<false, false>(tables, range, flags, array, irq),
+            (PinKind::Pin | PinKind::LongTerm, true) => {
+                take::<true, true>(tables, range, flags, array, irq)
+            }
+            (PinKind::Pin | PinKind::LongTerm, false) => {
+                take::<true, false>(tables, range, flags, array, irq)
+            }
+        }
+    };
     // CAST: C counts the pages of the range in an `int`.
     taken as c_int
 }
@@ -192,6 +200,52 @@ pub unsafe extern "C" fn gup_unpin_pages(pages: *mut *mut bindings::page, npages
     // SAFETY: By the caller's promise the array has `npages` entries that do not change, and the
     // caller owns a pin of each page.
     unsafe { put::unpin(core::slice::from_raw_parts(pages, npages)) };
+}
+
+/// Writes the addresses of `pages` consecutive pages to an array. Any context. C: the loop of
+/// `__get_user_pages()`.
+///
+/// # Safety
+///
+/// `array` must be null or point to `pages` entries that nothing else accesses during the call.
+#[export]
+pub unsafe extern "C" fn gup_record_pages(
+    array: *mut *mut bindings::page,
+    page: *mut bindings::page,
+    pages: c_ulong,
+) {
+    let Some(array) = NonNull::new(array) else {
+        return;
+    };
+    // SAFETY: By the caller's promise the array has `pages` entries that nothing else accesses.
+    unsafe { take::record_pages(array, page, pages) };
+}
+
+/// Returns how many entries at the beginning of an array are pages of the large folio of the first
+/// one. Any context. C: `gup_folio_next()`.
+///
+/// # Safety
+///
+/// `folio` must be large, and the caller must own a reference to it. `pages` must point to `npages`
+/// entries, at least 1, that do not change during the call. The first must be a page of `folio`.
+#[doc(alias = "gup_folio_next")]
+#[export]
+pub unsafe extern "C" fn gup_folio_run(
+    folio: *mut bindings::folio,
+    pages: *mut *mut bindings::page,
+    npages: c_ulong,
+) -> c_ulong {
+    let (Some(folio), false) = (NonNull::new(folio), pages.is_null()) else {
+        return 1;
+    };
+    // SAFETY: By the caller's promise the folio is referenced, so it stays valid.
+    let folio = unsafe { FolioRef::from_raw(folio) };
+    // SAFETY: By the caller's promise the array has `npages` entries that do not change.
+    let pages = unsafe { core::slice::from_raw_parts(pages, npages) };
+    match pages.split_first() {
+        Some((&first, behind)) => put::run_in_folio(folio, first, behind).wrapping_add(1),
+        None => 1,
+    }
 }
 
 /// The visitor of the walk: takes what each leaf maps. It pins if `PIN`.

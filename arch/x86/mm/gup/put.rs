@@ -44,16 +44,8 @@ pub(crate) unsafe fn unpin(pages: &[*mut bindings::page]) {
         let page = unsafe { PageRef::from_raw(page) };
         let folio = page.folio();
         if folio.is_large() {
-            let pins = rest
-                .iter()
-                .take_while(|&&next| {
-                    let Some(next) = NonNull::new(next) else {
-                        return false;
-                    };
-                    // SAFETY: By the caller's promise the page is pinned, so it is valid.
-                    unsafe { PageRef::from_raw(next) }.folio() == folio
-                })
-                .count();
+            // The pins keep the folio as it is: it is not split.
+            let pins = run_in_folio(folio, page.as_raw(), rest);
             rest = rest.get(pins..).unwrap_or_default();
             // SAFETY: The caller owns a pin of each of these pages, which belong to this folio.
             unsafe { unpin_large(folio, pins.wrapping_add(1), &mut stat) };
@@ -92,6 +84,83 @@ pub(crate) unsafe fn unpin(pages: &[*mut bindings::page]) {
             unsafe { folio.put_refs(PIN) };
         }
     }
+}
+
+/// Returns how many pages at the beginning of `rest` are in `folio`, if the entry before them is
+/// `last`, a page of it. C: `gup_folio_next()`.
+///
+/// No `struct page` in the array is looked at: the memmap of x86-64 is one array
+/// (SPARSEMEM_VMEMMAP), so a page is in the folio if its address is between the first page and the
+/// end. An array in any order, with pages that are repeated, is one run. Pages that follow each other
+/// take one comparison each, and two where their order ends.
+///
+/// The result stays true as long as a reference keeps the folio, which is not split then.
+#[doc(alias = "gup_folio_next")]
+#[inline(always)]
+pub(crate) fn run_in_folio(
+    folio: FolioRef<'_>,
+    last: *mut bindings::page,
+    rest: &[*mut bindings::page],
+) -> usize {
+    match rest {
+        [] => 0,
+        rest => long_run_in_folio(folio, last, rest),
+    }
+}
+
+/// Returns what [`run_in_folio`] returns.
+#[inline(never)]
+fn long_run_in_folio(
+    folio: FolioRef<'_>,
+    last: *mut bindings::page,
+    rest: &[*mut bindings::page],
+) -> usize {
+    let first = folio.as_raw() as usize;
+    let bytes = folio.nr_pages().wrapping_mul(size_of::<bindings::page>());
+    let mut last = last;
+    let mut run = 0_usize;
+    loop {
+        let behind = rest.get(run..).unwrap_or_default();
+        let end = first.wrapping_add(bytes);
+        // How many pages the folio has behind `last`.
+        let most = end
+            .wrapping_sub(last.wrapping_add(1) as usize)
+            .min(bytes)
+            .wrapping_div(size_of::<bindings::page>());
+        let part = behind.get(..most).unwrap_or(behind);
+        run = run.wrapping_add(consecutive(part, last.wrapping_add(1)));
+        match rest.get(run) {
+            Some(&page) if (page as usize).wrapping_sub(first) < bytes => last = page,
+            _ => return run,
+        }
+        run = run.wrapping_add(1);
+    }
+}
+
+/// Returns how many pages at the beginning of `pages` follow each other, the first being `first`.
+#[inline(always)]
+fn consecutive(pages: &[*mut bindings::page], first: *mut bindings::page) -> usize {
+    const STEP: usize = 16;
+    let mut next = first;
+    let mut run = 0_usize;
+    for step in pages.chunks_exact(STEP) {
+        let differ = step.iter().enumerate().fold(0, |differ, (n, &page)| {
+            differ | (page as usize ^ next.wrapping_add(n) as usize)
+        });
+        if differ != 0 {
+            break;
+        }
+        next = next.wrapping_add(STEP);
+        run = run.wrapping_add(STEP);
+    }
+    for &page in pages.get(run..).unwrap_or_default() {
+        if page != next {
+            break;
+        }
+        next = next.wrapping_add(1);
+        run = run.wrapping_add(1);
+    }
+    run
 }
 
 /// Unpins the first pages of an array, as long as they belong to the pgmap that is in their

@@ -34,7 +34,7 @@
 use crate::{put::put_folio_refs, vmstat::FollPinStat};
 use core::{
     marker::PhantomData,
-    mem::ManuallyDrop,
+    mem::{ManuallyDrop, MaybeUninit},
     ptr::NonNull,
     sync::atomic::{compiler_fence, Ordering},
 };
@@ -196,26 +196,63 @@ impl PageArray<'_> {
     #[doc(alias = "record_subpages")]
     #[inline]
     unsafe fn push(&mut self, first: PageRef<'_>, pages: usize) {
-        let mut page = first.as_raw();
-        // SAFETY: By the caller's promise `len + pages <= capacity`, so both pointers stay within
-        // the array or one past its end.
-        let (mut slot, end) = unsafe {
-            let slot = self.first.as_ptr().add(self.len);
-            (slot, slot.add(pages))
-        };
-        while slot != end {
-            // SAFETY: `slot` is before `end`, so it is an entry of the array, which only this value
-            // writes to.
-            unsafe {
-                slot.write(page);
-                slot = slot.add(1);
-            }
-            page = page.wrapping_add(1);
+        // SAFETY: By the caller's promise `len + pages <= capacity`, so the entry is in the array or
+        // one past its end.
+        let slot = unsafe { self.first.add(self.len) };
+        match pages {
+            // SAFETY: The entry is in the array, since one page fits, and only this value writes to
+            // it.
+            1 => unsafe { slot.write(first.as_raw()) },
+            // SAFETY: So many entries from `slot` on are in the array, which only this value writes
+            // to.
+            _ => unsafe { record_pages(slot, first.as_raw(), pages) },
         }
-        // INVARIANT: The entries up to `end` are pages to which the caller of GUP now owns
-        // references.
+        // INVARIANT: These entries are pages to which the caller of GUP now owns references.
         self.len = self.len.wrapping_add(pages);
     }
+}
+
+/// Writes the addresses of `pages` consecutive pages, the first of which is `first`, to the entries
+/// from `slot` on. C: `record_subpages()`.
+///
+/// The memmap of x86-64 is one array (SPARSEMEM_VMEMMAP), so these addresses have the same distance
+/// from each other also where a section of memory ends. Of sixteen pages each takes an addition and a store.
+///
+/// # Safety
+///
+/// `slot` must point to `pages` entries that nothing else accesses during the call.
+#[doc(alias = "record_subpages")]
+#[inline(never)]
+pub(crate) unsafe fn record_pages(
+    slot: NonNull<*mut bindings::page>,
+    first: *mut bindings::page,
+    pages: usize,
+) {
+    // SAFETY: The caller promises that only this call accesses these entries, and what they contain
+    // is not read.
+    let entries =
+        unsafe { core::slice::from_raw_parts_mut(slot.as_ptr().cast::<MaybeUninit<_>>(), pages) };
+    let (entries, next) = record_by::<16>(entries, first);
+    let (entries, next) = record_by::<4>(entries, next);
+    record_by::<1>(entries, next);
+}
+
+/// Writes consecutive pages, `STEP` at a time. Returns the less than `STEP` entries that are left,
+/// and the page for the first of them.
+#[inline(always)]
+fn record_by<const STEP: usize>(
+    entries: &mut [MaybeUninit<*mut bindings::page>],
+    first: *mut bindings::page,
+) -> (&mut [MaybeUninit<*mut bindings::page>], *mut bindings::page) {
+    let mut next = first;
+    let mut steps = entries.chunks_exact_mut(STEP);
+    for step in &mut steps {
+        for (n, entry) in step.iter_mut().enumerate() {
+            entry.write(next.wrapping_add(n));
+        }
+        next = next.wrapping_add(STEP);
+    }
+    (steps.into_remainder(), next)
 }
 
 /// References to a folio that is mapped as ordinary memory. Drop puts them.
@@ -448,6 +485,11 @@ fn warn_slab() -> bool {
 #[doc(alias = "folio_is_longterm_pinnable")]
 #[inline]
 fn is_longterm_pinnable(folio: FolioRef<'_>) -> bool {
+    // The zone decides, unless the memory is that of a device or may be an area of the contiguous
+    // memory allocator. The zero page is not asked about.
+    if !cfg!(CONFIG_CMA) && !folio.is_zone_device() {
+        return !folio.first_page().is_zone_movable();
+    }
     // SAFETY: The caller owns a reference, so the folio is valid.
     unsafe { bindings::folio_is_longterm_pinnable(folio.as_raw()) }
 }
