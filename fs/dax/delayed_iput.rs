@@ -41,8 +41,8 @@
 //! The `unsafe` code in this file encapsulates the sleep between two looks.
 
 use crate::{
-    evicted_pins,
-    invalidate::{count_pinned, next_pinned},
+    evicted_pins::{self, BusyPages},
+    invalidate::{count_pinned, next_pinned, PinnedPages},
     mapping::DaxMapping,
 };
 use kernel::{
@@ -114,6 +114,12 @@ impl Info {
         }
     }
 
+    /// Stores which pages are pinned.
+    fn set_pinned(&mut self, pinned: &PinnedPages) {
+        self.pages = pinned.count;
+        self.first = pinned.first.unwrap_or(0);
+    }
+
     /// Returns the name of the filesystem type.
     fn filesystem(&self) -> &str {
         let name = self.filesystem.split(|&byte| byte == 0).next();
@@ -144,15 +150,17 @@ impl DelayedIput {
         let Some(mapping) = self.inode.as_deref().and_then(DaxMapping::of) else {
             return false;
         };
-        let Some(index) = next_pinned(mapping, self.index) else {
-            return is_pinned_since_eviction(mapping.inode());
-        };
-        if index != self.index || self.info.pages == 0 {
-            let pinned = count_pinned(mapping);
-            self.info.pages = pinned.count;
-            self.info.first = pinned.first.unwrap_or(0);
-            self.index = index;
+        if let Some(index) = next_pinned(mapping, self.index) {
+            if index != self.index || self.info.pages == 0 {
+                self.info.set_pinned(&count_pinned(mapping));
+                self.index = index;
+            }
+            return true;
         }
+        let Some(busy) = pinned_since_eviction(mapping.inode()) else {
+            return false;
+        };
+        self.info.set_pinned(&busy.pinned);
         true
     }
 }
@@ -271,14 +279,17 @@ pub(crate) fn init() {
 pub(crate) fn is_busy(inode: &Inode) -> bool {
     DELAYED.as_ref().is_some()
         && (DaxMapping::of(inode).is_some_and(|mapping| next_pinned(mapping, 0).is_some())
-            || is_pinned_since_eviction(inode))
+            || pinned_since_eviction(inode).is_some())
         && ActiveInode::activate(inode)
 }
 
-/// Returns whether blocks of an inode are about to be freed, and one of its pages has been pinned since
-/// before the filesystem was mounted. Sleeps.
-fn is_pinned_since_eviction(inode: &Inode) -> bool {
-    inode.link_count() == 0 && evicted_pins::busy_page(inode, 0, usize::MAX).is_some()
+/// Returns the pages of an inode that have been pinned since before the filesystem was mounted, if its
+/// blocks are about to be freed. Sleeps.
+fn pinned_since_eviction(inode: &Inode) -> Option<BusyPages> {
+    match inode.link_count() {
+        0 => evicted_pins::busy_pages(inode, 0, usize::MAX),
+        _ => None,
+    }
 }
 
 /// Leaves it to the worker of the filesystem to put an inode. Sleeps, but not until a page is

@@ -31,7 +31,11 @@
 //!
 //! The `unsafe` code in this file encapsulates reading a page through a live pgmap.
 
-use crate::{invalidate::next_pinned_page, mapping::DaxMapping, owner::RefcountKey};
+use crate::{
+    invalidate::{next_pinned_page, PinnedPages},
+    mapping::DaxMapping,
+    owner::RefcountKey,
+};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{
     alloc::flags::{GFP_KERNEL, GFP_NOFS, __GFP_NOFAIL},
@@ -107,21 +111,30 @@ pub(crate) fn record(mapping: &DaxMapping) {
     }
 }
 
-/// Returns the key of a page from `first` to `last`, inclusive, of the file that has been pinned since
-/// the inode was evicted; `None` if there is none. Sleeps.
+/// Pages of a file that have been pinned since its inode was evicted.
+pub(crate) struct BusyPages {
+    /// The key of the tasks that wait for one of them.
+    pub(crate) key: RefcountKey,
+    /// Their number, and the physical address of the first one.
+    pub(crate) pinned: PinnedPages,
+}
+
+/// Returns those of the pages from `first` to `last`, inclusive, of the file that have been pinned since
+/// the inode was evicted; `None` if there are none. Sleeps.
 #[inline]
-pub(crate) fn busy_page(inode: &Inode, first: usize, last: usize) -> Option<RefcountKey> {
+pub(crate) fn busy_pages(inode: &Inode, first: usize, last: usize) -> Option<BusyPages> {
     if COUNT.load(Ordering::Relaxed) == 0 {
         return None;
     }
     find(inode, first, last)
 }
 
-/// Does the work of [`busy_page`], and drops the records of all pages that are idle or gone.
+/// Does the work of [`busy_pages`], and drops the records of all pages that are idle or gone.
 #[cold]
-fn find(inode: &Inode, first: usize, last: usize) -> Option<RefcountKey> {
+fn find(inode: &Inode, first: usize, last: usize) -> Option<BusyPages> {
     let file = inode.persistent_id();
-    let (mut found, mut live, mut idle) = (None, None, List::default());
+    let (mut live, mut idle) = (None, List::default());
+    let (mut found, mut lowest): (Option<BusyPages>, _) = (None, usize::MAX);
     let mut list = RECORDS.as_ref()?.lock();
     let mut link = &mut list.0;
     while let Some(mut record) = link.take() {
@@ -135,7 +148,15 @@ fn find(inode: &Inode, first: usize, last: usize) -> Option<RefcountKey> {
             continue;
         };
         if record.file == file && (first..=last).contains(&record.index) && !pinned.is_owned {
-            found = Some(pinned.key);
+            let count = found.map_or(0, |found| found.pinned.count);
+            lowest = lowest.min(record.pfn.nr());
+            found = Some(BusyPages {
+                key: pinned.key,
+                pinned: PinnedPages {
+                    count: count.saturating_add(1),
+                    first: Pfn::new(lowest).phys(),
+                },
+            });
         }
         link = &mut link.insert(record).next;
     }

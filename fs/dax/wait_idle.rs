@@ -64,10 +64,10 @@ pub(crate) fn break_layout(lock: &mut InvalidateLock<'_>, first: usize, last: us
             }
         }
         // A pin may be older than the inode.
-        let Some(key) = evicted_pins::busy_page(lock.mapping().inode(), first, last) else {
+        let Some(busy) = evicted_pins::busy_pages(lock.mapping().inode(), first, last) else {
             return Ok(());
         };
-        kernel::stack_pin_init!(let waiter = Waiter::new(key));
+        kernel::stack_pin_init!(let waiter = Waiter::new(busy.key));
         waiter.as_mut().enter()?;
         // If the page has become idle before this, the sleep ends after a second.
         lock.while_unlocked(sleep);
