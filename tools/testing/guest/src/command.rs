@@ -19,6 +19,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
+use nix::sys::prctl;
+use nix::sys::signal::{killpg, Signal};
+use nix::unistd::Pid;
 
 /// Factor by which all time limits are extended. An emulated CPU shares the
 /// host with other programs, and a debug kernel is many times slower.
@@ -133,15 +136,12 @@ impl Cmd {
 
     /// Runs the command; a non-zero exit status is not an error here.
     pub fn run(mut self) -> Result<Output> {
-        // SAFETY: prctl() is async-signal-safe between fork and exec, and these
-        // arguments contain no pointers.
+        // SAFETY: prctl() is async-signal-safe between fork and exec.
         unsafe {
-            self.inner.pre_exec(|| {
-                // When a test is killed, its command dies too, although the
-                // command leads a process group of its own.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            })
+            // When a test is killed, its command dies too, although the command leads a process
+            // group of its own.
+            self.inner
+                .pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?))
         };
         let mut child = self
             .inner
@@ -263,9 +263,8 @@ pub fn poll(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
 fn kill_group(child: &mut Child) -> (String, bool) {
     let pid = child.id();
     let was = whereabouts(pid);
-    // SAFETY: `kill` takes no pointers. The child leads its own group, so no
-    // other process is hit.
-    unsafe { libc::kill(-(pid as i32), libc::SIGKILL) };
+    // The child leads its own group, so no other process is hit. It may have ended meanwhile.
+    let _ = killpg(Pid::from_raw(pid as i32), Signal::SIGKILL);
     match poll(child, KILL_GRACE) {
         Ok(Some(_)) => (format!(" ({was})"), false),
         _ => {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Reproducible data: a seeded generator and the digest that checks it.
+//!
+//! Both generators are ours, because what a seed means must not change: with `fastrand` it may with
+//! any version, and the seed in a log would no longer repeat the failure.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
+use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 
 /// Fills `buf` from `seed` (xorshift64*). Equal seeds produce equal bytes on
@@ -98,6 +102,14 @@ pub fn first_difference(want: &[u8], got: &[u8]) -> Option<String> {
         want[at],
         got[at]
     ))
+}
+
+/// Returns an error unless `got` is `want`.
+pub fn require_same(want: &[u8], got: &[u8], what: impl Display) -> Result<()> {
+    match first_difference(want, got) {
+        None => Ok(()),
+        Some(diff) => bail!("{what}: {diff}"),
+    }
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::fcntl::FallocateFlags;
 
 use crate::command::Cmd;
 use crate::mapping::open_rw;
+use crate::system::clean_up;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -145,9 +146,7 @@ impl DaxMount {
 impl Drop for DaxMount {
     fn drop(&mut self) {
         if self.mounted {
-            if let Err(e) = Cmd::new("umount").arg(&self.dir).ok() {
-                eprintln!("clean-up: {e:#}");
-            }
+            clean_up(Cmd::new("umount").arg(&self.dir).ok());
         }
     }
 }
@@ -166,12 +165,13 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 
 /// Calls fallocate(2).
 pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
-    // SAFETY: fallocate() takes no pointers, so no argument can be invalid
-    // memory.
-    match unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let mode = FallocateFlags::from_bits_retain(mode);
+    Ok(nix::fcntl::fallocate(
+        file,
+        mode,
+        offset as i64,
+        len as i64,
+    )?)
 }
 
 /// Unmounts filesystems on devices whose names have these prefixes, to clean up

@@ -25,8 +25,7 @@ use std::path::Path;
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::mapping::{Mapping, PAGE};
-use crate::skip::Skip;
-use crate::system;
+use crate::system::{self, clean_up};
 use crate::trace::FaultTrace;
 
 /// Group and name of the event.
@@ -53,7 +52,7 @@ impl Flushes {
     pub fn start() -> Result<Self> {
         let root = system::tracefs()?;
         if !root.join("kprobe_events").exists() {
-            return Err(Skip("this kernel cannot trace its functions".into()).into());
+            skip!("this kernel cannot trace its functions");
         }
         let define = |base: &str| {
             let probe =
@@ -124,9 +123,7 @@ impl Drop for Flushes {
     fn drop(&mut self) {
         // An event that is in use cannot be removed.
         self.trace = None;
-        if let Err(e) = system::tracefs().and_then(|root| command(&root, &format!("-:{EVENT}"))) {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(system::tracefs().and_then(|root| command(&root, &format!("-:{EVENT}"))));
     }
 }
 

@@ -77,17 +77,15 @@ impl Method {
     }
 }
 
-/// Computes `_IOC()` of include/uapi/asm-generic/ioctl.h, with type 'g'.
-const fn ioc(direction: u32, number: u32, size: usize) -> libc::c_ulong {
-    ((direction << 30) | ((size as u32) << 16) | ((b'g' as u32) << 8) | number) as libc::c_ulong
+/// Returns the request of one of the commands with a `struct gup_test`.
+const fn request(number: u32) -> libc::c_ulong {
+    nix::request_code_readwrite!(b'g', number, size_of::<GupTest>())
 }
 
-const IOC_WRITE: u32 = 1;
-const IOC_READ_WRITE: u32 = 3;
-const DUMP_PAGES: libc::c_ulong = ioc(IOC_READ_WRITE, 6, size_of::<GupTest>());
-const PIN_START: libc::c_ulong = ioc(IOC_WRITE, 7, size_of::<PinLongterm>());
-const PIN_STOP: libc::c_ulong = ioc(0, 8, 0);
-const PIN_READ: libc::c_ulong = ioc(IOC_WRITE, 9, size_of::<u64>());
+const DUMP_PAGES: libc::c_ulong = request(6);
+const PIN_START: libc::c_ulong = nix::request_code_write!(b'g', 7, size_of::<PinLongterm>());
+const PIN_STOP: libc::c_ulong = nix::request_code_none!(b'g', 8);
+const PIN_READ: libc::c_ulong = nix::request_code_write!(b'g', 9, size_of::<u64>());
 
 /// The result of one call of the device, and the time of its halves.
 #[derive(Debug, Clone, Copy)]
@@ -152,8 +150,7 @@ impl Device {
             gup_flags: if write { FOLL_WRITE } else { 0 },
             ..GupTest::default()
         };
-        let command = ioc(IOC_READ_WRITE, method.number(), size_of::<GupTest>());
-        self.ioctl(command, &mut test)?;
+        self.ioctl(request(method.number()), &mut test)?;
         Ok(Cycle {
             pages: test.size / 4096,
             get_usec: test.get_delta_usec,
@@ -311,7 +308,7 @@ mod tests {
         // The values of the C macros on x86-64.
         assert_eq!(size_of::<GupTest>(), 80);
         assert_eq!(size_of::<PinLongterm>(), 24);
-        assert_eq!(ioc(IOC_READ_WRITE, 1, size_of::<GupTest>()), 0xc050_6701);
+        assert_eq!(request(1), 0xc050_6701);
         assert_eq!(PIN_START, 0x4018_6707);
         assert_eq!(PIN_STOP, 0x6708);
     }

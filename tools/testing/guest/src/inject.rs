@@ -8,15 +8,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::skip::Skip;
-use crate::system;
+use crate::system::{self, clean_up};
 
 /// Sets attributes of a kind of failure, `failslab` or `fail_page_alloc`;
-/// returns a [`Skip`] error on a kernel without it.
+/// returns a [`Skip`](crate::skip::Skip) error on a kernel without it.
 pub fn configure(kind: &str, attributes: &[(&str, &str)]) -> Result<()> {
     let folder = system::debugfs()?.join(kind);
     if !folder.exists() {
-        return Err(Skip("this kernel cannot let allocations fail".into()).into());
+        skip!("this kernel cannot let allocations fail");
     }
     for (file, value) in attributes {
         fs::write(folder.join(file), value).with_context(|| format!("{kind}/{file}"))?;
@@ -102,8 +101,6 @@ fn this_thread(fail: bool) -> Result<()> {
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        if let Err(e) = self.end() {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(self.end());
     }
 }

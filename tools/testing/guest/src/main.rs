@@ -3,6 +3,9 @@
 //! The program that runs inside the guest: the main job of `make run`, the guest tests of `make
 //! check`, and the check which implementation is live.
 
+#[macro_use]
+mod skip;
+
 mod abi;
 mod bench;
 mod command;
@@ -24,7 +27,6 @@ mod page_words;
 mod process;
 mod runner;
 mod share;
-mod skip;
 mod suites;
 mod system;
 mod target;

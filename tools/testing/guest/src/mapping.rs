@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use anyhow::{bail, Context, Result};
 
@@ -198,6 +198,14 @@ impl Mapping {
         unsafe { AtomicU32::from_ptr((self.addr + at) as *mut u32) }
     }
 
+    /// Returns a word of 64 bits of the mapping, for atomic access.
+    pub fn word64(&self, at: usize) -> &AtomicU64 {
+        self.check(at, 8);
+        assert!(at % 8 == 0);
+        // SAFETY: As in `word`, the word is aligned and inside the mapping, which outlives the borrow.
+        unsafe { AtomicU64::from_ptr((self.addr + at) as *mut u64) }
+    }
+
     /// Writes one byte at every multiple of `step`: write faults.
     pub fn prefault_write(&self, step: usize) {
         for at in (0..self.len).step_by(step) {
@@ -224,10 +232,7 @@ impl Mapping {
     pub fn require(&self, at: usize, want: &[u8], what: &str) -> Result<()> {
         let mut got = vec![0; want.len()];
         self.read(at, &mut got);
-        match data::first_difference(want, &got) {
-            None => Ok(()),
-            Some(diff) => bail!("{what}: {diff}"),
-        }
+        data::require_same(want, &got, format_args!("{what}"))
     }
 
     /// Moves the whole mapping to `to`, which it replaces.
@@ -277,6 +282,20 @@ impl Mapping {
         self.check(at, len);
         // SAFETY: The part is inside this object's own range, to which no reference exists.
         errno_result(unsafe { libc::munmap((self.addr + at) as *mut libc::c_void, len) })
+    }
+
+    /// Calls mlock(2) on a part.
+    pub fn lock(&self, at: usize, len: usize) -> io::Result<()> {
+        self.check(at, len);
+        // SAFETY: The part is inside this object's own range, whose bytes the call does not change.
+        errno_result(unsafe { libc::mlock((self.addr + at) as *const libc::c_void, len) })
+    }
+
+    /// Calls munlock(2) on a part.
+    pub fn unlock(&self, at: usize, len: usize) -> io::Result<()> {
+        self.check(at, len);
+        // SAFETY: As in `lock`, the call does not change the bytes.
+        errno_result(unsafe { libc::munlock((self.addr + at) as *const libc::c_void, len) })
     }
 
     /// Calls msync(2) with MS_SYNC.

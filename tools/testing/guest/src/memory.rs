@@ -4,20 +4,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
+use nix::sys::memfd::{memfd_create, MFdFlags};
+use nix::sys::statfs::{fstatfs, EXT4_SUPER_MAGIC};
 
 use crate::mapping::{Mapping, PAGE};
-use crate::skip::Skip;
 use crate::system;
 
 pub const HUGE: usize = 2 << 20;
 /// Folder on a filesystem that tracks dirty pages in the page cache.
 const DISK: &str = "/var/tmp";
-const EXT4: i64 = 0xef53;
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// The kinds of memory.
@@ -93,11 +93,11 @@ impl Memory {
             Kind::Anon | Kind::Thp => (anonymous(kind, len)?, None),
             Kind::Hugetlb => (hugetlb(len)?, None),
             Kind::Shmem => {
-                let file = memfd(len, 0)?;
+                let file = memfd(len, MFdFlags::empty())?;
                 (Mapping::shared(&file, 0, len, HUGE)?, Some(file))
             }
             Kind::HugetlbFile => {
-                let file = memfd(len, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB)?;
+                let file = memfd(len, MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB)?;
                 (Mapping::shared(&file, 0, len, HUGE)?, Some(file))
             }
             Kind::File => {
@@ -173,26 +173,8 @@ fn anonymous(kind: Kind, len: usize) -> Result<Mapping> {
 }
 
 fn hugetlb(len: usize) -> Result<Mapping> {
-    let map = Mapping::reserve(len, HUGE)?;
-    // SAFETY: The mapping replaces the object's own range, to which no reference exists.
-    let addr = unsafe {
-        libc::mmap(
-            map.addr() as *mut libc::c_void,
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE
-                | libc::MAP_ANONYMOUS
-                | libc::MAP_FIXED
-                | libc::MAP_HUGETLB
-                | libc::MAP_HUGE_2MB,
-            -1,
-            0,
-        )
-    };
-    if addr == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error()).context("cannot map reserved huge pages");
-    }
-    Ok(map)
+    let flags = libc::MAP_PRIVATE | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    Mapping::fresh(len, HUGE, flags)
 }
 
 /// Converts the result of a system call into a file.
@@ -204,10 +186,9 @@ fn opened(fd: i64, what: &str) -> Result<File> {
     }
 }
 
-fn memfd(len: usize, flags: u32) -> Result<File> {
-    // SAFETY: The name is a NUL-terminated string that outlives the call.
-    let fd = unsafe { libc::memfd_create(c"guest-test".as_ptr(), libc::MFD_CLOEXEC | flags) };
-    let file = opened(fd.into(), "memfd_create")?;
+fn memfd(len: usize, flags: MFdFlags) -> Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | flags;
+    let file = File::from(memfd_create(c"guest-test", flags).context("memfd_create")?);
     file.set_len(len as u64).context("ftruncate of a memfd")?;
     Ok(file)
 }
@@ -216,7 +197,7 @@ fn secret(len: usize) -> Result<File> {
     // SAFETY: memfd_secret() takes no pointers, so no argument can be invalid memory.
     let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
-        return Err(Skip("the kernel has no memfd_secret()".into()).into());
+        skip!("the kernel has no memfd_secret()");
     }
     let file = opened(fd, "memfd_secret")?;
     file.set_len(len as u64)
@@ -234,14 +215,9 @@ fn cached(len: usize) -> Result<File> {
         .open(&path)
         .with_context(|| format!("cannot create {}", path.display()))?;
     std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    // SAFETY: The structure consists of integers, for which all zero bytes are a valid value.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `about` is a valid statfs structure that outlives the call.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), &mut about) } != 0 {
-        return Err(io::Error::last_os_error()).context("fstatfs failed");
-    }
-    if about.f_type != EXT4 {
-        return Err(Skip(format!("{DISK} is not on ext4")).into());
+    let filesystem = fstatfs(&file).context("fstatfs")?.filesystem_type();
+    if filesystem != EXT4_SUPER_MAGIC {
+        skip!("{DISK} is not on ext4");
     }
     file.write_all_at(&vec![0; len], 0)
         .context("cannot fill a file")?;
@@ -261,7 +237,7 @@ impl Reserved {
         std::fs::write(NR_HUGEPAGES, want.to_string())
             .with_context(|| format!("cannot write {NR_HUGEPAGES}"))?;
         if system::read_u64(NR_HUGEPAGES)? < want {
-            return Err(Skip(format!("the kernel cannot reserve {pages} huge pages")).into());
+            skip!("the kernel cannot reserve {pages} huge pages");
         }
         Ok(this)
     }

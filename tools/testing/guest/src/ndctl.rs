@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Cmd, Output};
 use crate::skip::Skip;
-use crate::system;
+use crate::system::{self, clean_up};
 
 pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
@@ -373,9 +373,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if !self.gone {
-            if let Err(e) = destroy(&self.info.dev, self.bus) {
-                eprintln!("clean-up: {e:#}");
-            }
+            clean_up(destroy(&self.info.dev, self.bus));
         }
     }
 }

@@ -105,8 +105,7 @@ fn fetch(words: &[String]) -> Result<Vec<u64>> {
     let trace = probe.0.join("trace");
     fs::write(&trace, "").context("emptying the trace")?;
     fs::write(probe.0.join("events/guest_test/words/enable"), "1").context("enabling the probe")?;
-    // SAFETY: The call takes no pointers.
-    unsafe { libc::getpgid(0) };
+    nix::unistd::getpgid(None).context("getpgid")?;
     let text = fs::read_to_string(&trace).context("the trace")?;
     let Some(line) = text.lines().find(|line| line.contains(" words: ")) else {
         bail!("the probe of getpgid() was not hit: {text}");

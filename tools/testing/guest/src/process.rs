@@ -5,11 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
+use nix::fcntl::OFlag;
+use nix::sys::wait::{waitpid, WaitStatus};
+use nix::unistd::{fork, pipe2, ForkResult};
 
 use crate::command::{timeout, whereabouts};
 use crate::mapping::Mapping;
@@ -26,9 +29,8 @@ pub struct Child {
 pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
     // SAFETY: The caller's process has one thread when tests fork (those of finished commands
     // have ended), so the child may allocate and lock.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()).context("fork failed"),
-        0 => {
+    match unsafe { fork() }.context("fork")? {
+        ForkResult::Child => {
             let status = match work() {
                 Ok(()) => 0,
                 Err(e) => {
@@ -40,8 +42,8 @@ pub fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Child> {
             // destroy the parent's namespaces.
             unsafe { libc::_exit(status) }
         }
-        pid => Ok(Child {
-            pid,
+        ForkResult::Parent { child } => Ok(Child {
+            pid: child.as_raw(),
             reaped: false,
             pause: Duration::from_millis(10),
         }),
@@ -131,21 +133,14 @@ impl Drop for Child {
 
 /// Forks a child that ends at once. Unlike [`spawn`] it may be called while other threads run.
 pub fn fork_once() -> Result<()> {
-    // SAFETY: The child only exits, without any clean-up, so it touches no state of other
-    // threads.
-    let pid = match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()).context("fork failed"),
-        0 => unsafe { libc::_exit(0) },
-        pid => pid,
+    // SAFETY: The child only exits, without any clean-up, so it touches no state of other threads.
+    let child = match unsafe { fork() }.context("fork")? {
+        ForkResult::Child => unsafe { libc::_exit(0) },
+        ForkResult::Parent { child } => child,
     };
-    let mut status = 0;
-    // SAFETY: `status` is valid for writes and outlives the call.
-    if unsafe { libc::waitpid(pid, &mut status, 0) } != pid {
-        return Err(io::Error::last_os_error()).context("waitpid failed");
-    }
-    match status {
-        0 => Ok(()),
-        _ => bail!("a child that does nothing ended with status {status:#x}"),
+    match waitpid(child, None).context("waitpid")? {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        status => bail!("a child that does nothing ended: {status:?}"),
     }
 }
 
@@ -177,13 +172,8 @@ impl Gate {
 
 /// Creates a pipe: reader and writer.
 pub fn pipe() -> Result<(File, File)> {
-    let mut fds = [0; 2];
-    // SAFETY: The array has room for two descriptors and outlives the call.
-    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-        return Err(io::Error::last_os_error()).context("pipe failed");
-    }
-    // SAFETY: Both descriptors are new and owned here, so nothing else closes them.
-    Ok(unsafe { (File::from_raw_fd(fds[0]), File::from_raw_fd(fds[1])) })
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context("pipe")?;
+    Ok((reader.into(), writer.into()))
 }
 
 /// Adds `len` bytes of a mapping from `at` to a pipe, by reference.

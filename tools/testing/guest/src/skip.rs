@@ -16,3 +16,10 @@ impl fmt::Display for Skip {
 }
 
 impl std::error::Error for Skip {}
+
+/// Ends the function with a [`Skip`] of this reason.
+macro_rules! skip {
+    ($($why:tt)+) => {
+        return Err($crate::skip::Skip(format!($($why)+)).into())
+    };
+}

@@ -3,8 +3,9 @@
 //! Facts of the running system: pseudo filesystems, modules, iomem, device
 //! nodes.
 
+use std::fmt::{Debug, Display};
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,6 +156,28 @@ pub fn line_diff(before: &str, after: &str) -> Option<String> {
         removed.join("; ").trim(),
         added.join("; ").trim()
     ))
+}
+
+/// Reports an error of a clean-up, which does not hide the result of the test.
+pub fn clean_up<T>(result: Result<T, impl Display>) {
+    if let Err(e) = result {
+        eprintln!("clean-up: {e:#}");
+    }
+}
+
+/// Returns an error unless the kernel has refused a request with this errno.
+pub fn require_errno<T: Debug>(
+    result: io::Result<T>,
+    errno: i32,
+    what: impl Display,
+) -> Result<()> {
+    match result {
+        Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
+        other => bail!(
+            "{what} returns {other:?} instead of {}",
+            io::Error::from_raw_os_error(errno)
+        ),
+    }
 }
 
 #[cfg(test)]

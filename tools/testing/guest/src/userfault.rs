@@ -5,10 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use crate::command::timeout;
 use crate::mapping::{Mapping, PAGE};
@@ -55,15 +56,12 @@ impl LateMemory {
 
     /// Waits until a task waits for the missing page.
     pub fn wait(&self) -> Result<()> {
-        let mut poll = libc::pollfd {
-            fd: self.faults.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let limit = timeout(Duration::from_secs(20)).as_millis() as i32;
-        // SAFETY: The structure is valid for writes and outlives the call.
-        let ready = unsafe { libc::poll(&mut poll, 1, limit) };
-        ensure!(ready == 1, "no task touches the missing page");
+        let mut polled = [PollFd::new(self.faults.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(timeout(Duration::from_secs(20)))?;
+        ensure!(
+            poll(&mut polled, limit)? == 1,
+            "no task touches the missing page"
+        );
         // struct uffd_msg.
         let mut message = [0; 32];
         (&self.faults)

@@ -13,7 +13,6 @@ use anyhow::{Context, Result};
 use super::scan;
 use crate::mapping::{Mapping, PAGE};
 use crate::ndctl::{Bus, Map, Mode, Want, KIB, MIB};
-use crate::skip::Skip;
 use crate::system;
 use crate::target::Target;
 
@@ -111,10 +110,7 @@ impl HugetlbPool {
             .with_context(|| format!("cannot write to {HUGETLB_POOL}"))?;
         let got = system::read_u64(HUGETLB_POOL)?;
         if got < pages {
-            return Err(Skip(format!(
-                "the kernel found {got} of {pages} huge pages for hugetlbfs"
-            ))
-            .into());
+            skip!("the kernel found {got} of {pages} huge pages for hugetlbfs");
         }
         Ok(pool)
     }

@@ -17,7 +17,6 @@ use super::{Bench, Plan, Row};
 use crate::command::Cmd;
 use crate::mapping::open_rw;
 use crate::ndctl::Namespace;
-use crate::skip::Skip;
 use crate::system;
 
 /// Numbers of registered pgmaps; from the given index on left out of a quick run.
@@ -85,7 +84,7 @@ impl Reader {
     /// Opens a session; returns a [`Skip`] if this kernel has no such module.
     pub fn open() -> Result<Self> {
         if !Cmd::new("modprobe rust_dax_bench").run()?.status.success() {
-            return Err(Skip("this kernel has no module rust_dax_bench".into()).into());
+            skip!("this kernel has no module rust_dax_bench");
         }
         let path = system::debugfs()?.join("dax_bench/command");
         Ok(Self {

@@ -14,7 +14,6 @@ use super::memory::{DEVDAX_2M, FSDAX};
 use super::{Bench, Plan, Row};
 use crate::command::Cmd;
 use crate::ndctl::MIB;
-use crate::skip::Skip;
 use crate::target::Target;
 
 const UNIT: &str = "MiB/s";
@@ -103,7 +102,7 @@ fn run(bench: &Bench, devdax: bool) -> Result<()> {
     let want = if devdax { DEVDAX_2M } else { FSDAX };
     let target = Target::create(&want, MIB)?;
     if !Path::new(DISK).exists() {
-        return Err(Skip(format!("the guest has no scratch disk {DISK}")).into());
+        skip!("the guest has no scratch disk {DISK}");
     }
     for case in CASES.iter().filter(|c| c.devdax == devdax) {
         if !bench.wants(case.row) {
@@ -148,7 +147,7 @@ fn one(bench: &Bench, case: &Case, target: &Target) -> Result<Span> {
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     if out.all().contains("engine not found") || out.all().contains("not loadable") {
-        return Err(Skip("fio of the guest was built without this engine".into()).into());
+        skip!("fio of the guest was built without this engine");
     }
     if !out.status.success() {
         bail!(

@@ -11,6 +11,8 @@ mod cache_mode;
 
 use std::sync::Barrier;
 
+use nix::sys::resource::{getrusage, UsageWho};
+
 use crate::page_tables;
 use crate::page_tables::{Entry, Level, PageTables};
 use crate::tests::prelude::*;
@@ -106,15 +108,8 @@ impl Charged {
 
 /// Returns the number of faults of this thread that read nothing from a disk.
 fn faults() -> Result<i64> {
-    // SAFETY: The structure consists of integers, for which all zero bytes are a
-    // valid value, and it outlives the call.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        let rc = libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-        ensure!(rc == 0, "getrusage failed");
-        usage
-    };
-    Ok(usage.ru_minflt + usage.ru_majflt)
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).context("getrusage")?;
+    Ok(usage.minor_page_faults() + usage.major_page_faults())
 }
 
 /// Loads a byte for the fault; its value does not matter.
@@ -198,7 +193,7 @@ declare! {
     /// an entry keeps a right that mprotect() removed, does not regain one, or is lost when it moves
     "devmap::protect" for KINDS, 60 s, essential "devdax-2M-dev-acpi" => protect
 }
-fn protect(want: &Want) -> Result<String> {
+fn protect(want: &Want) -> Result<()> {
     let fixture = Fixture::create(want)?;
     let fsdax = fixture.target.is_fsdax();
     let map = fixture.map(libc::PROT_READ)?;
@@ -226,8 +221,7 @@ fn protect(want: &Want) -> Result<String> {
     }
     fixture.require(&moved, true, "after the mapping was moved")?;
     drop(moved);
-    fixture.target.finish()?;
-    Ok(String::new())
+    fixture.target.finish()
 }
 
 declare! {

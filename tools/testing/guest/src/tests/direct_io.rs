@@ -13,7 +13,7 @@ const DISK_AT: u64 = 1 << 30;
 pub fn scratch_node() -> Result<&'static Path> {
     let path = Path::new("/dev/vdb");
     if !path.exists() {
-        return Err(Skip("the guest has no scratch disk /dev/vdb".into()).into());
+        skip!("the guest has no scratch disk /dev/vdb");
     }
     Ok(path)
 }
@@ -74,9 +74,7 @@ fn disk_and_mapping(want: &Want) -> Result<String> {
             let mut want = bytes.clone();
             want[at..at + len].copy_from_slice(&bytes[..len]);
             let file = std::fs::read(mount.path("data")).context("cannot read the file")?;
-            if let Some(diff) = data::first_difference(&want, &file) {
-                bail!("read(2) of the file after direct I/O: {diff}");
-            }
+            data::require_same(&want, &file, "read(2) of the file after direct I/O")?;
         }
     }
     read_only(&target, &disk)?;
@@ -94,13 +92,8 @@ fn read_only(target: &Target, disk: &File) -> Result<()> {
         if touched {
             map.peek(0);
         }
-        match pread_once(disk, &map, 0, PAGE, DISK_AT) {
-            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
-            Err(e) => bail!("a direct read into a read-only mapping returns {e}, not EFAULT"),
-            Ok(n) => {
-                bail!("a direct read wrote {n} bytes into a read-only mapping (touched: {touched})")
-            }
-        }
+        let what = format!("a direct read into a read-only mapping (touched: {touched})");
+        require_errno(pread_once(disk, &map, 0, PAGE, DISK_AT), libc::EFAULT, what)?;
     }
     Ok(())
 }

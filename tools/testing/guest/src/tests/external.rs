@@ -79,18 +79,15 @@ pub fn judge(name: &str, out: &Output) -> Result<String> {
         .map_or(lines.len(), |at| at + 1);
     let tail = lines[end.saturating_sub(6)..end].join(" | ");
     if out.code() == SKIPPED {
-        return Err(Skip(format!("{name} skips itself: {tail}")).into());
+        skip!("{name} skips itself: {tail}");
     }
     if let Some(missing) = lacking(&text) {
-        return Err(Skip(format!("{name} needs {missing}, which the guest lacks")).into());
+        skip!("{name} needs {missing}, which the guest lacks");
     }
     // device-dax measures the speed of uncached memory; an emulated CPU is
     // slower than that.
     if text.contains("verify loop took too long") {
-        return Err(Skip(format!(
-            "{name} takes the emulated CPU for uncached memory: {tail}"
-        ))
-        .into());
+        skip!("{name} takes the emulated CPU for uncached memory: {tail}");
     }
     ensure!(
         out.status.success(),
@@ -114,7 +111,7 @@ declare! {
 }
 fn pmd() -> Result<String> {
     if Ndctl::find().is_none() {
-        return Err(Skip("the guest has no built ndctl".into()).into());
+        skip!("the guest has no built ndctl");
     }
     let target = Target::create(&want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi), 256 * MIB)?;
     let trace = FaultTrace::start()?;
@@ -150,11 +147,11 @@ fn hmm_tests() -> Vec<Test> {
 fn hmm(parameters: &str) -> Result<String> {
     const PROGRAM: &str = "/usr/local/bin/hmm-tests";
     if !Path::new(PROGRAM).exists() {
-        return Err(Skip(format!("the guest has no {PROGRAM}")).into());
+        skip!("the guest has no {PROGRAM}");
     }
     let load = Cmd::new("modprobe test_hmm").arg_words(parameters).run()?;
     if !load.status.success() {
-        return Err(Skip(format!("test_hmm cannot be loaded: {}", load.stderr.trim())).into());
+        skip!("test_hmm cannot be loaded: {}", load.stderr.trim());
     }
     let out = Cmd::new(PROGRAM).limit_secs(240).run();
     let unload = Cmd::new("modprobe -r test_hmm").limit_secs(60).ok();

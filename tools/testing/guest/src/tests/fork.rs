@@ -15,7 +15,7 @@ declare! {
     /// direct I/O of the child into it goes elsewhere
     "fork::shared" for MAPPED_KINDS, 60 s, essential "devdax-2M-dev-acpi" => shared
 }
-fn shared(want: &Want) -> Result<String> {
+fn shared(want: &Want) -> Result<()> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
     let (first, second, third) = (
@@ -45,8 +45,7 @@ fn shared(want: &Want) -> Result<String> {
         map.require(HALF, &third, "the child's direct read")?;
     }
     require_unpinned("the child's direct I/O")?;
-    target.finish()?;
-    Ok(String::new())
+    target.finish()
 }
 
 declare! {
@@ -54,7 +53,7 @@ declare! {
     /// what parent and child see
     "fork::pinned" for [ONE_OF_EACH[1]], 60 s, essential "devdax-2M-dev-acpi" => pinned
 }
-fn pinned(want: &Want) -> Result<String> {
+fn pinned(want: &Want) -> Result<()> {
     let target = Target::create(want, LEN as u64)?;
     let device = Device::open()?;
     let map = target.map(LEN)?;
@@ -87,8 +86,7 @@ fn pinned(want: &Want) -> Result<String> {
         require_unpinned("the unpin")?;
     }
     drop(map);
-    target.finish()?;
-    Ok(String::new())
+    target.finish()
 }
 
 declare! {
@@ -96,7 +94,7 @@ declare! {
     /// it reaches the file instead of the copy
     "fork::private" for [ONE_OF_EACH[0]], 60 s, essential "fsdax-2M-dev-acpi" => private
 }
-fn private(want: &Want) -> Result<String> {
+fn private(want: &Want) -> Result<()> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
     let (file, own, theirs) = (
@@ -137,8 +135,7 @@ fn private(want: &Want) -> Result<String> {
     )?;
     require_unpinned("direct I/O")?;
     drop(map);
-    target.finish()?;
-    Ok(String::new())
+    target.finish()
 }
 
 declare! {
@@ -146,7 +143,7 @@ declare! {
     /// be unmapped inside one of its pages
     "mremap" for MAPPED_KINDS, 60 s, essential "devdax-2M-dev-acpi" => moved
 }
-fn moved(want: &Want) -> Result<String> {
+fn moved(want: &Want) -> Result<()> {
     let target = Target::create(want, LEN as u64)?;
     let disk = scratch()?;
     let (first, second) = (data::bytes(61, LEN), data::bytes(62, HALF));
@@ -164,14 +161,11 @@ fn moved(want: &Want) -> Result<String> {
     map.require(HALF, &second, "direct read into the moved mapping")?;
     map.require(0, &first[..HALF], "the rest of the moved mapping")?;
     if want.mode == Mode::Devdax && want.align > PAGE as u64 {
-        match map.punch(PAGE, PAGE) {
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(e) => bail!("munmap inside a device-dax page returns {e}, not EINVAL"),
-            Ok(()) => bail!(
-                "munmap inside a device-dax page of {} KiB was granted",
-                want.align >> 10
-            ),
-        }
+        let what = format!(
+            "munmap inside a device-dax page of {} KiB",
+            want.align >> 10
+        );
+        require_errno(map.punch(PAGE, PAGE), libc::EINVAL, what)?;
     }
     if want.align < GIB {
         // A hole with the device's alignment is permitted, and does not affect
@@ -183,6 +177,5 @@ fn moved(want: &Want) -> Result<String> {
     }
     drop(map);
     require_unpinned("mremap")?;
-    target.finish()?;
-    Ok(String::new())
+    target.finish()
 }

@@ -150,12 +150,7 @@ impl Fixture {
     /// Calls syncfs(2).
     fn sync(&self) -> Result<()> {
         let dir = File::open(self.mount.dir()).context("cannot open the mount point")?;
-        // SAFETY: syncfs() takes no pointers, so no argument can be invalid
-        // memory.
-        match unsafe { libc::syncfs(dir.as_raw_fd()) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()).context("syncfs"),
-        }
+        nix::unistd::syncfs(dir).context("syncfs")
     }
 
     /// Unmounts and mounts again; only the content of the device remains of a

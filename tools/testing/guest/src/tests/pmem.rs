@@ -106,9 +106,7 @@ impl Drop for Made {
             .arg(&self.info.dev)
             .limit_secs(120)
             .ok();
-        if let Err(e) = destroyed {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(destroyed);
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) use crate::ndctl::{self, Bus, Map, Mode, Namespace, Want, GIB, KIB, M
 pub(super) use crate::process::{pipe, spawn, vmsplice, Child, Gate};
 pub(super) use crate::runner;
 pub(super) use crate::skip::Skip;
-pub(super) use crate::system;
+pub(super) use crate::system::{self, clean_up, require_errno};
 pub(super) use crate::target::{mount_point, Target};
 pub(super) use crate::trace::FaultTrace;
 pub(super) use crate::vmstat::{require_unpinned, settled};

@@ -144,9 +144,7 @@ fn compare(name: &str, mode: &str, way: Way, bytes: &[u8]) -> Result<String> {
         Way::Disk => {
             let mut back = vec![0; LEN];
             open_rw(&node, false)?.read_exact_at(&mut back, AT)?;
-            if let Some(diff) = data::first_difference(bytes, &back) {
-                bail!("the disk after the reset: {diff}");
-            }
+            data::require_same(bytes, &back, "the disk after the reset")?;
         }
         Way::File | Way::Synchronous => {
             let mount = DaxMount::mount(Kind::Ext4, &node, Path::new(&folder(name)))?;

@@ -12,17 +12,6 @@ fn store(path: &Path, value: &str) -> io::Result<()> {
     fs::write(path, value)
 }
 
-fn require_errno(result: io::Result<()>, errno: i32, what: &str) -> Result<()> {
-    match result {
-        Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
-        Err(e) => bail!(
-            "{what} returns {e} instead of {}",
-            io::Error::from_raw_os_error(errno)
-        ),
-        Ok(()) => bail!("{what} was accepted"),
-    }
-}
-
 /// Returns the registry's list of ranges, if there is one.
 fn listing() -> Result<Option<Vec<ranges::Range>>> {
     match ranges::listed() {
@@ -96,7 +85,7 @@ fn align() -> Result<String> {
                 require_errno(
                     store(&seed.join("align"), &bad.to_string()),
                     libc::EINVAL,
-                    &format!("alignment {bad} of {}", seed.display()),
+                    format!("alignment {bad} of {}", seed.display()),
                 )?;
             }
         }
@@ -143,7 +132,7 @@ fn size() -> Result<String> {
             require_errno(
                 store(&attribute, &bad.to_string()),
                 errno,
-                &format!("size {bad} of {}", made.dev),
+                format!("size {bad} of {}", made.dev),
             )?;
         }
         ensure!(

@@ -164,10 +164,7 @@ fn debugger_reads(memory: &File, addr: usize, expected: &[u8]) -> Result<()> {
     memory
         .read_exact_at(&mut got, addr as u64)
         .context("/proc/PID/mem of memory without rights")?;
-    match data::first_difference(expected, &got) {
-        None => Ok(()),
-        Some(diff) => bail!("/proc/PID/mem of memory without rights: {diff}"),
-    }
+    data::require_same(expected, &got, "/proc/PID/mem of memory without rights")
 }
 
 declare! {
@@ -220,7 +217,7 @@ declare! {
     /// part, or leaves references
     "remote::populate" for EACH_SIZE, 120 s, essential "devdax-2M-dev-acpi" => populate
 }
-fn populate(want: &Want) -> Result<String> {
+fn populate(want: &Want) -> Result<()> {
     let target = Target::create(want, LEN as u64)?;
     let bytes = data::bytes(211, LEN);
     let map = target.map(LEN)?;
@@ -244,14 +241,8 @@ fn populate(want: &Want) -> Result<String> {
             if touched {
                 map.prefault_write(PAGE);
             }
-            let from = (map.addr() + at) as *const libc::c_void;
-            // SAFETY: The range is a part of the mapping, which mlock() does not change.
-            let rc = unsafe { libc::mlock(from, len) };
-            ensure!(
-                rc == 0,
-                "mlock (touched: {touched}): {}",
-                io::Error::last_os_error()
-            );
+            let locked = map.lock(at, len);
+            locked.with_context(|| format!("mlock (touched: {touched})"))?;
             map.require(0, &bytes, "the locked mapping")?;
         }
         // A read-only mapping, for writing: this is refused, and no reference is left.
@@ -266,8 +257,7 @@ fn populate(want: &Want) -> Result<String> {
         idle(&map, LEN, folio(want))?;
     }
     require_unpinned("populating")?;
-    target.finish()?;
-    Ok(String::new())
+    target.finish()
 }
 
 declare! {
@@ -305,8 +295,8 @@ fn teardown(want: &Want) -> Result<String> {
         let reader = spawn(|| {
             reading.open()?;
             let (taken, refused) = read_until_gone(pid, space.addr(), &bytes)?;
-            counts.write(0, &taken.to_le_bytes());
-            counts.write(8, &refused.to_le_bytes());
+            counts.word64(0).store(taken, Ordering::SeqCst);
+            counts.word64(8).store(refused, Ordering::SeqCst);
             Ok(())
         })?;
         reading.pass()?;
@@ -315,18 +305,12 @@ fn teardown(want: &Want) -> Result<String> {
         reader.join(60, "the reading process")?;
         gone.open()?;
         owner.join(20, "the owner of the mapping")?;
-        let word = |at| {
-            let mut word = [0; 8];
-            counts.read(at, &mut word);
-            u64::from_le_bytes(word)
-        };
+        let [taken, refused] = [0, 8].map(|at| counts.word64(at).load(Ordering::SeqCst));
         ensure!(
-            word(0) > 0 && word(8) > 0,
-            "round {round} proves nothing: {} pages read, {} refused",
-            word(0),
-            word(8)
+            taken > 0 && refused > 0,
+            "round {round} proves nothing: {taken} pages read, {refused} refused"
         );
-        total += word(0);
+        total += taken;
         require_unpinned("the reads")?;
         namespace.enable()?;
         let file = open_rw(&namespace.node()?, false)?;
@@ -366,9 +350,11 @@ fn read_until_gone(pid: i32, addr: usize, bytes: &[u8]) -> Result<(u64, u64)> {
         };
         match read {
             Ok(PAGE) => {
-                if let Some(diff) = data::first_difference(&bytes[at..at + PAGE], &got) {
-                    bail!("the page at {at:#x}: {diff}");
-                }
+                data::require_same(
+                    &bytes[at..at + PAGE],
+                    &got,
+                    format_args!("the page at {at:#x}"),
+                )?;
                 (taken, row) = (taken + 1, 0);
             }
             Ok(n) => bail!("{n} bytes of a page were read"),

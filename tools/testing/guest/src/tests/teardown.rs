@@ -35,10 +35,7 @@ pub fn require_no_preemption() -> Result<()> {
     let config = system::kernel_config()?;
     let has = |option: &str| config.lines().any(|l| l == format!("{option}=y"));
     if has("CONFIG_PREEMPT") || has("CONFIG_PREEMPT_RT") || has("CONFIG_PREEMPT_DYNAMIC") {
-        return Err(Skip(
-            "the kernel is preemptible, and 6.12 oopses when a pin outlives the teardown".into(),
-        )
-        .into());
+        skip!("the kernel is preemptible, and 6.12 oopses when a pin outlives the teardown");
     }
     Ok(())
 }
@@ -69,8 +66,8 @@ fn race(want: &Want) -> Result<String> {
             let gup = Device::open()?;
             ready.open()?;
             let (taken, refused) = hammer(&gup, &map)?;
-            counts.write(0, &taken.to_le_bytes());
-            counts.write(8, &refused.to_le_bytes());
+            counts.word64(0).store(taken, Ordering::SeqCst);
+            counts.word64(8).store(refused, Ordering::SeqCst);
             stop.pass()
         })?;
         ready.pass()?;
@@ -78,10 +75,7 @@ fn race(want: &Want) -> Result<String> {
         namespace.disable()?;
         stop.open()?;
         child.join(60, "the process that takes pages")?;
-        let mut words = [[0; 8]; 2];
-        counts.read(0, &mut words[0]);
-        counts.read(8, &mut words[1]);
-        let (taken, refused) = (u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]));
+        let [taken, refused] = [0, 8].map(|at| counts.word64(at).load(Ordering::SeqCst));
         ensure!(
             taken > 0 && refused > 0,
             "round {round} proves nothing: {taken} pages taken, {refused} refused"
@@ -127,7 +121,7 @@ declare! {
     /// another signal or stale bytes, or direct I/O into it does not fail with EFAULT
     "teardown::sigbus" for KINDS, 90 s, essential "devdax-2M-dev-acpi" => sigbus
 }
-fn sigbus(want: &Want) -> Result<String> {
+fn sigbus(want: &Want) -> Result<()> {
     let target = Target::create(want, LEN as u64)?;
     let disk = super::direct_io::scratch()?;
     let (ready, gone) = (Gate::new()?, Gate::new()?);
@@ -136,13 +130,12 @@ fn sigbus(want: &Want) -> Result<String> {
         map.write(0, &data::bytes(92, LEN));
         ready.open()?;
         gone.pass()?;
-        match crate::mapping::pread_once(&disk, &map, 0, PAGE, 0) {
-            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
-            Err(e) => {
-                bail!("direct I/O into the mapping of a disabled device returns {e}, not EFAULT")
-            }
-            Ok(n) => bail!("direct I/O into the mapping of a disabled device moved {n} bytes"),
-        }
+        let read = pread_once(&disk, &map, 0, PAGE, 0);
+        require_errno(
+            read,
+            libc::EFAULT,
+            "direct I/O into the mapping of a disabled device",
+        )?;
         map.peek(0);
         bail!("the mapping of a disabled device can still be read")
     })?;
@@ -159,6 +152,5 @@ fn sigbus(want: &Want) -> Result<String> {
         None => bail!("the process was not killed"),
     }
     require_unpinned("the disable")?;
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }

@@ -11,6 +11,8 @@ use std::io::Read;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use nix::fcntl::{splice, SpliceFFlags};
+
 use crate::filesystem::Kind;
 use crate::tests::prelude::*;
 
@@ -125,9 +127,7 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
         DropPages::Read => {
             let mut got = vec![0; len];
             reader.read_exact(&mut got).context("draining the pipe")?;
-            if let Some(diff) = data::first_difference(&bytes, &got) {
-                bail!("the pipe does not hold what the mapping held: {diff}");
-            }
+            data::require_same(&bytes, &got, "the pipe does not hold what the mapping held")?;
         }
         DropPages::Close => {
             drop(reader);
@@ -135,22 +135,9 @@ fn piped(kind: Kind, how: DropPages, punch: bool) -> Result<String> {
         }
         DropPages::Splice => {
             let null = open_rw(Path::new("/dev/null"), false)?;
-            // SAFETY: No offsets are passed, so the call accesses no memory of
-            // the caller.
-            let n = unsafe {
-                libc::splice(
-                    reader.as_raw_fd(),
-                    std::ptr::null_mut(),
-                    null.as_raw_fd(),
-                    std::ptr::null_mut(),
-                    len,
-                    0,
-                )
-            };
-            ensure!(
-                n == len as isize,
-                "splice to /dev/null moved {n} of {len} bytes"
-            );
+            let n =
+                splice(&reader, None, &null, None, len, SpliceFFlags::empty()).context("splice")?;
+            ensure!(n == len, "splice to /dev/null moved {n} of {len} bytes");
         }
     }
     waited?;
@@ -178,7 +165,7 @@ fn slow_disk(kind: Kind) -> Result<String> {
         .arg(format!("completion_nsec={}", SECONDS * 1_000_000_000))
         .run()?;
     if !load.status.success() {
-        return Err(Skip(format!("null_blk cannot be loaded: {}", load.stderr.trim())).into());
+        skip!("null_blk cannot be loaded: {}", load.stderr.trim());
     }
     let result = slow_read(kind);
     Cmd::new("modprobe -r null_blk").ok()?;

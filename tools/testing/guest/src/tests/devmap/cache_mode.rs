@@ -23,7 +23,7 @@ impl Uncached {
     /// MiB.
     fn new(base: u64) -> Result<Self> {
         if !Path::new(MTRR).exists() {
-            return Err(Skip("the processor has no range registers".into()).into());
+            skip!("the processor has no range registers");
         }
         fs::write(
             MTRR,
@@ -69,11 +69,10 @@ declare! {
     /// another processor sees is not what was stored
     "devmap::differs_cache_mode_1G", 60 s, essential => || uncached(GIB, Level::Pud)
 }
-fn uncached(align: u64, level: Level) -> Result<String> {
+fn uncached(align: u64, level: Level) -> Result<()> {
     let want = &want(Mode::Devdax, align, Map::Mem, Bus::Acpi);
     if !page_tables::are_readable()? {
-        let why = "with KASAN the page tables take too long to read";
-        return Err(Skip(why.into()).into());
+        skip!("with KASAN the page tables take too long to read");
     }
     let mut namespace = Namespace::create(want)?;
     let node = namespace.node()?;
@@ -110,6 +109,5 @@ fn uncached(align: u64, level: Level) -> Result<String> {
     namespace.disable()?;
     drop(register);
     namespace.enable()?;
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }

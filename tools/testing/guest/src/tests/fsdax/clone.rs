@@ -8,6 +8,8 @@
 //! large entry as if it were small, and miscounts: the inode dies by a BUG when
 //! it is evicted. So tests that lead there are skipped on C.
 
+use nix::sys::statvfs::fstatvfs;
+
 use super::recovery::{sector_of, List};
 use super::{large, require_rust, signal_of, small, Config, Fixture, REFLINK};
 use crate::flushed::Flushes;
@@ -17,9 +19,15 @@ use crate::userfault::LateMemory;
 const LEN: usize = 3 * HUGE;
 /// The reason why tests are skipped on C.
 pub const MISCOUNTS: &str = "which miscounts entries here, and dies when it evicts the inode";
-const FICLONE: u64 = 0x4004_9409;
-const FICLONERANGE: u64 = 0x4020_940d;
-const FIDEDUPERANGE: u64 = 0xc018_9436;
+
+nix::ioctl_write_int!(ficlone, 0x94, 9);
+nix::ioctl_write_ptr!(ficlonerange, 0x94, 13, CloneRange);
+// The size is that of the structure without its array.
+nix::ioctl_readwrite_bad!(
+    fideduperange,
+    nix::request_code_readwrite!(0x94, 54, 24),
+    Dedupe
+);
 
 declare! {
     /// a store, a write or a hole in one of two files that share blocks is seen in the other, or its
@@ -36,18 +44,11 @@ declare! {
         }
 }
 
-fn errno_result(rc: i32, what: &str) -> Result<()> {
-    match rc {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()).context(what.to_string()),
-    }
-}
-
 /// Shares all blocks of `from` with `to`.
 pub fn clone(from: &File, to: &File) -> Result<()> {
     // SAFETY: FICLONE takes no pointers, so no argument can be invalid memory.
-    let rc = unsafe { libc::ioctl(to.as_raw_fd(), FICLONE, from.as_raw_fd()) };
-    errno_result(rc, "FICLONE")
+    unsafe { ficlone(to.as_raw_fd(), from.as_raw_fd() as u64) }.context("FICLONE")?;
+    Ok(())
 }
 
 /// struct file_clone_range.
@@ -67,8 +68,8 @@ pub fn clone_range(from: &File, at: usize, len: usize, to: &File, target: usize)
         to: target as u64,
     };
     // SAFETY: The structure is the one of the request, and outlives the call.
-    let rc = unsafe { libc::ioctl(to.as_raw_fd(), FICLONERANGE, &range) };
-    errno_result(rc, "FICLONERANGE")
+    unsafe { ficlonerange(to.as_raw_fd(), &range) }.context("FICLONERANGE")?;
+    Ok(())
 }
 
 /// A file with its expected bytes, and a mapping.
@@ -85,10 +86,7 @@ impl Half {
         self.map.require(0, &self.want, &what)?;
         let mut got = vec![0; self.want.len()];
         self.file.read_exact_at(&mut got, 0).context("read")?;
-        match data::first_difference(&self.want, &got) {
-            None => Ok(()),
-            Some(diff) => bail!("{what}, by read(): {diff}"),
-        }
+        data::require_same(&self.want, &got, format_args!("{what}, by read()"))
     }
 
     fn store(&mut self, at: usize, seed: u64, len: usize) {
@@ -136,7 +134,7 @@ fn pair(fixture: &Fixture, touched: bool, wide: bool) -> Result<[Half; 2]> {
     Ok([first, second])
 }
 
-fn stores(config: &Config, wide: bool) -> Result<String> {
+fn stores(config: &Config, wide: bool) -> Result<()> {
     let fixture = Fixture::create(config)?;
     for touched in [false, true] {
         let how = match touched {
@@ -161,12 +159,13 @@ fn stores(config: &Config, wide: bool) -> Result<String> {
     let fixture = fixture.remount("dax")?;
     for (name, want) in ["first", "second"].iter().zip(want) {
         let got = std::fs::read(fixture.path(name))?;
-        if let Some(diff) = data::first_difference(&want, &got) {
-            bail!("the {name} file after mounting again: {diff}");
-        }
+        data::require_same(
+            &want,
+            &got,
+            format_args!("the {name} file after mounting again"),
+        )?;
     }
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Stores different bytes to each half, in every way.
@@ -238,7 +237,7 @@ declare! {
         => short_write
 }
 /// Tests a buffer of `GOOD` bytes; the write requests more, and ends in a page.
-fn short_write(config: &Config) -> Result<String> {
+fn short_write(config: &Config) -> Result<()> {
     const GOOD: usize = PAGE + 100;
     const ASKED: usize = 2 * PAGE + 10;
     let fixture = Fixture::create(config)?;
@@ -253,26 +252,26 @@ fn short_write(config: &Config) -> Result<String> {
         .protect(2 * PAGE, PAGE, libc::PROT_NONE)
         .context("mprotect")?;
     let from = (buffer.addr() + at) as *const libc::c_void;
-    // SAFETY: The kernel checks the buffer itself, which is the purpose of the
-    // test.
+    // SAFETY: The kernel checks the buffer itself, which is the purpose of the test.
     let done = unsafe { libc::pwrite(file.as_raw_fd(), from, ASKED, 0) };
+    let e = io::Error::last_os_error();
     ensure!(
         done == GOOD as isize,
-        "a write of {ASKED} bytes, of which {GOOD} are mapped, returns {done}: {}",
-        io::Error::last_os_error()
+        "a write of {ASKED} bytes, of which {GOOD} are mapped, returns {done}: {e}"
     );
     let old = want.clone();
     want[..GOOD].copy_from_slice(&data::bytes(2, GOOD));
     for (name, file, want) in [("first", &file, &want), ("second", &other, &old)] {
         let mut got = vec![0; want.len()];
         file.read_exact_at(&mut got, 0).context("read")?;
-        if let Some(diff) = data::first_difference(want, &got) {
-            bail!("the {name} file after a short write: {diff}");
-        }
+        data::require_same(
+            want,
+            &got,
+            format_args!("the {name} file after a short write"),
+        )?;
     }
     drop((file, other));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// A file of which pages 6 and 7 are shared with another file, and page 8 is not, but has a place
@@ -319,7 +318,7 @@ declare! {
     /// forget stores to the pages that it has not written: fsync does not flush them
     "fsdax::clone::differs_short_write_dirty" for [REFLINK], 60 s => short_write_dirty
 }
-fn short_write_dirty(config: &Config) -> Result<String> {
+fn short_write_dirty(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let flushes = Flushes::start()?;
     let mut beside = Beside::create(&fixture, "data")?;
@@ -341,8 +340,7 @@ fn short_write_dirty(config: &Config) -> Result<String> {
     flushes.require(&stored, "a page that write() did not get to, after fsync")?;
     beside.require("the file after a short write")?;
     drop((flushes, beside));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Calls pwrite once for more bytes than the mapping may have.
@@ -358,7 +356,7 @@ declare! {
     /// page: fsync does not flush them
     "fsdax::clone::failed-copy-dirty" for [REFLINK], 60 s => failed_copy_dirty
 }
-fn failed_copy_dirty(config: &Config) -> Result<String> {
+fn failed_copy_dirty(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let list = List::of(&fixture.namespace.node()?)?;
     let flushes = Flushes::start()?;
@@ -391,8 +389,7 @@ fn failed_copy_dirty(config: &Config) -> Result<String> {
         ensure!(done == PAGE, "write() of the bad page returns {done}");
     }
     drop(flushes);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -400,7 +397,7 @@ declare! {
     /// it overwrites
     "fsdax::clone::differs_bad_source" for [REFLINK], 60 s => bad_source
 }
-fn bad_source(config: &Config) -> Result<String> {
+fn bad_source(config: &Config) -> Result<()> {
     const LEN: usize = 16 * PAGE;
     let fixture = Fixture::create(config)?;
     let list = List::of(&fixture.namespace.node()?)?;
@@ -431,8 +428,7 @@ fn bad_source(config: &Config) -> Result<String> {
     let part = other.write_at(&[0; 100], 9 * PAGE as u64);
     ensure!(part.is_err(), "a part of a bad page was written");
     drop((file, other));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Writes two shared pages from a buffer whose second page arrives late, and calls `meanwhile` with
@@ -472,7 +468,7 @@ declare! {
     /// write() reports success
     "fsdax::clone::differs_store_during_write" for [REFLINK], 60 s => store_during_write
 }
-fn store_during_write(config: &Config) -> Result<String> {
+fn store_during_write(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let (file, map, mut want) = during_write(&fixture, |map| map.poke(4 * PAGE + 100, 7))?;
     // Either order of the store and the write.
@@ -482,17 +478,14 @@ fn store_during_write(config: &Config) -> Result<String> {
     if got[100] == 7 {
         want[100] = 7;
     }
-    if let Some(diff) = data::first_difference(&want, &got) {
-        bail!("the pages that were written, by read(): {diff}");
-    }
+    data::require_same(&want, &got, "the pages that were written, by read()")?;
     map.require(
         4 * PAGE,
         &want,
         "the pages that were written, in the mapping",
     )?;
     drop((file, map));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -500,7 +493,7 @@ declare! {
     /// shows the written data, and a store to it faults for ever
     "fsdax::clone::differs_load_during_write" for [REFLINK], 60 s => load_during_write
 }
-fn load_during_write(config: &Config) -> Result<String> {
+fn load_during_write(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let (file, map, mut want) = during_write(&fixture, |map| {
         map.peek(4 * PAGE);
@@ -520,12 +513,9 @@ fn load_during_write(config: &Config) -> Result<String> {
     let mut got = vec![0; 2 * PAGE];
     file.read_exact_at(&mut got, 4 * PAGE as u64)
         .context("read")?;
-    if let Some(diff) = data::first_difference(&want, &got) {
-        bail!("the pages that were written, by read(): {diff}");
-    }
+    data::require_same(&want, &got, "the pages that were written, by read()")?;
     drop((file, map));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -533,7 +523,7 @@ declare! {
     "fsdax::clone::own-buffer" for [REFLINK], 60 s => own_buffer
 }
 /// The buffer is the mapping of what is written: the removal of its entries unmaps it.
-fn own_buffer(config: &Config) -> Result<String> {
+fn own_buffer(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let want = data::bytes(1, 16 * PAGE);
     let file = fixture.written("first", &want)?;
@@ -548,12 +538,13 @@ fn own_buffer(config: &Config) -> Result<String> {
     map.require(0, &want, "the file, written from its own pages")?;
     let mut got = vec![0; want.len()];
     file.read_exact_at(&mut got, 0).context("read")?;
-    if let Some(diff) = data::first_difference(&want, &got) {
-        bail!("the file, written from its own pages, by read(): {diff}");
-    }
+    data::require_same(
+        &want,
+        &got,
+        "the file, written from its own pages, by read()",
+    )?;
     drop((file, map));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// struct file_dedupe_range with one struct file_dedupe_range_info.
@@ -583,8 +574,7 @@ fn deduped(from: &File, at: usize, len: usize, to: &File, target: usize) -> Resu
     };
     // SAFETY: The structure is the one of the request, with the single range that
     // its count names.
-    let rc = unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE, &mut request) };
-    errno_result(rc, "FIDEDUPERANGE")?;
+    unsafe { fideduperange(from.as_raw_fd(), &mut request) }.context("FIDEDUPERANGE")?;
     match request.status {
         0 => Ok(Some(request.done)),
         1 => Ok(None),
@@ -641,13 +631,5 @@ fn dedupe(config: &Config) -> Result<String> {
 /// Returns the number of free blocks of the filesystem.
 pub fn free_blocks(fixture: &Fixture) -> Result<u64> {
     let dir = File::open(fixture.mount.dir()).context("cannot open the mount point")?;
-    // SAFETY: The structure consists of integers, for which all zero bytes are a
-    // valid value.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `about` is valid for writes and outlives the call.
-    errno_result(
-        unsafe { libc::fstatfs(dir.as_raw_fd(), &mut about) },
-        "fstatfs",
-    )?;
-    Ok(about.f_bavail)
+    Ok(fstatvfs(dir).context("fstatvfs")?.blocks_available())
 }

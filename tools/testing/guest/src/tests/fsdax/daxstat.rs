@@ -26,7 +26,7 @@ fn program() -> Result<PathBuf> {
     let me = std::env::current_exe().context("cannot find this program")?;
     let path = me.with_file_name("daxstat");
     if !path.exists() {
-        return Err(Skip(format!("the guest has no {}", path.display())).into());
+        skip!("the guest has no {}", path.display());
     }
     Ok(path)
 }
@@ -116,7 +116,7 @@ declare! {
     /// vice versa
     "fsdax::daxstat::file" for [XFS, EXT4_E820], 90 s => files
 }
-fn files(config: &Config) -> Result<String> {
+fn files(config: &Config) -> Result<()> {
     program()?;
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
@@ -133,8 +133,7 @@ fn files(config: &Config) -> Result<String> {
     file.sync_all().context("fsync")?;
     require(&fixture, &trace, "holes", &["hole", "short", "hole"])?;
     drop((file, trace));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -174,7 +173,7 @@ declare! {
     /// device for device-dax
     "fsdax::daxstat::types", 60 s => types
 }
-fn types() -> Result<String> {
+fn types() -> Result<()> {
     program()?;
     let refused = |path: &Path, word: &str| -> Result<String> {
         let out = daxstat("--file")?.arg(path).limit_secs(5).run()?;
@@ -198,8 +197,7 @@ fn types() -> Result<String> {
     );
     let namespace = Namespace::create(&want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi))?;
     refused(&namespace.node()?, "daxctl list")?;
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }
 
 declare! {
@@ -207,7 +205,7 @@ declare! {
     "fsdax::daxstat::looks" for [EXT4, XFS], 60 s => looks
 }
 /// Compares the events of writeback with the program's name.
-fn looks(config: &Config) -> Result<String> {
+fn looks(config: &Config) -> Result<()> {
     program()?;
     let fixture = Fixture::create(config)?;
     let file = fixture.written("data", &data::bytes(1, 2 * HUGE))?;
@@ -229,8 +227,7 @@ fn looks(config: &Config) -> Result<String> {
         "fsync after stores has no event of writeback"
     );
     drop((trace, map, file));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 #[derive(Deserialize)]
@@ -504,9 +501,7 @@ impl Partition {
 impl Drop for Partition {
     fn drop(&mut self) {
         const DELETE: i32 = 2;
-        if let Err(e) = self.change(DELETE, 0, 0) {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(self.change(DELETE, 0, 0));
     }
 }
 
@@ -570,7 +565,7 @@ declare! {
     /// there after the pin was dropped
     "fsdax::daxstat::delayed", 60 s => delayed
 }
-fn delayed() -> Result<String> {
+fn delayed() -> Result<()> {
     require_rust("which does not keep the blocks of a pinned page")?;
     program()?;
     let fixture = Fixture::create(&EXT4)?;
@@ -594,8 +589,7 @@ fn delayed() -> Result<String> {
     );
     drop((reader, writer));
     wait_for_delayed(inode, false)?;
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 #[derive(Deserialize)]
@@ -614,7 +608,7 @@ declare! {
     /// daxstat has other counts than the kernel, or gives no advice where the kernel does not count
     "fsdax::daxstat::table", 60 s, essential => table
 }
-fn table() -> Result<String> {
+fn table() -> Result<()> {
     program()?;
     let fixture = Fixture::create(&EXT4)?;
     let file = fixture.written("data", &data::bytes(1, 2 * HUGE))?;
@@ -653,6 +647,5 @@ fn table() -> Result<String> {
         ensure!(text.contains("ext4"), "daxstat --once: {text}");
     }
     drop((map, file));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }

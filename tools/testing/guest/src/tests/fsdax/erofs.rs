@@ -144,9 +144,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if let Err(e) = Cmd::new("umount").arg(&self.0).ok() {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(Cmd::new("umount").arg(&self.0).ok());
     }
 }
 
@@ -173,7 +171,7 @@ declare! {
     /// it is aligned, or can be stored to; or daxstat's advice is for another filesystem
     "fsdax::erofs" for NAMESPACES, 60 s, essential "erofs-dev-acpi" => |(_, config)| erofs(config)
 }
-fn erofs(config: &Config) -> Result<String> {
+fn erofs(config: &Config) -> Result<()> {
     let namespace = image(config, &FILES)?;
     let mounted = Mounted::new(&namespace.node()?)?;
     let trace = FaultTrace::start()?;
@@ -188,8 +186,7 @@ fn erofs(config: &Config) -> Result<String> {
         );
     }
     drop((trace, mounted));
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }
 
 declare! {
@@ -198,7 +195,7 @@ declare! {
     /// for it
     "fsdax::erofs::differs_shared", 60 s => shared
 }
-fn shared() -> Result<String> {
+fn shared() -> Result<()> {
     let namespace = image(&EXT4, &SHARED)?;
     let mounted = Mounted::new(&namespace.node()?)?;
     let bytes = data::bytes(1, PAGE);
@@ -242,8 +239,7 @@ fn shared() -> Result<String> {
     );
     drop(mounted);
     bound.bind()?;
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }
 
 fn check(file: &File, bytes: &[u8], huge: bool, trace: &FaultTrace) -> Result<()> {

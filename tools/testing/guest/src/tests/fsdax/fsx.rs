@@ -213,9 +213,11 @@ fn run(config: &Config, seed: u64) -> Result<String> {
     let want = model.into_bytes();
     let fixture = fixture.remount("dax")?;
     let got = std::fs::read(fixture.path("fsx"))?;
-    if let Some(diff) = data::first_difference(&want, &got) {
-        anyhow::bail!("seed {seed}, the file after mounting again: {diff}");
-    }
+    data::require_same(
+        &want,
+        &got,
+        format_args!("seed {seed}, the file after mounting again"),
+    )?;
     fixture.finish()?;
     Ok(format!("{OPERATIONS} operations from seed {seed}. "))
 }

@@ -13,6 +13,10 @@
 
 use std::sync::mpsc;
 
+use nix::sys::signal::{kill, Signal};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{setgid, setuid, Gid, Pid, Uid};
+
 use super::clone::clone;
 use super::idle::{Announced, Held, LEN, PAGES};
 use super::{large, require_rust, small, Config, Fixture, EXT4, REFLINK, XFS};
@@ -59,15 +63,8 @@ fn others_go_on(dir: &Path) -> Result<()> {
 
 /// Returns the number of free bytes.
 fn free_bytes(dir: &Path) -> Result<u64> {
-    let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes())?;
-    // SAFETY: All zeroes are a valid `statvfs`.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: The path is a string and `stat` is valid for writes; both outlive
-    // the call.
-    match unsafe { libc::statvfs(path.as_ptr(), &mut stat) } {
-        0 => Ok(stat.f_bfree * stat.f_frsize),
-        _ => Err(io::Error::last_os_error()).context("statvfs"),
-    }
+    let stat = statvfs(dir).context("statvfs")?;
+    Ok(stat.blocks_free() * stat.fragment_size())
 }
 
 /// The free space of a filesystem before the file was written.
@@ -287,9 +284,8 @@ fn other_user(config: &Config) -> Result<String> {
     let (path, ready) = (fixture.path(NAME), Gate::new()?);
     let child = spawn(|| {
         const NOBODY: u32 = 65534;
-        // SAFETY: The calls take no pointers.
-        let rc = unsafe { libc::setgid(NOBODY) | libc::setuid(NOBODY) };
-        ensure!(rc == 0, "cannot become another user");
+        setgid(Gid::from_raw(NOBODY)).context("setgid")?;
+        setuid(Uid::from_raw(NOBODY)).context("setuid")?;
         let file = File::open(&path).context("open")?;
         let map = Mapping::with(&file, 0, LEN, HUGE, libc::PROT_READ, libc::MAP_SHARED)?;
         vmsplice(&map, 0, PAGES * PAGE, &writer)?;
@@ -313,7 +309,7 @@ declare! {
 }
 /// Unmounts with a removed file whose pages are in a pipe, mounts again, and
 /// unmounts once more.
-fn umount(config: &Config) -> Result<String> {
+fn umount(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
     let (space, file, mut held) = set_up(&fixture)?;
@@ -345,8 +341,7 @@ fn umount(config: &Config) -> Result<String> {
     wait_delayed(0)?;
     require_unpinned("unmounting")?;
     kind.check(&namespace.node()?)?;
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }
 
 declare! {
@@ -399,7 +394,7 @@ declare! {
     /// each of many removed files with pages in pipes occupies a kernel thread, or one is lost
     "fsdax::hang::differs_many_{kind}" for [EXT4, XFS], 120 s => many
 }
-fn many(config: &Config) -> Result<String> {
+fn many(config: &Config) -> Result<()> {
     const FILES: usize = 512;
     let fixture = Fixture::create(config)?;
     let _warning = Announced::new()?;
@@ -435,8 +430,7 @@ fn many(config: &Config) -> Result<String> {
     went?;
     wait_delayed(0)?;
     require_unpinned("removing many files")?;
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -551,8 +545,7 @@ fn clone_killed(config: &Config) -> Result<String> {
             thread::sleep(Duration::from_millis(20));
         }
         let ticks = fs::read_to_string(&stat).context("stat of the child")?;
-        // SAFETY: The pid is that of an unreaped child.
-        unsafe { libc::kill(child.pid(), libc::SIGKILL) };
+        kill(Pid::from_raw(child.pid()), Signal::SIGKILL).context("kill")?;
         let signal = child
             .wait_signal(SOON.as_secs(), "a killed FICLONE")
             .with_context(|| whereabouts(child.pid() as u32))?;

@@ -43,9 +43,7 @@ impl Announced {
 impl Drop for Announced {
     fn drop(&mut self) {
         if self.0 {
-            if let Err(e) = system::log(&format!("rust-dax-expect-end: {WARNING}")) {
-                eprintln!("clean-up: {e:#}");
-            }
+            clean_up(system::log(&format!("rust-dax-expect-end: {WARNING}")));
         }
     }
 }
@@ -92,10 +90,7 @@ impl Held {
         let got = file
             .get(HUGE / 2..HUGE / 2 + self.bytes.len())
             .context("it is too short")?;
-        match data::first_difference(&self.bytes, got) {
-            None => Ok(()),
-            Some(diff) => bail!("what was in the pages of the pipe: {diff}"),
-        }
+        data::require_same(&self.bytes, got, "what was in the pages of the pipe")
     }
 
     /// Reads the pipe, which releases the pages. Their bytes must be unchanged.
@@ -105,10 +100,7 @@ impl Held {
         };
         let mut got = vec![0; self.bytes.len()];
         reader.read_exact(&mut got).context("reading the pipe")?;
-        match data::first_difference(&self.bytes, &got) {
-            None => Ok(()),
-            Some(diff) => bail!("the pages in the pipe: {diff}"),
-        }
+        data::require_same(&self.bytes, &got, "the pages in the pipe")
     }
 }
 
@@ -162,7 +154,7 @@ declare! {
     "fsdax::idle::unmounted_{kind}" for [EXT4, XFS], 60 s, essential "ext4" => unmounted
 }
 /// The inode is evicted, but its blocks are not freed: no reason to wait.
-fn unmounted(config: &Config) -> Result<String> {
+fn unmounted(config: &Config) -> Result<()> {
     require_rust("which warns that a page in use is freed")?;
     let fixture = Fixture::create(config)?;
     let file = fixture.written("data", &data::bytes(1, LEN))?;
@@ -180,8 +172,7 @@ fn unmounted(config: &Config) -> Result<String> {
     held.release()?;
     checked?;
     require_unpinned("unmounting")?;
-    namespace.destroy()?;
-    Ok(String::new())
+    namespace.destroy()
 }
 
 declare! {

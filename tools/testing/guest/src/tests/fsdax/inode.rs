@@ -12,8 +12,8 @@ use crate::tests::prelude::*;
 
 /// Value from linux/fs.h.
 const FS_XFLAG_DAX: u32 = 0x8000;
-const FSGETXATTR: u64 = 0x801c_581f;
-const FSSETXATTR: u64 = 0x401c_5820;
+nix::ioctl_read!(fsgetxattr, b'X', 31, Attributes);
+nix::ioctl_write_ptr!(fssetxattr, b'X', 32, Attributes);
 
 /// struct fsxattr.
 #[repr(C)]
@@ -25,40 +25,35 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn exchange(&mut self, file: &File, request: u64) -> io::Result<()> {
-        // SAFETY: The structure is the one of both requests, and outlives the
-        // call.
-        match unsafe { libc::ioctl(file.as_raw_fd(), request, self) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+    fn of(file: &File) -> Result<Self> {
+        let mut attributes = Self::default();
+        // SAFETY: The structure is the one of the request, and outlives the call.
+        unsafe { fsgetxattr(file.as_raw_fd(), &mut attributes) }.context("FS_IOC_FSGETXATTR")?;
+        Ok(attributes)
+    }
+
+    fn set(&self, file: &File) -> Result<()> {
+        // SAFETY: The structure is the one of the request, and outlives the call.
+        unsafe { fssetxattr(file.as_raw_fd(), self) }.context("FS_IOC_FSSETXATTR")?;
+        Ok(())
     }
 }
 
 /// Sets or clears the flag of a file or directory.
 fn mark(path: &Path, dax: bool) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut attributes = Attributes::default();
-    attributes
-        .exchange(&file, FSGETXATTR)
-        .context("FS_IOC_FSGETXATTR")?;
+    let mut attributes = Attributes::of(&file)?;
     match dax {
         true => attributes.flags |= FS_XFLAG_DAX,
         false => attributes.flags &= !FS_XFLAG_DAX,
     }
-    attributes
-        .exchange(&file, FSSETXATTR)
-        .context("FS_IOC_FSSETXATTR")
+    attributes.set(&file)
 }
 
 /// Returns whether the file has one of the flags that `chattr` of xfs_io
 /// changes.
 pub fn has_flag(file: &File, flag: u32) -> Result<bool> {
-    let mut attributes = Attributes::default();
-    attributes
-        .exchange(file, FSGETXATTR)
-        .context("FS_IOC_FSGETXATTR")?;
-    Ok(attributes.flags & flag != 0)
+    Ok(Attributes::of(file)?.flags & flag != 0)
 }
 
 /// Returns the DAX attribute of statx(2).
@@ -116,7 +111,7 @@ declare! {
     /// option; or bytes are lost when that changes
     "fsdax::inode" for [EXT4, XFS], 90 s, essential "ext4-dev-acpi" => flags
 }
-fn flags(config: &Config) -> Result<String> {
+fn flags(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?.remount("dax=inode")?;
     let bytes = data::bytes(1, HUGE);
     drop(fixture.written("plain", &bytes)?);
@@ -168,6 +163,5 @@ fn flags(config: &Config) -> Result<String> {
     }
     large(&file, HUGE)?.require(0, &want, "the file at the end")?;
     drop(file);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }

@@ -91,10 +91,11 @@ impl Model {
         self.file
             .read_exact_at(&mut got, at as u64)
             .with_context(|| format!("read of {len:#x} bytes at {at:#x}"))?;
-        match data::first_difference(&self.want[at..at + len], &got) {
-            None => Ok(()),
-            Some(diff) => bail!("read() from {at:#x}: {diff}"),
-        }
+        data::require_same(
+            &self.want[at..at + len],
+            &got,
+            format_args!("read() from {at:#x}"),
+        )
     }
 
     /// Calls ftruncate(2), up or down.

@@ -5,6 +5,9 @@
 
 use std::sync::atomic::{AtomicI32, AtomicUsize};
 
+use nix::sys::prctl;
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
+
 use super::{config, large, small, Config, Fixture, EXT4, EXT4_E820};
 use crate::filesystem::Kind;
 use crate::tests::prelude::*;
@@ -43,15 +46,10 @@ extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
 }
 
 fn listen() -> Result<()> {
-    // SAFETY: The structure has all zero bytes as a valid value, and the handler only stores to
-    // atomics, so it is async-signal-safe.
-    let rc = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = on_sigbus as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO;
-        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut())
-    };
-    ensure!(rc == 0, "sigaction: {}", io::Error::last_os_error());
+    let handler = SigHandler::SigAction(on_sigbus);
+    let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
+    // SAFETY: The handler only stores to atomics, so it is async-signal-safe.
+    unsafe { sigaction(Signal::SIGBUS, &action) }.context("sigaction")?;
     Ok(())
 }
 
@@ -118,7 +116,7 @@ declare! {
     /// cannot use the rest of the file; or the namespace cannot be used afterwards
     "fsdax::poison::single" for [EXT4_E820, XFS_RMAP], 60 s => alone
 }
-fn alone(config: &Config) -> Result<String> {
+fn alone(config: &Config) -> Result<()> {
     for wide in [true, false] {
         let fixture = Fixture::create(config)?;
         let bytes = data::bytes(1, LEN);
@@ -148,26 +146,14 @@ fn alone(config: &Config) -> Result<String> {
     let file = fixture.written("data", &bytes)?;
     mapped(&file, true, &bytes)?.require(0, &bytes, "a file of the next namespace")?;
     drop(file);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Requests an early kill signal. Without that, a process that did not touch the bad memory itself
 /// is not signalled.
 fn ask_early() -> Result<()> {
-    const UNUSED: libc::c_ulong = 0;
-    // SAFETY: This prctl() takes no pointers, so no argument can be invalid memory.
-    let rc = unsafe {
-        libc::prctl(
-            libc::PR_MCE_KILL,
-            libc::PR_MCE_KILL_SET,
-            libc::PR_MCE_KILL_EARLY,
-            UNUSED,
-            UNUSED,
-        )
-    };
-    ensure!(rc == 0, "PR_MCE_KILL: {}", io::Error::last_os_error());
-    Ok(())
+    let early = prctl::PrctlMCEKillPolicy::PR_MCE_KILL_EARLY;
+    prctl::set_mce_kill(early).context("PR_MCE_KILL")
 }
 
 /// Runs a second process with its own mapping of `file`, which must be signalled.

@@ -49,9 +49,7 @@ impl Drop for CallCount {
             (format!("events/kprobes/{}/enable", Self::EVENT), "0".into()),
             ("kprobe_events".to_string(), format!("-:{}", Self::EVENT)),
         ] {
-            if let Err(e) = self.write(&file, &text) {
-                eprintln!("{e:#}");
-            }
+            clean_up(self.write(&file, &text));
         }
     }
 }
@@ -61,9 +59,9 @@ declare! {
     /// fails
     "fsdax::populate" for [EXT4], 60 s, essential "ext4-dev-acpi" => populate
 }
-fn populate(config: &Config) -> Result<String> {
+fn populate(config: &Config) -> Result<()> {
     if live::ask()?.gup.implementation == Language::C {
-        return Err(Skip("GUP is in C, which follows each pte".into()).into());
+        skip!("GUP is in C, which follows each pte");
     }
     let fixture = Fixture::create(config)?;
     let bytes = data::bytes(1, HUGE);
@@ -79,11 +77,7 @@ fn populate(config: &Config) -> Result<String> {
         let before = calls.get()?;
         match advice {
             Some(advice) => map.advise(0, HUGE, advice),
-            // SAFETY: Locking changes nothing in memory.
-            None => match unsafe { libc::mlock(map.addr() as *const libc::c_void, HUGE) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            },
+            None => map.lock(0, HUGE),
         }
         .context(what)?;
         let made = calls.get()? - before;
@@ -96,6 +90,5 @@ fn populate(config: &Config) -> Result<String> {
     drop(calls);
     map.require(0, &bytes, "the populated file")?;
     drop((map, file));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }

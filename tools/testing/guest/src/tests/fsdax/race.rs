@@ -276,9 +276,7 @@ fn sync(config: &Config) -> Result<String> {
     drop((maps, file));
     let fixture = fixture.remount("dax")?;
     let got = fs::read(fixture.path("data")).context("read")?;
-    if let Some(diff) = data::first_difference(&want, &got) {
-        bail!("the file after mounting again: {diff}");
-    }
+    data::require_same(&want, &got, "the file after mounting again")?;
     fixture.finish()?;
     Ok(report)
 }

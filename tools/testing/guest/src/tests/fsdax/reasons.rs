@@ -118,15 +118,14 @@ declare! {
     /// file
     "fsdax::reasons" for [EXT4, REFLINK], 90 s, essential "ext4-dev-acpi" => reasons
 }
-fn reasons(config: &Config) -> Result<String> {
+fn reasons(config: &Config) -> Result<()> {
     require_rust("which reports no reasons")?;
     let fixture = Fixture::create(config)?;
     let probe = Probe::open(&fixture)?;
     by_mapping(&fixture, &probe)?;
     by_file(&fixture, &probe)?;
     drop(probe);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Tests mappings that prevent huge faults of a suitable file.
@@ -206,25 +205,18 @@ struct ThpDisabled;
 
 impl ThpDisabled {
     fn for_process() -> Result<Self> {
-        Self::set(1)?;
+        Self::set(true)?;
         Ok(Self)
     }
 
-    fn set(value: libc::c_ulong) -> Result<()> {
-        // SAFETY: The request takes no pointers, so no argument can be invalid
-        // memory.
-        match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, value, 0, 0, 0) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()).context("PR_SET_THP_DISABLE"),
-        }
+    fn set(disabled: bool) -> Result<()> {
+        nix::sys::prctl::set_thp_disable(disabled).context("PR_SET_THP_DISABLE")
     }
 }
 
 impl Drop for ThpDisabled {
     fn drop(&mut self) {
-        if let Err(e) = Self::set(0) {
-            eprintln!("{e:#}");
-        }
+        clean_up(Self::set(false));
     }
 }
 
@@ -260,7 +252,7 @@ declare! {
     "fsdax::reasons::conflict" for [EXT4, XFS], 90 s => conflict
 }
 /// Tests what removes entries of 4 KiB: not the end of the mapping, nor drop_caches.
-fn conflict(config: &Config) -> Result<String> {
+fn conflict(config: &Config) -> Result<()> {
     require_rust("which reports no reasons")?;
     let bytes = data::bytes(1, LEN);
     let stored = |at: usize| -> Vec<u8> { [&[7; 1], &bytes[at + 1..at + PAGE]].concat() };
@@ -310,8 +302,7 @@ fn conflict(config: &Config) -> Result<String> {
     let file = fixture.open("data")?;
     huge(&file, "after umount and mount")?;
     drop((file, probe));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Tests files that prevent huge faults of a suitable mapping.
@@ -387,7 +378,7 @@ declare! {
 }
 /// Tests failing allocations: that of the huge zero page, which is freed
 /// before, and those of the mapping's array, which are tried twice.
-fn without_memory(config: &Config) -> Result<String> {
+fn without_memory(config: &Config) -> Result<()> {
     require_rust("which reports no reasons")?;
     drop(Failing::pages(9)?);
     let fixture = Fixture::create(config)?;
@@ -412,8 +403,7 @@ fn without_memory(config: &Config) -> Result<String> {
     })?;
     failed?;
     drop((map, hole, file, probe));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -421,7 +411,7 @@ declare! {
     /// tried
     "fsdax::reasons" for [EXT2], 60 s => only_counted
 }
-fn only_counted(config: &Config) -> Result<String> {
+fn only_counted(config: &Config) -> Result<()> {
     require_rust("which reports no reasons")?;
     let fixture = Fixture::create(config)?;
     let probe = Probe::open(&fixture)?;
@@ -436,8 +426,7 @@ fn only_counted(config: &Config) -> Result<String> {
         "one fault of 4 KiB was made, {counted:?} were counted"
     );
     drop((map, file, probe));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 #[cfg(test)]

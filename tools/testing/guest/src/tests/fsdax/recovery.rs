@@ -66,7 +66,7 @@ declare! {
     /// bad page is written, or whole pages that are written stay bad
     "fsdax::recovery" for [EXT4_E820, XFS_E820], 60 s, essential "xfs-dev-e820" => recovery
 }
-fn recovery(config: &Config) -> Result<String> {
+fn recovery(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let mut bytes = data::bytes(6, LEN);
     drop(fixture.written("data", &bytes)?);
@@ -96,8 +96,7 @@ fn recovery(config: &Config) -> Result<String> {
     let file = fixture.open("data")?;
     large(&file, LEN)?.require(0, &bytes, "the file, mounted again")?;
     drop(file);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Requires that all but the bad page is readable, in mappings of both sizes and by read().
@@ -109,7 +108,7 @@ fn require_readable(file: &File, bytes: &[u8]) -> Result<()> {
         map.require(BAD + PAGE, &bytes[BAD + PAGE..], "the bytes after it")?;
     }
     let read = pread_once(file, &memory, 0, PAGE, BAD as u64);
-    fails(read, libc::EIO, "read() of it")?;
+    require_errno(read, libc::EIO, "read() of it")?;
     for good in [BAD - PAGE, BAD + PAGE] {
         let n = pread_once(file, &memory, 0, PAGE, good as u64).context("read() next to it")?;
         ensure!(n == PAGE, "a short read() next to it");
@@ -125,10 +124,10 @@ fn partly(file: &File, bytes: &[u8]) -> Result<()> {
     memory.write(0, &bytes[..PAGE]);
     for (at, len) in [(BAD, 100), (BAD + 100, PAGE - 100), (BAD + SECTOR, SECTOR)] {
         let written = pwrite_once(file, &memory, 0, len, at as u64);
-        fails(
+        require_errno(
             written,
             libc::EFAULT,
-            &format!("write() of {len} bytes of it"),
+            format!("write() of {len} bytes of it"),
         )?;
     }
     Ok(())
@@ -140,7 +139,7 @@ declare! {
     "fsdax::recovery::differs_short_write" for [EXT4_E820], 60 s => short_write
 }
 /// A buffer of half a page; the write requests a page.
-fn short_write(config: &Config) -> Result<String> {
+fn short_write(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let mut bytes = data::bytes(6, LEN);
     drop(fixture.written("data", &bytes)?);
@@ -154,17 +153,16 @@ fn short_write(config: &Config) -> Result<String> {
         .protect(PAGE, PAGE, libc::PROT_NONE)
         .context("mprotect")?;
     let written = pwrite_once(&file, &memory, PAGE / 2, PAGE, BAD as u64);
-    fails(written, libc::EFAULT, "write() of half a bad page")?;
+    require_errno(written, libc::EFAULT, "write() of half a bad page")?;
     list.require(1, "after half of the page could be written")?;
     let whole = Mapping::anonymous(PAGE)?;
     let read = pread_once(&file, &whole, 0, PAGE, BAD as u64);
-    fails(read, libc::EIO, "read() of it")?;
+    require_errno(read, libc::EIO, "read() of it")?;
     require_sigbus(&large(&file, LEN)?, BAD + 100, "of bad memory")?;
     written_over(&file, &mut bytes, BAD, PAGE)?;
     list.require(0, "after the page was written")?;
     drop(file);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<()> {
@@ -181,11 +179,4 @@ fn written_over(file: &File, bytes: &mut [u8], at: usize, len: usize) -> Result<
     }
     bytes[at..at + len].copy_from_slice(&new);
     large(file, LEN)?.require(0, bytes, "the mapping, after bad pages were written")
-}
-
-fn fails(result: io::Result<usize>, errno: i32, what: &str) -> Result<()> {
-    match result {
-        Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
-        other => bail!("{what} returns {other:?}, not errno {errno}"),
-    }
 }

@@ -25,7 +25,7 @@ declare! {
     /// or old bytes reappear when the file grows again
     "fsdax::truncate" for [EXT2, EXT4, REFLINK], 120 s, essential "ext2-dev-acpi" => truncate
 }
-fn truncate(config: &Config) -> Result<String> {
+fn truncate(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let mut model = filled(&fixture, "truncate", MOST)?;
     // Down into a huge page, to its boundary, into a small page, to nothing; up
@@ -65,15 +65,12 @@ fn truncate(config: &Config) -> Result<String> {
 }
 
 /// Requires the same bytes after the filesystem was unmounted.
-fn reopen(fixture: Fixture, name: &str, model: Model) -> Result<String> {
+fn reopen(fixture: Fixture, name: &str, model: Model) -> Result<()> {
     let want = model.into_bytes();
     let fixture = fixture.remount("dax")?;
     let got = std::fs::read(fixture.path(name))?;
-    if let Some(diff) = data::first_difference(&want, &got) {
-        anyhow::bail!("the file after mounting again: {diff}");
-    }
-    fixture.finish()?;
-    Ok(String::new())
+    data::require_same(&want, &got, "the file after mounting again")?;
+    fixture.finish()
 }
 
 declare! {
@@ -81,7 +78,7 @@ declare! {
     /// or changes other bytes than it should
     "fsdax::fallocate" for [XFS, EXT4_E820], 120 s, essential "ext4-mem-e820" => ranges
 }
-fn ranges(config: &Config) -> Result<String> {
+fn ranges(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let mut model = filled(&fixture, "ranges", 3 * HUGE + 5 * PAGE + 9)?;
     // Whole huge pages, parts of them, whole small pages and parts of those.

@@ -45,7 +45,7 @@ declare! {
     /// read, or entries of 4 KiB and 2 MiB of one range show different bytes
     "fsdax::size" for [EXT4, REFLINK], 90 s, essential "ext4-dev-acpi" => sizes
 }
-fn sizes(config: &Config) -> Result<String> {
+fn sizes(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
     blocks(&fixture, &trace)?;
@@ -55,8 +55,7 @@ fn sizes(config: &Config) -> Result<String> {
     edges(&fixture, &trace)?;
     private(&fixture, &trace)?;
     drop(trace);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Tests allocated blocks: one fault per 2 MiB, and one more when a page that
@@ -266,7 +265,7 @@ declare! {
     /// a filesystem without huge faults gets one, or its pages are not those of the file
     "fsdax::size" for [EXT2], 60 s => only_small
 }
-fn only_small(config: &Config) -> Result<String> {
+fn only_small(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
     let bytes = data::bytes(7, HUGE);
@@ -290,6 +289,5 @@ fn only_small(config: &Config) -> Result<String> {
     map.poke(PAGE, 1);
     require(&trace, 0, 513, false, "loads from a hole, and a store")?;
     drop((map, file, mapped, blocks, trace));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }

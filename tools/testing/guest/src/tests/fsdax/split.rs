@@ -73,22 +73,21 @@ declare! {
     "fsdax::split::differs_truncate" for [EXT4, XFS, EXT4_E820], 60 s, essential "ext4-dev-acpi"
         => truncate
 }
-fn truncate(config: &Config) -> Result<String> {
+fn truncate(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let (file, map) = dirty(&fixture)?;
     file.set_len(HUGE as u64 / 2).context("ftruncate")?;
     require_flushed(&file, &map, 0..HUGE / 2 / PAGE)?;
     require_synced(&file, &map, 0..HUGE / 2 / PAGE)?;
     drop((file, map));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
     /// a hole of a page in 2 MiB that were stored to makes the kernel forget that the rest is dirty
     "fsdax::split::differs_punch" for [EXT4], 60 s, essential "ext4-dev-acpi" => punch
 }
-fn punch(config: &Config) -> Result<String> {
+fn punch(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let (file, map) = dirty(&fixture)?;
     punch_pages(&file, 0..1)?;
@@ -103,8 +102,7 @@ fn punch(config: &Config) -> Result<String> {
     map.require(0, &[0; PAGE], "the hole")?;
     map_too.require(100 * PAGE + 1, &[0; PAGE - 1], "the other hole")?;
     drop((file, map, file_too, map_too));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 fn punch_pages(file: &File, pages: std::ops::Range<usize>) -> Result<()> {
@@ -117,7 +115,7 @@ declare! {
     /// write() to a shared page in 2 MiB makes the kernel forget that another page there is dirty
     "fsdax::split::differs_write" for [REFLINK], 60 s => write
 }
-fn write(config: &Config) -> Result<String> {
+fn write(config: &Config) -> Result<()> {
     /// Farther from page 0 than xfs copies at once.
     const FAR: usize = 300;
     let fixture = Fixture::create(config)?;
@@ -132,8 +130,7 @@ fn write(config: &Config) -> Result<String> {
     require_synced(&file, &map, FAR..FAR + 4)?;
     map.require(0, &[4; 100], "written bytes")?;
     drop((file, map, other));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -141,14 +138,13 @@ declare! {
     /// out before: its block is freed, and may belong to another file while a device writes to it
     "fsdax::split::pin" for [EXT4, XFS], 60 s, essential "ext4-dev-acpi" => pin
 }
-fn pin(config: &Config) -> Result<String> {
+fn pin(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let (file, map) = dirty(&fixture)?;
     punch_pages(&file, 0..1)?;
     shrink_waits(&file, &map, 7 * PAGE)?;
     drop((file, map));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Truncates the file to nothing while a pipe holds the page of it that is mapped at `at`: that

@@ -32,7 +32,7 @@ declare! {
     /// caches
     "fsdax::sync::clean" for [EXT2, EXT4, REFLINK], 90 s, essential "ext4-dev-acpi" => clean
 }
-fn clean(config: &Config) -> Result<String> {
+fn clean(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
     let flushes = Flushes::start()?;
@@ -96,8 +96,7 @@ fn clean(config: &Config) -> Result<String> {
     }
     drop(trace);
     drop((wide, narrow, file, other));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 type Sync = fn(&File, &Mapping) -> io::Result<()>;
@@ -204,15 +203,14 @@ fn tempfile(dir: &str) -> Result<File> {
 
 /// Shuts the filesystem down as a power failure does: neither bytes nor log are written any more.
 pub fn go_down(fixture: &Fixture) -> Result<()> {
-    /// _IOR('X', 125, __u32), defined by xfs and supported by ext4 as well.
-    const GO_DOWN: u64 = 0x8004_587d;
+    // Defined by xfs, and supported by ext4 as well.
+    nix::ioctl_read!(goingdown, b'X', 125, u32);
     const NO_LOG_FLUSH: u32 = 2;
     let dir = File::open(fixture.mount.dir()).context("cannot open the mount point")?;
     // SAFETY: The call reads the number, which outlives it.
-    match unsafe { libc::ioctl(dir.as_raw_fd(), GO_DOWN, &NO_LOG_FLUSH) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()).context("the filesystem cannot be shut down"),
-    }
+    unsafe { goingdown(dir.as_raw_fd(), &mut { NO_LOG_FLUSH }) }
+        .context("the filesystem cannot be shut down")?;
+    Ok(())
 }
 
 declare! {
@@ -221,7 +219,7 @@ declare! {
     "fsdax::sync::shutdown" for [XFS, EXT4_E820], 90 s, essential "xfs-mem-acpi" => down
 }
 /// Tests stores to allocated huge and small pages, and holes.
-fn down(config: &Config) -> Result<String> {
+fn down(config: &Config) -> Result<()> {
     const LEN: usize = 4 * HUGE;
     let fixture = Fixture::create(config)?;
     let trace = FaultTrace::start()?;
@@ -266,11 +264,12 @@ fn down(config: &Config) -> Result<String> {
             let mut got = vec![0; 100];
             file.read_exact_at(&mut got, at as u64)
                 .with_context(|| format!("reading {name}"))?;
-            if let Some(diff) = data::first_difference(&bytes, &got) {
-                bail!("{name} at {at:#x}, after the shutdown: {diff}");
-            }
+            data::require_same(
+                &bytes,
+                &got,
+                format_args!("{name} at {at:#x}, after the shutdown"),
+            )?;
         }
     }
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }

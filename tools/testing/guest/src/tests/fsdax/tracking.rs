@@ -128,7 +128,7 @@ fn pages(at: usize, size: usize) -> Vec<usize> {
 }
 
 /// Tests that each store to mapped memory is reported, and once.
-fn written(config: &Config, size: usize) -> Result<String> {
+fn written(config: &Config, size: usize) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let map = mapped(&fixture, size)?;
     let uffd = follow_stores(&map)?;
@@ -154,8 +154,7 @@ fn written(config: &Config, size: usize) -> Result<String> {
         );
     }
     drop((uffd, map));
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -165,7 +164,7 @@ declare! {
 }
 /// Tests pages that are write-protected before they are mapped, and a part of a
 /// range that is mapped already.
-fn unmapped(config: &Config) -> Result<String> {
+fn unmapped(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let bytes = data::bytes(2, 2 * HUGE);
     let file = fixture.written("data", &bytes)?;
@@ -191,8 +190,7 @@ fn unmapped(config: &Config) -> Result<String> {
     })?
     .join(20, "accesses to pages that were protected while not mapped")?;
     drop(file);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 declare! {
@@ -201,7 +199,7 @@ declare! {
     "fsdax::tracking::differs_filled" for [EXT4], 60 s => filled
 }
 /// Tests a page that loses its entry while it is write-protected.
-fn filled(config: &Config) -> Result<String> {
+fn filled(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let file = fixture.sparse("hole", HUGE as u64)?;
     spawn(|| {
@@ -225,8 +223,7 @@ fn filled(config: &Config) -> Result<String> {
     })?
     .join(20, "accesses to a hole that write() has filled")?;
     drop(file);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Returns whether the page at `at` is soft-dirty.
@@ -239,12 +236,12 @@ fn is_soft_dirty(map: &Mapping, at: usize) -> Result<bool> {
 }
 
 /// Tests that each store makes the memory soft-dirty.
-fn soft_dirty(config: &Config, size: usize) -> Result<String> {
+fn soft_dirty(config: &Config, size: usize) -> Result<()> {
     let has = system::kernel_config()?
         .lines()
         .any(|line| line == "CONFIG_MEM_SOFT_DIRTY=y");
     if !has {
-        return Err(Skip("the kernel does not track soft-dirty pages".into()).into());
+        skip!("the kernel does not track soft-dirty pages");
     }
     let fixture = Fixture::create(config)?;
     let map = mapped(&fixture, size)?;
@@ -273,6 +270,5 @@ fn soft_dirty(config: &Config, size: usize) -> Result<String> {
         );
     }
     drop(map);
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }

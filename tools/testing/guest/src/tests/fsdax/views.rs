@@ -38,10 +38,7 @@ fn require_file(file: &File, model: &[u8], what: &str) -> Result<()> {
     let mut got = vec![0; model.len()];
     file.read_exact_at(&mut got, 0)
         .with_context(|| format!("reading the file after {what}"))?;
-    match data::first_difference(model, &got) {
-        None => Ok(()),
-        Some(diff) => bail!("read() after {what}: {diff}"),
-    }
+    data::require_same(model, &got, format_args!("read() after {what}"))
 }
 
 /// Stores through `map`, and requires the bytes in the file.
@@ -64,7 +61,7 @@ declare! {
     /// madvise or mlock, or through read() and write(), than through another
     "fsdax::views" for [EXT2, XFS, EXT4_E820], 120 s, essential "xfs-mem-acpi" => views
 }
-fn views(config: &Config) -> Result<String> {
+fn views(config: &Config) -> Result<()> {
     let fixture = Fixture::create(config)?;
     let (file, mut model) = patchwork(&fixture)?;
     require_file(&file, &model, "writing pieces")?;
@@ -79,8 +76,7 @@ fn views(config: &Config) -> Result<String> {
     require_file(&file, &model, "mounting again")?;
     drop(file);
     require_unpinned("all accesses")?;
-    fixture.finish()?;
-    Ok(String::new())
+    fixture.finish()
 }
 
 /// Tests mappings of either page size, a child's, a moved one, and one that
@@ -179,21 +175,10 @@ fn locked(file: &File, model: &mut [u8]) -> Result<()> {
     let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
     let map = Mapping::with(file, 0, WHOLE, HUGE, READ_WRITE, flags)?;
     map.require(0, model, "MAP_POPULATE")?;
-    let range = (map.addr() as *const libc::c_void, WHOLE);
-    // SAFETY: The range is the mapping's own, to which no reference exists.
-    ensure!(
-        unsafe { libc::mlock(range.0, range.1) } == 0,
-        "mlock: {}",
-        std::io::Error::last_os_error()
-    );
+    map.lock(0, WHOLE).context("mlock")?;
     map.require(0, model, "mlock")?;
     store(&map, file, model, 40, "mlock")?;
-    // SAFETY: The range is the mapping's own, to which no reference exists.
-    ensure!(
-        unsafe { libc::munlock(range.0, range.1) } == 0,
-        "munlock: {}",
-        std::io::Error::last_os_error()
-    );
+    map.unlock(0, WHOLE).context("munlock")?;
     map.require(0, model, "munlock")
 }
 

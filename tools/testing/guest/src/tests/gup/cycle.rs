@@ -101,14 +101,9 @@ fn protections(device: &Device, kind: Kind, map: &Mapping) -> Result<()> {
 /// Requires that both paths refuse a long-term pin.
 pub fn refused(device: &Device, map: &Mapping, write: bool, errno: i32) -> Result<()> {
     for fast in [false, true] {
-        match device.pin_longterm(map, map.len(), write, fast) {
-            Err(e) if e.raw_os_error() == Some(errno) => {}
-            Err(e) => bail!(
-                "a long-term pin (write: {write}, fast: {fast}) returns {e}, not {}",
-                io::Error::from_raw_os_error(errno)
-            ),
-            Ok(()) => bail!("a long-term pin (write: {write}, fast: {fast}) was granted"),
-        }
+        let pin = device.pin_longterm(map, map.len(), write, fast);
+        let what = format!("a long-term pin (write: {write}, fast: {fast})");
+        require_errno(pin, errno, what)?;
     }
     require_unpinned("a refused pin")?;
     Ok(())

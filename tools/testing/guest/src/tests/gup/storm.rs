@@ -91,8 +91,7 @@ struct Outside {
 impl Outside {
     fn start(map: &Mapping) -> Result<Self> {
         let shared = Mapping::shared_memory(PAGE)?;
-        // SAFETY: getpid() has no preconditions.
-        let pid = unsafe { libc::getpid() };
+        let pid = std::process::id() as i32;
         let child = spawn(|| {
             let buffer = Mapping::anonymous(map.len().min(LEN))?;
             let mut draw = Draw(77 << 32);
@@ -106,7 +105,7 @@ impl Outside {
                     Err(e) => return Err(e).context("process_vm_readv"),
                 }
             }
-            shared.write(8, &reads.to_le_bytes());
+            shared.word64(8).store(reads, Ordering::SeqCst);
             Ok(())
         })?;
         Ok(Self { child, shared })
@@ -115,9 +114,7 @@ impl Outside {
     fn stop(self) -> Result<u64> {
         self.shared.poke(0, 1);
         self.child.join(30, "the process that reads from outside")?;
-        let mut reads = [0; 8];
-        self.shared.read(8, &mut reads);
-        Ok(u64::from_le_bytes(reads))
+        Ok(self.shared.word64(8).load(Ordering::SeqCst))
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use nix::fcntl::{posix_fadvise, PosixFadviseAdvice};
+
 use super::Made;
 use crate::tests::prelude::*;
 
@@ -89,14 +91,11 @@ fn node_reader(made: &Made) -> Result<File> {
 
 /// Reads all of it again, through an open file that has nothing cached.
 fn check(disk: &File, model: &[u8]) -> Result<()> {
-    // SAFETY: posix_fadvise() takes no pointers, and the descriptor is open.
-    unsafe { libc::posix_fadvise(disk.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+    posix_fadvise(disk, 0, 0, advice).context("posix_fadvise")?;
     let mut bytes = vec![0; model.len()];
     disk.read_exact_at(&mut bytes, AT)?;
-    match data::first_difference(model, &bytes) {
-        Some(diff) => bail!("the disk: {diff}"),
-        None => Ok(()),
-    }
+    data::require_same(model, &bytes, "the disk")
 }
 
 /// Requires that written data survives disabling and enabling the namespace.
@@ -112,10 +111,7 @@ pub fn survives(made: &mut Made, seed: u64) -> Result<()> {
     disk.seek(SeekFrom::Start(AT))?;
     let mut back = vec![0; LEN];
     disk.read_exact(&mut back)?;
-    match data::first_difference(&bytes, &back) {
-        Some(diff) => bail!("after disable and enable: {diff}"),
-        None => Ok(()),
-    }
+    data::require_same(&bytes, &back, "after disable and enable")
 }
 
 declare! {
@@ -141,10 +137,8 @@ fn write_cache() -> Result<String> {
             ensure!(now == means, "{text:?} was written, {now} is read");
         }
         for rubbish in ["2", "perhaps", "x"] {
-            match std::fs::write(&file, rubbish) {
-                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
-                other => bail!("{rubbish:?} is accepted: {other:?}"),
-            }
+            let written = std::fs::write(&file, rubbish);
+            require_errno(written, libc::EINVAL, format!("writing {rubbish:?}"))?;
             ensure!(system::read_u64(&file)? == 1, "{rubbish:?} has changed it");
         }
         std::fs::write(&file, before.to_string())?;

@@ -47,14 +47,16 @@ fn poison() -> Result<String> {
         BAD.len()
     );
     // One bio over the whole range.
-    refused(
+    require_errno(
         pread_once(&disk, &memory, 0, LEN, 0),
+        libc::EIO,
         "a read of the whole range",
     )?;
     for (sector, count) in BAD {
         let at = sector * 512;
-        refused(
+        require_errno(
             pread_once(&disk, &memory, 0, count as usize * 512, at),
+            libc::EIO,
             "a read of bad sectors",
         )?;
         for good in [at - 512, at + count * 512] {
@@ -106,11 +108,4 @@ fn inject(made: &Made) -> Result<()> {
     Cmd::new("ndctl start-scrub").arg(BUS).ok()?;
     Cmd::new("ndctl wait-scrub").arg(BUS).limit_secs(60).ok()?;
     Ok(())
-}
-
-fn refused(result: io::Result<usize>, what: &str) -> Result<()> {
-    match result {
-        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(()),
-        other => bail!("{what} returns {other:?}, not EIO"),
-    }
 }

@@ -23,7 +23,7 @@ fn second_driver() -> Result<String> {
         .status
         .success()
     {
-        return Err(Skip("this kernel has no CONFIG_SAMPLE_RUST_ND_ROM".into()).into());
+        skip!("this kernel has no CONFIG_SAMPLE_RUST_ND_ROM");
     }
     let made = Made::new("-m raw")?;
     let (device, node, disk) = (made.bound()?, made.node()?, made.disk()?);

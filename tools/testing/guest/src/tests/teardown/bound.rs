@@ -140,9 +140,7 @@ fn disable(dev: &str) -> Result<()> {
 impl Drop for Bound {
     fn drop(&mut self) {
         if self.gone {
-            if let Err(e) = self.bind() {
-                eprintln!("clean-up: {e:#}");
-            }
+            clean_up(self.bind());
         }
     }
 }

@@ -103,9 +103,7 @@ fn mounted(&(_, (kind, map)): &(&str, (Kind, Map))) -> Result<String> {
     let node = bound.bind()?;
     let mount = DaxMount::mount(kind, &node, &mount_point())?;
     let file = fs::read(mount.path("data")).context("cannot read the file")?;
-    if let Some(diff) = data::first_difference(&bytes, &file) {
-        bail!("the file after its device was away: {diff}");
-    }
+    data::require_same(&bytes, &file, "the file after its device was away")?;
     mount.unmount()?;
     namespace.destroy()?;
     Ok(format!("unbound within {} ms", took.as_millis()))

@@ -7,6 +7,9 @@
 //! have removed the memmap, and must not wait for a page that its file has lost. In C teardown does
 //! not wait for the pin, and these tests fail as those of `pinned.rs` do.
 
+use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
+use nix::unistd::Pid;
+
 use super::mounted::fsdax;
 use super::pinned::Pinned;
 use crate::filesystem::Kind;
@@ -160,38 +163,22 @@ fn hog(state: &Mapping) -> Result<()> {
     Ok(())
 }
 
+/// The calling thread.
+const SELF: Pid = Pid::from_raw(0);
+
 /// Moves the calling thread to a CPU.
 fn run_on(cpu: usize) -> Result<()> {
-    // SAFETY: An all-zero set is valid, and the CPU is within it.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        set
-    };
-    set_affinity(&set)
-}
-
-fn set_affinity(set: &libc::cpu_set_t) -> Result<()> {
-    // SAFETY: The set is valid for reads; 0 is the calling thread.
-    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) } != 0 {
-        return Err(io::Error::last_os_error()).context("sched_setaffinity");
-    }
-    Ok(())
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(SELF, &set).context("sched_setaffinity")
 }
 
 /// The calling thread, and what it starts, on one CPU until this is dropped.
-struct OnCpu(libc::cpu_set_t);
+struct OnCpu(CpuSet);
 
 impl OnCpu {
     fn pin(cpu: usize) -> Result<Self> {
-        // SAFETY: An all-zero set is valid, and valid for writes.
-        let before = unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
-                return Err(io::Error::last_os_error()).context("sched_getaffinity");
-            }
-            set
-        };
+        let before = sched_getaffinity(SELF).context("sched_getaffinity")?;
         run_on(cpu)?;
         Ok(Self(before))
     }
@@ -199,9 +186,7 @@ impl OnCpu {
 
 impl Drop for OnCpu {
     fn drop(&mut self) {
-        if let Err(e) = set_affinity(&self.0) {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(sched_setaffinity(SELF, &self.0));
     }
 }
 
@@ -215,8 +200,7 @@ impl NoFairServer {
     fn on(cpu: usize) -> Result<Self> {
         let file = system::debugfs()?.join(format!("sched/fair_server/cpu{cpu}/runtime"));
         if !file.exists() {
-            let why = "the kernel has no SCHED_DEBUG, so a realtime task cannot take all of a CPU";
-            return Err(Skip(why.into()).into());
+            skip!("the kernel has no SCHED_DEBUG, so a realtime task cannot take all of a CPU");
         }
         let before = system::read(&file)?;
         fs::write(&file, "0").with_context(|| file.display().to_string())?;

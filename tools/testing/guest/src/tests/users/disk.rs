@@ -42,7 +42,7 @@ pub fn nvme() -> Result<&'static Path> {
     let node = Path::new("/dev/nvme0n1");
     Cmd::new("modprobe nvme").ok()?;
     if wait_for_node(node).is_err() {
-        return Err(Skip("the guest has no NVMe disk".into()).into());
+        skip!("the guest has no NVMe disk");
     }
     Ok(node)
 }
@@ -104,7 +104,7 @@ fn fio(arguments: &[&str]) -> Result<()> {
     }
     let out = cmd.limit_secs(120).run()?;
     if out.all().contains("engine not found") || out.all().contains("not loadable") {
-        return Err(Skip("fio of the guest was built without this engine".into()).into());
+        skip!("fio of the guest was built without this engine");
     }
     ensure!(
         out.status.success(),

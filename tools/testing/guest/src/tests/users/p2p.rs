@@ -19,9 +19,9 @@ const DISK_AT: u64 = 2 << 30;
 fn published() -> Result<PathBuf> {
     let folder = Path::new("/sys/class/nvme/nvme0/device/p2pmem");
     if !folder.exists() {
-        let why =
-            "the NVMe controller has no buffer for peers (QEMU's cmb_size_mb, CONFIG_PCI_P2PDMA)";
-        return Err(Skip(why.into()).into());
+        skip!(
+            "the NVMe controller has no buffer for peers (QEMU's cmb_size_mb, CONFIG_PCI_P2PDMA)"
+        );
     }
     ensure!(
         read_u64(folder.join("published"))? == 1,

@@ -5,6 +5,11 @@
 
 use std::io::Read;
 
+use nix::sys::ptrace;
+use nix::sys::resource::{setrlimit, Resource, RLIM_INFINITY};
+use nix::sys::wait::{waitpid, WaitStatus};
+use nix::unistd::Pid;
+
 use crate::futex::wakes_other;
 use crate::tests::prelude::*;
 
@@ -35,27 +40,11 @@ fn spliced(want: &Want) -> Result<String> {
     expected[4 * PAGE..5 * PAGE].copy_from_slice(&later);
     let mut got = vec![0; len];
     reader.read_exact(&mut got).context("reading the pipe")?;
-    if let Some(diff) = data::first_difference(&expected, &got) {
-        bail!("the pipe: {diff}");
-    }
+    data::require_same(&expected, &got, "the pipe")?;
     drop((map, reader, writer));
     require_unpinned("vmsplice")?;
     target.finish()?;
     Ok(format!("{} pages", len / PAGE))
-}
-
-/// Sends a ptrace request for a process that is being traced.
-fn ptrace(request: libc::c_uint, pid: i32, addr: usize, word: usize) -> io::Result<i64> {
-    // SAFETY: The addresses belong to the other process, and the kernel checks
-    // them; PEEKDATA of the C library returns the word.
-    unsafe {
-        *libc::__errno_location() = 0;
-        let ret = libc::ptrace(request, pid, addr, word);
-        match io::Error::last_os_error() {
-            e if ret == -1 && e.raw_os_error() != Some(0) => Err(e),
-            _ => Ok(ret),
-        }
-    }
 }
 
 declare! {
@@ -68,7 +57,7 @@ fn traced(want: &Want) -> Result<String> {
     let addr = map.addr();
     let bytes = data::bytes(33, LEN);
     let (ready, written) = (Gate::new()?, Gate::new()?);
-    const NEW: usize = 0x0123_4567_89ab_cdef;
+    const NEW: i64 = 0x0123_4567_89ab_cdef;
     let places = [0, PAGE - 8, (2 << 20) - 8, 2 << 20, LEN - 8];
     let child = spawn(|| {
         map.write(0, &bytes);
@@ -82,24 +71,23 @@ fn traced(want: &Want) -> Result<String> {
     })?;
     drop(map);
     ready.pass()?;
-    let pid = child.pid();
-    ptrace(libc::PTRACE_ATTACH, pid, 0, 0).context("PTRACE_ATTACH")?;
-    let mut status = 0;
-    // SAFETY: `status` is valid for writes and outlives the call.
-    let stopped = unsafe { libc::waitpid(pid, &mut status, 0) };
+    let pid = Pid::from_raw(child.pid());
+    ptrace::attach(pid).context("PTRACE_ATTACH")?;
+    let stopped = waitpid(pid, None).context("waitpid")?;
     ensure!(
-        stopped == pid && libc::WIFSTOPPED(status),
-        "the process did not stop"
+        matches!(stopped, WaitStatus::Stopped(..)),
+        "the process did not stop: {stopped:?}"
     );
     for at in places {
-        let word = ptrace(libc::PTRACE_PEEKDATA, pid, addr + at, 0).context("PTRACE_PEEKDATA")?;
+        let there = (addr + at) as *mut libc::c_void;
+        let word = ptrace::read(pid, there).context("PTRACE_PEEKDATA")?;
         ensure!(
             word.to_ne_bytes() == bytes[at..at + 8],
             "PTRACE_PEEKDATA at {at:#x} returns {word:#x}"
         );
-        ptrace(libc::PTRACE_POKEDATA, pid, addr + at, NEW).context("PTRACE_POKEDATA")?;
+        ptrace::write(pid, there, NEW).context("PTRACE_POKEDATA")?;
     }
-    ptrace(libc::PTRACE_DETACH, pid, 0, 0).context("PTRACE_DETACH")?;
+    ptrace::detach(pid, None).context("PTRACE_DETACH")?;
     written.open()?;
     child.join(20, "the process that was traced")?;
     target.finish()?;
@@ -142,16 +130,8 @@ fn dumped(want: &Want) -> Result<String> {
         let map = target.map(LEN)?;
         map.write(0, &bytes);
         fs::write("/proc/self/coredump_filter", FILTER).context("coredump_filter")?;
-        let unlimited = libc::rlimit {
-            rlim_cur: libc::RLIM_INFINITY,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: These calls have no memory preconditions; the last one ends
-        // the process.
-        unsafe {
-            libc::setrlimit(libc::RLIMIT_CORE, &unlimited);
-            libc::abort()
-        }
+        setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).context("setrlimit")?;
+        std::process::abort()
     })?;
     let pid = child.pid();
     let signal = child.wait_signal(60, "the process that dumps its core")?;
@@ -169,9 +149,7 @@ fn dumped(want: &Want) -> Result<String> {
         .map(|page| &core[page * PAGE..])
         .context("the core does not have the first page of the mapping")?;
     ensure!(found.len() >= LEN, "the core ends inside the mapping");
-    if let Some(diff) = data::first_difference(&bytes, &found[..LEN]) {
-        bail!("the mapping in the core: {diff}");
-    }
+    data::require_same(&bytes, &found[..LEN], "the mapping in the core")?;
     target.finish()?;
     Ok(format!("{} KiB of core", core.len() / 1024))
 }

@@ -95,8 +95,7 @@ impl Link {
     fn add() -> Result<Self> {
         for module in ["rdma_rxe", "ib_uverbs"] {
             if !Cmd::new("modprobe").arg(module).run()?.status.success() {
-                let why = format!("this kernel has no module {module} (CONFIG_RDMA_RXE)");
-                return Err(Skip(why).into());
+                skip!("this kernel has no module {module} (CONFIG_RDMA_RXE)");
             }
         }
         Cmd::new("rdma link add rust-dax type rxe netdev lo").ok()?;
@@ -107,9 +106,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Err(e) = Cmd::new("rdma link delete rust-dax").ok() {
-            eprintln!("clean-up: {e:#}");
-        }
+        clean_up(Cmd::new("rdma link delete rust-dax").ok());
     }
 }
 

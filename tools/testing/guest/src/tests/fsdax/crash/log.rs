@@ -56,18 +56,14 @@ impl Part<'_> {
         self.at + word as usize * size_of::<u64>()
     }
 
-    fn word(&self, word: Word) -> &AtomicU64 {
-        // SAFETY: The word is aligned, in the mapping (see `Log::part`), which
-        // outlives the reference, and only accessed atomically.
-        unsafe { AtomicU64::from_ptr((self.map.addr() + self.offset(word)) as *mut u64) }
-    }
-
     fn get(&self, word: Word) -> u64 {
-        self.word(word).load(Ordering::SeqCst)
+        self.map.word64(self.offset(word)).load(Ordering::SeqCst)
     }
 
     fn set(&self, word: Word, value: u64) {
-        self.word(word).store(value, Ordering::SeqCst);
+        self.map
+            .word64(self.offset(word))
+            .store(value, Ordering::SeqCst);
         persist(self.map, self.offset(word), size_of::<u64>());
     }
 

@@ -101,12 +101,7 @@ impl Emptied {
         file.write_all_at(&data::bytes(self.seed, Self::SIZE), 0)
             .context("write")?;
         // An inode with I_DIRTY_PAGES is not reclaimed, and fsync() leaves it so.
-        // SAFETY: syncfs() takes no pointers, so no argument can be invalid memory.
-        ensure!(
-            unsafe { libc::syncfs(file.as_raw_fd()) } == 0,
-            "syncfs fails"
-        );
-        Ok(())
+        nix::unistd::syncfs(file).context("syncfs")
     }
 }
 
