@@ -26,6 +26,7 @@ mod race;
 mod realtime;
 mod reasons;
 mod recovery;
+mod remount;
 mod resize;
 mod shared;
 mod size;

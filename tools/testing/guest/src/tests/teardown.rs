@@ -2,8 +2,8 @@
 
 //! The teardown of a pgmap that is still in use.
 //!
-//! In 6.12 memunmap_pages() in C does not wait for pinned pages, so a pin that
-//! outlives the teardown oopses by design of that kernel. The race of lookups
+//! memunmap_pages() of C does not wait for pinned pages, so a pin that outlives the teardown oopses
+//! on the kernel with which results are compared. The race of lookups
 //! cannot hold a pin across the teardown: each call takes a single page and puts it
 //! without a point in between at which the task could be scheduled, on a kernel
 //! without preemption; and between the removal of the device's mappings and the
@@ -35,7 +35,7 @@ pub fn require_no_preemption() -> Result<()> {
     let config = system::kernel_config()?;
     let has = |option: &str| config.lines().any(|l| l == format!("{option}=y"));
     if has("CONFIG_PREEMPT") || has("CONFIG_PREEMPT_RT") || has("CONFIG_PREEMPT_DYNAMIC") {
-        skip!("the kernel is preemptible, and 6.12 oopses when a pin outlives the teardown");
+        skip!("the kernel is preemptible: a task may be off the CPU with a page taken");
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ mod worker;
 
 use std::collections::HashMap;
 
+use super::large;
 use crate::filesystem::Kind;
 use crate::ndctl::region_with;
 use crate::tests::prelude::*;
@@ -156,7 +157,8 @@ fn open_log() -> Result<Log> {
 }
 
 fn recover(kind: Kind, boot: &Boot) -> Result<String> {
-    // The first mount replays the journal; the check requires an empty one.
+    // The first mount replays the journal, and frees the blocks of removed files that were open or had
+    // pinned pages; the check requires an empty journal, and that no such file is left.
     mount(kind).context("after the power failure")?.unmount()?;
     kind.check(&node(&label(kind))?)?;
     let (log, heard) = (open_log()?, heard(&boot.heard)?);
@@ -193,6 +195,24 @@ fn heard(text: &str) -> Result<HashMap<String, u64>> {
         .collect()
 }
 
+/// Removes a file of which the returned pipe has pages, so that its blocks are not freed before the
+/// power fails. The next boot frees them, or its check of the filesystem finds them.
+fn remove_pinned(mount: &DaxMount) -> Result<(File, File)> {
+    let file = mount.file("pinned", HUGE as u64)?;
+    file.sync_all().context("fsync of a new file")?;
+    let map = large(&file, HUGE)?;
+    let (reader, writer) = pipe()?;
+    map.poke(0, 1);
+    vmsplice(&map, 0, PAGE, &writer)?;
+    drop((map, file));
+    fs::remove_file(mount.path("pinned")).context("unlink")?;
+    // The removal is durable, and the blocks are still those of the file.
+    File::open(mount.dir())
+        .and_then(|dir| dir.sync_all())
+        .context("fsync of the directory")?;
+    Ok((reader, writer))
+}
+
 /// Runs every worker in a process of its own, until the power fails.
 fn write(boot: &Boot) -> Result<String> {
     let log = open_log()?;
@@ -200,6 +220,10 @@ fn write(boot: &Boot) -> Result<String> {
         .into_iter()
         .map(|(kind, _)| mount(kind))
         .collect::<Result<Vec<_>>>()?;
+    let mut held = Vec::new();
+    for mount in &mounts {
+        held.push(remove_pinned(mount)?);
+    }
     let mut children = Vec::new();
     for worker in workers(boot.failures, boot.seed) {
         let part = log.part(worker.index);

@@ -42,7 +42,7 @@ fn soon(what: &str, work: impl FnOnce() -> Result<()> + Send + 'static) -> Resul
 }
 
 /// Requires that another process can use the filesystem.
-fn others_go_on(dir: &Path) -> Result<()> {
+pub fn others_go_on(dir: &Path) -> Result<()> {
     let run = |command: &str, path: &Path| -> Result<()> {
         Cmd::new(command)
             .arg(path)
@@ -124,7 +124,7 @@ fn delayed() -> Result<Vec<String>> {
 }
 
 /// Waits until the list of these inodes has as many lines.
-fn wait_delayed(count: usize) -> Result<Vec<String>> {
+pub fn wait_delayed(count: usize) -> Result<Vec<String>> {
     let start = Instant::now();
     loop {
         let lines = delayed()?;
@@ -141,7 +141,7 @@ fn wait_delayed(count: usize) -> Result<Vec<String>> {
 }
 
 /// Requires that the one file is listed, with its pinned pages.
-fn require_listed(kind: Kind) -> Result<()> {
+pub fn require_listed(kind: Kind) -> Result<()> {
     let name = match kind {
         Kind::Xfs | Kind::XfsReflink => "xfs",
         _ => kind.name(),

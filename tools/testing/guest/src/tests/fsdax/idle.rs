@@ -106,7 +106,7 @@ impl Held {
 
 /// Requires that `work` does not end before the pages are released, and then
 /// ends.
-fn must_wait(
+pub fn must_wait(
     held: &mut Held,
     what: &'static str,
     work: impl FnOnce() -> Result<()> + Send + 'static,

@@ -6,8 +6,28 @@
 //! small ones, so that an operation that fails to remove pages from a mapping is
 //! detected.
 
-use super::{large, small};
+use super::{large, small, Fixture};
+use crate::flushed::{Flushes, Stored};
 use crate::tests::prelude::*;
+
+/// Returns an error unless all of this was flushed since.
+fn require_each(stored: &[Stored], flushes: Option<&Flushes>, what: &str) -> Result<()> {
+    let Some(flushes) = flushes else {
+        return Ok(());
+    };
+    stored
+        .iter()
+        .try_for_each(|stored| flushes.require(stored, what))
+}
+
+/// Starts a record of what is flushed; none on C, which does not notice stores to pages that are left
+/// of an entry of 2 MiB.
+pub fn recorded() -> Result<Option<Flushes>> {
+    match live::ask()?.fs_dax.implementation {
+        Language::C => Ok(None),
+        Language::Rust => Flushes::start().map(Some),
+    }
+}
 
 /// The mapping that an operation uses.
 #[derive(Debug, Clone, Copy)]
@@ -156,20 +176,47 @@ impl Model {
         Ok(())
     }
 
-    /// Calls fsync(2) or fdatasync(2).
-    pub fn sync(&self, metadata: bool) -> Result<()> {
+    /// Calls fsync(2) or fdatasync(2), and requires that it flushes stores to some pages.
+    pub fn sync(&self, metadata: bool, flushes: Option<&Flushes>) -> Result<()> {
+        let stored = self.touch(0, self.len(), flushes)?;
         match metadata {
             true => self.file.sync_all(),
             false => self.file.sync_data(),
         }
-        .context("fsync")
+        .context("fsync")?;
+        require_each(&stored, flushes, "fsync")
     }
 
-    /// Calls msync(2) on whole pages.
-    pub fn msync(&self, view: View, at: usize, len: usize) -> Result<()> {
+    /// Calls msync(2) on whole pages, and requires that it flushes stores to some of them.
+    pub fn msync(
+        &self,
+        view: View,
+        at: usize,
+        len: usize,
+        flushes: Option<&Flushes>,
+    ) -> Result<()> {
         let map = self.map(view);
         assert!(at % PAGE == 0);
-        map.sync(at, len).context("msync")
+        let stored = self.touch(at, (at + len).min(self.len()), flushes)?;
+        map.sync(at, len).context("msync")?;
+        require_each(&stored, flushes, "msync")
+    }
+
+    /// Stores to some pages from `at` to `end`, through both mappings, what they have already.
+    fn touch(&self, at: usize, end: usize, flushes: Option<&Flushes>) -> Result<Vec<Stored>> {
+        const PLACES: usize = 8;
+        let Some(flushes) = flushes else {
+            return Ok(Vec::new());
+        };
+        let step = ((end - at) / PLACES / PAGE).max(1) * PAGE;
+        let mut stored = Vec::new();
+        for map in [&self.large, &self.small] {
+            for place in (at..end).step_by(step) {
+                map.poke(place, self.want[place]);
+                stored.push(flushes.stored(map, place, 1)?);
+            }
+        }
+        Ok(stored)
     }
 
     /// Removes the pages from one mapping, which gets them back by faults.
@@ -228,8 +275,17 @@ impl Model {
         Ok(())
     }
 
-    /// Returns the bytes, for a comparison after the file was closed.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.want
+    /// Unmounts the filesystem, requires that this flushes stores to some pages, and mounts it again.
+    /// The file must then have all bytes.
+    pub fn remount(self, fixture: Fixture, name: &str) -> Result<Fixture> {
+        let flushes = recorded()?;
+        let stored = self.touch(0, self.len(), flushes.as_ref())?;
+        let want = self.want;
+        drop((self.large, self.small, self.file));
+        let fixture = fixture.remount("dax")?;
+        require_each(&stored, flushes.as_ref(), "unmounting")?;
+        let got = fs::read(fixture.path(name)).context("read")?;
+        data::require_same(&want, &got, "the file after mounting again")?;
+        Ok(fixture)
     }
 }

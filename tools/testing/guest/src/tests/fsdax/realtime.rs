@@ -10,6 +10,7 @@ use super::inode::has_flag;
 use super::sync::{go_down, synchronous};
 use super::{daxstat, large, Fixture, XFS};
 use crate::filesystem::Kind;
+use crate::flushed::Flushes;
 use crate::tests::prelude::*;
 
 const LEN: usize = 4 * HUGE;
@@ -65,8 +66,12 @@ fn realtime() -> Result<()> {
     let hole = fixture.sparse("hole", LEN as u64)?;
     let new = synchronous(&hole, LEN)?;
     new.write(HUGE - 300, &bytes[..600]);
+    let flushes = Flushes::start()?;
     map.write(HUGE, &bytes[..HUGE]);
+    let stored = flushes.stored(&map, HUGE, HUGE)?;
     map.sync(HUGE, HUGE).context("msync")?;
+    flushes.require(&stored, "msync")?;
+    drop(flushes);
     daxstat::require(&fixture, &trace, "data", &["huge"; 4])?;
     let device = daxstat::device(&fixture.path("data"))?;
     ensure!(
