@@ -20,7 +20,8 @@ nix::ioctl_write_ptr!(fssetxattr, b'X', 32, Attributes);
 #[derive(Default)]
 struct Attributes {
     flags: u32,
-    rest: [u32; 4],
+    rest: [u32; 3],
+    cow_extent_size: u32,
     padding: [u8; 8],
 }
 
@@ -48,6 +49,16 @@ fn mark(path: &Path, dax: bool) -> Result<()> {
         false => attributes.flags &= !FS_XFLAG_DAX,
     }
     attributes.set(&file)
+}
+
+/// Makes xfs copy shared blocks of a file in units of so many bytes.
+pub fn copy_in_units(file: &File, bytes: u32) -> Result<()> {
+    /// Value from linux/fs.h.
+    const FS_XFLAG_COWEXTSIZE: u32 = 0x1_0000;
+    let mut attributes = Attributes::of(file)?;
+    attributes.flags |= FS_XFLAG_COWEXTSIZE;
+    attributes.cow_extent_size = bytes;
+    attributes.set(file)
 }
 
 /// Returns whether the file has one of the flags that `chattr` of xfs_io

@@ -10,8 +10,10 @@ use std::io::Read;
 use std::sync::atomic::AtomicUsize;
 
 use super::clone::clone_range;
+use super::inode::copy_in_units;
 use super::{large, small, Config, Fixture, EXT4, EXT4_E820, REFLINK, XFS};
 use crate::flushed::Flushes;
+use crate::inject::Failing;
 use crate::tests::prelude::*;
 
 /// Creates a file of 2 MiB that is one dirty entry, with a mapping of small pages that are all
@@ -130,6 +132,48 @@ fn write(config: &Config) -> Result<()> {
     require_synced(&file, &map, FAR..FAR + 4)?;
     map.require(0, &[4; 100], "written bytes")?;
     drop((file, map, other));
+    fixture.finish()
+}
+
+declare! {
+    /// write() to blocks of which xfs makes a copy fails because there is no memory for splitting an
+    /// entry, and the kernel forgets that other entries are dirty: fsync does not flush them
+    "fsdax::split::no-memory" for [REFLINK], 60 s => no_memory
+}
+/// The copy that xfs prepares for a store to the first 2 MiB is 8 MiB long, so a write() to the next
+/// ones, which are not shared, is one to the copy as well. It ends in the middle of an entry.
+fn no_memory(config: &Config) -> Result<()> {
+    const END: usize = 2 * HUGE + HUGE / 2;
+    drop(Failing::objects("radix_tree_node", 1)?);
+    let fixture = Fixture::create(config)?;
+    let mut want = data::bytes(1, 3 * HUGE);
+    let file = fixture.written("data", &want)?;
+    copy_in_units(&file, 4 * HUGE as u32)?;
+    let other = fixture.sparse("other", PAGE as u64)?;
+    clone_range(&file, 0, PAGE, &other, 0)?;
+    let map = large(&file, 3 * HUGE)?;
+    let flushes = Flushes::start()?;
+    for at in [HUGE, 2 * HUGE, 0] {
+        map.poke(at, 7);
+        want[at] = 7;
+    }
+    let stored = [HUGE, 2 * HUGE].map(|at| flushes.stored(&map, at, 1));
+    let bytes = Mapping::anonymous(END - HUGE)?;
+    bytes.write(0, &data::bytes(2, END - HUGE));
+    let failing = Failing::objects("radix_tree_node", 1)?;
+    let written = pwrite_once(&file, &bytes, 0, END - HUGE, HUGE as u64);
+    drop(failing);
+    let errno = written.as_ref().err().and_then(io::Error::raw_os_error);
+    ensure!(
+        errno == Some(libc::ENOMEM),
+        "this proves nothing: write() without memory returns {written:?}"
+    );
+    file.sync_all().context("fsync")?;
+    for stored in stored {
+        flushes.require(&stored?, "fsync after a write() that failed")?;
+    }
+    map.require(0, &want, "the file after a write() that failed")?;
+    drop((flushes, map, file, other));
     fixture.finish()
 }
 
