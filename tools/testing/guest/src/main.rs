@@ -182,10 +182,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
             Ok(refuse(&live, expect).unwrap_or(ExitCode::SUCCESS))
         }
         Verb::MainJob { spec, json } => Ok(status(main_job::run(&spec, &json)?)),
-        Verb::Abi { expect, json } => match refuse(&live::ask()?, expect) {
-            Some(code) => Ok(code),
-            None => abi::run(&json).map(|()| ExitCode::SUCCESS),
-        },
+        Verb::Abi { expect, json } => on(expect, || abi::run(&json).map(|()| ExitCode::SUCCESS)),
         Verb::Run {
             filter, list: true, ..
         } => {
@@ -208,26 +205,28 @@ fn work(verb: Verb) -> Result<ExitCode> {
                 None => Ok(status(runner::run(&filter, share, all, limit)?)),
             }
         }
-        Verb::Reboot { expect, boot } => match refuse(&live::ask()?, expect) {
-            Some(code) => Ok(code),
-            None => Ok(status(runner::in_order(&tests::reboot::tests(boot))?)),
-        },
-        Verb::Crash { expect, boot } => match refuse(&live::ask()?, expect) {
-            Some(code) => Ok(code),
-            None => Ok(status(runner::in_order(&crash::tests(&boot))?)),
-        },
+        Verb::Reboot { expect, boot } => on(expect, || {
+            Ok(status(runner::in_order(&tests::reboot::tests(boot))?))
+        }),
+        Verb::Crash { expect, boot } => on(expect, || {
+            Ok(status(runner::in_order(&crash::tests(&boot))?))
+        }),
         Verb::Bench { verb } => bench::main(verb),
         Verb::Conform {
             expect,
             done,
             only,
             suite,
-        } => match refuse(&live::ask()?, expect) {
-            Some(code) => Ok(code),
-            None => conform::run(&suite, done.as_deref(), only.as_deref()),
-        },
+        } => on(expect, || {
+            conform::run(&suite, done.as_deref(), only.as_deref())
+        }),
         Verb::One { name } => Ok(status(runner::one(&name)?)),
     }
+}
+
+/// Runs `work` if the kernel is the expected one.
+fn on(expect: Option<Language>, work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+    refuse(&live::ask()?, expect).map_or_else(work, Ok)
 }
 
 /// Returns the exit status for an unexpected kernel.

@@ -447,21 +447,9 @@ pub fn pread_all(
     pos: u64,
     chunk: usize,
 ) -> Result<()> {
-    let mut done = 0;
-    while done < len {
-        let want = chunk.min(len - done);
-        match pread_once(file, map, at + done, want, pos + done as u64) {
-            Ok(0) => bail!("end of file after {done} of {len} bytes of a read into a mapping"),
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => {
-                return Err(e).with_context(|| {
-                    format!("reading {want} bytes into a mapping failed after {done} of {len}")
-                })
-            }
-        }
-    }
-    Ok(())
+    in_pieces(len, chunk, "reading into", |done, want| {
+        pread_once(file, map, at + done, want, pos + done as u64)
+    })
 }
 
 /// Writes `len` bytes in pieces of `chunk`.
@@ -473,17 +461,28 @@ pub fn pwrite_all(
     pos: u64,
     chunk: usize,
 ) -> Result<()> {
+    in_pieces(len, chunk, "writing from", |done, want| {
+        pwrite_once(file, map, at + done, want, pos + done as u64)
+    })
+}
+
+/// Calls `once` with the number of bytes that were moved and that of the next piece, until all were.
+fn in_pieces(
+    len: usize,
+    chunk: usize,
+    what: &str,
+    once: impl Fn(usize, usize) -> io::Result<usize>,
+) -> Result<()> {
     let mut done = 0;
     while done < len {
         let want = chunk.min(len - done);
-        match pwrite_once(file, map, at + done, want, pos + done as u64) {
-            Ok(0) => bail!("nothing more could be written after {done} of {len} bytes"),
+        match once(done, want) {
+            Ok(0) => bail!("{what} a mapping ends after {done} of {len} bytes"),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => {
-                return Err(e).with_context(|| {
-                    format!("writing {want} bytes from a mapping failed after {done} of {len}")
-                })
+                let what = format!("{what} a mapping: {want} bytes after {done} of {len} failed");
+                return Err(e).context(what);
             }
         }
     }
