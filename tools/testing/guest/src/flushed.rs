@@ -87,15 +87,22 @@ impl Flushes {
 
     /// Returns the places of bytes that the caller has just stored, of which all pages are mapped.
     pub fn stored(&self, map: &Mapping, at: usize, len: usize) -> Result<Stored> {
+        self.stored_in(&[(map, at..at + len)])
+    }
+
+    /// The same for bytes in several places. Reading the record is slow, so this does it once.
+    pub fn stored_in(&self, places: &[(&Mapping, Range<usize>)]) -> Result<Stored> {
         self.read()?;
         let pages = File::open("/proc/self/pagemap").context("cannot open the pagemap")?;
         let mut parts = Vec::new();
-        let mut from = at;
-        while from < at + len {
-            let end = (from / PAGE * PAGE + PAGE).min(at + len);
-            let phys = physical(&pages, map.addr() + from)?;
-            parts.push((from, phys..phys + (end - from) as u64));
-            from = end;
+        for (map, place) in places {
+            let mut from = place.start;
+            while from < place.end {
+                let end = (from / PAGE * PAGE + PAGE).min(place.end);
+                let phys = physical(&pages, map.addr() + from)?;
+                parts.push((from, phys..phys + (end - from) as u64));
+                from = end;
+            }
         }
         let before = self.seen.borrow().len();
         Ok(Stored { parts, before })

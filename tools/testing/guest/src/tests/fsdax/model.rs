@@ -10,14 +10,17 @@ use super::{large, small, Fixture};
 use crate::flushed::{Flushes, Stored};
 use crate::tests::prelude::*;
 
-/// Returns an error unless all of this was flushed since.
-fn require_each(stored: &[Stored], flushes: Option<&Flushes>, what: &str) -> Result<()> {
-    let Some(flushes) = flushes else {
-        return Ok(());
-    };
-    stored
-        .iter()
-        .try_for_each(|stored| flushes.require(stored, what))
+/// Stores that are recorded, if there is a record.
+struct Touched<'f>(Option<(&'f Flushes, Stored)>);
+
+impl Touched<'_> {
+    /// Returns an error unless all of it was flushed since.
+    fn require_flushed(&self, what: &str) -> Result<()> {
+        match &self.0 {
+            Some((flushes, stored)) => flushes.require(stored, what),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Starts a record of what is flushed; none on C, which does not notice stores to pages that are left
@@ -184,7 +187,7 @@ impl Model {
             false => self.file.sync_data(),
         }
         .context("fsync")?;
-        require_each(&stored, flushes, "fsync")
+        stored.require_flushed("fsync")
     }
 
     /// Calls msync(2) on whole pages, and requires that it flushes stores to some of them.
@@ -199,24 +202,30 @@ impl Model {
         assert!(at % PAGE == 0);
         let stored = self.touch(at, (at + len).min(self.len()), flushes)?;
         map.sync(at, len).context("msync")?;
-        require_each(&stored, flushes, "msync")
+        stored.require_flushed("msync")
     }
 
-    /// Stores to some pages from `at` to `end`, through both mappings, what they have already.
-    fn touch(&self, at: usize, end: usize, flushes: Option<&Flushes>) -> Result<Vec<Stored>> {
+    /// Stores to some pages from `at` to `end`, through both mappings, what they have already. The
+    /// result says whether that was flushed.
+    fn touch<'f>(
+        &self,
+        at: usize,
+        end: usize,
+        flushes: Option<&'f Flushes>,
+    ) -> Result<Touched<'f>> {
         const PLACES: usize = 8;
         let Some(flushes) = flushes else {
-            return Ok(Vec::new());
+            return Ok(Touched(None));
         };
         let step = ((end - at) / PLACES / PAGE).max(1) * PAGE;
-        let mut stored = Vec::new();
+        let mut places = Vec::new();
         for map in [&self.large, &self.small] {
             for place in (at..end).step_by(step) {
                 map.poke(place, self.want[place]);
-                stored.push(flushes.stored(map, place, 1)?);
+                places.push((map, place..place + 1));
             }
         }
-        Ok(stored)
+        Ok(Touched(Some((flushes, flushes.stored_in(&places)?))))
     }
 
     /// Removes the pages from one mapping, which gets them back by faults.
@@ -283,7 +292,7 @@ impl Model {
         let want = self.want;
         drop((self.large, self.small, self.file));
         let fixture = fixture.remount("dax")?;
-        require_each(&stored, flushes.as_ref(), "unmounting")?;
+        stored.require_flushed("unmounting")?;
         let got = fs::read(fixture.path(name)).context("read")?;
         data::require_same(&want, &got, "the file after mounting again")?;
         Ok(fixture)
