@@ -2,78 +2,34 @@
 
 //! The harness of rust-dax: from a checkout to a booted, tested kernel.
 //!
-//! The steps, and the modules that implement them:
+//! Each verb is a function of a program, and this crate only names them:
 //!
 //! ```text
-//! toolchain   the compilers, by path
-//! source      Debian's tarball (tarball) + the overlay (overlay) + patches (patches)
-//! kconfig     tinyconfig + fragments of a variant (variant)
-//! kbuild      make, modules, and nfit_test's modules (nfit); a first build may
-//!             start from a sibling's (seed)
-//! lint, doc   rustfmt, clippy, rustdoc, Sphinx
-//! configs     our files in other configurations
+//! check     run, check, crash       configs   configs
+//! bench     bench                   abi       abi
+//! conform   conform
 //! ```
 //!
-//! The other half is the guest's image, the guest itself and the tests; see `rootfs`,
-//! `guest`, `check`, `crash`, `abi`, `bench` and `conform`. All output goes to the cache
-//! folder (paths), with one writer at a time (lock).
+//! The programs use `kbuild` (from a checkout to a kernel), `vm` (a guest) and `report` (results),
+//! and those use `host` (files, commands, the cache). No arrow goes the other way. All output goes
+//! to the cache folder (`host::paths`), with one writer at a time (`host::lock`).
 
-mod abi;
-mod bench;
-mod check;
 mod cli;
-mod command;
-mod configs;
-mod conform;
-mod console;
-mod crash;
-mod diagnostics;
-mod doc;
-mod files;
-mod guest;
-mod guest_protocol;
-mod host;
-mod job;
-mod kbuild;
-mod kconfig;
-mod ktap;
-mod kvm;
-mod label;
-mod leaks;
-mod lint;
-mod lock;
-mod nfit;
-mod options;
-mod outcome;
-mod overlay;
-mod panics;
-mod patches;
-mod paths;
-mod program;
-mod progress;
-mod qemu;
-mod qmp;
-mod rootfs;
-mod run;
-mod seed;
-mod shell;
-mod source;
-mod splat;
-mod suites;
-mod summary;
-mod tarball;
-mod toolchain;
-mod variant;
-mod workers;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
+use check::{crash, main_job};
 use cli::{Cli, Verb, VARIABLES};
-use options::GuestOptions;
-use paths::Paths;
+use host::lock::cache_lock;
+use host::paths::Paths;
+use host::requirements::require_host;
+use kbuild::build::build_to_boot;
+use kbuild::{build, doc, lint, program, source};
+use vm::options::{self, GuestOptions};
+use vm::{guest, shell};
 
 fn main() -> ExitCode {
     // `make guest MEM=` passes an empty variable, which counts as not given.
@@ -96,7 +52,7 @@ fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Result<u8> {
     let paths = Paths::find()?;
     match verb {
-        Verb::Run(args) => return Ok(exit_status(run::run(&paths, &args)?)),
+        Verb::Run(args) => return Ok(exit_status(main_job::run(&paths, &args)?)),
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
         Verb::Crash(args) => return Ok(exit_status(crash::verb(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
@@ -106,28 +62,29 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Guest(args) => {
             let command = args.command()?;
             let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;
-            let (built, image) = guest::prepare(&paths, args.guest.variant)?;
+            let (built, image) =
+                guest::prepare(&paths, || build_to_boot(&paths, args.guest.variant))?;
             let outcome = guest::run_command(&paths, &built, &image, &options, command)?;
             eprint!("{}", outcome.explain());
             return Ok(exit_status(outcome.status()));
         }
         Verb::Shell(args) => {
             let mut options = GuestOptions::from_args(&args, options::TIMEOUT)?;
-            let (built, image) = guest::prepare(&paths, args.variant)?;
+            let (built, image) = guest::prepare(&paths, || build_to_boot(&paths, args.variant))?;
             // An interactive user is likely to need it.
             options.copy.push(program::build_daxstat(&paths)?);
             return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
         }
         Verb::Build { variant } => {
-            let built = kbuild::build(&paths, variant)?;
+            let built = build::build(&paths, variant)?;
             println!("Linux {} ({variant})", built.release_string);
             println!("kernel   {}", built.bzimage.display());
             println!("modules  {}", built.modules.display());
         }
-        Verb::Config { variant } => println!("{}", kbuild::config(&paths, variant)?.display()),
+        Verb::Config { variant } => println!("{}", build::config(&paths, variant)?.display()),
         Verb::Source => {
-            host::require_host()?;
-            let _lock = lock::cache_lock(&paths, "preparing the kernel's source")?;
+            require_host()?;
+            let _lock = cache_lock(&paths, "preparing the kernel's source")?;
             let source = source::prepare(&paths)?;
             println!("Linux {}: {}", source.release, source.dir.display());
         }

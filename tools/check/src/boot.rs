@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A boot of a check: the guest's options, our program in it, and what must hold after each
+//! boot.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use host::kernel::Built;
+use host::paths::Paths;
+use host::progress::seconds;
+use host::variant::Variant;
+use kbuild::program;
+use report::summary::Summary;
+use vm::guest;
+use vm::options::{GuestArgs, GuestOptions};
+use vm::outcome::{End, Outcome};
+
+use crate::guest_protocol::GuestProtocol;
+use crate::leaks::Leaks;
+
+/// The part of the checks that boots kernels.
+pub struct Check<'a> {
+    pub paths: &'a Paths,
+    pub args: &'a GuestArgs,
+    pub built: &'a Built,
+    pub image: &'a Path,
+    /// Programs that run in the guest, built once so that all boots run the same.
+    programs: Vec<PathBuf>,
+}
+
+impl<'a> Check<'a> {
+    pub fn new(
+        paths: &'a Paths,
+        args: &'a GuestArgs,
+        built: &'a Built,
+        image: &'a Path,
+    ) -> Result<Check<'a>> {
+        Ok(Check {
+            paths,
+            args,
+            built,
+            image,
+            programs: vec![program::build(paths)?, program::build_daxstat(paths)?],
+        })
+    }
+
+    pub fn variant(&self) -> Variant {
+        self.built.variant
+    }
+
+    pub fn options(&self, timeout: Duration) -> Result<GuestOptions> {
+        Ok(GuestOptions {
+            kmemleak: self.variant().is_debug(),
+            ..GuestOptions::from_args(self.args, self.variant().limit(timeout))?
+        })
+    }
+
+    /// Runs one boot, which ends when our program in the guest has printed its
+    /// results.
+    pub fn guest_test(
+        &self,
+        boot: &str,
+        mut options: GuestOptions,
+        verb: &str,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let command = self.command(&mut options, verb);
+        let mut lines = GuestProtocol::new(self.variant());
+        let outcome = guest::run_with(
+            self.paths,
+            self.built,
+            self.image,
+            &options,
+            &command,
+            &mut |bytes| lines.take(bytes, summary),
+        )?;
+        lines.finish(summary);
+        self.close(boot, &outcome, summary);
+        Ok(())
+    }
+
+    /// Returns the command that runs `verb` in the guest, and adds the programs that
+    /// it needs to the options.
+    pub fn command(&self, options: &mut GuestOptions, verb: &str) -> String {
+        options.copy.extend_from_slice(&self.programs);
+        let language = match self.variant() {
+            Variant::Rust | Variant::Debug => "rust",
+            Variant::C | Variant::Cdebug => "c",
+        };
+        format!("./{} {verb} --expect {language}", program::NAME)
+    }
+
+    /// Checks what must hold after every boot.
+    pub fn close(&self, boot: &str, outcome: &Outcome, summary: &mut Summary) {
+        let name = format!("{boot} boot: ");
+        let ended = match outcome.end {
+            // A failed test has already been counted.
+            End::Exited(_) | End::PowerFailed => None,
+            End::TimedOut => Some(format!("stopped after {}", seconds(outcome.total))),
+            End::Died => Some("the guest stopped without ending its command".into()),
+            End::Interrupted => Some("interrupted".into()),
+        };
+        summary.require("console", &format!("{name}ends"), ended);
+        // Leaks that kmemleak found are judged below, object by object.
+        let judged = |title: &str| self.variant().is_debug() && title.starts_with("kmemleak: ");
+        let titles = outcome.splats.iter().map(|s| s.title.clone());
+        let splats = titles.filter(|title| !judged(title));
+        let missing = outcome.missing.iter().map(|m| format!("did not come: {m}"));
+        let list: Vec<String> = splats.chain(missing).collect();
+        let console = outcome.console.display();
+        let problem = (!list.is_empty()).then(|| format!("{}; see {console}", list.join("; ")));
+        summary.require("console", &format!("{name}no splat"), problem);
+        eprint!("{}", outcome.explain());
+        if self.variant().is_debug() {
+            let leaks = Leaks::parse(outcome.leaks.as_deref().unwrap_or_default());
+            for text in leaks.unknown.iter().cloned().chain(leaks.note()) {
+                eprintln!("{text}");
+            }
+            let count = leaks.unknown.len();
+            let problem = (count > 0).then(|| format!("{count} unreferenced objects"));
+            summary.require("console", &format!("{name}no leak"), problem);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest protocol: the lines that the guest tests print, parsed as they
+//! arrive.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use host::variant::Variant;
+use report::ktap::{TestResult, Verdict};
+use report::summary::{judge, Summary};
+
+/// Prefix of a test result.
+const RESULT: &str = "result: ";
+/// Prefix of the last line.
+const CLOSING: &str = "guest tests: ";
+/// Number of output lines that are shown for a failed test.
+const SHOWN: usize = 25;
+
+/// One result as the guest prints it.
+#[derive(Deserialize)]
+struct GuestResult {
+    name: String,
+    status: String,
+    #[serde(default)]
+    why: String,
+}
+
+/// A parser of the guest protocol.
+pub struct GuestProtocol {
+    variant: Variant,
+    partial: Vec<u8>,
+    /// Lines since the last result.
+    output: Vec<String>,
+    closed: bool,
+}
+
+impl GuestProtocol {
+    pub fn new(variant: Variant) -> GuestProtocol {
+        GuestProtocol {
+            variant,
+            partial: Vec::new(),
+            output: Vec::new(),
+            closed: false,
+        }
+    }
+
+    pub fn take(&mut self, bytes: &[u8], summary: &mut Summary) {
+        self.take_unless(bytes, summary, |_| false);
+    }
+
+    /// Processes output, except for lines that `other` accepts.
+    pub fn take_unless(
+        &mut self,
+        bytes: &[u8],
+        summary: &mut Summary,
+        mut other: impl FnMut(&str) -> bool,
+    ) {
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if !other(line.trim_end()) {
+                self.line(line.trim_end(), summary);
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str, summary: &mut Summary) {
+        if line.starts_with(CLOSING) {
+            self.closed = true;
+        } else if let Some(json) = line.strip_prefix(RESULT) {
+            match parse_result(json) {
+                Ok(result) => {
+                    let result = judge(self.variant, result);
+                    if result.verdict == Verdict::Fail {
+                        self.show();
+                    }
+                    summary.add("guest", &result);
+                }
+                Err(e) => summary.say("guest", line, Verdict::Fail, &format!("{e:#}")),
+            }
+            self.output.clear();
+        } else {
+            self.output.push(line.to_owned());
+        }
+    }
+
+    /// Prints the last lines before a failure in one piece, without lines of other
+    /// guests in between.
+    fn show(&self) {
+        let skip = self.output.len().saturating_sub(SHOWN);
+        let mut out = io::stdout().lock();
+        for line in self.output.iter().skip(skip) {
+            // There is nothing to do about a closed standard output.
+            let _ = writeln!(out, "     | {line}");
+        }
+    }
+
+    /// Ends the output; without its last line the run was cut off.
+    pub fn finish(self, summary: &mut Summary) {
+        if !self.closed {
+            self.show();
+            let why = "the guest tests ended before their last line";
+            summary.say("guest", "(all)", Verdict::Fail, why);
+        }
+    }
+}
+
+fn parse_result(json: &str) -> Result<TestResult> {
+    let r: GuestResult = serde_json::from_str(json).context("not a result")?;
+    let verdict = match r.status.as_str() {
+        "ok" => Verdict::Pass,
+        "skip" => Verdict::Skip,
+        _ => Verdict::Fail,
+    };
+    Ok(TestResult {
+        name: r.name,
+        verdict,
+        // The text that a passed test adds is for its own output only.
+        reason: if verdict == Verdict::Pass {
+            String::new()
+        } else {
+            r.why
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_the_guest_come_in_pieces() {
+        let mut summary = Summary::default();
+        let mut lines = GuestProtocol::new(Variant::Rust);
+        lines.take(b"kernel 6.12\nresult: {\"name\":\"a\",\"sta", &mut summary);
+        assert_eq!(summary, Summary::default());
+        lines.take(
+            b"tus\":\"ok\",\"why\":\"\",\"seconds\":0.1}\nresult: {\"name\":\"b\",",
+            &mut summary,
+        );
+        lines.take(
+            b"\"status\":\"skip\",\"why\":\"no\",\"seconds\":1.0}\nresult: nonsense\n",
+            &mut summary,
+        );
+        lines.take(b"guest tests: 1 passed\n", &mut summary);
+        lines.finish(&mut summary);
+        assert_eq!(summary.totals(), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_run_that_is_cut_off_fails() {
+        let mut summary = Summary::default();
+        let mut lines = GuestProtocol::new(Variant::Rust);
+        lines.take(
+            b"result: {\"name\":\"a\",\"status\":\"ok\"}\nhalf",
+            &mut summary,
+        );
+        lines.finish(&mut summary);
+        assert_eq!(summary.totals(), "1 passed, 1 failed, 0 skipped");
+    }
+}

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make check`: every test of the project on one kernel.
+//!
+//! On the host: formatting, lints, documentation, the harness's own tests, and
+//! whether the objects that were built could panic. Then the kernel is booted. One
+//! boot runs KUnit: built-in suites run before the init, suites in modules run when
+//! the modules are loaded. Two boots share the same NVDIMMs: the second must find
+//! what the first wrote. Some more boots share NVDIMMs too; each but the last is
+//! killed while it writes. The guest tests, which include external suites, have a
+//! boot of their own, or share several when the host can run guests side by side.
+//! Each boot must also end without a kernel report, and on a debug kernel without a
+//! leak.
+
+mod boot;
+pub mod crash;
+mod guest_protocol;
+mod leaks;
+pub mod main_job;
+mod workers;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::builder::FalseyValueParser;
+use clap::Args;
+use vm::options::GuestArgs;
+
+use crate::boot::Check;
+use crate::crash::Failures;
+use crate::workers::Boot;
+use host::kernel::Built;
+use host::paths::Paths;
+use host::variant::Variant;
+use kbuild::build::build_to_boot;
+use kbuild::doc;
+use kbuild::lint;
+use kbuild::panics;
+use report::ktap::{self, TestResult, Verdict};
+use report::summary::{judge, Summary};
+use vm::guest;
+use vm::job::Modules;
+use vm::kvm;
+use vm::options::TIMEOUT;
+use vm::qemu::{Machine, FOUR_LEVELS};
+
+/// KUnit suites that are separate modules.
+const KUNIT_MODULES: &[&str] = &["memremap_kunit"];
+
+/// Time limit of all guest tests together on a release kernel; they take half an
+/// hour on a quiet machine. Each test has a limit of its own besides.
+const GUEST_TESTS: Duration = Duration::from_secs(120 * 60);
+
+/// Prefix of a line about a KUnit module that could not be loaded.
+const MODULE: &str = "kunit-module: ";
+
+/// Tests that `QUICK=1` runs in the guest: one of each kind, some minutes on a debug
+/// kernel.
+const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsdax|\
+                     pins::cycle::devdax-2M-mem-acpi|direct-io::fsdax-2M-dev-acpi|\
+                     users::fixed-buffers::devdax-4K-mem-acpi|remote::rights::devdax-4K-mem-acpi|\
+                     devmap::concurrent::fsdax-2M-mem-acpi|gup::cycle::thp|\
+                     gup::undo::fsdax-2M-dev-acpi|truncate::pipe-read-truncate::ext4|\
+                     fsdax::size::ext4-dev-acpi|fsdax::fsx::ext4-dev-acpi|\
+                     fsdax::race::punch::xfs-mem-acpi|fsdax::recovery::xfs-dev-e820|\
+                     fsdax::clone::store-large::xfs-reflink-dev-e820|suite::dax-pmd)$";
+
+/// Options that select the tests.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// All tests in full, on a debug kernel too.
+    #[arg(long, env = "ALL", value_parser = FalseyValueParser::new())]
+    pub all: bool,
+    /// Only KUnit and one test of each kind, and nothing on the host.
+    #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
+    pub quick: bool,
+    /// Seconds after which no test starts; what did not start is skipped.
+    #[arg(long, env = "LIMIT")]
+    pub limit: Option<u64>,
+    /// Number of guests at a time; by default as many as CPUs and memory allow.
+    #[arg(long, env = "JOBS", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub jobs: Option<u32>,
+}
+
+/// Runs all checks, prints the totals and returns the exit status.
+pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
+    let limit = Limit::starting_now(args.limit);
+    let mut summary = Summary::default();
+    if !args.quick {
+        on_host(paths, &mut summary)?;
+    }
+    let (built, image) = guest::prepare(paths, || build_to_boot(paths, args.guest.variant))?;
+    no_panics(paths, &built, &mut summary)?;
+    let check = Check::new(paths, &args.guest, &built, &image)?;
+    check.boots(args, limit, &mut summary)?;
+    println!("{}", summary.totals());
+    Ok(i32::from(summary.failed > 0))
+}
+
+/// The time after which a check starts no more tests.
+#[derive(Clone, Copy)]
+struct Limit(Option<Instant>);
+
+impl Limit {
+    /// What a guest needs before its first test and after its last one: the boot,
+    /// the tests' own end, and kmemleak's scans on a debug kernel.
+    const AROUND: Duration = Duration::from_secs(180);
+
+    fn starting_now(seconds: Option<u64>) -> Limit {
+        Limit(seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s))))
+    }
+
+    /// Returns the time for tests of a guest that boots now.
+    fn left(self) -> Option<Duration> {
+        let left = self.0?.saturating_duration_since(Instant::now());
+        Some(left.saturating_sub(Limit::AROUND))
+    }
+
+    /// Returns the option that tells a guest that boots now.
+    fn argument(self) -> String {
+        match self.left() {
+            Some(left) => format!(" --limit {}", left.as_secs()),
+            None => String::new(),
+        }
+    }
+
+    /// Returns a boot that is skipped if its turn comes too late.
+    fn boot<'a>(
+        self,
+        name: &str,
+        run: impl FnOnce(&mut Summary) -> Result<()> + Send + 'a,
+    ) -> Boot<'a> {
+        let name = format!("{name} boot");
+        Box::new(move |summary| match self.left() {
+            Some(Duration::ZERO) => {
+                let why = "no time was left for it";
+                summary.say("console", &name, Verdict::Skip, why);
+                Ok(())
+            }
+            _ => run(summary),
+        })
+    }
+}
+
+/// Runs the checks that need no guest.
+fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
+    const TESTS: &str = "host.tests";
+    lint::checks(paths, |check| {
+        let problem = check.result.as_ref().err().map(|e| format!("{e:#}"));
+        if check.name == TESTS {
+            let log = std::fs::read_to_string(paths.log("cargo-test")).unwrap_or_default();
+            let results = cargo_tests(&log);
+            results.iter().for_each(|r| summary.add("host", r));
+            // A failed test has been reported; without one, the build failed.
+            let reported = results.iter().any(|r| r.verdict == Verdict::Fail);
+            if problem.is_none() && !results.is_empty() || reported {
+                return;
+            }
+        }
+        summary.require("lint", &check.name, problem);
+    })?;
+    let problem = doc::run(paths).err().map(|e| format!("{e:#}"));
+    summary.require("lint", "kernel.rustdoc", problem);
+    Ok(())
+}
+
+/// Checks that no function of ours can reach a Rust panic. This is checked on
+/// optimised builds only: the debug kernel has assertions, and a C kernel has no
+/// Rust.
+fn no_panics(paths: &Paths, built: &Built, summary: &mut Summary) -> Result<()> {
+    if built.variant != Variant::Rust {
+        return Ok(());
+    }
+    let places = panics::find(paths, &paths.build(built.variant))?;
+    let problem = (!places.is_empty()).then(|| places.join("; "));
+    summary.require("build", "no panics", problem);
+    Ok(())
+}
+
+/// Parses the lines of `cargo test`: "test a::b ... ok".
+fn cargo_tests(log: &str) -> Vec<TestResult> {
+    log.lines()
+        .filter_map(|l| l.strip_prefix("test ")?.rsplit_once(" ... "))
+        .filter_map(|(name, how)| {
+            let (verdict, reason) = match how.split(',').next()? {
+                "ok" => (Verdict::Pass, ""),
+                "FAILED" => (Verdict::Fail, "see log/cargo-test.log in the cache"),
+                "ignored" => (Verdict::Skip, "ignored"),
+                _ => return None,
+            };
+            Some(TestResult {
+                name: name.to_owned(),
+                verdict,
+                reason: reason.to_owned(),
+            })
+        })
+        .collect()
+}
+
+impl Check<'_> {
+    /// Runs every boot, side by side where the host has room.
+    fn boots(&self, args: &CheckArgs, limit: Limit, summary: &mut Summary) -> Result<()> {
+        let workers = match args.jobs {
+            Some(jobs) => jobs as usize,
+            None => workers::available(Machine::memory_mib(self.args.mem)),
+        };
+        // There are more shares than workers, so that the last shares to end are
+        // short.
+        let shares = if workers > 1 { workers + 1 } else { 1 };
+        let mut boots = vec![limit.boot("kunit", |t| self.kunit(t))];
+        if !args.quick {
+            boots.push(limit.boot("reboot", |t| self.reboot(t)));
+            boots.push(limit.boot("crash", |t| {
+                crash::run(self, &Failures::few(self.variant()), t)
+            }));
+            boots.push(limit.boot("four levels", |t| self.four_levels(t)));
+        }
+        let mut verb = String::from("run");
+        if args.all {
+            verb.push_str(" --all");
+        }
+        if args.quick {
+            verb.push_str(&format!(" --filter '{QUICK}'"));
+        }
+        let tests = (1..=shares).map(|share| {
+            let verb = format!("{verb} --share {share}/{shares}");
+            limit.boot(&format!("guest {share}"), move |t| {
+                self.guest_tests(share, &format!("{verb}{}", limit.argument()), t)
+            })
+        });
+        // Long boots come before short ones, except for KUnit, which is most
+        // informative about a kernel that is broken altogether.
+        boots.splice(1..1, tests);
+        if workers > 1 {
+            eprintln!("{workers} guests at a time (JOBS=1 for one)");
+            // Chosen here once, and not in all workers at the same time.
+            kvm::choose(self.paths, self.built, self.image, self.args.icount)?;
+        }
+        workers::run(workers, boots, summary)
+    }
+
+    /// Boots with KUnit enabled and reads the results from the console.
+    fn kunit(&self, summary: &mut Summary) -> Result<()> {
+        let mut options = self.options(TIMEOUT)?;
+        options.modules = Modules::None;
+        options.extra_cmdline.push("kunit.enable=1".into());
+        let mut output = Vec::new();
+        let outcome = guest::run_with(
+            self.paths,
+            self.built,
+            self.image,
+            &options,
+            &load_modules(KUNIT_MODULES),
+            &mut |bytes| output.extend_from_slice(bytes),
+        )?;
+        let results = ktap::parse(outcome.lines.iter().map(String::as_str));
+        if results.is_empty() {
+            let why = "the console has no result; is CONFIG_KUNIT on?";
+            summary.say("kunit", "(all)", Verdict::Fail, why);
+        }
+        for result in results {
+            summary.add("kunit", &judge(self.variant(), result));
+        }
+        for result in module_problems(&String::from_utf8_lossy(&output)) {
+            summary.add("kunit", &result);
+        }
+        self.close("kunit", &outcome, summary);
+        Ok(())
+    }
+
+    /// Boots with all persistent memory and runs the guest tests.
+    fn guest_tests(&self, share: usize, verb: &str, summary: &mut Summary) -> Result<()> {
+        let options = self.options(GUEST_TESTS)?;
+        self.guest_test(&format!("guest {share}"), options, verb, summary)
+    }
+
+    /// Boots with four-level page tables, as most machines have. A debug kernel
+    /// always uses four levels.
+    fn four_levels(&self, summary: &mut Summary) -> Result<()> {
+        const WALKS: &str =
+            "^(gup::levels|gup::cycle|gup::undo|devmap::concurrent|remote::populate)";
+        if self.variant().is_debug() {
+            return Ok(());
+        }
+        let mut options = self.options(GUEST_TESTS)?;
+        options.extra_cmdline.push(FOUR_LEVELS.into());
+        let verb = format!("run --filter '{WALKS}'");
+        self.guest_test("four levels", options, &verb, summary)
+    }
+
+    /// Boots twice with the same NVDIMMs.
+    fn reboot(&self, summary: &mut Summary) -> Result<()> {
+        let nvdimms = self.paths.run_dir()?;
+        for boot in ["first", "second"] {
+            let mut options = self.options(TIMEOUT)?;
+            options.nvdimms = Some(nvdimms.path().to_owned());
+            self.guest_test(boot, options, &format!("reboot {boot}"), summary)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the guest's command that loads suites and reports those that it could not
+/// load.
+fn load_modules(modules: &[&str]) -> String {
+    let mut script = String::new();
+    for m in modules {
+        script.push_str(&format!(
+            "if ! modprobe -n -q {m}; then echo '{MODULE}none {m}'\n\
+             elif ! modprobe {m}; then echo '{MODULE}failed {m}'; fi\n"
+        ));
+    }
+    script + "exit 0\n"
+}
+
+fn module_problems(output: &str) -> Vec<TestResult> {
+    output
+        .lines()
+        .filter_map(|l| l.strip_prefix(MODULE)?.split_once(' '))
+        .map(|(how, module)| TestResult {
+            name: module.to_owned(),
+            verdict: match how {
+                "none" => Verdict::Skip,
+                _ => Verdict::Fail,
+            },
+            reason: match how {
+                "none" => "this kernel has no such module".into(),
+                _ => "the module cannot be loaded; see the console".into(),
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_cargo() {
+        let r = cargo_tests(
+            "$ cargo test\nrunning 3 tests\ntest a::b ... ok\ntest c ... FAILED\n\
+             test d ... ignored, needs root\ntest result: FAILED. 1 passed; 1 failed\n",
+        );
+        let short: Vec<_> = r.iter().map(|r| (r.name.as_str(), r.verdict)).collect();
+        assert_eq!(
+            short,
+            [
+                ("a::b", Verdict::Pass),
+                ("c", Verdict::Fail),
+                ("d", Verdict::Skip)
+            ]
+        );
+    }
+
+    #[test]
+    fn modules_that_are_not_there_are_skipped() {
+        let r = module_problems("x\nkunit-module: none a\nkunit-module: failed b\n");
+        assert_eq!(r[0].verdict, Verdict::Skip);
+        assert_eq!((r[1].name.as_str(), r[1].verdict), ("b", Verdict::Fail));
+        assert!(load_modules(&["a"]).contains("modprobe -n -q a"));
+    }
+
+    #[test]
+    fn boots_after_the_limit_are_skipped() {
+        let ran = |seconds| {
+            let mut summary = Summary::default();
+            let boot = Limit::starting_now(seconds).boot("x", |summary| {
+                summary.require("console", "x boot", None);
+                Ok(())
+            });
+            boot(&mut summary).unwrap();
+            summary.totals()
+        };
+        assert_eq!(ran(None), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(ran(Some(3600)), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(ran(Some(60)), "0 passed, 0 failed, 1 skipped");
+        assert_eq!(Limit::starting_now(None).argument(), "");
+        assert!(Limit::starting_now(Some(3600))
+            .argument()
+            .starts_with(" --limit 34"));
+    }
+}

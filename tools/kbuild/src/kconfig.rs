@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's configuration: `make tinyconfig`, the fragments of a variant
+//! merged over it, `make olddefconfig`, and a check that every line of the
+//! fragments survived.
+//!
+//! Kconfig silently drops a line whose dependencies do not hold; a kernel
+//! without KASAN or DAX would still build and boot.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+use crate::make::kernel_make;
+use crate::source::Source;
+use crate::toolchain::Toolchain;
+use host::command::run_logged;
+use host::files;
+use host::paths::Paths;
+
+/// Configures `build` by merging these fragments of `config/` in order. Writes
+/// `.config` only when it changes, because a new time stamp makes make check
+/// every file.
+pub fn configure(
+    paths: &Paths,
+    source: &Source,
+    fragments: &[&str],
+    build: &Path,
+    tc: &Toolchain,
+    log: &Path,
+) -> Result<()> {
+    let mut wanted = Wanted::new();
+    let mut digest = files::Fingerprint::default();
+    digest.add("source", source.kconfig_digest.as_bytes());
+    digest.add("directory", source.dir.as_os_str().as_encoded_bytes());
+    digest.add("toolchain", tc.id.as_bytes());
+    let mut texts = Vec::new();
+    for name in fragments {
+        let path = paths.checkout.join("config").join(name);
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the fragment {}", path.display()))?;
+        digest.add(name, text.as_bytes());
+        collect(&mut wanted, name, &text)?;
+        texts.push((format!(".config.part-{name}"), text));
+    }
+    let digest = digest.finish();
+    let stamp = build.join(".rust-dax-config");
+    let config = build.join(".config");
+    if config.is_file() && fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
+        return Ok(());
+    }
+    files::make_dir(build)?;
+    files::remove_file(&stamp)?;
+
+    let new = build.join(".config.rust-dax");
+    files::remove_file(&new)?;
+    let make = |target: &str| -> Result<()> {
+        let mut cmd = kernel_make(paths, source, build, tc);
+        cmd.arg(target).env("KCONFIG_CONFIG", &new);
+        run_logged(&mut cmd, log, |_| ())
+    };
+    make("tinyconfig").context("cannot configure the kernel")?;
+    // The script splits its arguments at spaces, so they are plain names in the
+    // folder where it runs.
+    for (name, text) in &texts {
+        files::write_atomic(&build.join(name), text.as_bytes(), false)?;
+    }
+    let mut merge = host::command::clean("/bin/sh");
+    merge
+        .arg(source.dir.join("scripts/kconfig/merge_config.sh"))
+        .args(["-m", "-Q"])
+        .arg(&new)
+        .args(texts.iter().map(|(name, _)| name))
+        .current_dir(build)
+        .env("KCONFIG_CONFIG", &new);
+    run_logged(&mut merge, log, |_| ()).context("cannot merge the fragments")?;
+    for (name, _) in &texts {
+        files::remove_file(&build.join(name))?;
+    }
+    make("olddefconfig").context("cannot configure the kernel")?;
+
+    let text =
+        fs::read_to_string(&new).with_context(|| format!("cannot read {}", new.display()))?;
+    let lost = lost(&wanted, &text);
+    if !lost.is_empty() {
+        bail!(
+            "the kernel's configuration dropped these lines of config/ (a dependency does not \
+             hold, or the symbol does not exist):\n    {}\nthe result is {}",
+            lost.join("\n    "),
+            new.display()
+        );
+    }
+    if files::read_if_exists(&config)?.as_deref() == Some(text.as_bytes()) {
+        files::remove_file(&new)?;
+    } else {
+        fs::rename(&new, &config).with_context(|| format!("cannot write {}", config.display()))?;
+    }
+    files::remove_file(&files::with_suffix(&new, ".old"))?;
+    files::write_atomic(&stamp, digest.as_bytes(), false)
+}
+
+/// Symbol to (value, fragment); no value means "is not set".
+type Wanted = BTreeMap<String, (Option<String>, String)>;
+
+/// Adds a fragment's lines; a later fragment wins, as in the merge.
+fn collect(wanted: &mut Wanted, name: &str, text: &str) -> Result<()> {
+    for (i, line) in text.lines().enumerate() {
+        if let Some((symbol, value)) = parse(line) {
+            wanted.insert(
+                symbol.to_owned(),
+                (value.map(str::to_owned), name.to_owned()),
+            );
+        } else if !line.trim().is_empty() && !line.starts_with('#') {
+            bail!("config/{name}:{}: not a configuration line: {line}", i + 1);
+        }
+    }
+    Ok(())
+}
+
+/// Parses `CONFIG_X=y` or `# CONFIG_X is not set`.
+pub fn parse(line: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = line.strip_prefix("# CONFIG_") {
+        return Some((rest.strip_suffix(" is not set")?, None));
+    }
+    let (symbol, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
+    Some((symbol, (value != "n").then_some(value)))
+}
+
+/// Returns the wanted lines that the configuration lacks.
+fn lost(wanted: &Wanted, config: &str) -> Vec<String> {
+    let have: BTreeMap<&str, &str> = config
+        .lines()
+        .filter_map(|l| {
+            let (symbol, value) = parse(l)?;
+            Some((symbol, value?))
+        })
+        .collect();
+    wanted
+        .iter()
+        .filter(|(symbol, (value, _))| have.get(symbol.as_str()).copied() != value.as_deref())
+        .map(|(symbol, (value, fragment))| {
+            let line = match value {
+                Some(v) => format!("CONFIG_{symbol}={v}"),
+                None => format!("# CONFIG_{symbol} is not set"),
+            };
+            let now = have.get(symbol.as_str()).unwrap_or(&"not set");
+            format!("{line}  (from {fragment}; it is {now})")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(fragments: &[(&str, &str)]) -> Wanted {
+        let mut wanted = Wanted::new();
+        for (name, text) in fragments {
+            collect(&mut wanted, name, text).unwrap();
+        }
+        wanted
+    }
+
+    #[test]
+    fn surviving_lines() {
+        let w = wanted(&[(
+            "a",
+            "# a comment\n\nCONFIG_A=y\nCONFIG_N=16\nCONFIG_S=\"x\"\n# CONFIG_B is not set\nCONFIG_C=n\n",
+        )]);
+        assert_eq!(w.len(), 5);
+        let config = "CONFIG_A=y\nCONFIG_N=16\nCONFIG_S=\"x\"\n# CONFIG_B is not set\n";
+        assert!(lost(&w, config).is_empty());
+    }
+
+    #[test]
+    fn lost_lines_are_named() {
+        let w = wanted(&[(
+            "a.config",
+            "CONFIG_A=y\nCONFIG_M=y\n# CONFIG_B is not set\n",
+        )]);
+        let lost = lost(&w, "CONFIG_M=m\nCONFIG_B=y\n");
+        assert_eq!(
+            lost,
+            [
+                "CONFIG_A=y  (from a.config; it is not set)",
+                "# CONFIG_B is not set  (from a.config; it is y)",
+                "CONFIG_M=y  (from a.config; it is m)",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_later_fragment_wins() {
+        let w = wanted(&[("a", "CONFIG_A=y\n"), ("b", "# CONFIG_A is not set\n")]);
+        assert!(lost(&w, "").is_empty());
+    }
+
+    #[test]
+    fn a_typing_error_is_named() {
+        let err = collect(&mut Wanted::new(), "a.config", "CONFIG_A=y\nCONFG_B=y\n").unwrap_err();
+        assert!(err.to_string().starts_with("config/a.config:2:"), "{err}");
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a checkout to a built kernel.
+//!
+//! ```text
+//! toolchain   the compilers, by path
+//! source      Debian's tarball (tarball) + the overlay (overlay) + patches (patches)
+//! kconfig     tinyconfig + fragments of a variant
+//! build       make (make), modules, and nfit_test's modules (nfit); a first build may
+//!             start from a sibling's (seed)
+//! lint, doc   rustfmt, clippy, rustdoc, Sphinx; their messages (diagnostics)
+//! objects     what was linked, and whether it can panic (panics)
+//! program     the programs for the guest
+//! ```
+
+pub mod build;
+pub mod diagnostics;
+pub mod doc;
+pub mod kconfig;
+pub mod lint;
+pub mod make;
+mod nfit;
+pub mod objects;
+pub mod overlay;
+pub mod panics;
+pub mod patches;
+pub mod program;
+mod seed;
+pub mod source;
+mod tarball;
+pub mod toolchain;

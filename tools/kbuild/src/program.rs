@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The programs that run inside the guest, `tools/testing/guest` and
+//! `tools/daxstat`, built here and copied in. Debian 12's C library is the older
+//! of the two, and the guest is Debian 13, so programs that were built on either
+//! run there. And the plugin that runs inside QEMU, `tools/testing/tcg-plugin`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::toolchain::Toolchain;
+use host::command::{clean, run_logged};
+use host::files;
+use host::paths::Paths;
+
+/// Name of the test program in the guest's /root.
+pub const NAME: &str = "guest-test";
+
+/// Builds the test program and returns its path.
+pub fn build(paths: &Paths) -> Result<PathBuf> {
+    build_package(paths, NAME, NAME)
+}
+
+/// Builds daxstat, which is in the same folder in the guest, and returns its
+/// path.
+pub fn build_daxstat(paths: &Paths) -> Result<PathBuf> {
+    build_package(paths, "daxstat", "daxstat")
+}
+
+/// Builds the plugin for QEMU and returns its path.
+pub fn build_plugin(paths: &Paths) -> Result<PathBuf> {
+    build_package(paths, "tcg-plugin", "libtcg_plugin.so")
+}
+
+fn build_package(paths: &Paths, package: &str, file: &str) -> Result<PathBuf> {
+    let tc = Toolchain::find(paths)?;
+    let log = paths.log(package);
+    files::remove_file(&log)?;
+    let mut cmd = cargo_command(paths, &tc, "build");
+    cmd.args(["--release", "--locked", "--package", package]);
+    run_logged(&mut cmd, &log, |_| ())?;
+    Ok(paths.cache.join("target/release").join(file))
+}
+
+/// Creates a cargo command that uses the cargo which built the harness. Cargo
+/// would read a user's settings from the folders above its working directory.
+pub fn cargo_command(paths: &Paths, tc: &Toolchain, verb: &str) -> Command {
+    let mut cmd = clean(&tc.cargo);
+    cmd.current_dir("/")
+        .arg(verb)
+        .arg("--manifest-path")
+        .arg(paths.checkout.join("Cargo.toml"))
+        .env("CARGO_HOME", paths.cache.join("cargo"))
+        .env("CARGO_TARGET_DIR", paths.cache.join("target"))
+        .env("RUST_DAX_CACHE", &paths.cache);
+    cmd
+}

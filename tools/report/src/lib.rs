@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Results of tests, and how they are shown.
+
+pub mod ktap;
+pub mod live;
+pub mod summary;
