@@ -10,7 +10,7 @@
 //! This file encapsulates the promise that a segment stays mapped: its constructor is `unsafe`.
 
 use crate::{bindings, page::PAGE_SIZE};
-use core::{marker::PhantomData, ptr::addr_of_mut};
+use core::marker::PhantomData;
 
 /// Contiguous memory that can be read ([`Source`]) or written ([`Target`]) during `'a`.
 ///
@@ -100,8 +100,13 @@ impl Source<'_> {
     #[doc(alias = "ZERO_PAGE")]
     #[inline]
     pub fn zero_page() -> Source<'static> {
-        // SAFETY: The zero page is part of the kernel image: it is always mapped and readable.
-        unsafe { Segment::new(addr_of_mut!(bindings::empty_zero_page).cast(), PAGE_SIZE) }
+        #[cfg(not(CONFIG_UML))]
+        let start = &raw mut bindings::empty_zero_page;
+        // SAFETY: UML allocates the page and writes its address at boot, before this code can run.
+        #[cfg(CONFIG_UML)]
+        let start = unsafe { bindings::empty_zero_page };
+        // SAFETY: The zero page is never freed: it is always mapped and readable.
+        unsafe { Segment::new(start.cast(), PAGE_SIZE) }
     }
 
     /// Returns the address of the first byte.

@@ -15,9 +15,7 @@
 //!
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
-use crate::{
-    bindings, error::code::EIO, error::Result, ffi::c_ulong, mm::segment::Segment, page::PAGE_SIZE,
-};
+use crate::{bindings, error::code::EIO, error::Result, ffi::c_ulong, mm::segment::Segment};
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -312,7 +310,8 @@ impl<'a, const WRITE: bool> Iterator for Segments<'a, WRITE> {
 /// # Safety
 ///
 /// `page` must be the `struct page` of memory in the linear mapping.
-#[cfg(CONFIG_SPARSEMEM_VMEMMAP)]
+// Only x86 has these variables, and only where KASLR or page tables of five levels move them.
+#[cfg(all(CONFIG_SPARSEMEM_VMEMMAP, CONFIG_DYNAMIC_MEMORY_LAYOUT))]
 #[doc(alias = "page_to_virt")]
 #[inline]
 unsafe fn address_of(page: *const bindings::page) -> *mut u8 {
@@ -320,7 +319,7 @@ unsafe fn address_of(page: *const bindings::page) -> *mut u8 {
     let (memmap, linear) = unsafe { (bindings::vmemmap_base, bindings::page_offset_base) };
     // The memmap is one array, so the distance from its start is the PFN.
     let pfn = (page as usize).wrapping_sub(memmap) / core::mem::size_of::<bindings::page>();
-    linear.wrapping_add(pfn.wrapping_mul(PAGE_SIZE)) as *mut u8
+    linear.wrapping_add(pfn.wrapping_mul(crate::page::PAGE_SIZE)) as *mut u8
 }
 
 /// Returns the address of a page in the linear mapping. C: `page_to_virt()`.
@@ -328,7 +327,7 @@ unsafe fn address_of(page: *const bindings::page) -> *mut u8 {
 /// # Safety
 ///
 /// `page` must be the `struct page` of memory in the linear mapping.
-#[cfg(not(CONFIG_SPARSEMEM_VMEMMAP))]
+#[cfg(not(all(CONFIG_SPARSEMEM_VMEMMAP, CONFIG_DYNAMIC_MEMORY_LAYOUT)))]
 unsafe fn address_of(page: *const bindings::page) -> *mut u8 {
     // SAFETY: The caller guarantees that the page is in the linear mapping, which is all that the
     // conversion requires.
