@@ -99,7 +99,7 @@ impl Badblocks {
     ///
     /// `ptr` must point to an initialised list that stays valid for `'a`.
     #[inline]
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::badblocks) -> &'a Self {
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::badblocks) -> &'a Self {
         // SAFETY: The type is transparent over `struct badblocks`, and the caller guarantees that
         // the list is initialised and valid for `'a`.
         unsafe { &*ptr.cast::<Self>() }

@@ -151,13 +151,13 @@ impl PhysRange {
 
     /// Converts a C `struct range`, or returns `None` if it ends before it starts.
     #[inline]
-    pub(crate) fn from_raw(range: bindings::range) -> Option<Self> {
+    pub fn from_raw(range: bindings::range) -> Option<Self> {
         Self::new(range.start, range.end)
     }
 
     /// Returns the range as a C `struct range`.
     #[inline]
-    pub(crate) fn as_raw(self) -> bindings::range {
+    pub fn as_raw(self) -> bindings::range {
         bindings::range {
             start: self.start,
             end: self.end,
