@@ -83,8 +83,8 @@ help:
 #:   ALL=1        for check: all tests in full, also on a debug kernel, which otherwise
 #:            runs some of each kind; many hours there (set TIMEOUT). QUICK=1: only
 #:            KUnit and a test of each kind
-#:   LIMIT=3600   for check: no test starts later than this number of seconds after the
-#:            command; what did not start counts as skipped
+#:   LIMIT=3600   for check and configs: no test or row starts later than this number of
+#:            seconds after the command; what did not start counts as skipped
 #:   JOBS=2       for check: number of guests at a time; by default what CPUs and memory allow
 #:   ROWS=regex   bench only the rows whose names match, GUP=1 those of GUP; the same for
 #:            configs

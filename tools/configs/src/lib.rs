@@ -9,13 +9,15 @@
 //! so is a row whose difference Kconfig does not take.
 //!
 //! All rows of an architecture share an output directory, so that a row compiles what
-//! depends on its difference.
+//! depends on its difference. A row that has passed is not compiled again until its
+//! inputs change. Where `LIMIT` has no time for all rows, those that failed come first,
+//! then those that passed longest ago, so that the next run compiles the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
@@ -97,28 +99,42 @@ pub struct ConfigsArgs {
     /// Only the rows whose names match this regular expression.
     #[arg(long, env = "ROWS", default_value = "")]
     pub rows: Regex,
+    /// Seconds after which no row starts; what did not start is skipped.
+    #[arg(long, env = "LIMIT")]
+    pub limit: Option<u64>,
 }
 
 /// Runs the verb and returns the exit status.
 pub fn run(paths: &Paths, args: &ConfigsArgs) -> Result<i32> {
     require_host()?;
     let _lock = cache_lock(paths, "compiling other configurations")?;
+    let end = args
+        .limit
+        .and_then(|limit| Instant::now().checked_add(Duration::from_secs(limit)));
     let matrix = Matrix::new(paths)?;
+    let mut rows: Vec<&Row> = ROWS
+        .iter()
+        .filter(|row| args.rows.is_match(row.name))
+        .collect();
+    rows.sort_by_key(|row| matrix.passed_at(row));
     let mut summary = Summary::default();
-    for row in ROWS.iter().filter(|row| args.rows.is_match(row.name)) {
+    for row in rows {
+        if matrix.is_unchanged(row)? {
+            summary.say("configs", row.name, Verdict::Pass, "unchanged");
+            continue;
+        }
         let start = Instant::now();
+        if end.is_some_and(|end| start >= end) {
+            let why = "no time was left for it";
+            summary.say("configs", row.name, Verdict::Skip, why);
+            continue;
+        }
         let log = paths.log(&format!("configs-{}", row.name));
-        match matrix.check(row, &log) {
-            Ok(true) => summary.require("configs", row.name, None),
-            Ok(false) => summary.say("configs", row.name, Verdict::Pass, "unchanged"),
-            Err(err) => {
-                let why = format!("{err:#}; the whole log: {}", log.display());
-                summary.require("configs", row.name, Some(why));
-            }
-        }
-        if start.elapsed().as_secs() > 0 {
-            eprintln!("{}: {}", row.name, seconds(start.elapsed()));
-        }
+        let problem = matrix
+            .check(row, &log)
+            .map_err(|err| format!("{err:#}; the whole log: {}", log.display()));
+        summary.require("configs", row.name, problem.err());
+        eprintln!("{}: {}", row.name, seconds(start.elapsed()));
     }
     ensure!(
         summary != Summary::default(),
@@ -165,32 +181,46 @@ impl<'a> Matrix<'a> {
         })
     }
 
-    /// Compiles a row. Returns whether it was necessary: a row that has passed is not
-    /// compiled again until its inputs change.
-    fn check(&self, row: &Row, log: &Path) -> Result<bool> {
-        let dir = self.paths.build_named("configs").join(row.arch.name());
-        let stamp = self
-            .paths
+    /// Returns the file that records the inputs of a row that has passed.
+    fn stamp(&self, row: &Row) -> PathBuf {
+        self.paths
             .build_named("configs")
-            .join(format!("{}.passed", row.name));
+            .join(format!("{}.passed", row.name))
+    }
+
+    /// Returns when a row passed, or `None` if it failed the last time.
+    fn passed_at(&self, row: &Row) -> Option<SystemTime> {
+        fs::metadata(self.stamp(row)).ok()?.modified().ok()
+    }
+
+    /// Returns the digest of a row's inputs.
+    fn digest(&self, row: &Row) -> String {
         let mut digest = Fingerprint::default();
         digest.add("revision", REVISION.as_bytes());
         digest.add("source", self.source.digest.as_bytes());
         digest.add("toolchain", self.tc.id.as_bytes());
         digest.add("base", self.base.as_bytes());
         digest.add("row", format!("{row:?}").as_bytes());
-        let digest = digest.finish();
-        if files::read_if_exists(&stamp)?.as_deref() == Some(digest.as_bytes()) {
-            return Ok(false);
-        }
+        digest.finish()
+    }
+
+    /// Returns whether a row has passed with the same inputs.
+    fn is_unchanged(&self, row: &Row) -> Result<bool> {
+        let passed = files::read_if_exists(&self.stamp(row))?;
+        Ok(passed.as_deref() == Some(self.digest(row).as_bytes()))
+    }
+
+    /// Compiles a row.
+    fn check(&self, row: &Row, log: &Path) -> Result<()> {
+        let dir = self.paths.build_named("configs").join(row.arch.name());
+        let stamp = self.stamp(row);
         files::remove_file(&stamp)?;
         files::remove_file(log)?;
         files::make_dir(&dir)?;
         let rustc = self.rustc(row.arch, &dir)?;
         let config = self.configure(row, &dir, log)?;
         self.compile(row, &dir, &rustc, &config, log)?;
-        files::write_atomic(&stamp, digest.as_bytes(), false)?;
-        Ok(true)
+        files::write_atomic(&stamp, self.digest(row).as_bytes(), false)
     }
 
     fn make(&self, row: &Row, dir: &Path) -> Command {
@@ -205,7 +235,7 @@ impl<'a> Matrix<'a> {
         let mut on: Vec<&str> = row.on.to_vec();
         let text = match row.arch {
             Arch::X86 => self.base.clone(),
-            Arch::Arm64 | Arch::Um => {
+            Arch::Arm64 | Arch::Riscv | Arch::Loongarch | Arch::Um => {
                 run_logged(self.make(row, dir).arg("tinyconfig"), log, |_| ())?;
                 on.extend(SMALL);
                 fs::read_to_string(&path)?

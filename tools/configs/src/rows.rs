@@ -7,6 +7,8 @@
 pub enum Arch {
     X86,
     Arm64,
+    Riscv,
+    Loongarch,
     Um,
 }
 
@@ -16,6 +18,8 @@ impl Arch {
         match self {
             Arch::X86 => "x86",
             Arch::Arm64 => "arm64",
+            Arch::Riscv => "riscv",
+            Arch::Loongarch => "loongarch",
             Arch::Um => "um",
         }
     }
@@ -25,6 +29,8 @@ impl Arch {
         match self {
             Arch::X86 => &[],
             Arch::Arm64 => &["ARCH=arm64"],
+            Arch::Riscv => &["ARCH=riscv"],
+            Arch::Loongarch => &["ARCH=loongarch"],
             Arch::Um => &["ARCH=um", "SUBARCH=x86"],
         }
     }
@@ -34,6 +40,8 @@ impl Arch {
         match self {
             Arch::X86 | Arch::Um => "x86_64-linux-gnu",
             Arch::Arm64 => "aarch64-linux-gnu",
+            Arch::Riscv => "riscv64-linux-gnu",
+            Arch::Loongarch => "loongarch64-linux-gnusf",
         }
     }
 }
@@ -59,11 +67,11 @@ const fn row(name: &'static str, on: &'static [&'static str], off: &'static [&'s
     }
 }
 
-const fn small(name: &'static str, arch: Arch) -> Row {
+const fn small(name: &'static str, arch: Arch, on: &'static [&'static str]) -> Row {
     Row {
         name,
         arch,
-        on: &[],
+        on,
         off: &[],
     }
 }
@@ -151,6 +159,8 @@ pub const ROWS: &[Row] = &[
         ],
         &[],
     ),
-    small("um", Arch::Um),
-    small("arm64", Arch::Arm64),
+    small("um", Arch::Um, &[]),
+    small("arm64", Arch::Arm64, &[]),
+    small("riscv", Arch::Riscv, &["MMU=y"]),
+    small("loongarch", Arch::Loongarch, &[]),
 ];
