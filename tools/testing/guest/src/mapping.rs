@@ -309,19 +309,31 @@ impl Mapping {
 
     /// Unmaps a part and immediately maps it again, from `file` at the same offset.
     pub fn renew(&self, file: &File, at: usize, len: usize) -> io::Result<()> {
-        self.place(Some(file), at, len, libc::MAP_FIXED)
+        self.place(Some((file, at)), at, len, libc::MAP_FIXED)
+    }
+
+    /// Maps a part from `file` at `offset`, in place of what is there.
+    pub fn show(&self, file: &File, at: usize, offset: usize, len: usize) -> io::Result<()> {
+        self.place(Some((file, offset)), at, len, libc::MAP_FIXED)
     }
 
     /// Maps a part that was unmapped again: from `file` at the same offset, or new memory. Fails
     /// if something else has been mapped there meanwhile.
     pub fn mend(&self, file: Option<&File>, at: usize, len: usize) -> io::Result<()> {
+        let file = file.map(|file| (file, at));
         self.place(file, at, len, libc::MAP_FIXED_NOREPLACE)
     }
 
-    fn place(&self, file: Option<&File>, at: usize, len: usize, fixed: i32) -> io::Result<()> {
+    fn place(
+        &self,
+        file: Option<(&File, usize)>,
+        at: usize,
+        len: usize,
+        fixed: i32,
+    ) -> io::Result<()> {
         self.check(at, len);
         let (flags, fd, offset) = match file {
-            Some(file) => (libc::MAP_SHARED, file.as_raw_fd(), at as libc::off_t),
+            Some((file, offset)) => (libc::MAP_SHARED, file.as_raw_fd(), offset as libc::off_t),
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         };
         // SAFETY: The part is inside this object's own range, to which no reference exists.

@@ -7,6 +7,7 @@ mod cycle;
 mod fork;
 mod held;
 mod levels;
+mod order;
 mod pkey;
 mod storm;
 mod undo;
