@@ -100,7 +100,7 @@ pub struct HugetlbPool {
 }
 
 impl HugetlbPool {
-    /// Fills the pool; returns a [`Skip`] if the kernel cannot find that many.
+    /// Fills the pool; returns a [`Skip`](crate::skip::Skip) if the kernel cannot find that many.
     pub fn fill(bytes: usize) -> Result<Self> {
         let pages = (bytes / HUGE) as u64;
         let pool = Self {

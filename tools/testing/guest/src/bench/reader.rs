@@ -81,7 +81,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a session; returns a [`Skip`] if this kernel has no such module.
+    /// Opens a session; returns a [`Skip`](crate::skip::Skip) if this kernel has no such module.
     pub fn open() -> Result<Self> {
         if !Cmd::new("modprobe rust_dax_bench").run()?.status.success() {
             skip!("this kernel has no module rust_dax_bench");
