@@ -197,12 +197,12 @@ impl PageArray<'_> {
     #[inline]
     unsafe fn push(&mut self, first: PageRef<'_>, pages: usize) {
         // SAFETY: By the caller's promise `len + pages <= capacity`, so the entry is in the array or
-        // one past its end.
-        let slot = unsafe { self.first.add(self.len) };
+        // one past its end, and its address is not null.
+        let slot = unsafe { NonNull::new_unchecked(self.first.as_ptr().add(self.len)) };
         match pages {
             // SAFETY: The entry is in the array, since one page fits, and only this value writes to
             // it.
-            1 => unsafe { slot.write(first.as_raw()) },
+            1 => unsafe { slot.as_ptr().write(first.as_raw()) },
             // SAFETY: So many entries from `slot` on are in the array, which only this value writes
             // to.
             _ => unsafe { record_pages(slot, first.as_raw(), pages) },
