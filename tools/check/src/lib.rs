@@ -19,7 +19,7 @@ mod leaks;
 pub mod main_job;
 mod workers;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::FalseyValueParser;
@@ -30,6 +30,7 @@ use crate::boot::Check;
 use crate::crash::Failures;
 use crate::workers::Boot;
 use host::kernel::Built;
+use host::limit::{Limit, NO_TIME};
 use host::paths::Paths;
 use host::variant::Variant;
 use kbuild::build::build_to_boot;
@@ -99,49 +100,37 @@ pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     Ok(i32::from(summary.failed > 0))
 }
 
-/// The time after which a check starts no more tests.
-#[derive(Clone, Copy)]
-struct Limit(Option<Instant>);
+/// What a guest needs before its first test and after its last one: the boot, the
+/// tests' own end, and kmemleak's scans on a debug kernel.
+const AROUND: Duration = Duration::from_secs(180);
 
-impl Limit {
-    /// What a guest needs before its first test and after its last one: the boot,
-    /// the tests' own end, and kmemleak's scans on a debug kernel.
-    const AROUND: Duration = Duration::from_secs(180);
+/// Returns the time for tests of a guest that boots now; `None` without a limit.
+fn for_tests(limit: Limit) -> Option<Duration> {
+    Some(limit.left()?.saturating_sub(AROUND))
+}
 
-    fn starting_now(seconds: Option<u64>) -> Limit {
-        Limit(seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s))))
+/// Returns the option that tells that to a guest.
+fn argument(limit: Limit) -> String {
+    match for_tests(limit) {
+        Some(left) => format!(" --limit {}", left.as_secs()),
+        None => String::new(),
     }
+}
 
-    /// Returns the time for tests of a guest that boots now.
-    fn left(self) -> Option<Duration> {
-        let left = self.0?.saturating_duration_since(Instant::now());
-        Some(left.saturating_sub(Limit::AROUND))
-    }
-
-    /// Returns the option that tells a guest that boots now.
-    fn argument(self) -> String {
-        match self.left() {
-            Some(left) => format!(" --limit {}", left.as_secs()),
-            None => String::new(),
+/// Returns a boot that is skipped if its turn comes too late.
+fn limited<'a>(
+    limit: Limit,
+    name: &str,
+    run: impl FnOnce(&mut Summary) -> Result<()> + Send + 'a,
+) -> Boot<'a> {
+    let name = format!("{name} boot");
+    Box::new(move |summary| match for_tests(limit) {
+        Some(Duration::ZERO) => {
+            summary.say("console", &name, Verdict::Skip, NO_TIME);
+            Ok(())
         }
-    }
-
-    /// Returns a boot that is skipped if its turn comes too late.
-    fn boot<'a>(
-        self,
-        name: &str,
-        run: impl FnOnce(&mut Summary) -> Result<()> + Send + 'a,
-    ) -> Boot<'a> {
-        let name = format!("{name} boot");
-        Box::new(move |summary| match self.left() {
-            Some(Duration::ZERO) => {
-                let why = "no time was left for it";
-                summary.say("console", &name, Verdict::Skip, why);
-                Ok(())
-            }
-            _ => run(summary),
-        })
-    }
+        _ => run(summary),
+    })
 }
 
 /// Runs the checks that need no guest.
@@ -209,13 +198,13 @@ impl Check<'_> {
         // There are more shares than workers, so that the last shares to end are
         // short.
         let shares = if workers > 1 { workers + 1 } else { 1 };
-        let mut boots = vec![limit.boot("kunit", |t| self.kunit(t))];
+        let mut boots = vec![limited(limit, "kunit", |t| self.kunit(t))];
         if !args.quick {
-            boots.push(limit.boot("reboot", |t| self.reboot(t)));
-            boots.push(limit.boot("crash", |t| {
+            boots.push(limited(limit, "reboot", |t| self.reboot(t)));
+            boots.push(limited(limit, "crash", |t| {
                 crash::run(self, &Failures::few(self.variant()), t)
             }));
-            boots.push(limit.boot("four levels", |t| self.four_levels(t)));
+            boots.push(limited(limit, "four levels", |t| self.four_levels(t)));
         }
         let mut verb = String::from("run");
         if args.all {
@@ -226,8 +215,8 @@ impl Check<'_> {
         }
         let tests = (1..=shares).map(|share| {
             let verb = format!("{verb} --share {share}/{shares}");
-            limit.boot(&format!("guest {share}"), move |t| {
-                self.guest_tests(share, &format!("{verb}{}", limit.argument()), t)
+            limited(limit, &format!("guest {share}"), move |t| {
+                self.guest_tests(share, &format!("{verb}{}", argument(limit)), t)
             })
         });
         // Long boots come before short ones, except for KUnit, which is most
@@ -366,7 +355,7 @@ mod tests {
     fn boots_after_the_limit_are_skipped() {
         let ran = |seconds| {
             let mut summary = Summary::default();
-            let boot = Limit::starting_now(seconds).boot("x", |summary| {
+            let boot = limited(Limit::starting_now(seconds), "x", |summary| {
                 summary.require("console", "x boot", None);
                 Ok(())
             });
@@ -376,9 +365,7 @@ mod tests {
         assert_eq!(ran(None), "1 passed, 0 failed, 0 skipped");
         assert_eq!(ran(Some(3600)), "1 passed, 0 failed, 0 skipped");
         assert_eq!(ran(Some(60)), "0 passed, 0 failed, 1 skipped");
-        assert_eq!(Limit::starting_now(None).argument(), "");
-        assert!(Limit::starting_now(Some(3600))
-            .argument()
-            .starts_with(" --limit 34"));
+        assert_eq!(argument(Limit::starting_now(None)), "");
+        assert!(argument(Limit::starting_now(Some(3600))).starts_with(" --limit 34"));
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
@@ -25,6 +25,7 @@ use regex::Regex;
 
 use host::command::{clean, output, run_logged};
 use host::files::{self, Fingerprint};
+use host::limit::{Limit, NO_TIME};
 use host::lock::cache_lock;
 use host::paths::Paths;
 use host::progress::seconds;
@@ -108,9 +109,7 @@ pub struct ConfigsArgs {
 pub fn run(paths: &Paths, args: &ConfigsArgs) -> Result<i32> {
     require_host()?;
     let _lock = cache_lock(paths, "compiling other configurations")?;
-    let end = args
-        .limit
-        .and_then(|limit| Instant::now().checked_add(Duration::from_secs(limit)));
+    let limit = Limit::starting_now(args.limit);
     let matrix = Matrix::new(paths)?;
     let mut rows: Vec<&Row> = ROWS
         .iter()
@@ -123,12 +122,11 @@ pub fn run(paths: &Paths, args: &ConfigsArgs) -> Result<i32> {
             summary.say("configs", row.name, Verdict::Pass, "unchanged");
             continue;
         }
-        let start = Instant::now();
-        if end.is_some_and(|end| start >= end) {
-            let why = "no time was left for it";
-            summary.say("configs", row.name, Verdict::Skip, why);
+        if limit.is_over() {
+            summary.say("configs", row.name, Verdict::Skip, NO_TIME);
             continue;
         }
+        let start = Instant::now();
         let log = paths.log(&format!("configs-{}", row.name));
         let problem = matrix
             .check(row, &log)
