@@ -164,10 +164,10 @@ pub fn compare(area: Area, c: &Facts, rust: &Facts) -> Compared {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn facts(list: &[(&str, &str)]) -> Facts {
+    pub(crate) fn facts(list: &[(&str, &str)]) -> Facts {
         list.iter()
             .map(|(k, v)| (k.to_string(), v.to_string()))
             .collect()

@@ -247,14 +247,8 @@ fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{compare, Facts};
+    use super::super::facts::{compare, tests::facts};
     use super::*;
-
-    fn facts(list: &[(&str, &str)]) -> Facts {
-        list.iter()
-            .map(|(k, v)| (k.to_string(), v.to_string()))
-            .collect()
-    }
 
     fn report(rust: &[(&str, &str)]) -> Report {
         let intended = Intended::parse(

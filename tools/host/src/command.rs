@@ -102,7 +102,7 @@ pub fn output(cmd: &mut Command) -> Result<String> {
 
 /// Creates a command whose environment holds nothing of the caller's except
 /// what a program needs to find the network, the terminal and a place for
-/// temporary files. No rustup toolchain, no kbuild::makeFLAGS and no compiler flags
+/// temporary files. No rustup toolchain, no MAKEFLAGS and no compiler flags
 /// leak in.
 pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     const KEEP: &[&str] = &[

@@ -6,6 +6,13 @@
 //! The stock kernel crate has warnings of its own with a newer compiler;
 //! only those in files of the overlay are ours to judge.
 
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use host::command::run_logged;
+use host::progress::Step;
+
 /// One warning or error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
@@ -80,6 +87,31 @@ fn continues(line: &str) -> bool {
         || start.starts_with("...")
         || line.starts_with("help: ")
         || line.starts_with("note: ")
+}
+
+/// Runs the kernel's make and shows each line of it as progress of the step. Returns all
+/// diagnostics, and whether make succeeded.
+pub fn run_collected(
+    cmd: &mut Command,
+    log: &Path,
+    step: &mut Step,
+) -> (Vec<Diagnostic>, Result<()>) {
+    let mut collector = Collector::default();
+    let mut lines = 0;
+    let result = run_logged(cmd, log, |line| {
+        lines += 1;
+        if line.starts_with("  ") && !line.starts_with("   ") {
+            step.set(lines, line.trim());
+        }
+        collector.line(line);
+    });
+    (collector.finish(), result)
+}
+
+/// Joins the texts of diagnostics.
+pub fn texts(found: &[&Diagnostic]) -> String {
+    let texts: Vec<_> = found.iter().map(|d| d.text.as_str()).collect();
+    texts.join("\n\n")
 }
 
 /// Returns the diagnostics about files of the overlay (paths in the kernel's

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 
-use crate::diagnostics::{ours, Collector};
+use crate::diagnostics::{ours, run_collected, texts};
 use crate::kconfig;
 use crate::make::kernel_make;
 use crate::source::{self, Source};
@@ -64,22 +64,12 @@ fn rustdoc(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain) -> Result
     let mut step = Step::start("Documentation of the kernel crate", None, &log);
     let mut cmd = kernel_make(paths, source, dir, tc);
     cmd.arg("rustdoc");
-    let mut collector = Collector::default();
-    let mut lines = 0;
-    let result = run_logged(&mut cmd, &log, |line| {
-        lines += 1;
-        if line.starts_with("  ") && !line.starts_with("   ") {
-            step.set(lines, line.trim());
-        }
-        collector.line(line);
-    });
-    let found = collector.finish();
+    let (found, result) = run_collected(&mut cmd, &log, &mut step);
     let found = ours(&found, &source.overlay);
     if !found.is_empty() {
-        let text: Vec<_> = found.iter().map(|d| d.text.as_str()).collect();
         bail!(
             "rustdoc warns of our files:\n{}\nthe whole log: {}",
-            text.join("\n\n"),
+            texts(&found),
             log.display()
         );
     }

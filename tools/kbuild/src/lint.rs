@@ -17,7 +17,7 @@ use std::process::Command;
 use anyhow::{anyhow, bail, Context, Result};
 use walkdir::WalkDir;
 
-use crate::diagnostics::{ours, Collector};
+use crate::diagnostics::{ours, run_collected, texts};
 use crate::kconfig;
 use crate::make::kernel_make;
 use crate::program::cargo_command;
@@ -265,26 +265,16 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     let mut cmd = kernel_make(paths, source, &dir, tc);
     cmd.args(["CLIPPY=1", "prepare"]).args(&folders);
     let mut step = Step::start("Clippy on the kernel's Rust", None, &log);
-    let mut collector = Collector::default();
-    let mut lines = 0;
-    let result = run_logged(&mut cmd, &log, |line| {
-        lines += 1;
-        if line.starts_with("  ") && !line.starts_with("   ") {
-            step.set(lines, line.trim());
-        }
-        collector.line(line);
-    });
-    let found = collector.finish();
+    let (found, result) = run_collected(&mut cmd, &log, &mut step);
     let found = ours(&found, &overlay);
     if !found.is_empty() {
-        let text: Vec<_> = found.iter().map(|d| d.text.as_str()).collect();
         bail!(
             "{} in our files:\n{}\nthe whole log: {}",
             match found.len() {
                 1 => "one warning".to_owned(),
                 n => format!("{n} warnings"),
             },
-            text.join("\n\n"),
+            texts(&found),
             log.display()
         );
     }
