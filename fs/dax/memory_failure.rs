@@ -6,10 +6,13 @@
 //!
 //! A cookie stands for the lock. It is 0 if there is nothing to lock, and all ones if no lock is
 //! needed. `dax_lock_mapping_entry()` returns the word of the entry, as C does, because its caller
-//! knows mapping and index. `dax_lock_folio()` returns the address of a [`FolioLock`], which
-//! records them. C looks both up in the folio again when it unlocks; but they may have changed:
-//! another file that shares the block may fault it in under the lock of *its* entry meanwhile, and
-//! then the folio names neither file.
+//! knows mapping and index. `dax_lock_page()` and `dax_lock_folio()` return the address of a
+//! [`PageLock`], which records them. C looks both up in the folio again when it unlocks; but they may
+//! have changed: another file that shares the block may fault it in under the lock of *its* entry
+//! meanwhile, and then the folio names neither file.
+//!
+//! The page that has failed may be any page of its folio. Its own index is what counts, and its own
+//! flag says that it has failed. C takes the first page of the folio, or of the entry, for it.
 //!
 //! This file encapsulates the cookies, and the way from a folio to the mapping that owns it.
 
@@ -36,20 +39,20 @@ const FAILED: usize = 0;
 /// The cookie for memory that needs no lock.
 const NOT_NEEDED: usize = usize::MAX;
 
-/// An entry that was locked for a folio.
+/// An entry that was locked for a page.
 ///
 /// # Invariants
 ///
 /// `mapping` has `entry` at `index`, locked for the owner of this value; so the mapping stays
 /// valid.
 #[must_use = "the entry stays locked"]
-struct FolioLock {
+struct PageLock {
     mapping: NonNull<DaxMapping>,
     index: usize,
     entry: Entry,
 }
 
-impl FolioLock {
+impl PageLock {
     /// Unlocks the entry.
     fn unlock(self) {
         // SAFETY: By the type invariants the mapping stays valid until the entry is unlocked, and
@@ -58,14 +61,14 @@ impl FolioLock {
     }
 }
 
-/// The result of trying to lock the entry of a folio.
+/// The result of trying to lock the entry of a page.
 enum TryLock {
-    /// No file owns the folio, or several do.
+    /// No file owns the page, or several do.
     Failed,
-    /// A device owns the folio, and stays.
+    /// A device owns the page, and stays.
     NotNeeded,
     /// The entry was locked.
-    Locked(FolioLock),
+    Locked(PageLock),
     /// Another task had the entry locked, or the owner has changed.
     Retry,
 }
@@ -90,7 +93,13 @@ fn try_lock(page: PageRef<'_>) -> TryLock {
         return TryLock::Retry;
     };
     array.set(index);
-    let Some(entry) = array.load().entry() else {
+    let names = |entry: &Entry| entry.part(index & entry.size().colour());
+    let own = array
+        .load()
+        .entry()
+        .filter(|entry| names(entry).and_then(Entry::pfn) == Some(page.pfn()));
+    // Where the entries of a folio are counted, the file need not have one for this page.
+    let Some(entry) = own else {
         return TryLock::Failed;
     };
     if entry.is_locked() {
@@ -103,7 +112,7 @@ fn try_lock(page: PageRef<'_>) -> TryLock {
         return TryLock::Retry;
     };
     // INVARIANT: The entry has just been locked, and the lock belongs to this value.
-    TryLock::Locked(FolioLock {
+    TryLock::Locked(PageLock {
         mapping: NonNull::from(mapping),
         index,
         entry,
@@ -113,7 +122,7 @@ fn try_lock(page: PageRef<'_>) -> TryLock {
 /// Locks the entry of a page and returns the cookie. Sleeps.
 fn lock_page(page: PageRef<'_>) -> usize {
     // The memory comes first: once the entry is locked, failure would have to unlock it again.
-    let Ok(memory) = KBox::<FolioLock>::new_uninit(GFP_KERNEL) else {
+    let Ok(memory) = KBox::<PageLock>::new_uninit(GFP_KERNEL) else {
         return FAILED;
     };
     loop {
@@ -127,8 +136,9 @@ fn lock_page(page: PageRef<'_>) -> usize {
     }
 }
 
-/// Locks the entry that contains the page `index`. Returns the cookie and the first page of the
-/// entry. Sleeps.
+/// Locks the entry that contains the page `index`. Returns the cookie and the page. Sleeps.
+///
+/// C returns the first page of the entry.
 fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<NonNull<bindings::page>>) {
     let Some(mapping) = DaxMapping::new(mapping) else {
         return (FAILED, None);
@@ -149,7 +159,7 @@ fn lock_index(mapping: &AddressSpace, index: usize) -> (usize, Option<NonNull<bi
         }
         let locked = LockedEntry::lock(array);
         if let Some(locked) = locked {
-            let page = locked.entry_ref().first_page().map(FilePage::as_raw);
+            let page = locked.entry_ref().page_at(index).map(FilePage::as_raw);
             return (locked.forget().into_word(), page);
         }
     }
@@ -167,7 +177,22 @@ unsafe fn unlock(mapping: &DaxMapping, index: usize, entry: Entry) {
     drop(unsafe { LockedEntry::from_raw(&mut cursor, entry) });
 }
 
-/// Locks the entry of a folio. Returns a cookie for `dax_unlock_folio()`, or 0. Sleeps.
+/// Locks the entry that names a page. Returns a cookie for `dax_unlock_folio()`, or 0. Sleeps.
+///
+/// # Safety
+///
+/// `page` must be null or a page of a pgmap that the caller has a reference to.
+#[export]
+pub(crate) unsafe extern "C" fn dax_lock_page(page: *mut bindings::page) -> c_ulong {
+    let Some(page) = NonNull::new(page) else {
+        return 0;
+    };
+    // SAFETY: The caller's reference to the pgmap keeps the page valid.
+    lock_page(unsafe { PageRef::from_raw(page) })
+}
+
+/// Locks the entry that names the first page of a folio. Returns a cookie for `dax_unlock_folio()`,
+/// or 0. Sleeps.
 ///
 /// # Safety
 ///
@@ -183,12 +208,12 @@ pub(crate) unsafe extern "C" fn dax_lock_folio(
     lock_page(unsafe { FolioRef::from_raw(folio) }.first_page())
 }
 
-/// Unlocks the entry of a folio.
+/// Unlocks the entry of a page or a folio.
 ///
 /// # Safety
 ///
-/// `dax_lock_folio()` must have returned `cookie`, which must not have been passed to this function
-/// before.
+/// `dax_lock_page()` or `dax_lock_folio()` must have returned `cookie`, which must not have been
+/// passed to this function before.
 #[export]
 pub(crate) unsafe extern "C" fn dax_unlock_folio(
     _folio: *mut bindings::folio,
@@ -199,12 +224,11 @@ pub(crate) unsafe extern "C" fn dax_unlock_folio(
     }
     // SAFETY: The caller promises that `lock_page()` has made the cookie, so it is the address of a
     // box, and that it is passed here once, so the box is not freed yet.
-    let lock = unsafe { KBox::from_raw(cookie as *mut FolioLock) };
+    let lock = unsafe { KBox::from_raw(cookie as *mut PageLock) };
     KBox::into_inner(lock).unlock();
 }
 
-/// Locks the entry that contains a page of a file, and stores the first page of the entry to
-/// `page`. Returns a cookie for `dax_unlock_mapping_entry()`, or 0. Sleeps.
+/// Locks the entry that contains a page of a file, and stores the page to `page`. Returns a cookie for `dax_unlock_mapping_entry()`, or 0. Sleeps.
 ///
 /// # Safety
 ///
@@ -217,10 +241,10 @@ pub(crate) unsafe extern "C" fn dax_lock_mapping_entry(
 ) -> bindings::dax_entry_t {
     // SAFETY: The caller promises that the mapping is valid.
     let mapping = unsafe { AddressSpace::from_raw(mapping) };
-    let (cookie, first) = lock_index(mapping, index);
-    if let Some(first) = first {
+    let (cookie, named) = lock_index(mapping, index);
+    if let Some(named) = named {
         // SAFETY: The caller promises that `page` is valid for writes.
-        unsafe { page.write(first.as_ptr()) };
+        unsafe { page.write(named.as_ptr()) };
     }
     cookie
 }

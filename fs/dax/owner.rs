@@ -338,10 +338,10 @@ impl<'t> EntryRef<'t> {
         }
     }
 
-    /// Returns the first page of the entry, if it is device memory.
+    /// Returns the page of the entry that has this index in the file, if the entry is device memory.
     #[inline]
-    pub(crate) fn first_page(self) -> Option<FilePage<'t>> {
-        self.pages().next()
+    pub(crate) fn page_at(self, index: usize) -> Option<FilePage<'t>> {
+        self.pages().nth(index & self.size().colour())
     }
 }
 

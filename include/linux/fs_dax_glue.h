@@ -15,6 +15,7 @@
 struct address_space;
 struct folio;
 struct inode;
+struct page;
 struct super_block;
 struct vm_fault;
 
@@ -98,6 +99,12 @@ int dax_break_layout(struct inode *inode, loff_t start, loff_t end);
  */
 bool dax_inode_busy(struct inode *inode);
 void dax_add_delayed_iput(struct inode *inode);
+
+/*
+ * Implemented in fs/dax/dax.rs: dax_lock_folio() of the entry that names this page. Its
+ * folio may be split or merged until the entry is locked.
+ */
+unsigned long dax_lock_page(struct page *page);
 
 /*
  * In fs/super.c: calls f() for each superblock, without a lock. A superblock is not
