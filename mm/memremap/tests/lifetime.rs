@@ -2,12 +2,12 @@
 
 //! References, teardown, and both at once.
 //!
-//! The `unsafe` code in this file encapsulates references to pages.
+//! The `unsafe` code in this file encapsulates references to pages, and the flags of a section.
 
 use super::fixture::*;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kernel::{
-    bindings::page,
+    bindings::{self, page},
     impl_has_work,
     kunit::{expect_splat, expect_splat_end},
     macros::kunit_tests,
@@ -134,6 +134,50 @@ impl Storm {
     }
 }
 
+/// A section of the memmap that is marked as one that RAM shares with a device, until it is dropped.
+/// (No memory of the emulated machine is laid out so.)
+struct SharedSection(&'static AtomicUsize);
+
+impl SharedSection {
+    const ONLINE: usize = 1 << bindings::SECTION_IS_ONLINE_BIT;
+
+    /// Marks the section of a PFN, which has a memmap for a part of it, and is not online.
+    fn mark(pfn: Pfn) -> Option<Self> {
+        /// C: `SECTIONS_PER_ROOT`.
+        const PER_ROOT: usize = kernel::page::PAGE_SIZE / size_of::<bindings::mem_section>();
+
+        let nr = pfn.nr() >> bindings::PFN_SECTION_SHIFT;
+        // SAFETY: The array has a root for each PFN that can exist. A root with a section is never
+        // freed. The word of a section is read by all CPUs at any time.
+        let word = unsafe {
+            let root = bindings::mem_section.add(nr / PER_ROOT).read();
+            if root.is_null() {
+                return None;
+            }
+            AtomicUsize::from_ptr(&raw mut (*root.add(nr % PER_ROOT)).section_mem_map)
+        };
+        let tainted = 1 << bindings::SECTION_TAINT_ZONE_DEVICE_BIT;
+        if word.load(Ordering::Relaxed) & (tainted | Self::ONLINE) != tainted {
+            return None;
+        }
+        word.fetch_or(Self::ONLINE, Ordering::Relaxed);
+        Some(Self(word))
+    }
+}
+
+impl Drop for SharedSection {
+    fn drop(&mut self) {
+        self.0.fetch_and(!Self::ONLINE, Ordering::Relaxed);
+    }
+}
+
+/// Returns whether the kernel takes a PFN for one of RAM. C: `pfn_to_online_page()`.
+#[doc(alias = "pfn_to_online_page")]
+fn is_online(pfn: Pfn) -> bool {
+    // SAFETY: The function may be called with any PFN. The page is not used.
+    !unsafe { bindings::pfn_to_online_page(pfn.nr() as _) }.is_null()
+}
+
 #[kunit_tests(memremap_lifetime)]
 mod tests {
     use super::*;
@@ -166,6 +210,49 @@ mod tests {
     #[test]
     fn a_live_reference_holds_teardown_up() {
         assert_eq!(teardown_waits_for_a_walker(), Ok(()));
+    }
+
+    fn online_while_dying() -> Result {
+        let (range, live, teardown) = dying_below_a_walker(MemoryType::Generic)?;
+        let (first, last) = (range.pfns().first(), range.pfns().last());
+        let section = SharedSection::mark(first);
+        let online = section
+            .as_ref()
+            .map(|_| [is_online(first), is_online(last)]);
+        drop(section);
+        drop(live);
+        teardown.done.wait_for_completion();
+        match online.ok_or(ENOENT)? {
+            [false, false] => Ok(()),
+            _ => Err(EEXIST),
+        }
+    }
+
+    /// Fails if a page of a pgmap that is being torn down, in a section that RAM shares, counts as one
+    /// of RAM, which memory failure and others handle as such. C takes it for one.
+    #[test]
+    fn differs_a_page_of_a_dying_pgmap_is_not_online() {
+        assert_eq!(online_while_dying(), Ok(()));
+    }
+
+    fn online_while_live() -> Result {
+        let region = region()?;
+        let range = part(&region, 0, 1)?;
+        let map = register(MemoryType::Generic, region, &[range])?;
+        let section = SharedSection::mark(range.pfns().first()).ok_or(ENOENT)?;
+        assert!(!is_online(range.pfns().first()));
+        assert!(!is_online(range.pfns().last()));
+        // The rest of the section has no memmap.
+        assert!(!is_online(pfn_after(range)));
+        drop(section);
+        drop(map);
+        Ok(())
+    }
+
+    /// Fails if a page of a live pgmap, in a section that RAM shares, counts as one of RAM.
+    #[test]
+    fn a_page_of_a_live_pgmap_is_not_online() {
+        assert_eq!(online_while_live(), Ok(()));
     }
 
     /// Returns whether teardown waits for the second page, to which `take` takes a reference.

@@ -10,6 +10,7 @@
 
 use kernel::prelude::*;
 
+mod binding;
 mod fixture;
 mod killed;
 mod lifetime;
