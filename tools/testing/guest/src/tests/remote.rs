@@ -62,8 +62,15 @@ declare! {
     /// read-only entries are written to without the fault that makes them writable; a page without
     /// rights is read by a process other than a debugger, or cannot be read by a debugger; or an
     /// access does not end where the rights end
-    "remote::rights" for EACH_SIZE, 120 s, essential "fsdax-2M-dev-acpi" "devdax-4K-mem-acpi"
-        => rights
+    "remote::rights" for EACH_SIZE.into_iter().filter(|want| want.align < GIB), 120 s,
+        essential "fsdax-2M-dev-acpi" "devdax-4K-mem-acpi" => rights
+}
+// With DEBUG_VM, pudp_invalidate() of 6.12 warns of an entry without rights, which is not present for
+// it, when mprotect() gives the rights back. That is C code for x86, and does nothing wrong then.
+declare! {
+    /// the same for pages of 1 GiB
+    "remote::rights" for EACH_SIZE.into_iter().filter(|want| want.align == GIB), 120 s,
+        may warn "pudp_invalidate" => rights
 }
 fn rights(want: &Want) -> Result<String> {
     let target = Target::create(want, LEN as u64)?;
