@@ -28,14 +28,19 @@ use crate::mapping::{Mapping, PAGE};
 use crate::system::{self, clean_up};
 use crate::trace::FaultTrace;
 
-/// Group and name of the event.
-const EVENT: &str = "guest_test/flush";
+/// The group of the events. Each process has one, named by its ID, so that several can record.
+const GROUP: &str = "guest_test";
+const PREFIX: &str = "flush_";
+/// The function that the event is at.
+const FUNCTION: &str = "arch_wb_cache_pmem";
 /// Where the kernel maps memory linearly, unless it chooses the address at boot.
 const LINEAR: u64 = 0xffff_8880_0000_0000;
 
 /// A running record; it ends when dropped.
 pub struct Flushes {
     trace: Option<FaultTrace>,
+    /// Group and name of the event.
+    event: String,
     /// Physical addresses, in the order of the flushes.
     seen: RefCell<Vec<Range<u64>>>,
 }
@@ -48,30 +53,32 @@ pub struct Stored {
     before: usize,
 }
 
+/// A point in the record: the number of flushes.
+#[derive(Debug, Clone, Copy)]
+pub struct Now(usize);
+
 impl Flushes {
     pub fn start() -> Result<Self> {
         let root = system::tracefs()?;
         if !root.join("kprobe_events").exists() {
             skip!("this kernel cannot trace its functions");
         }
+        remove_stale(&root);
+        let event = format!("{GROUP}/{PREFIX}{}", std::process::id());
         let define = |base: &str| {
-            let probe =
-                format!("p:{EVENT} arch_wb_cache_pmem at=%di:x64 len=%si:x64 linear={base}:x64");
+            let probe = format!("p:{event} {FUNCTION} at=%di:x64 len=%si:x64 linear={base}:x64");
             command(&root, &probe)
         };
-        // Left behind by a test that died.
-        if root.join("events").join(EVENT).exists() {
-            command(&root, &format!("-:{EVENT}"))?;
-        }
         // The symbol exists if the address is chosen at boot.
         define("@page_offset_base")
             .or_else(|_| define(&format!("\\{LINEAR}")))
             .context("an event for flushes")?;
         let mut this = Self {
             trace: None,
+            event,
             seen: RefCell::default(),
         };
-        this.trace = Some(FaultTrace::group(EVENT)?);
+        this.trace = Some(FaultTrace::group(&this.event)?);
         Ok(this)
     }
 
@@ -90,6 +97,20 @@ impl Flushes {
         self.stored_in(&[(map, at..at + len)])
     }
 
+    /// Returns a point in the record: now.
+    pub fn now(&self) -> Result<Now> {
+        self.read()?;
+        Ok(Now(self.seen.borrow().len()))
+    }
+
+    /// The same as [`stored`](Self::stored) for bytes that were never stored to before `now`. The
+    /// kernel may have flushed them since of its own accord.
+    pub fn stored_since(&self, now: Now, map: &Mapping, at: usize, len: usize) -> Result<Stored> {
+        let mut stored = self.stored(map, at, len)?;
+        stored.before = now.0;
+        Ok(stored)
+    }
+
     /// The same for bytes in several places. Reading the record is slow, so this does it once.
     pub fn stored_in(&self, places: &[(&Mapping, Range<usize>)]) -> Result<Stored> {
         self.read()?;
@@ -106,6 +127,12 @@ impl Flushes {
         }
         let before = self.seen.borrow().len();
         Ok(Stored { parts, before })
+    }
+
+    /// Returns all that was flushed since the start, in the order of the physical addresses.
+    pub fn all(&self) -> Result<Vec<Range<u64>>> {
+        self.read()?;
+        Ok(merged(&self.seen.borrow()))
     }
 
     /// Returns an error unless all stored bytes were flushed since.
@@ -130,7 +157,21 @@ impl Drop for Flushes {
     fn drop(&mut self) {
         // An event that is in use cannot be removed.
         self.trace = None;
-        clean_up(system::tracefs().and_then(|root| command(&root, &format!("-:{EVENT}"))));
+        let remove = format!("-:{}", self.event);
+        clean_up(system::tracefs().and_then(|root| command(&root, &remove)));
+    }
+}
+
+/// Removes the events of tests that died. One that another trace has is left.
+fn remove_stale(root: &Path) {
+    let events = fs::read_dir(root.join("events").join(GROUP));
+    for event in events.into_iter().flatten().flatten() {
+        let name = event.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let pid = name.strip_prefix(PREFIX);
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = command(root, &format!("-:{GROUP}/{name}"));
+        }
     }
 }
 
@@ -141,6 +182,13 @@ fn command(root: &Path, text: &str) -> Result<()> {
         .open(root.join("kprobe_events"))
         .and_then(|mut file| file.write_all(format!("{text}\n").as_bytes()))
         .with_context(|| format!("kprobe_events: {text}"))
+}
+
+/// Returns the physical address of a byte of a mapping, whose page is mapped.
+pub fn address(map: &Mapping, at: usize) -> Result<u64> {
+    map.check(at, 1);
+    let pages = File::open("/proc/self/pagemap").context("cannot open the pagemap")?;
+    physical(&pages, map.addr() + at)
 }
 
 /// Returns the physical address of a byte that is mapped.
@@ -157,9 +205,9 @@ fn physical(pages: &File, addr: usize) -> Result<u64> {
     Ok((word & PFN) * PAGE as u64 + (addr % PAGE) as u64)
 }
 
-/// Parses an event: `… flush: (arch_wb_cache_pmem+0x4/0x10) at=0x… len=0x… linear=0x…`.
+/// Parses an event: `… flush_1: (arch_wb_cache_pmem+0x4/0x10) at=0x… len=0x… linear=0x…`.
 fn parse(line: &str) -> Result<Option<Range<u64>>> {
-    let Some((_, text)) = line.split_once("flush: (") else {
+    let Some((_, text)) = line.split_once(&format!(": ({FUNCTION}")) else {
         return Ok(None);
     };
     let value = |name: &str| {
@@ -205,7 +253,7 @@ mod tests {
 
     #[test]
     fn parses_events() {
-        let line = " x-1 [000] ...1. 1.5: flush: (arch_wb_cache_pmem+0x4/0x10) \
+        let line = " x-1 [000] ...1. 1.5: flush_1: (arch_wb_cache_pmem+0x4/0x10) \
                     at=0xffff888100001000 len=0x200000 linear=0xffff888000000000";
         assert_eq!(parse(line).unwrap(), Some(0x1_0000_1000..0x1_0020_1000));
         assert_eq!(parse("# tracer: nop").unwrap(), None);

@@ -19,15 +19,20 @@
 //! be behind those.
 //!
 //! An emulated CPU stores to the NVDIMM's file at once, and so does a real one whose
-//! caches survive the power failure. A missing cache write-back is not detected
-//! here, but by tests that record the flushes ([`flushed`](crate::flushed)). This test detects blocks, sizes and names that a system call reported as
-//! durable, but that only the journal in memory held.
+//! caches survive the power failure. So a worker looks at the kernel's flushes of what it has stored
+//! ([`flushed`](crate::flushed)) before a record counts as durable. The power failure shows the
+//! blocks, sizes and names that a system call reported as durable, but that only the journal in
+//! memory held.
+//!
+//! Before the programs begin, a file is removed while a pipe has one of its pages: its last iput()
+//! waits in the kernel when the power fails.
 
 mod log;
 mod worker;
 
 use std::collections::HashMap;
 
+use super::hang::wait_delayed;
 use super::large;
 use crate::filesystem::Kind;
 use crate::ndctl::region_with;
@@ -223,6 +228,9 @@ fn write(boot: &Boot) -> Result<String> {
     let mut held = Vec::new();
     for mount in &mounts {
         held.push(remove_pinned(mount)?);
+    }
+    if live::ask()?.fs_dax.implementation == Language::Rust {
+        wait_delayed(mounts.len())?;
     }
     let mut children = Vec::new();
     for worker in workers(boot.failures, boot.seed) {

@@ -3,6 +3,7 @@
 //! One file seen in every way in which a program can see it: all views must
 //! agree.
 
+use super::model::recorded;
 use super::{large, small, Config, Fixture, EXT2, EXT4_E820, XFS};
 use crate::tests::prelude::*;
 
@@ -41,24 +42,26 @@ fn require_file(file: &File, model: &[u8], what: &str) -> Result<()> {
     data::require_same(model, &got, format_args!("read() after {what}"))
 }
 
+/// Offsets to store to: in a written page, in a hole, across the boundary of a huge page, and at the
+/// end.
+const PLACES: [usize; 4] = [2 * PAGE + 50, 300 * PAGE, HUGE - 70, LEN - 140];
+/// Number of bytes to store at each.
+const STORED: usize = 140;
+
 /// Stores through `map`, and requires the bytes in the file.
 fn store(map: &Mapping, file: &File, model: &mut [u8], seed: u64, what: &str) -> Result<()> {
-    // In a written page, in a hole, across the boundary of a huge page, and at
-    // the end.
-    for (n, at) in [2 * PAGE + 50, 300 * PAGE, HUGE - 70, LEN - 140]
-        .into_iter()
-        .enumerate()
-    {
-        let bytes = data::bytes(seed * 8 + n as u64, 140);
+    for (n, at) in PLACES.into_iter().enumerate() {
+        let bytes = data::bytes(seed * 8 + n as u64, STORED);
         map.write(at, &bytes);
-        model[at..at + 140].copy_from_slice(&bytes);
+        model[at..at + STORED].copy_from_slice(&bytes);
     }
     require_file(file, model, what)
 }
 
 declare! {
     /// a sparse file has other bytes through one kind of mapping, after fork, mremap, mprotect,
-    /// madvise or mlock, or through read() and write(), than through another
+    /// madvise or mlock, or through read() and write(), than through another; or unmounting does not
+    /// flush what was stored through one of them
     "fsdax::views" for [EXT2, XFS, EXT4_E820], 120 s, essential "xfs-mem-acpi" => views
 }
 fn views(config: &Config) -> Result<()> {
@@ -70,8 +73,7 @@ fn views(config: &Config) -> Result<()> {
     locked(&file, &mut model)?;
     private(&file, &model)?;
     direct(&fixture, &file, &mut model)?;
-    drop(file);
-    let fixture = fixture.remount("dax")?;
+    let fixture = flushed(fixture, file, &mut model)?;
     let file = fixture.open("data")?;
     require_file(&file, &model, "mounting again")?;
     drop(file);
@@ -102,11 +104,8 @@ fn shared(file: &File, model: &mut [u8]) -> Result<()> {
     })?;
     child.join(30, "a child with the mapping")?;
     let mut after = model.to_vec();
-    for (n, at) in [2 * PAGE + 50, 300 * PAGE, HUGE - 70, LEN - 140]
-        .into_iter()
-        .enumerate()
-    {
-        data::fill(3 * 8 + n as u64, &mut after[at..at + 140]);
+    for (n, at) in PLACES.into_iter().enumerate() {
+        data::fill(3 * 8 + n as u64, &mut after[at..at + STORED]);
     }
     model.copy_from_slice(&after);
     narrow.require(0, model, "the parent's view of the child's stores")?;
@@ -133,6 +132,27 @@ fn shared(file: &File, model: &mut [u8]) -> Result<()> {
         .protect(0, WHOLE, libc::PROT_READ)
         .context("mprotect to read")?;
     read_only.require(0, model, "a mapping whose rights were removed and restored")
+}
+
+/// Unmounts the filesystem, which is all that makes the last stores durable, and mounts it again.
+fn flushed(fixture: Fixture, file: File, model: &mut [u8]) -> Result<Fixture> {
+    let maps = [large(&file, WHOLE)?, small(&file, WHOLE)?];
+    let flushes = recorded()?;
+    let mut stored = Vec::new();
+    for (seed, map) in (50..).zip(&maps) {
+        store(map, &file, model, seed, "stores before unmounting")?;
+        if let Some(flushes) = &flushes {
+            stored.push(flushes.stored_in(&PLACES.map(|at| (map, at..at + STORED)))?);
+        }
+    }
+    drop((maps, file));
+    let fixture = fixture.remount("dax")?;
+    if let Some(flushes) = &flushes {
+        for stored in &stored {
+            flushes.require(stored, "unmounting")?;
+        }
+    }
+    Ok(fixture)
 }
 
 /// Tests advice, which changes when pages are mapped, never which.

@@ -13,6 +13,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use super::log::Part;
 use crate::filesystem::Kind;
 use crate::flush::persist;
+use crate::flushed::Flushes;
+use crate::tests::fsdax::model::recorded;
 use crate::tests::fsdax::{clone, large, small};
 use crate::tests::prelude::*;
 
@@ -64,6 +66,12 @@ impl Way {
             Self::Written => "dsync",
             Self::Clone => "clone",
         }
+    }
+
+    /// Returns whether the kernel flushes what a worker has stored. (A program flushes the stores of
+    /// a `MAP_SYNC` mapping itself, and write() does not leave its bytes in the caches.)
+    fn is_flushed_by_kernel(self) -> bool {
+        matches!(self, Self::Msync | Self::Fsync | Self::Clone)
     }
 
     /// Returns additional flags for open().
@@ -175,6 +183,10 @@ fn sync_dir(dir: &Path) -> Result<()> {
 impl Worker {
     /// Writes round after round; returns only with an error.
     pub fn write(&self, dir: &Path, log: &Part<'_>) -> Result<()> {
+        let flushes = match self.way.is_flushed_by_kernel() {
+            true => recorded()?,
+            false => None,
+        };
         for round in 0.. {
             if round > 1 {
                 log.keep(round - 1);
@@ -188,7 +200,7 @@ impl Worker {
             let map = self.map(&file)?;
             let buffer = Mapping::anonymous(HUGE)?;
             for record in self.plan(round) {
-                self.put(&file, &map, &buffer, &record)
+                self.put(&file, &map, &buffer, &record, flushes.as_ref())
                     .with_context(|| format!("round {round}, {record:x?}"))?;
                 log.add();
                 if log.durable() % OFTEN == 0 {
@@ -235,8 +247,16 @@ impl Worker {
     }
 
     /// Writes a record, which is durable when this returns.
-    fn put(&self, file: &File, map: &Mapping, buffer: &Mapping, record: &Record) -> Result<()> {
+    fn put(
+        &self,
+        file: &File,
+        map: &Mapping,
+        buffer: &Mapping,
+        record: &Record,
+        flushes: Option<&Flushes>,
+    ) -> Result<()> {
         let (at, len, bytes) = (record.at, record.len, record.bytes());
+        let before = flushes.map(Flushes::now).transpose()?;
         match self.way {
             Way::Direct | Way::Written => {
                 buffer.write(0, &bytes);
@@ -244,6 +264,10 @@ impl Worker {
             }
             _ => map.write(at, &bytes),
         }
+        let stored = match flushes.zip(before) {
+            Some((flushes, before)) => Some((flushes, flushes.stored_since(before, map, at, len)?)),
+            None => None,
+        };
         let first = at / PAGE * PAGE;
         match self.way {
             Way::Msync => map.sync(first, (at + len).next_multiple_of(PAGE) - first),
@@ -255,7 +279,11 @@ impl Worker {
             Way::Fsync | Way::Direct => file.sync_data(),
             Way::Clone => file.sync_all(),
         }
-        .context(self.way.name())
+        .context(self.way.name())?;
+        match stored {
+            Some((flushes, stored)) => flushes.require(&stored, self.way.name()),
+            None => Ok(()),
+        }
     }
 }
 
