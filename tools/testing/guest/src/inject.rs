@@ -4,6 +4,7 @@
 //! kernel.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -91,6 +92,51 @@ impl Failing {
             None => Ok(()),
         }
     }
+}
+
+/// What [`nth`] counts.
+#[derive(Debug, Clone, Copy)]
+pub enum Counted {
+    /// Allocations of pages.
+    Pages,
+    /// Allocations of pages, and those of objects from slab caches.
+    All,
+}
+
+/// Runs `work`, in which the `n`th allocation of this thread fails, unless the caller of the
+/// allocator demands that it does not. Returns its result, and whether there were so many.
+pub fn nth<T>(counted: Counted, n: u32, work: impl FnOnce() -> T) -> Result<(T, bool)> {
+    let quiet = [
+        ("probability", "0"),
+        ("verbose", "0"),
+        ("ignore-gfp-wait", "N"),
+    ];
+    configure("fail_page_alloc", &quiet)?;
+    configure(
+        "fail_page_alloc",
+        &[("min-order", "0"), ("ignore-gfp-highmem", "N")],
+    )?;
+    configure("failslab", &quiet)?;
+    // No cache is marked, so with the filter none fails.
+    let filter = match counted {
+        Counted::Pages => "Y",
+        Counted::All => "N",
+    };
+    configure("failslab", &[("cache-filter", filter)])?;
+    // Opened before, and closed after: these allocate as well.
+    let path = "/proc/thread-self/fail-nth";
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .context(path)?;
+    file.write_at(n.to_string().as_bytes(), 0).context(path)?;
+    let result = work();
+    let mut left = [0; 16];
+    let read = file.read_at(&mut left, 0);
+    file.write_at(b"0", 0).context(path)?;
+    let left = left.get(..read.context(path)?).unwrap_or_default();
+    Ok((result, left.trim_ascii() == b"0"))
 }
 
 /// Sets whether this thread's allocations may fail.

@@ -19,6 +19,7 @@ mod hang;
 mod idle;
 mod inode;
 mod model;
+mod no_memory;
 mod owner;
 mod poison;
 mod populate;
