@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check configs crash abi bench conform guest shell build lint doc
+VERBS := run check configs mutants crash abi bench conform guest shell build lint doc
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -50,6 +50,8 @@ help:
 #:   check    formatting, lints, host tests, and all tests in the guest
 #:   configs  compile our files in other configurations of the kernel, and on other
 #:            architectures, without building a kernel: some minutes
+#:   mutants  break the kernel's Rust on purpose, one small fault at a time, and see
+#:            whether the tests notice: hours for all; an interrupted run continues
 #:   crash    kill the guest while it writes to DAX files, boot again and check
 #:            the files, ten times (check does it a few times)
 #:   abi      compare the interfaces of the C and the Rust kernel: symbols, structs,
@@ -92,7 +94,7 @@ help:
 #:            abi compares the builds and boots nothing; for check see ALL
 #:   OUT=folder   folder for the results of bench (default: bench in the cache)
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk
-#:   FRESH=1      for conform: discard existing results and run all tests again
+#:   FRESH=1      for conform and mutants: discard existing results and run all again
 #:   FAILURES=10  number of times that crash kills the guest; SEED=1 seeds data and moments
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking

@@ -5,28 +5,15 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
-
 use host::variant::Variant;
-use report::ktap::{TestResult, Verdict};
+use report::guest_result;
+use report::ktap::Verdict;
 use report::summary::{judge, Summary};
 
-/// Prefix of a test result.
-const RESULT: &str = "result: ";
 /// Prefix of the last line.
 const CLOSING: &str = "guest tests: ";
 /// Number of output lines that are shown for a failed test.
 const SHOWN: usize = 25;
-
-/// One result as the guest prints it.
-#[derive(Deserialize)]
-struct GuestResult {
-    name: String,
-    status: String,
-    #[serde(default)]
-    why: String,
-}
 
 /// A parser of the guest protocol.
 pub struct GuestProtocol {
@@ -71,8 +58,8 @@ impl GuestProtocol {
     fn line(&mut self, line: &str, summary: &mut Summary) {
         if line.starts_with(CLOSING) {
             self.closed = true;
-        } else if let Some(json) = line.strip_prefix(RESULT) {
-            match parse_result(json) {
+        } else if let Some(result) = guest_result::parse(line) {
+            match result {
                 Ok(result) => {
                     let result = judge(self.variant, result);
                     if result.verdict == Verdict::Fail {
@@ -107,25 +94,6 @@ impl GuestProtocol {
             summary.say("guest", "(all)", Verdict::Fail, why);
         }
     }
-}
-
-fn parse_result(json: &str) -> Result<TestResult> {
-    let r: GuestResult = serde_json::from_str(json).context("not a result")?;
-    let verdict = match r.status.as_str() {
-        "ok" => Verdict::Pass,
-        "skip" => Verdict::Skip,
-        _ => Verdict::Fail,
-    };
-    Ok(TestResult {
-        name: r.name,
-        verdict,
-        // The text that a passed test adds is for its own output only.
-        reason: if verdict == Verdict::Pass {
-            String::new()
-        } else {
-            r.why
-        },
-    })
 }
 
 #[cfg(test)]

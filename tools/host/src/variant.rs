@@ -11,7 +11,10 @@ use std::fmt;
 use std::time::Duration;
 
 /// One kernel: a list of fragments and a build directory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Hash, clap::ValueEnum, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// The Rust implementations.
     Rust,

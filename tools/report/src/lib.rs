@@ -2,6 +2,7 @@
 
 //! Results of tests, and how they are shown.
 
+pub mod guest_result;
 pub mod ktap;
 pub mod live;
 pub mod summary;

@@ -11,6 +11,7 @@ use check::CheckArgs;
 use clap::{Args, Parser, Subcommand};
 use configs::ConfigsArgs;
 use conform::ConformArgs;
+use mutants::MutantsArgs;
 use vm::options::GuestArgs;
 
 use host::variant::Variant;
@@ -65,6 +66,8 @@ pub enum Verb {
     Abi(AbiArgs),
     /// Run the public suites on the C and the Rust kernel and compare them by name.
     Conform(ConformArgs),
+    /// Break the kernel's Rust on purpose, and see whether the tests notice.
+    Mutants(MutantsArgs),
     /// Boot a guest and run a command in it.
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.

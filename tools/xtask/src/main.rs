@@ -7,7 +7,7 @@
 //! ```text
 //! check     run, check, crash       configs   configs
 //! bench     bench                   abi       abi
-//! conform   conform
+//! conform   conform             mutants   mutants
 //! ```
 //!
 //! The programs use `kbuild` (from a checkout to a kernel), `vm` (a guest) and `report` (results),
@@ -59,6 +59,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Configs(args) => return Ok(exit_status(configs::run(&paths, &args)?)),
         Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
         Verb::Conform(args) => return Ok(exit_status(conform::run(&paths, &args)?)),
+        Verb::Mutants(args) => return Ok(exit_status(mutants::run(&paths, &args)?)),
         Verb::Guest(args) => {
             let command = args.command()?;
             let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;
