@@ -32,6 +32,7 @@ mod resize;
 mod shared;
 mod size;
 mod split;
+mod stores;
 mod sync;
 mod tracking;
 mod views;

@@ -229,7 +229,28 @@ fn edges(fixture: &Fixture, trace: &FaultTrace) -> Result<()> {
         true,
         "a file that ends inside its second 2 MiB",
     )?;
-    super::require_sigbus(&map, end, "beyond the end of the file")
+    super::require_sigbus(&map, end, "beyond the end of the file")?;
+    drop(map);
+    // The blocks of the last page are there, and the file ends before it.
+    let file = fixture.mount.file("short", HUGE as u64)?;
+    file.set_len((HUGE - PAGE) as u64).context("ftruncate")?;
+    let mode = libc::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, mode, 0, HUGE as u64).context("fallocate behind the end")?;
+    trace.take()?;
+    let map = large(&file, HUGE)?;
+    map.poke(0, 1);
+    require(
+        trace,
+        0,
+        1,
+        true,
+        "a file that ends one page before its blocks",
+    )?;
+    super::require_sigbus(
+        &map,
+        HUGE - PAGE,
+        "behind the end, where the file has blocks",
+    )
 }
 
 /// Tests a private mapping, which may be read in 2 MiB pages, and is copied in 4

@@ -107,6 +107,32 @@ fn punch(config: &Config) -> Result<()> {
     fixture.finish()
 }
 
+declare! {
+    /// a hole that begins in one 2 MiB and ends in the next makes the kernel forget that the pages
+    /// beside it are dirty: fsync does not flush them
+    "fsdax::split::differs_two" for [EXT4], 60 s => two
+}
+fn two(config: &Config) -> Result<()> {
+    const LAST: usize = 2 * HUGE / PAGE - 1;
+    let fixture = Fixture::create(config)?;
+    let (trace, flushes) = (FaultTrace::start()?, Flushes::start()?);
+    let file = fixture.written("two", &data::bytes(1, 2 * HUGE))?;
+    let map = large(&file, 2 * HUGE)?;
+    let pages = [0, LAST];
+    pages.iter().for_each(|page| map.poke(page * PAGE, 1));
+    let got = trace.take()?;
+    ensure!(got.pmd == 2, "this proves nothing: {got:?}");
+    let stored = pages.map(|page| flushes.stored(&map, page * PAGE, 1));
+    punch_pages(&file, 256..768)?;
+    file.sync_all().context("fsync")?;
+    for stored in stored {
+        flushes.require(&stored?, "fsync after punching a hole")?;
+    }
+    map.require(HUGE / 2, &[0; HUGE], "the hole")?;
+    drop((trace, flushes, map, file));
+    fixture.finish()
+}
+
 fn punch_pages(file: &File, pages: std::ops::Range<usize>) -> Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     let (at, len) = (pages.start * PAGE, pages.len() * PAGE);
