@@ -36,6 +36,7 @@ use crate::{
 use core::{
     mem::{offset_of, size_of, MaybeUninit},
     ptr::{addr_of_mut, copy_nonoverlapping, null, null_mut, NonNull},
+    sync::atomic::{fence, Ordering},
 };
 use kernel::{
     alloc::{flags::GFP_KERNEL, KVec},
@@ -203,10 +204,20 @@ impl Drained {
             // until the grace period below. The data of the count now belongs to the copy, and must
             // point back to it.
             unsafe {
-                any_page(pgmap, |page| {
-                    move_to_pgmap(page, to);
-                    false
-                });
+                any_page(
+                    pgmap,
+                    |_| true,
+                    |page| {
+                        move_to_pgmap(page, to);
+                        // fs/dax may be splitting this folio: it gives the tails the pgmap of the
+                        // head, clears the head's flag, and looks at its pgmap again. So either
+                        // fs/dax sees the copy, or `any_page` that the folio is split.
+                        if page.nr_pages() > 1 {
+                            fence(Ordering::SeqCst);
+                        }
+                        false
+                    },
+                );
                 let count = addr_of_mut!((*to.as_ptr()).ref_);
                 (*(*count).data).ref_ = count;
             }

@@ -9,10 +9,16 @@
 //! The `unsafe` code in this file encapsulates the counts of pages without references, and the way
 //! from a pgmap to its `struct page`s.
 
-use core::ptr::{addr_of_mut, null_mut, NonNull};
+use core::{
+    ptr::{addr_of_mut, null_mut, NonNull},
+    sync::atomic::{fence, Ordering},
+};
 use kernel::{
     bindings,
-    mm::memremap::{DevPagemap, MemoryType, ZoneDeviceFolio, ZoneDevicePage},
+    mm::{
+        folio::FolioRef,
+        memremap::{DevPagemap, MemoryType, ZoneDeviceFolio, ZoneDevicePage},
+    },
 };
 
 /// Allocates an idle page of private or coherent memory, with one reference, and locks it. C:
@@ -106,12 +112,59 @@ pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable>
     Ok(())
 }
 
-/// The number of pages after which a pass over a pgmap offers to reschedule.
-const RESCHED_INTERVAL: usize = 4096;
+/// The pages that a pass looks at before it offers to reschedule: those of a PMD, which may be one
+/// folio.
+const GROUP: usize = 1 << (bindings::PMD_SHIFT - bindings::PAGE_SHIFT);
+
+/// The number of single pages that a pass looks at together.
+const BLOCK: usize = 16;
+
+/// What the pages of a block have in common fields: all bits that are set in one of them.
+///
+/// So the mappings are 0 if no page has a mapping, and the counts at most 1 if no page has a pin (or
+/// an overflown count, which is negative).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct BlockBits {
+    pub(crate) counts: u32,
+    pub(crate) mappings: usize,
+}
+
+impl BlockBits {
+    /// Reads the pages of a block.
+    ///
+    /// # Safety
+    ///
+    /// [`BLOCK`] initialised pages of a mapped pgmap must begin at `first`.
+    #[inline(always)]
+    unsafe fn read(first: *mut bindings::page) -> Self {
+        let page = |n: usize| {
+            // SAFETY: The caller promises that the page is one of a pgmap, so it is in ZONE_DEVICE
+            // and is not at the address 0. It is not used after this call.
+            unsafe { ZoneDevicePage::from_raw(NonNull::new_unchecked(first.wrapping_add(n))) }
+        };
+        let mut bits = Self::default();
+        // One field after the other, which takes fewer registers; the cache has the pages by then.
+        for n in 0..BLOCK {
+            // CAST: Only the bits are of interest.
+            bits.counts |= page(n).ref_count() as u32;
+        }
+        for n in 0..BLOCK {
+            bits.mappings |= page(n).mapping() as usize;
+        }
+        bits
+    }
+}
 
 /// Returns whether `holds` is true of a page of a pgmap, of those that have a count of their own:
 /// each page, or the first one of each compound page. The pages are visited in order, until `holds`
 /// returns true. Sleeps between some of them.
+///
+/// Single pages are looked at in blocks first: `holds` is not called for the pages of a block of
+/// which `may_hold` is false.
+///
+/// A pgmap of single pages may have compound ones of the size of a PMD, aligned to it. One that is
+/// split while it is visited is visited again, page by page. (None is put together in a pgmap that is
+/// drained.)
 ///
 /// # Safety
 ///
@@ -120,6 +173,7 @@ const RESCHED_INTERVAL: usize = 4096;
 #[inline(always)]
 pub(crate) unsafe fn any_page<'a>(
     pgmap: &'a DevPagemap,
+    may_hold: impl Fn(BlockBits) -> bool + Copy,
     mut holds: impl FnMut(ZoneDevicePage<'a>) -> bool,
 ) -> bool {
     let step = 1usize.checked_shl(pgmap.vmemmap_shift()).unwrap_or(0);
@@ -131,23 +185,92 @@ pub(crate) unsafe fn any_page<'a>(
             continue;
         };
         let mut left = pgmap.nr_units(index, range).unwrap_or(0);
-        // SAFETY: The range is mapped, so it has a memmap.
-        let mut page = unsafe { bindings::pfn_to_page(first.nr()) };
+        // The units up to the end of the first group.
+        let mut group = if step == 1 {
+            GROUP.wrapping_sub(first.nr() % GROUP)
+        } else {
+            GROUP
+        };
+        // SAFETY: The range is mapped, so it has a memmap, which is one array (SPARSEMEM_VMEMMAP),
+        // with `units` elements of this step, and by the caller's promise stays during `'a`.
+        let mut first = unsafe { bindings::pfn_to_page(first.nr()) };
         while left != 0 {
-            let now = left.min(RESCHED_INTERVAL);
-            for _ in 0..now {
-                // SAFETY: The pointer is to a page of the range: its memmap is one array
-                // (SPARSEMEM_VMEMMAP) with `units` elements of this step, which by the caller's
-                // promise stays during `'a`.
-                if holds(unsafe { ZoneDevicePage::from_raw(NonNull::new_unchecked(page)) }) {
-                    return true;
+            let now = left.min(group);
+            // SAFETY: At least one unit is left, which begins with this page.
+            let is_folio = || step == 1 && now == GROUP && unsafe { is_large(first) };
+            let mut as_folio = is_folio();
+            loop {
+                let mut page = first;
+                let mut units = if as_folio { 1 } else { now };
+                while units != 0 {
+                    if step == 1 {
+                        // SAFETY: So many single pages are left.
+                        let skipped = unsafe { blocks_without(page, units, may_hold) };
+                        page = page.wrapping_add(skipped);
+                        units = units.wrapping_sub(skipped);
+                    }
+                    let block = units.min(BLOCK);
+                    for _ in 0..block {
+                        // SAFETY: The pointer is to the first page of a unit of the range, which
+                        // stays during `'a`.
+                        if holds(unsafe { ZoneDevicePage::from_raw(NonNull::new_unchecked(page)) })
+                        {
+                            return true;
+                        }
+                        page = page.wrapping_add(step);
+                    }
+                    units = units.wrapping_sub(block);
                 }
-                page = page.wrapping_add(step);
+                // A folio is split before its pages are released, so if it is still one after it was
+                // seen without a user, none of its pages has one.
+                fence(Ordering::Acquire);
+                if !as_folio || is_folio() {
+                    break;
+                }
+                as_folio = false;
             }
+            first = first.wrapping_add(now.wrapping_mul(step));
             left = left.wrapping_sub(now);
+            group = GROUP;
             // SAFETY: No spinlock is held; callers may sleep, as documented.
             unsafe { bindings::cond_resched() };
         }
     }
     false
+}
+
+/// Returns the number of pages of the blocks at the front of `count` single pages for which
+/// `may_hold` is false.
+///
+/// # Safety
+///
+/// So many initialised pages of a mapped pgmap must begin at `first`.
+// Its loop has the registers for itself here.
+#[inline(never)]
+unsafe fn blocks_without(
+    first: *mut bindings::page,
+    count: usize,
+    may_hold: impl Fn(BlockBits) -> bool,
+) -> usize {
+    let mut page = first;
+    for block in 0..count / BLOCK {
+        // SAFETY: By the caller's promise this block is one of the pages.
+        if may_hold(unsafe { BlockBits::read(page) }) {
+            return block.wrapping_mul(BLOCK);
+        }
+        page = page.wrapping_add(BLOCK);
+    }
+    count.wrapping_sub(count % BLOCK)
+}
+
+/// Returns whether a page is the first one of a compound page.
+///
+/// # Safety
+///
+/// `page` must point to an initialised page of a mapped pgmap that is no tail.
+#[inline(always)]
+unsafe fn is_large(page: *mut bindings::page) -> bool {
+    // SAFETY: By the caller's promise the page is the first of its folio. A page that is no tail is
+    // not at the address 0.
+    unsafe { FolioRef::from_raw(NonNull::new_unchecked(page.cast())) }.is_large()
 }

@@ -33,7 +33,10 @@
 //!
 //! [`detach`]: crate::detach
 
-use crate::{page::any_page, state::counts_pages};
+use crate::{
+    page::{any_page, BlockBits},
+    state::counts_pages,
+};
 use core::{
     fmt,
     ptr::{eq, null_mut},
@@ -95,34 +98,42 @@ pub(crate) unsafe fn wait(pgmap: &DevPagemap, killable: bool) -> bool {
     }
     let check = UseCheck::new(pgmap);
     // SAFETY: The caller promises that the ranges stay mapped.
-    if unsafe { any_page(pgmap, |page| check.user_of(page).is_some()) } {
+    if unsafe { is_used(pgmap, check) } {
         if let Some(revoke) = check.revoke {
             let mut failed = 0u32;
             // SAFETY: The caller promises that the ranges stay mapped.
             unsafe {
-                any_page(pgmap, |page| {
-                    if page.has_mapping() && !revoke(page) {
-                        failed = failed.saturating_add(1);
-                    }
-                    failed == MAX_FAILED_REVOKES
-                })
+                any_page(
+                    pgmap,
+                    |bits| bits.mappings != 0,
+                    |page| {
+                        if page.has_mapping() && !revoke(page) {
+                            failed = failed.saturating_add(1);
+                        }
+                        failed == MAX_FAILED_REVOKES
+                    },
+                )
             };
         }
         // SAFETY: The caller promises that the ranges stay mapped, longer than this value exists.
         let mut wait = unsafe { Wait::begin(pgmap, check) };
         // SAFETY: The caller promises that the ranges stay mapped.
         wait.is_killed = unsafe {
-            any_page(pgmap, |page| {
-                let mut is_killed = false;
-                while let Some(user) = check.user_of(page) {
-                    if is_killed {
-                        return true;
+            any_page(
+                pgmap,
+                move |bits| check.may_be_used(bits),
+                |page| {
+                    let mut is_killed = false;
+                    while let Some(user) = check.user_of(page) {
+                        if is_killed {
+                            return true;
+                        }
+                        wait.pause(page, user);
+                        is_killed = killable && signal::is_fatal_pending();
                     }
-                    wait.pause(page, user);
-                    is_killed = killable && signal::is_fatal_pending();
-                }
-                false
-            })
+                    false
+                },
+            )
         };
         if wait.is_killed {
             return false;
@@ -131,6 +142,22 @@ pub(crate) unsafe fn wait(pgmap: &DevPagemap, killable: bool) -> bool {
     // All accesses of a page by its last user come before its memory is removed.
     fence(Ordering::Acquire);
     true
+}
+
+/// Returns whether a page of this pgmap is in use. Sleeps.
+///
+/// # Safety
+///
+/// The ranges of the pgmap that are mapped must stay mapped for the call.
+pub(crate) unsafe fn is_used(pgmap: &DevPagemap, check: UseCheck) -> bool {
+    // SAFETY: The caller promises that the ranges stay mapped.
+    unsafe {
+        any_page(
+            pgmap,
+            move |bits| check.may_be_used(bits),
+            |page| check.user_of(page).is_some(),
+        )
+    }
 }
 
 /// Returns how many pages the teardown of a pgmap waits for, as last reported, or `None` if it does
@@ -154,7 +181,7 @@ enum User {
 
 /// The way to tell whether a page of a pgmap is in use.
 #[derive(Clone, Copy)]
-struct UseCheck {
+pub(crate) struct UseCheck {
     /// Set if pages name their files, and fs/dax can remove them from these. (The pages of
     /// device-dax name a mapping as well, which never accesses them.)
     revoke: Option<RevokeHook>,
@@ -164,12 +191,19 @@ struct UseCheck {
 
 impl UseCheck {
     /// Creates the check for the pages of this pgmap.
-    fn new(pgmap: &DevPagemap) -> Self {
+    pub(crate) fn new(pgmap: &DevPagemap) -> Self {
         let is_fsdax = pgmap.memory_type() == Some(MemoryType::FsDax);
         Self {
             revoke: revoke_hook().filter(|_| is_fsdax),
             is_freed_by_owner: pgmap.operations().frees_pages && !is_fsdax,
         }
+    }
+
+    /// Returns whether a page of a block may be in use.
+    #[inline(always)]
+    fn may_be_used(self, bits: BlockBits) -> bool {
+        // Without branches, because this decides about all pages of a device.
+        (bits.counts > 1) | self.is_freed_by_owner | (self.revoke.is_some() & (bits.mappings != 0))
     }
 
     /// Returns the user of a page, or `None` if the page is idle.
@@ -248,20 +282,20 @@ impl<'m> Wait<'m> {
     /// Logs what the teardown waits for, and publishes it for debugfs.
     #[cold]
     fn report(&self, waited: i64) {
-        let unit = 1usize.checked_shl(self.pgmap.vmemmap_shift()).unwrap_or(1);
+        let check = self.check;
         let (mut pinned, mut of_files, mut first) = (0usize, 0usize, None);
         let count = |page: ZoneDevicePage<'_>| {
-            let count = match self.check.user_of(page) {
+            let count = match check.user_of(page) {
                 Some(User::Pinner) => &mut pinned,
                 Some(User::File) => &mut of_files,
                 None => return false,
             };
-            *count = count.saturating_add(unit);
+            *count = count.saturating_add(page.nr_pages());
             first = first.or(page.pfn().phys());
             false
         };
         // SAFETY: By the type invariants the mapped ranges stay mapped during this call.
-        unsafe { any_page(self.pgmap, count) };
+        unsafe { any_page(self.pgmap, move |bits| check.may_be_used(bits), count) };
         pr_warn!(
             "{:?}: waiting for {} pinned pages, {} file pages ({} s), first at {:#x}\n",
             Ranges(self.pgmap),

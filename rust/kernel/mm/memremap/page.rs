@@ -114,6 +114,13 @@ impl<'a> ZoneDevicePage<'a> {
         ZoneDeviceFolio(folio, PhantomData)
     }
 
+    /// Returns the number of pages of the folio that the page belongs to. C: `folio_nr_pages()`.
+    #[doc(alias = "folio_nr_pages")]
+    #[inline]
+    pub fn nr_pages(self) -> usize {
+        self.folio().nr_pages()
+    }
+
     /// Returns whether the page belongs to a mapping. C: `page->mapping != NULL`.
     #[inline]
     pub fn has_mapping(self) -> bool {
