@@ -16,21 +16,16 @@
 //! ```
 
 use std::cell::RefCell;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
 
+use crate::kprobe::Kprobe;
 use crate::mapping::{Mapping, PAGE};
-use crate::system::{self, clean_up};
-use crate::trace::FaultTrace;
+use crate::system;
 
-/// The group of the events. Each process has one, named by its ID, so that several can record.
-const GROUP: &str = "guest_test";
-const PREFIX: &str = "flush_";
 /// The function that the event is at.
 const FUNCTION: &str = "arch_wb_cache_pmem";
 /// Where the kernel maps memory linearly, unless it chooses the address at boot.
@@ -38,9 +33,7 @@ const LINEAR: u64 = 0xffff_8880_0000_0000;
 
 /// A running record; it ends when dropped.
 pub struct Flushes {
-    trace: Option<FaultTrace>,
-    /// Group and name of the event.
-    event: String,
+    probe: Kprobe,
     /// Physical addresses, in the order of the flushes.
     seen: RefCell<Vec<Range<u64>>>,
 }
@@ -59,34 +52,19 @@ pub struct Now(usize);
 
 impl Flushes {
     pub fn start() -> Result<Self> {
-        let root = system::tracefs()?;
-        if !root.join("kprobe_events").exists() {
-            skip!("this kernel cannot trace its functions");
-        }
-        remove_stale(&root);
-        let event = format!("{GROUP}/{PREFIX}{}", std::process::id());
-        let define = |base: &str| {
-            let probe = format!("p:{event} {FUNCTION} at=%di:x64 len=%si:x64 linear={base}:x64");
-            command(&root, &probe)
-        };
+        let probe = |base: &str| format!("{FUNCTION} at=%di:x64 len=%si:x64 linear={base}:x64");
         // The symbol exists if the address is chosen at boot.
-        define("@page_offset_base")
-            .or_else(|_| define(&format!("\\{LINEAR}")))
-            .context("an event for flushes")?;
-        let mut this = Self {
-            trace: None,
-            event,
+        let probes = [probe("@page_offset_base"), probe(&format!("\\{LINEAR}"))];
+        Ok(Self {
+            probe: Kprobe::start("flush", &probes).context("an event for flushes")?,
             seen: RefCell::default(),
-        };
-        this.trace = Some(FaultTrace::group(&this.event)?);
-        Ok(this)
+        })
     }
 
     /// Moves what was flushed since the last call from the kernel's buffer to `seen`.
     fn read(&self) -> Result<()> {
-        let trace = self.trace.as_ref().context("no trace")?;
         let mut seen = self.seen.borrow_mut();
-        for line in trace.take_text()?.lines() {
+        for line in self.probe.take_text()?.lines() {
             seen.extend(parse(line)?);
         }
         Ok(())
@@ -151,37 +129,6 @@ impl Flushes {
         }
         Ok(())
     }
-}
-
-impl Drop for Flushes {
-    fn drop(&mut self) {
-        // An event that is in use cannot be removed.
-        self.trace = None;
-        let remove = format!("-:{}", self.event);
-        clean_up(system::tracefs().and_then(|root| command(&root, &remove)));
-    }
-}
-
-/// Removes the events of tests that died. One that another trace has is left.
-fn remove_stale(root: &Path) {
-    let events = fs::read_dir(root.join("events").join(GROUP));
-    for event in events.into_iter().flatten().flatten() {
-        let name = event.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let pid = name.strip_prefix(PREFIX);
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let _ = command(root, &format!("-:{GROUP}/{name}"));
-        }
-    }
-}
-
-/// Adds or removes an event. (Writing without appending would remove all others.)
-fn command(root: &Path, text: &str) -> Result<()> {
-    fs::OpenOptions::new()
-        .append(true)
-        .open(root.join("kprobe_events"))
-        .and_then(|mut file| file.write_all(format!("{text}\n").as_bytes()))
-        .with_context(|| format!("kprobe_events: {text}"))
 }
 
 /// Returns the physical address of a byte of a mapping, whose page is mapped.

@@ -17,6 +17,7 @@ mod flushed;
 mod futex;
 mod gup;
 mod inject;
+mod kprobe;
 mod live;
 mod main_job;
 mod mapping;

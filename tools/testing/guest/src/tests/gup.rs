@@ -4,6 +4,7 @@
 //! for every kind of memory, and during concurrent changes.
 
 mod cycle;
+mod fast;
 mod fork;
 mod held;
 mod levels;

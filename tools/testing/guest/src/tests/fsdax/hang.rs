@@ -222,6 +222,25 @@ fn own_pin(fixture: &Fixture, file: File) -> Result<()> {
 }
 
 declare! {
+    /// the blocks of a removed file are freed while a pipe has pages of its second 2 MiB, because only
+    /// the first is looked at
+    "fsdax::hang::differs_second_{kind}" for [EXT4, XFS], 120 s => second
+}
+fn second(config: &Config) -> Result<String> {
+    const AT: usize = HUGE + HUGE / 4;
+    let fixture = Fixture::create(config)?;
+    let _warning = Announced::new()?;
+    let space = Space::measure(&fixture)?;
+    let file = fixture.written(NAME, &data::bytes(1, LEN))?;
+    let map = large(&file, LEN)?;
+    map.prefault_write(HUGE);
+    let held = Held::take_at(&map, AT, 2)?;
+    drop(map);
+    let went = own_pin(&fixture, file);
+    finish(fixture, &space, held, went)
+}
+
+declare! {
     /// rename() over a file with pages in a pipe hangs with the directory locked, so that ls and
     /// touch hang as well, or the blocks of the file are freed
     "fsdax::hang::differs_rename_{kind}" for [EXT4, XFS], 120 s => |config| run(config, rename_over)

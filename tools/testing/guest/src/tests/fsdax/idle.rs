@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use super::sync::sync_file_range;
 use super::{large, require_rust, Config, Fixture, EXT4, XFS};
+use crate::kprobe::Kprobe;
 use crate::tests::prelude::*;
 use crate::tests::truncate::free_blocks;
 
@@ -57,10 +58,15 @@ pub struct Held {
 impl Held {
     /// Takes pages from the middle of the file's first huge page.
     pub fn take(map: &Mapping, seed: u64) -> Result<Self> {
+        Self::take_at(map, HUGE / 2, seed)
+    }
+
+    /// The same for pages at another place of the mapping.
+    pub fn take_at(map: &Mapping, at: usize, seed: u64) -> Result<Self> {
         let bytes = data::bytes(seed, PAGES * PAGE);
-        map.write(HUGE / 2, &bytes);
+        map.write(at, &bytes);
         let (reader, writer) = pipe()?;
-        vmsplice(map, HUGE / 2, bytes.len(), &writer)?;
+        vmsplice(map, at, bytes.len(), &writer)?;
         Ok(Self {
             pipe: Some((reader, writer)),
             bytes,
@@ -144,6 +150,34 @@ fn unmapped(config: &Config, punch: bool) -> Result<String> {
         free_blocks(&theirs, punch)
     })?;
     drop(file);
+    fixture.finish()?;
+    Ok(format!("woken after {} ms", took.as_millis()))
+}
+
+declare! {
+    /// ftruncate looks once more after a second and then frees the blocks of pages that a pipe still
+    /// holds, or it ends by looking again, because the last put wakes no waiter
+    "fsdax::idle::long" for [EXT4, XFS], 60 s => long
+}
+/// A waiter looks again after a second, so it would end without being woken.
+fn long(config: &Config) -> Result<String> {
+    let fixture = Fixture::create(config)?;
+    let file = fixture.written("data", &data::bytes(1, LEN))?;
+    let map = large(&file, LEN)?;
+    let mut held = Held::take(&map, 2)?;
+    let theirs = file.try_clone().context("dup")?;
+    let operation = Background::start(move || theirs.set_len(0).context("ftruncate"));
+    let waited = (0..3).try_for_each(|_| operation.must_wait("ftruncate"));
+    let woken = Kprobe::start("woken", &["wake_up_var".to_owned()])?;
+    // Whatever the result, the pages are released now.
+    let whole = held.release();
+    waited?;
+    whole?;
+    let took = operation.must_end("ftruncate")?;
+    let calls = woken.take_count()?;
+    ensure!(calls > 0, "the last put called no wake_up_var()");
+    require_unpinned("ftruncate")?;
+    drop((woken, map, file));
     fixture.finish()?;
     Ok(format!("woken after {} ms", took.as_millis()))
 }
