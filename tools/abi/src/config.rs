@@ -4,10 +4,10 @@
 //! piece has the same dependencies as the C option that it belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err as fs;
 use walkdir::WalkDir;
 
 use super::facts::{Area, Compared, Difference, Facts};
@@ -27,8 +27,7 @@ const PIECES: &[(&str, &str)] = &[
 /// not set" is equivalent to one that does not exist.
 pub fn symbols(build: &Path) -> Result<Facts> {
     let path = build.join(".config");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path)?;
     Ok(values(&text))
 }
 
@@ -55,11 +54,10 @@ pub fn pieces(source: &Path) -> Result<Compared> {
         .into_iter()
         .filter_entry(|e| e.depth() != 1 || !skipped.iter().any(|s| e.file_name() == *s));
     for entry in walk {
-        let entry = entry.with_context(|| format!("cannot read {}", source.display()))?;
+        let entry = entry?;
         let name = entry.file_name().to_string_lossy();
         if entry.file_type().is_file() && name.starts_with("Kconfig") {
-            let bytes = fs::read(entry.path())
-                .with_context(|| format!("cannot read {}", entry.path().display()))?;
+            let bytes = fs::read(entry.path())?;
             read(&String::from_utf8_lossy(&bytes), &mut all);
         }
     }

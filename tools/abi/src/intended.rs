@@ -3,10 +3,10 @@
 //! The intended differences: `tools/abi/intended.toml` gives each a reason and
 //! the section of the documentation that explains it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,7 @@ impl Intended {
     /// Reads the file; an entry without its documentation is an error.
     pub fn read(checkout: &Path) -> Result<Intended> {
         let path = checkout.join(FILE);
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read_to_string(&path)?;
         let intended = Intended::parse(&text)?;
         for (entry, _) in &intended.entries {
             let path = checkout.join(&entry.doc);

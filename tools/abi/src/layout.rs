@@ -12,11 +12,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use object::{Object, ObjectSection, ObjectSymbol};
 use regex::Regex;
 
@@ -68,8 +68,7 @@ pub fn read(
     log: &Path,
 ) -> Result<Layouts> {
     let path = build.join("rust/bindings/bindings_generated.rs");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path)?;
     let bindings =
         Bindings::parse(&text).with_context(|| format!("cannot understand {}", path.display()))?;
     let rows: Vec<Row> = names
@@ -125,8 +124,7 @@ pub fn named_in_sources(build: &Path) -> Result<BTreeSet<String>> {
         .flat_map(|o| o.sources)
         .collect();
     for path in sources {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read_to_string(&path)?;
         names.extend(mention.captures_iter(&text).map(|c| named_in_c(&c[1])));
     }
     Ok(names)
@@ -217,7 +215,7 @@ fn facts_of(rows: &[Row]) -> usize {
 
 /// Reads the table of an object.
 fn table(path: &Path) -> Result<Vec<u64>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = fs::read(path)?;
     let read = || -> Result<Vec<u64>> {
         let file = elf(&bytes)?;
         let symbol = file

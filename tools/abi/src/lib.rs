@@ -30,12 +30,12 @@ mod running;
 mod symbols;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::builder::FalseyValueParser;
 use clap::Args;
+use fs_err as fs;
 
 use crate::report::Report;
 use facts::{compare, Area, Compared};
@@ -118,8 +118,7 @@ impl Builds {
 
     /// Compares the areas that need no guest.
     fn compare(&self, paths: &Paths, areas: &mut BTreeMap<Area, Compared>) -> Result<()> {
-        let log = paths.log("abi");
-        files::remove_file(&log)?;
+        let log = paths.new_log("abi")?;
         let [c, rust] = &self.dirs;
         let mut step = Step::start("Comparing the builds", Some(6), &log);
 
@@ -177,8 +176,7 @@ impl Builds {
         areas: &mut BTreeMap<Area, Compared>,
     ) -> Result<()> {
         let path = paths.checkout.join(layout::FILE);
-        let listed =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let listed = fs::read_to_string(&path)?;
         let listed = layout::list(&listed);
         let mut names = listed.clone();
         for dir in &self.dirs {

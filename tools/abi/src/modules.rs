@@ -4,10 +4,10 @@
 //! `.modinfo`, as `key=value` texts, each terminated by a zero byte; built-in
 //! code is listed in the file `modules.builtin.modinfo`, as `name.key=value`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use object::{Object, ObjectSection};
 use walkdir::WalkDir;
 
@@ -21,12 +21,12 @@ const IGNORED: &str = "srcversion";
 pub fn installed(tree: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut list = Vec::new();
     for entry in WalkDir::new(tree).sort_by_file_name() {
-        let entry = entry.with_context(|| format!("cannot read {}", tree.display()))?;
+        let entry = entry?;
         let path = entry.path();
         if path.extension().is_none_or(|e| e != "ko") {
             continue;
         }
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(path)?;
         list.push((name_in_tree(path.strip_prefix(tree).unwrap_or(path)), bytes));
     }
     if list.is_empty() {
@@ -54,7 +54,7 @@ pub fn facts(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
         }
     }
     let path = build.join("modules.builtin.modinfo");
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = fs::read(&path)?;
     for (key, value) in pairs(&bytes) {
         if !key.ends_with(&format!(".{IGNORED}")) {
             add(&mut facts, format!("built-in {key}"), value);

@@ -12,10 +12,10 @@
 //!   such a declaration would not be compared with anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 use regex::Regex;
 use syn::visit::Visit;
 use walkdir::WalkDir;
@@ -41,7 +41,7 @@ pub fn check(build: &Path, source: &Path) -> Result<Compared> {
     let objects = rust_objects(build)?;
     for object in &objects {
         let path = build.join(&object.name);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(&path)?;
         let symbols = defined(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
         for (name, _) in symbols.into_iter().filter(|(name, _)| names_code(name)) {
             defined_by.insert(name, object.name.clone());
@@ -117,8 +117,7 @@ impl Written {
             if path.starts_with("/usr") {
                 continue;
             }
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(path)?;
             self.add(&text, path)
                 .with_context(|| format!("cannot understand {}", path.display()))?;
         }
@@ -188,13 +187,12 @@ fn declaring_headers(source: &Path, names: &[&str]) -> Result<BTreeMap<String, S
     let mut found = BTreeMap::new();
     for folder in HEADERS {
         for entry in WalkDir::new(source.join(folder)).sort_by_file_name() {
-            let entry = entry.with_context(|| format!("cannot read {folder}"))?;
+            let entry = entry?;
             let path = entry.path();
             if path.extension().is_none_or(|e| e != "h") || !entry.file_type().is_file() {
                 continue;
             }
-            let bytes =
-                fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let bytes = fs::read(path)?;
             let text = String::from_utf8_lossy(&bytes);
             for word in mentioned.find_iter(&text) {
                 let name = word.as_str();

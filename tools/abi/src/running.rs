@@ -4,19 +4,18 @@
 //! one JSON document. Both variants are booted once, on the same machine.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use serde::Deserialize;
 
 use super::facts::{compare, Area, Compared, Facts};
 use host::kernel::Built;
 use host::paths::Paths;
 use host::progress::Step;
-use host::variant::Variant;
 use kbuild::program;
 use vm::guest;
 use vm::options::GuestOptions;
@@ -81,17 +80,13 @@ fn ask(paths: &Paths, built: &Built, program: &Path) -> Result<Document> {
         copy: vec![program.to_owned()],
         ..GuestOptions::default()
     };
-    let language = match built.variant {
-        Variant::C | Variant::Cdebug => "c",
-        Variant::Rust | Variant::Debug => "rust",
-    };
     let command = format!(
-        "./{} abi --expect {language} --json /host/job/{DOCUMENT}",
-        program::NAME
+        "./{} abi --expect {} --json /host/job/{DOCUMENT}",
+        program::NAME,
+        built.variant.language()
     );
     let log = paths.log(&format!("abi-{}", built.variant));
-    let mut file =
-        fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut file = fs::File::create(&log)?;
     let label = format!("Asking a guest with the {} kernel", built.variant);
     let mut step = Step::start(&label, None, &log);
     let mut lines = 0;

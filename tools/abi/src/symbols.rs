@@ -3,10 +3,10 @@
 //! Symbols: those that modules may use (`Module.symvers`, which modpost writes
 //! for C and Rust alike), and those that any other object can link to.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use kbuild::objects::elf;
 use object::{Object, ObjectSymbol, SymbolKind};
 
@@ -15,8 +15,7 @@ use super::facts::Facts;
 /// Returns the exported symbols: licence class, namespace, module.
 pub fn exported(build: &Path) -> Result<Facts> {
     let path = build.join("Module.symvers");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path)?;
     parse(&text).with_context(|| format!("{} is not as modpost writes it", path.display()))
 }
 
@@ -45,7 +44,7 @@ fn parse(text: &str) -> Result<Facts> {
 /// that no source can name.
 pub fn global(build: &Path, modules: &[(String, Vec<u8>)]) -> Result<Facts> {
     let path = build.join("vmlinux");
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = fs::read(&path)?;
     let mut facts = Facts::new();
     let symbols = defined(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
     facts.extend(symbols.into_iter().filter(|(name, _)| names_code(name)));

@@ -6,18 +6,19 @@
 //! that changes on the host during the run affect both. Every line that a guest
 //! prints for the harness goes to the journal at once.
 
-use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
+use fs_err::{self as fs, OpenOptions};
 
 use super::counts;
-use super::protocol::{Lines, Listed, Measured, Shape};
+use super::protocol::{Listed, Measured, Shape};
 use super::recording::{Boot, Head, Pass, Recording, Side};
 use super::steady;
 use host::kernel::Built;
+use host::lines::Lines;
 use host::paths::Paths;
 use host::progress::Step;
 use kbuild::program;
@@ -60,8 +61,7 @@ pub struct Boots<'a> {
 impl Boots<'_> {
     /// Starts a new journal.
     pub fn begin(&self) -> Result<()> {
-        fs::write(&self.journal, "")
-            .with_context(|| format!("cannot write {}", self.journal.display()))
+        Ok(fs::write(&self.journal, "")?)
     }
 
     /// Counts instructions. Rows that do not repeat are measured again.
@@ -174,10 +174,7 @@ impl Boots<'_> {
             head.machine.name()
         );
         let options = self.options(&head)?;
-        let mut journal = OpenOptions::new()
-            .append(true)
-            .open(&self.journal)
-            .with_context(|| format!("cannot write {}", self.journal.display()))?;
+        let mut journal = OpenOptions::new().append(true).open(&self.journal)?;
         let mut note = |line: &str| {
             // The recording in memory is what counts.
             let _ = writeln!(journal, "{line}");

@@ -7,9 +7,9 @@
 //! the checkout's `Kconfig` and its patches define may differ.
 
 use std::collections::BTreeSet;
-use std::fs;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
+use fs_err as fs;
 
 use host::files::Fingerprint;
 use host::paths::Paths;
@@ -22,16 +22,13 @@ const SHOWN: usize = 10;
 /// Compares the configurations of the two kernels; returns the digest of their
 /// common part, which is everything except our bools.
 pub fn common_digest(paths: &Paths) -> Result<String> {
-    let read = |path: std::path::PathBuf| {
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let mut kconfig = read(paths.checkout.join("Kconfig"))?;
+    let mut kconfig = fs::read_to_string(paths.checkout.join("Kconfig"))?;
     for patch in patches::read(&paths.checkout.join("patches"))? {
-        kconfig.push_str(&added(&read(patch.path)?));
+        kconfig.push_str(&added(&fs::read_to_string(patch.path)?));
     }
     let ours = defined(&kconfig);
-    let c = read(paths.build(Variant::C).join(".config"))?;
-    let rust = read(paths.build(Variant::Rust).join(".config"))?;
+    let c = fs::read_to_string(paths.build(Variant::C).join(".config"))?;
+    let rust = fs::read_to_string(paths.build(Variant::Rust).join(".config"))?;
     let (c, rust) = (others(&c, &ours), others(&rust, &ours));
     let differing: Vec<&str> = c.symmetric_difference(&rust).copied().collect();
     if !differing.is_empty() {

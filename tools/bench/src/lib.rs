@@ -201,7 +201,7 @@ fn qemu() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use fs_err as fs;
 
     #[test]
     fn written_files() {

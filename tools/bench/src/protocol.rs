@@ -136,21 +136,6 @@ pub fn parse_line(line: &str) -> Option<Result<Line>> {
     })
 }
 
-/// Splits a stream of bytes into lines.
-#[derive(Default)]
-pub struct Lines(Vec<u8>);
-
-impl Lines {
-    /// Adds bytes, and passes each line that is now complete to `on_line`.
-    pub fn take(&mut self, bytes: &[u8], mut on_line: impl FnMut(&str)) {
-        self.0.extend_from_slice(bytes);
-        while let Some(end) = self.0.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.0.drain(..=end).collect();
-            on_line(String::from_utf8_lossy(&line).trim_end());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,15 +172,5 @@ mod tests {
         ));
         assert!(parse_line("{\"bench\":\"row\",\"row\":").unwrap().is_err());
         assert!(parse_line("{\"bench\":\"tea\"}").unwrap().is_err());
-    }
-
-    #[test]
-    fn lines_may_come_in_pieces() {
-        let mut seen = Vec::new();
-        let mut lines = Lines::default();
-        for piece in ["{\"a\"", ":1}\r\n{\"b\":2", "}\nrest"] {
-            lines.take(piece.as_bytes(), |l| seen.push(l.to_owned()));
-        }
-        assert_eq!(seen, ["{\"a\":1}", "{\"b\":2}"]);
     }
 }

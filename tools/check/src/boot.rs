@@ -85,10 +85,7 @@ impl<'a> Check<'a> {
     /// it needs to the options.
     pub fn command(&self, options: &mut GuestOptions, verb: &str) -> String {
         options.copy.extend_from_slice(&self.programs);
-        let language = match self.variant() {
-            Variant::Rust | Variant::Debug => "rust",
-            Variant::C | Variant::Cdebug => "c",
-        };
+        let language = self.variant().language();
         format!("./{} {verb} --expect {language}", program::NAME)
     }
 

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use host::lines::Lines;
 use host::variant::Variant;
 use report::guest_result;
 use report::ktap::Verdict;
@@ -18,7 +19,7 @@ const SHOWN: usize = 25;
 /// A parser of the guest protocol.
 pub struct GuestProtocol {
     variant: Variant,
-    partial: Vec<u8>,
+    lines: Lines,
     /// Lines since the last result.
     output: Vec<String>,
     closed: bool,
@@ -28,7 +29,7 @@ impl GuestProtocol {
     pub fn new(variant: Variant) -> GuestProtocol {
         GuestProtocol {
             variant,
-            partial: Vec::new(),
+            lines: Lines::default(),
             output: Vec::new(),
             closed: false,
         }
@@ -45,14 +46,13 @@ impl GuestProtocol {
         summary: &mut Summary,
         mut other: impl FnMut(&str) -> bool,
     ) {
-        self.partial.extend_from_slice(bytes);
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.take(bytes, |line| {
             if !other(line.trim_end()) {
                 self.line(line.trim_end(), summary);
             }
-        }
+        });
+        self.lines = lines;
     }
 
     fn line(&mut self, line: &str, summary: &mut Summary) {

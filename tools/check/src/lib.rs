@@ -139,7 +139,7 @@ fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
     lint::checks(paths, |check| {
         let problem = check.result.as_ref().err().map(|e| format!("{e:#}"));
         if check.name == TESTS {
-            let log = std::fs::read_to_string(paths.log("cargo-test")).unwrap_or_default();
+            let log = fs_err::read_to_string(paths.log("cargo-test")).unwrap_or_default();
             let results = cargo_tests(&log);
             results.iter().for_each(|r| summary.add("host", r));
             // A failed test has been reported; without one, the build failed.

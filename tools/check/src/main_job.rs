@@ -7,7 +7,7 @@
 //! JSON. This side generates the data on the disk, so only this side knows the
 //! expected content.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 use host::kernel::Built;
 use host::paths::Paths;
 use host::progress::seconds;
-use host::variant::Variant;
 use kbuild::program;
 use vm::guest;
 use vm::options::{GuestArgs, GuestOptions, TIMEOUT};
@@ -67,7 +66,7 @@ struct Namespace {
     align: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Mappings {
     pmd: u64,
@@ -133,10 +132,8 @@ pub fn job(paths: &Paths, args: &GuestArgs, built: &Built, image: &Path) -> Resu
 
 /// Returns all problems.
 fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> Vec<String> {
-    let mut list: Vec<String> = report
-        .steps
-        .iter()
-        .filter(|s| !s.ok)
+    let failed = report.steps.iter().filter(|s| !s.ok);
+    let mut list: Vec<String> = failed
         .map(|s| format!("{}: {}", s.name, s.detail))
         .collect();
     if outcome.status() != 0 {
@@ -146,39 +143,37 @@ fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> 
         list.push("the guest wrote no report".into());
         return list;
     }
-    let mut require = |held: bool, what: &str| {
-        if !held {
-            list.push(what.to_owned());
-        }
-    };
-    require(report.ok, "the guest's job as a whole");
-    require(
-        report.kernel == built.release_string,
-        "the kernel that booted is not the one that was built",
-    );
-    require(report.dax_pmd.passed, "ndctl's dax-pmd");
-    require(
-        report.direct_read.bytes == BYTES as u64,
-        "the direct read was shorter than requested",
-    );
-    require(
-        report.direct_read.sha256 == digest,
-        "the direct read returned other data than the disk holds",
-    );
-    require(
-        report.direct_read_mappings.pmd > 0,
-        "no 2 MiB mapping was read into",
-    );
-    require(report.pinned_peak > 0, "no page was seen pinned");
-    require(report.destroyed, "the namespace could not be destroyed");
-    if let Some(live) = &report.live {
-        let wanted = matches!(built.variant, Variant::Rust | Variant::Debug);
-        for piece in live.pieces() {
-            let complaint = format!(
+    let read = &report.direct_read;
+    let requirements = [
+        (report.ok, "the guest's job as a whole"),
+        (
+            report.kernel == built.release_string,
+            "the kernel that booted is not the one that was built",
+        ),
+        (report.dax_pmd.passed, "ndctl's dax-pmd"),
+        (
+            read.bytes == BYTES as u64,
+            "the direct read was shorter than requested",
+        ),
+        (
+            read.sha256 == digest,
+            "the direct read returned other data than the disk holds",
+        ),
+        (
+            report.direct_read_mappings.pmd > 0,
+            "no 2 MiB mapping was read into",
+        ),
+        (report.pinned_peak > 0, "no page was seen pinned"),
+        (report.destroyed, "the namespace could not be destroyed"),
+    ];
+    let missed = requirements.iter().filter(|(held, _)| !held);
+    list.extend(missed.map(|(_, what)| (*what).to_owned()));
+    for piece in report.live.iter().flat_map(Live::pieces) {
+        if piece.implementation != built.variant.language() {
+            list.push(format!(
                 "the {} is not the implementation that this variant has",
                 piece.name
-            );
-            require((piece.implementation == "rust") == wanted, &complaint);
+            ));
         }
     }
     list
@@ -187,94 +182,60 @@ fn problems(report: &Report, digest: &str, built: &Built, outcome: &Outcome) -> 
 /// Formats the report for a person.
 fn text(report: &Report, built: &Built, outcome: &Outcome) -> String {
     let mut t = String::new();
-    let mut row = |name: &str, value: String| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(t, "{name:<18}{value}");
-    };
-    row(
-        "kernel",
-        format!("Linux {} (variant {})", built.release_string, built.variant),
-    );
+    // Writing to a String cannot fail.
+    let _ = write_text(&mut t, report, built, outcome);
+    t
+}
+
+fn write_text(t: &mut String, report: &Report, built: &Built, outcome: &Outcome) -> fmt::Result {
+    let (release, variant) = (&built.release_string, built.variant);
+    writeln!(t, "kernel            Linux {release} (variant {variant})")?;
     let accel = match outcome.accel {
         Accel::Kvm => "KVM",
         Accel::Tcg => "TCG",
         Accel::TcgInTurn => "TCG, one thread",
         Accel::Icount => "TCG with -icount",
     };
-    let boot = outcome
-        .boot
-        .map_or("not booted".into(), |b| format!("booted in {}", seconds(b)));
-    row(
-        "machine",
-        format!("QEMU {accel}, {boot}, {} in all", seconds(outcome.total)),
-    );
-    if let Some(live) = &report.live {
-        for piece in live.pieces() {
-            row(&piece.name, language(&piece.implementation).into());
-        }
+    let booted = |b| format!("booted in {}", seconds(b));
+    let boot = outcome.boot.map_or("not booted".into(), booted);
+    let total = seconds(outcome.total);
+    writeln!(t, "machine           QEMU {accel}, {boot}, {total} in all")?;
+    for piece in report.live.iter().flat_map(Live::pieces) {
+        writeln!(t, "{:<18}{}", piece.name, language(&piece.implementation))?;
     }
     if let Some(n) = &report.namespace {
         let map = n.map.as_deref().unwrap_or("none");
-        let align = n
-            .align
-            .map_or("no alignment".into(), |a| format!("align {}", size(a)));
-        row(
-            "namespace",
-            format!(
-                "{}: {}, {}, map {map}, {align}",
-                n.dev,
-                n.mode,
-                size(n.size)
-            ),
-        );
+        let align = n.align.map(|a| format!("align {}", size(a)));
+        let align = align.unwrap_or("no alignment".into());
+        let (dev, mode, size) = (&n.dev, &n.mode, size(n.size));
+        writeln!(
+            t,
+            "namespace         {dev}: {mode}, {size}, map {map}, {align}"
+        )?;
     }
-    row(
-        "mappings",
-        format!(
-            "{} of 2 MiB, {} of 4 KiB",
-            report.mappings.pmd, report.mappings.pte
-        ),
-    );
-    row(
-        "direct read",
-        format!(
-            "{} from a virtio disk into {} mappings of 2 MiB and {} of 4 KiB",
-            size(report.direct_read.bytes),
-            report.direct_read_mappings.pmd,
-            report.direct_read_mappings.pte
-        ),
-    );
-    row("  its sha256", report.direct_read.sha256.clone());
-    row(
-        "pinned at peak",
-        format!(
-            "{} pages ({})",
-            report.pinned_peak,
-            size(report.pinned_peak * 4096)
-        ),
-    );
-    row(
-        "ndctl's dax-pmd",
-        format!(
-            "{} cases {}",
-            report.dax_pmd.cases.len(),
-            if report.dax_pmd.passed {
-                "passed"
-            } else {
-                "FAILED"
-            }
-        ),
-    );
-    row(
-        "afterwards",
-        if report.destroyed {
-            "namespace destroyed"
-        } else {
-            "namespace NOT destroyed"
-        }
-        .into(),
-    );
-    t
+    let Mappings { pmd, pte } = report.mappings;
+    writeln!(t, "mappings          {pmd} of 2 MiB, {pte} of 4 KiB")?;
+    let Mappings { pmd, pte } = report.direct_read_mappings;
+    writeln!(
+        t,
+        "direct read       {} from a virtio disk into {pmd} mappings of 2 MiB and {pte} of 4 KiB",
+        size(report.direct_read.bytes)
+    )?;
+    writeln!(t, "  its sha256      {}", report.direct_read.sha256)?;
+    let (pages, bytes) = (report.pinned_peak, size(report.pinned_peak * 4096));
+    writeln!(t, "pinned at peak    {pages} pages ({bytes})")?;
+    let passed = if report.dax_pmd.passed {
+        "passed"
+    } else {
+        "FAILED"
+    };
+    writeln!(
+        t,
+        "ndctl's dax-pmd   {} cases {passed}",
+        report.dax_pmd.cases.len()
+    )?;
+    let not = if report.destroyed { "" } else { "NOT " };
+    writeln!(t, "afterwards        namespace {not}destroyed")
 }
 
 fn language(implementation: &str) -> &str {

@@ -9,11 +9,11 @@
 //! boots justifies.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{anyhow, bail, Result};
+use fs_err as fs;
 
 use report::summary::Summary;
 use vm::running::is_interrupted;

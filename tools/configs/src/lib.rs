@@ -14,17 +14,17 @@
 //! then those that passed longest ago, so that the next run compiles the others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
+use fs_err as fs;
 use regex::Regex;
 
 use host::command::{clean, output, run_logged};
-use host::files::{self, Fingerprint};
+use host::files::{self, Fingerprint, Stamp};
 use host::limit::{Limit, NO_TIME};
 use host::lock::cache_lock;
 use host::paths::Paths;
@@ -115,10 +115,10 @@ pub fn run(paths: &Paths, args: &ConfigsArgs) -> Result<i32> {
         .iter()
         .filter(|row| args.rows.is_match(row.name))
         .collect();
-    rows.sort_by_key(|row| matrix.passed_at(row));
+    rows.sort_by_key(|row| matrix.stamp(row).set_at());
     let mut summary = Summary::default();
     for row in rows {
-        if matrix.is_unchanged(row)? {
+        if matrix.stamp(row).holds() {
             summary.say("configs", row.name, Verdict::Pass, "unchanged");
             continue;
         }
@@ -127,7 +127,7 @@ pub fn run(paths: &Paths, args: &ConfigsArgs) -> Result<i32> {
             continue;
         }
         let start = Instant::now();
-        let log = paths.log(&format!("configs-{}", row.name));
+        let log = paths.new_log(&format!("configs-{}", row.name))?;
         let problem = matrix
             .check(row, &log)
             .map_err(|err| format!("{err:#}; the whole log: {}", log.display()));
@@ -159,12 +159,10 @@ impl<'a> Matrix<'a> {
         let tc = Toolchain::find(paths)?;
         let source = source::prepare(paths)?;
         let dir = paths.build_named("configs").join("base");
-        let log = paths.log("configs");
-        files::remove_file(&log)?;
+        let log = paths.new_log("configs")?;
         kconfig::configure(paths, &source, Variant::Rust.fragments(), &dir, &tc, &log)?;
         let config = dir.join(".config");
-        let base = fs::read_to_string(&config)
-            .with_context(|| format!("cannot read {}", config.display()))?;
+        let base = fs::read_to_string(&config)?;
         let patched = patches::read(&paths.checkout.join("patches"))?
             .into_iter()
             .flat_map(|patch| patch.changes)
@@ -179,46 +177,28 @@ impl<'a> Matrix<'a> {
         })
     }
 
-    /// Returns the file that records the inputs of a row that has passed.
-    fn stamp(&self, row: &Row) -> PathBuf {
-        self.paths
-            .build_named("configs")
-            .join(format!("{}.passed", row.name))
-    }
-
-    /// Returns when a row passed, or `None` if it failed the last time.
-    fn passed_at(&self, row: &Row) -> Option<SystemTime> {
-        fs::metadata(self.stamp(row)).ok()?.modified().ok()
-    }
-
-    /// Returns the digest of a row's inputs.
-    fn digest(&self, row: &Row) -> String {
+    /// Returns the record of the inputs with which a row has passed.
+    fn stamp(&self, row: &Row) -> Stamp {
         let mut digest = Fingerprint::default();
         digest.add("revision", REVISION.as_bytes());
         digest.add("source", self.source.digest.as_bytes());
         digest.add("toolchain", self.tc.id.as_bytes());
         digest.add("base", self.base.as_bytes());
         digest.add("row", format!("{row:?}").as_bytes());
-        digest.finish()
-    }
-
-    /// Returns whether a row has passed with the same inputs.
-    fn is_unchanged(&self, row: &Row) -> Result<bool> {
-        let passed = files::read_if_exists(&self.stamp(row))?;
-        Ok(passed.as_deref() == Some(self.digest(row).as_bytes()))
+        let dir = self.paths.build_named("configs");
+        Stamp::new(dir.join(format!("{}.passed", row.name)), digest)
     }
 
     /// Compiles a row.
     fn check(&self, row: &Row, log: &Path) -> Result<()> {
         let dir = self.paths.build_named("configs").join(row.arch.name());
         let stamp = self.stamp(row);
-        files::remove_file(&stamp)?;
-        files::remove_file(log)?;
+        stamp.lift()?;
         files::make_dir(&dir)?;
         let rustc = self.rustc(row.arch, &dir)?;
         let config = self.configure(row, &dir, log)?;
         self.compile(row, &dir, &rustc, &config, log)?;
-        files::write_atomic(&stamp, self.digest(row).as_bytes(), false)
+        stamp.set()
     }
 
     fn make(&self, row: &Row, dir: &Path) -> Command {

@@ -7,16 +7,14 @@
 //! `build-conform`. Only the finished programs are kept, so the disk is small
 //! and the guest image does not grow for users that do not need them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err as fs;
 
-use host::files;
 use host::kernel::Built;
-use host::lock::cache_lock;
 use host::paths::Paths;
-use vm::rootfs::{self, Recipe, Tree};
+use vm::rootfs::{self, Tree};
 use vm::suites;
 
 /// Packages that the programs are compiled with and linked to; their runtime
@@ -45,35 +43,25 @@ const FREE_MIB: u64 = 256;
 /// Returns the disk, which is created again if the recipe changed.
 pub fn prepare(paths: &Paths, built: &Built) -> Result<PathBuf> {
     let disk = paths.rootfs().join("suites.ext4");
-    let stamp = paths.rootfs().join("suites.stamp");
     let script = suites::image_files(paths).join("build-conform");
     let mut inputs = suites::selftests(&built.source)?;
     inputs.push(("usr/local/sbin/build-conform".into(), script));
-    let recipe = Recipe::new(PACKAGES.iter().map(|p| (*p).to_owned()).collect(), &inputs)?;
-    if recipe.is_made(&disk, &stamp) {
-        return Ok(disk);
-    }
-    let _lock = cache_lock(paths, "making the disk with the suites")?;
-    if !recipe.is_made(&disk, &stamp) {
-        files::remove_file(&stamp)?;
-        let tree = Tree {
-            label: "Making the disk with the suites",
-            lines: LINES,
-            work: paths.rootfs().join("new-suites"),
-            log: paths.log("suites"),
-            hooks: &["chroot \"$1\" /usr/local/sbin/build-conform"],
-            part: "opt/suites",
-            name: LABEL,
-            free_mib: FREE_MIB,
-        };
-        rootfs::make(paths, &recipe, &inputs, &tree, &disk)?;
-        files::write_atomic(&stamp, recipe.digest.as_bytes(), false)?;
-    }
+    let tree = Tree {
+        label: "Making the disk with the suites",
+        lines: LINES,
+        work: paths.rootfs().join("new-suites"),
+        log: paths.log("suites"),
+        hooks: &["chroot \"$1\" /usr/local/sbin/build-conform"],
+        part: "opt/suites",
+        name: LABEL,
+        free_mib: FREE_MIB,
+    };
+    let packages = PACKAGES.iter().map(|p| (*p).to_owned()).collect();
+    rootfs::make_unless_made(paths, &disk, packages, &inputs, &tree)?;
     Ok(disk)
 }
 
 /// Returns the stamp of a disk or image, which describes its contents.
 pub fn stamp(disk: &Path) -> Result<Vec<u8>> {
-    let stamp = disk.with_extension("stamp");
-    fs::read(&stamp).with_context(|| format!("cannot read {}", stamp.display()))
+    Ok(fs::read(disk.with_extension(rootfs::STAMP))?)
 }

@@ -4,7 +4,7 @@
 //! by the names of their results.
 //!
 //! ```text
-//! suite     the suites, and the machines that they need
+//! suite     the suites
 //! disk      programs that only this command needs in the guest
 //! session   a suite on one kernel, in as many boots as necessary
 //! watch     the guest's messages -> logs and records
@@ -27,12 +27,12 @@ mod suite;
 mod watch;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::builder::FalseyValueParser;
 use clap::Args;
+use fs_err as fs;
 use walkdir::WalkDir;
 
 use host::files::{self, Fingerprint};
@@ -75,8 +75,8 @@ pub fn run(paths: &Paths, args: &ConformArgs) -> Result<i32> {
     let disk = disk::prepare(paths, &rust_built)?;
     let program = program::build(paths)?;
     let mut digest = Fingerprint::default();
-    let program_digest = digest.add("program", &read(&program)?);
-    let program_digest = std::mem::take(program_digest).finish();
+    digest.add("program", &fs::read(&program)?);
+    let program_digest = digest.finish();
     let session = |built| -> Result<Session> {
         Ok(Session {
             paths,
@@ -158,13 +158,13 @@ fn root(paths: &Paths) -> PathBuf {
 /// that the guest runs: kernel, modules and disks.
 fn results_dir(paths: &Paths, built: &Built, disks: &[&Path]) -> Result<PathBuf> {
     let mut digest = Fingerprint::default();
-    digest.add("kernel", &read(&built.bzimage)?);
+    digest.add("kernel", &fs::read(&built.bzimage)?);
     for tree in [&built.modules, &built.nfit_modules] {
         for entry in WalkDir::new(tree).sort_by_file_name() {
-            let entry = entry.with_context(|| format!("cannot list {}", tree.display()))?;
+            let entry = entry?;
             if entry.path().extension().is_some_and(|e| e == "ko") {
                 let name = entry.path().strip_prefix(tree)?.to_string_lossy();
-                digest.add(&name, &read(entry.path())?);
+                digest.add(&name, &fs::read(entry.path())?);
             }
         }
     }
@@ -173,10 +173,6 @@ fn results_dir(paths: &Paths, built: &Built, disks: &[&Path]) -> Result<PathBuf>
     }
     let name = format!("{}-{}", built.variant, &digest.finish()[..DIGITS]);
     Ok(root(paths).join(name))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Removes the results of a suite.

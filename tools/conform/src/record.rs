@@ -4,11 +4,11 @@
 //! grows, so that an interrupted run continues where it stopped.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use fs_err::{self as fs, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use host::files;
@@ -103,7 +103,7 @@ impl Store {
     pub fn add(&mut self, record: Record) -> Result<()> {
         let cannot = || format!("cannot write {}", self.path.display());
         if let Some(dir) = self.path.parent() {
-            fs::create_dir_all(dir).with_context(cannot)?;
+            fs::create_dir_all(dir)?;
         }
         let mut line = serde_json::to_vec(&record).context("cannot encode as JSON")?;
         line.push(b'\n');

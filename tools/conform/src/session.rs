@@ -139,13 +139,10 @@ impl Session<'_> {
         }
         command.push_str(&format!(" {}", suite.name));
         let options = GuestOptions {
-            mem_mib: suite.mem_mib,
             cpus: self.cpus,
-            pmem_mib: suite.pmem_mib,
             timeout: BOOT,
             silence: Some(SILENCE),
             allow_splat: true,
-            extra_cmdline: suite.cmdline.iter().map(|w| (*w).to_owned()).collect(),
             copy: vec![self.program.to_owned()],
             suites: Some(self.suites.to_owned()),
             job_files,
@@ -190,10 +187,6 @@ impl Session<'_> {
 }
 
 fn lines<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<u8> {
-    let mut text = String::new();
-    for name in names {
-        text.push_str(name);
-        text.push('\n');
-    }
-    text.into_bytes()
+    let lines = names.into_iter().flat_map(|name| [name.as_str(), "\n"]);
+    lines.collect::<String>().into_bytes()
 }

@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The suites: their descriptions, the machines that they need, and the order
-//! in which they run. The tests of each are listed on the guest's side
+//! The suites: their descriptions, and the order in which they run. The tests of each are listed on the guest's side
 //! (`tools/testing/guest/src/conform`), which knows what was built.
 
 use anyhow::{bail, Result};
 
-/// One suite.
+/// One suite: its name on the command line and in the results, and what it is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Suite {
-    /// The name on the command line and in the results.
     pub name: &'static str,
     pub what: &'static str,
-    /// Ordinary memory of the guest, in MiB.
-    pub mem_mib: u64,
-    /// Size of each NVDIMM, in MiB.
-    pub pmem_mib: u64,
-    /// Parameters for the kernel's command line.
-    pub cmdline: &'static [&'static str],
 }
 
 /// The big ones are last, so that the first results come early.
@@ -25,37 +17,22 @@ pub const SUITES: &[Suite] = &[
     Suite {
         name: "stress",
         what: "stress-ng's stressors of mappings and asynchronous I/O on a DAX mount",
-        mem_mib: 4096,
-        pmem_mib: 5120,
-        cmdline: &[],
     },
     Suite {
         name: "mm",
         what: "the kernel's selftests of GUP, device memory, huge pages, copy on write",
-        mem_mib: 4096,
-        pmem_mib: 5120,
-        cmdline: &[],
     },
     Suite {
         name: "nfit",
         what: "ndctl's tests on the mock bus of nfit_test",
-        mem_mib: 4096,
-        pmem_mib: 5120,
-        cmdline: &[],
     },
     Suite {
         name: "ndctl",
         what: "ndctl's tests on e820 memory and on NVDIMMs",
-        mem_mib: 4096,
-        pmem_mib: 5120,
-        cmdline: &[],
     },
     Suite {
         name: "pmdk",
         what: "PMDK's unit tests of libpmem and libpmem2 on a DAX mount",
-        mem_mib: 4096,
-        pmem_mib: 5120,
-        cmdline: &[],
     },
 ];
 

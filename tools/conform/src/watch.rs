@@ -6,16 +6,17 @@
 //! The other side, with the format of the lines, is
 //! `tools/testing/guest/src/conform`.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use fs_err::File;
 use serde::Deserialize;
 
 use super::outputs::{self, Parse};
 use super::record::{Record, Store, Verdict};
 use host::files;
+use host::lines::Lines;
 use host::progress::Step;
 use vm::splat::Scanner;
 
@@ -75,7 +76,7 @@ pub struct Watch<'a> {
     tests: Vec<String>,
     step: Option<Step>,
     ended: u64,
-    partial: Vec<u8>,
+    lines: Lines,
     open: Option<Open>,
     stray: Vec<String>,
     problem: Option<anyhow::Error>,
@@ -91,7 +92,7 @@ impl<'a> Watch<'a> {
             tests: Vec::new(),
             step: None,
             ended: 0,
-            partial: Vec::new(),
+            lines: Lines::default(),
             open: None,
             stray: Vec::new(),
             problem: None,
@@ -101,14 +102,13 @@ impl<'a> Watch<'a> {
     /// Processes the next bytes. An error here is reported at the end: the
     /// guest's output must still be read.
     pub fn take(&mut self, bytes: &[u8]) {
-        self.partial.extend_from_slice(bytes);
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            if let Err(e) = self.line(line.trim_end_matches(['\r', '\n'])) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.take(bytes, |line| {
+            if let Err(e) = self.line(line) {
                 self.problem.get_or_insert(e);
             }
-        }
+        });
+        self.lines = lines;
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
@@ -157,9 +157,7 @@ impl<'a> Watch<'a> {
     fn begin(&mut self, name: String) -> Result<()> {
         files::make_dir(&self.logs)?;
         let log_name = format!("{name}.{}.log", self.attempt);
-        let path = self.logs.join(&log_name);
-        let log =
-            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let log = File::create(self.logs.join(&log_name))?;
         self.open = Some(Open {
             name,
             log,
@@ -256,7 +254,7 @@ impl<'a> Watch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use fs_err as fs;
 
     const SESSION: &str = "\
 plan: {\"left\": 2, \"tests\": [\"x\", \"cow\", \"gup\"]}

@@ -6,12 +6,13 @@
 //! directly and it cleans up as usual.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context, Result};
+use fs_err::OpenOptions;
 
 use crate::files;
 
@@ -26,11 +27,7 @@ pub fn run_logged(cmd: &mut Command, log: &Path, mut on_line: impl FnMut(&str)) 
     if let Some(dir) = log.parent() {
         files::make_dir(dir)?;
     }
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .with_context(|| format!("cannot write the log {}", log.display()))?;
+    let mut file = OpenOptions::new().create(true).append(true).open(log)?;
     writeln!(file, "$ {}", show(cmd))?;
 
     // One pipe for both outputs keeps their order.
@@ -60,8 +57,7 @@ pub fn run_logged(cmd: &mut Command, log: &Path, mut on_line: impl FnMut(&str)) 
         if n == 0 {
             break;
         }
-        file.write_all(&line)
-            .with_context(|| format!("cannot write the log {}", log.display()))?;
+        file.write_all(&line)?;
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']);
         if tail.len() == TAIL {
@@ -105,28 +101,12 @@ pub fn output(cmd: &mut Command) -> Result<String> {
 /// temporary files. No rustup toolchain, no MAKEFLAGS and no compiler flags
 /// leak in.
 pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    const KEEP: &[&str] = &[
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "TERM",
-        "TMPDIR",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-    ];
+    const KEEP: &str = "HOME USER LOGNAME TERM TMPDIR SSL_CERT_FILE SSL_CERT_DIR \
+        http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY";
     let mut cmd = Command::new(program);
     cmd.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8");
-    for key in KEEP {
-        if let Some(value) = std::env::var_os(key) {
-            cmd.env(key, value);
-        }
-    }
+    let kept = KEEP.split_whitespace();
+    cmd.envs(kept.filter_map(|key| Some((key, std::env::var_os(key)?))));
     cmd
 }
 
@@ -135,12 +115,8 @@ pub const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// Joins lines, each indented by four spaces.
 pub fn indent<'a>(lines: impl IntoIterator<Item = &'a String>) -> String {
-    lines.into_iter().fold(String::new(), |mut text, line| {
-        text.push_str("    ");
-        text.push_str(line);
-        text.push('\n');
-        text
-    })
+    let parts = lines.into_iter().flat_map(|l| ["    ", l.as_str(), "\n"]);
+    parts.collect()
 }
 
 fn program_name(cmd: &Command) -> String {
@@ -153,25 +129,14 @@ fn program_name(cmd: &Command) -> String {
 
 /// Formats the command as a person could type it.
 fn show(cmd: &Command) -> String {
-    std::iter::once(cmd.get_program())
-        .chain(cmd.get_args())
-        .map(|w| {
-            let w = w.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
-            if !w.is_empty() && w.chars().all(plain) {
-                w.into_owned()
-            } else {
-                format!("'{}'", w.replace('\'', r"'\''"))
-            }
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = std::iter::once(cmd.get_program()).chain(cmd.get_args());
+    shell_words::join(words.map(|w| w.to_string_lossy()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use fs_err as fs;
 
     #[test]
     fn lines_of_both_outputs_reach_log_and_caller() {

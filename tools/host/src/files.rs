@@ -2,26 +2,27 @@
 
 //! Small file operations that leave either the old state or the new one.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::Permissions;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 use serde::{de::DeserializeOwned, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Writes `bytes` to a file beside `path` and renames that to `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8], exec: bool) -> Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(cannot)?;
+        fs::create_dir_all(dir)?;
     }
     let tmp = with_suffix(path, ".rust-dax-tmp");
-    fs::write(&tmp, bytes).with_context(cannot)?;
+    fs::write(&tmp, bytes)?;
     let mode = if exec { 0o755 } else { 0o644 };
-    fs::set_permissions(&tmp, fs::Permissions::from_mode(mode)).with_context(cannot)?;
-    fs::rename(&tmp, path).with_context(cannot)
+    fs::set_permissions(&tmp, Permissions::from_mode(mode))?;
+    Ok(fs::rename(&tmp, path)?)
 }
 
 /// Returns the path with a suffix appended to its last component.
@@ -36,33 +37,48 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        Err(e) => Err(e.into()),
     }
 }
 
 /// Creates a folder and its parents; existing ones are not an error.
 pub fn make_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
+    Ok(fs::create_dir_all(path)?)
+}
+
+/// Creates a sparse file.
+pub fn make_sparse(path: &Path, mib: u64) -> Result<()> {
+    Ok(fs::File::create(path)?.set_len(mib << 20)?)
 }
 
 /// Removes a file; a missing one is not an error.
 pub fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    unless_missing(fs::remove_file(path))
 }
 
 /// Removes a folder with its contents; a missing one is not an error.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("cannot remove {}", path.display()))
-        }
+    unless_missing(fs::remove_dir_all(path))
+}
+
+fn unless_missing(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),
     }
+}
+
+/// Returns the files of a folder with this extension, in order; none if there is no folder.
+pub fn with_extension(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if dir.exists() {
+        for entry in fs::read_dir(dir)? {
+            files.push(entry?.path());
+        }
+    }
+    files.retain(|f| f.extension().is_some_and(|e| e == extension));
+    files.sort();
+    Ok(files)
 }
 
 /// Removes the file or folder at this path.
@@ -78,11 +94,10 @@ pub fn remove_tree_or_file(path: &Path) -> Result<()> {
 pub fn replace_tree(new: &Path, path: &Path) -> Result<()> {
     let old = with_suffix(path, ".old");
     remove_tree(&old)?;
-    let cannot = || format!("cannot replace {}", path.display());
     if path.exists() {
-        fs::rename(path, &old).with_context(cannot)?;
+        fs::rename(path, &old)?;
     }
-    fs::rename(new, path).with_context(cannot)?;
+    fs::rename(new, path)?;
     remove_tree(&old)
 }
 
@@ -123,6 +138,40 @@ impl Fingerprint {
     }
 }
 
+/// The record of the inputs from which a result was made.
+pub struct Stamp {
+    path: PathBuf,
+    digest: String,
+}
+
+impl Stamp {
+    /// Describes the record in this file of a result that is made from these inputs.
+    pub fn new(path: PathBuf, inputs: Fingerprint) -> Stamp {
+        let digest = inputs.finish();
+        Stamp { path, digest }
+    }
+
+    /// Returns whether the result was made from these inputs.
+    pub fn holds(&self) -> bool {
+        fs::read_to_string(&self.path).is_ok_and(|digest| digest == self.digest)
+    }
+
+    /// Removes the record: a result that is being made must not pass for a finished one.
+    pub fn lift(&self) -> Result<()> {
+        remove_file(&self.path)
+    }
+
+    /// Records that the result is made.
+    pub fn set(&self) -> Result<()> {
+        write_atomic(&self.path, self.digest.as_bytes(), false)
+    }
+
+    /// Returns when the result was made, if it was.
+    pub fn set_at(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).ok()?.modified().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +188,21 @@ mod tests {
         assert_eq!(of(&[("a", "b")]), of(&[("a", "b")]));
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
         assert_ne!(of(&[("a", ""), ("b", "")]), of(&[("a", "b")]));
+    }
+
+    #[test]
+    fn a_stamp_holds_for_its_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = |text: &[u8]| {
+            let mut inputs = Fingerprint::default();
+            inputs.add("x", text);
+            Stamp::new(dir.path().join("stamp"), inputs)
+        };
+        assert!(!stamp(b"1").holds());
+        stamp(b"1").set().unwrap();
+        assert!(stamp(b"1").holds() && !stamp(b"2").holds());
+        stamp(b"2").lift().unwrap();
+        assert!(!stamp(b"1").holds());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! writes. Guests run without it. The lock file names the holder; the kernel drops
 //! the lock when the holder dies, however it dies.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
@@ -41,36 +41,27 @@ pub fn folder_lock(folder: &Path, why: &str) -> Result<CacheLock> {
 }
 
 fn lock_file(path: &Path, why: &str) -> Result<CacheLock> {
-    let open = || {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .with_context(|| format!("cannot open the lock {}", path.display()))
-    };
-    let mut flock = match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-        Ok(flock) => flock,
-        Err((mut file, Errno::EWOULDBLOCK)) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another command",
-                text => text,
-            };
-            eprintln!("Waiting for {holder} (lock {})", path.display());
-            Flock::lock(file, FlockArg::LockExclusive)
-                .map_err(|(_, e)| e)
-                .with_context(|| format!("cannot lock {}", path.display()))?
+    let cannot = || format!("cannot take the lock {}", path.display());
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).read(true).write(true);
+    let file = options.open(path).with_context(cannot)?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).or_else(|(mut file, e)| {
+        if e != Errno::EWOULDBLOCK {
+            return Err((file, e));
         }
-        Err((_, e)) => {
-            return Err(e).with_context(|| format!("cannot lock {}", path.display()));
-        }
-    };
-    flock.set_len(0).context("cannot write the lock")?;
-    flock.rewind().context("cannot write the lock")?;
-    write!(flock, "process {}: {why}", std::process::id()).context("cannot write the lock")?;
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        let holder = match holder.trim() {
+            "" => "another command",
+            text => text,
+        };
+        eprintln!("Waiting for {holder} (lock {})", path.display());
+        Flock::lock(file, FlockArg::LockExclusive)
+    });
+    let mut flock = lock.map_err(|(_, e)| e).with_context(cannot)?;
+    flock.set_len(0).with_context(cannot)?;
+    flock.rewind().with_context(cannot)?;
+    write!(flock, "process {}: {why}", std::process::id()).with_context(cannot)?;
     Ok(CacheLock { _file: flock })
 }
 
@@ -83,7 +74,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = lock_file(&path, "one").unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = fs_err::read_to_string(&path).unwrap();
         assert!(text.ends_with(": one"), "{text}");
         let (tx, rx) = std::sync::mpsc::channel();
         let waiter = std::thread::spawn({

@@ -8,10 +8,10 @@
 
 use std::env;
 use std::fmt::Display;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::variant::Variant;
@@ -77,6 +77,13 @@ impl Paths {
     /// Returns the log of any other long step.
     pub fn log(&self, name: &str) -> PathBuf {
         self.cache.join("log").join(format!("{name}.log"))
+    }
+
+    /// Returns that log, without what an earlier run wrote.
+    pub fn new_log(&self, name: &str) -> Result<PathBuf> {
+        let log = self.log(name);
+        crate::files::remove_file(&log)?;
+        Ok(log)
     }
 
     /// Returns the path of a command's results, as a file for other programs.

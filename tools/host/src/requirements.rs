@@ -2,10 +2,10 @@
 
 //! The requirements on the host.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 /// The Debian releases whose packages the harness knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -57,6 +57,20 @@ impl Variant {
         }
     }
 
+    /// Returns whether the pieces are in Rust.
+    pub const fn is_rust(self) -> bool {
+        matches!(self, Variant::Rust | Variant::Debug)
+    }
+
+    /// Returns the language of the pieces, as the guest's programs name it.
+    pub const fn language(self) -> &'static str {
+        if self.is_rust() {
+            "rust"
+        } else {
+            "c"
+        }
+    }
+
     /// Returns whether the checkers are enabled: such a kernel is 15 to 20
     /// times slower.
     pub const fn is_debug(self) -> bool {

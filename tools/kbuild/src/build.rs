@@ -8,12 +8,12 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use walkdir::WalkDir;
 
 use crate::kconfig;
@@ -23,7 +23,7 @@ use crate::seed;
 use crate::source::{self, Source};
 use crate::toolchain::Toolchain;
 use host::command::{clean, indent, output, run_logged};
-use host::files::{self, Fingerprint};
+use host::files::{self, Fingerprint, Stamp};
 use host::kernel::Built;
 use host::lock::{cache_lock, CacheLock};
 use host::paths::Paths;
@@ -61,14 +61,13 @@ fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
     let tc = Toolchain::find(paths)?;
     let source = source::prepare(paths)?;
     let dir = paths.build(variant);
-    let stamp = dir.join(".rust-dax-built");
-    let digest = digest(paths, &source, variant, &tc)?;
-    if !force && fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
+    let stamp = stamp(paths, &source, variant, &tc)?;
+    if !force && stamp.holds() {
         if let Ok(built) = built(&source.dir, variant, &dir) {
             return Ok(built);
         }
     }
-    files::remove_file(&stamp)?;
+    stamp.lift()?;
     let log = paths.build_log(variant);
     files::remove_file(&log)?;
     let siblings: Vec<_> = variant.siblings().iter().map(|s| paths.build(*s)).collect();
@@ -87,7 +86,7 @@ fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
     nfit::build(paths, &source, &dir, &tc, &log)?;
 
     let built = built(&source.dir, variant, &dir)?;
-    files::write_atomic(&stamp, digest.as_bytes(), false)?;
+    stamp.set()?;
     Ok(built)
 }
 
@@ -132,8 +131,7 @@ pub fn config(paths: &Paths, variant: Variant) -> Result<PathBuf> {
     let tc = Toolchain::find(paths)?;
     let source = source::prepare(paths)?;
     let dir = paths.build(variant);
-    let log = paths.log("config");
-    files::remove_file(&log)?;
+    let log = paths.new_log("config")?;
     kconfig::configure(paths, &source, variant.fragments(), &dir, &tc, &log)?;
     Ok(dir.join(".config"))
 }
@@ -229,8 +227,8 @@ fn install_modules(
     files::replace_tree(&new, &dir.join("modules_install"))
 }
 
-/// Computes the digest of the build's inputs.
-fn digest(paths: &Paths, source: &Source, variant: Variant, tc: &Toolchain) -> Result<String> {
+/// Returns the stamp of a build with its inputs.
+fn stamp(paths: &Paths, source: &Source, variant: Variant, tc: &Toolchain) -> Result<Stamp> {
     let mut digest = Fingerprint::default();
     digest.add("revision", REVISION.as_bytes());
     digest.add("source", source.digest.as_bytes());
@@ -238,10 +236,10 @@ fn digest(paths: &Paths, source: &Source, variant: Variant, tc: &Toolchain) -> R
     digest.add("toolchain", tc.id.as_bytes());
     for name in variant.fragments() {
         let path = paths.checkout.join("config").join(name);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(&path)?;
         digest.add(name, &bytes);
     }
-    Ok(digest.finish())
+    Ok(Stamp::new(paths.build(variant).join(seed::BUILT), digest))
 }
 
 /// Describes a finished build; fails if a part is missing.
@@ -255,16 +253,11 @@ fn built(source: &Path, variant: Variant, dir: &Path) -> Result<Built> {
         source: source.to_owned(),
         _copies: None,
     };
+    let list = |tree: &Path| tree.join(&built.release_string).join("modules.dep");
     let parts = [
         built.bzimage.clone(),
-        built
-            .modules
-            .join(&built.release_string)
-            .join("modules.dep"),
-        built
-            .nfit_modules
-            .join(&built.release_string)
-            .join("modules.dep"),
+        list(&built.modules),
+        list(&built.nfit_modules),
     ];
     if let Some(part) = parts.iter().find(|p| !p.is_file()) {
         bail!("the build did not make {}", part.display());

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 
 use crate::diagnostics::{ours, run_collected, texts};
 use crate::kconfig;
@@ -16,7 +16,7 @@ use crate::make::kernel_make;
 use crate::source::{self, Source};
 use crate::toolchain::Toolchain;
 use host::command::{clean, run_logged};
-use host::files::{self, Fingerprint};
+use host::files::{self, Fingerprint, Stamp};
 use host::lock::cache_lock;
 use host::paths::Paths;
 use host::progress::Step;
@@ -45,21 +45,19 @@ pub fn run(paths: &Paths) -> Result<Documentation> {
 /// Builds the kernel crate's documentation and returns its first page; returns at once while
 /// the last result still holds.
 fn rustdoc(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain) -> Result<PathBuf> {
-    let log = paths.log("rustdoc");
-    files::remove_file(&log)?;
+    let log = paths.new_log("rustdoc")?;
     // `make rustdoc` needs what `make prepare` makes and touches no object.
     kconfig::configure(paths, source, Variant::Rust.fragments(), dir, tc, &log)?;
 
     let index = dir.join("Documentation/output/rust/rustdoc/kernel/index.html");
-    let stamp = dir.join(".rust-dax-rustdoc");
     let mut digest = Fingerprint::default();
     digest.add("source", source.digest.as_bytes());
     digest.add("toolchain", tc.id.as_bytes());
-    let digest = digest.finish();
-    if index.is_file() && std::fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
+    let stamp = Stamp::new(dir.join(".rust-dax-rustdoc"), digest);
+    if index.is_file() && stamp.holds() {
         return Ok(index);
     }
-    files::remove_file(&stamp)?;
+    stamp.lift()?;
 
     let mut step = Step::start("Documentation of the kernel crate", None, &log);
     let mut cmd = kernel_make(paths, source, dir, tc);
@@ -78,14 +76,13 @@ fn rustdoc(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain) -> Result
         bail!("rustdoc made no {}", index.display());
     }
     step.done();
-    files::write_atomic(&stamp, digest.as_bytes(), false)?;
+    stamp.set()?;
     Ok(index)
 }
 
 /// Builds the overlay's `.rst` pages as HTML and returns the first page.
 fn pages(paths: &Paths, source: &Source, dir: &Path) -> Result<PathBuf> {
-    let log = paths.log("sphinx");
-    files::remove_file(&log)?;
+    let log = paths.new_log("sphinx")?;
     let step = Step::start("Documentation pages", None, &log);
     let kernel = source.dir.join("Documentation");
     let tree = dir.join("Documentation/rust-dax");
@@ -111,16 +108,14 @@ fn pages(paths: &Paths, source: &Source, dir: &Path) -> Result<PathBuf> {
         .arg(&kernel)
         .arg("-d")
         .arg(output.join(".doctrees"));
-    for (name, value) in [
-        ("version", source.release.0.clone()),
-        ("release", source.release.0.clone()),
-        ("kerneldoc_srctree", source.dir.display().to_string()),
-        (
-            "kerneldoc_bin",
-            source.dir.join("scripts/kernel-doc").display().to_string(),
-        ),
+    let (release, tree_of) = (&source.release, source.dir.display());
+    for setting in [
+        format!("version={release}"),
+        format!("release={release}"),
+        format!("kerneldoc_srctree={tree_of}"),
+        format!("kerneldoc_bin={tree_of}/scripts/kernel-doc"),
     ] {
-        cmd.arg("-D").arg(format!("{name}={value}"));
+        cmd.arg("-D").arg(setting);
     }
     cmd.arg(&tree).arg(&output);
     let mut warnings = Vec::new();
@@ -149,8 +144,7 @@ fn lay_out(source: &Source, tree: &Path) -> Result<Vec<String>> {
         };
         let to = tree.join(name);
         files::make_dir(to.parent().unwrap_or(tree))?;
-        std::fs::copy(source.dir.join(file), &to)
-            .with_context(|| format!("cannot copy {file} to {}", to.display()))?;
+        fs_err::copy(source.dir.join(file), &to)?;
         pages.extend(name.strip_suffix(".rst").map(str::to_owned));
     }
     Ok(pages)
@@ -159,7 +153,7 @@ fn lay_out(source: &Source, tree: &Path) -> Result<Vec<String>> {
 /// Returns whether the index of the page's folder, as the patches leave it, lists the page.
 fn in_toctree(kernel: &Path, page: &str) -> bool {
     let (folder, name) = page.rsplit_once('/').unwrap_or(("", page));
-    std::fs::read_to_string(kernel.join(folder).join("index.rst"))
+    fs_err::read_to_string(kernel.join(folder).join("index.rst"))
         .is_ok_and(|text| text.lines().any(|l| l.starts_with(' ') && l.trim() == name))
 }
 

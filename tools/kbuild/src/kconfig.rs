@@ -8,16 +8,16 @@
 //! without KASAN or DAX would still build and boot.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 use crate::make::kernel_make;
 use crate::source::Source;
 use crate::toolchain::Toolchain;
 use host::command::run_logged;
-use host::files;
+use host::files::{self, Fingerprint, Stamp};
 use host::paths::Paths;
 
 /// Configures `build` by merging these fragments of `config/` in order. Writes
@@ -32,27 +32,25 @@ pub fn configure(
     log: &Path,
 ) -> Result<()> {
     let mut wanted = Wanted::new();
-    let mut digest = files::Fingerprint::default();
+    let mut digest = Fingerprint::default();
     digest.add("source", source.kconfig_digest.as_bytes());
     digest.add("directory", source.dir.as_os_str().as_encoded_bytes());
     digest.add("toolchain", tc.id.as_bytes());
     let mut texts = Vec::new();
     for name in fragments {
         let path = paths.checkout.join("config").join(name);
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read the fragment {}", path.display()))?;
+        let text = fs::read_to_string(&path)?;
         digest.add(name, text.as_bytes());
         collect(&mut wanted, name, &text)?;
         texts.push((format!(".config.part-{name}"), text));
     }
-    let digest = digest.finish();
-    let stamp = build.join(".rust-dax-config");
+    let stamp = Stamp::new(build.join(".rust-dax-config"), digest);
     let config = build.join(".config");
-    if config.is_file() && fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
+    if config.is_file() && stamp.holds() {
         return Ok(());
     }
     files::make_dir(build)?;
-    files::remove_file(&stamp)?;
+    stamp.lift()?;
 
     let new = build.join(".config.rust-dax");
     files::remove_file(&new)?;
@@ -81,8 +79,7 @@ pub fn configure(
     }
     make("olddefconfig").context("cannot configure the kernel")?;
 
-    let text =
-        fs::read_to_string(&new).with_context(|| format!("cannot read {}", new.display()))?;
+    let text = fs::read_to_string(&new)?;
     let lost = lost(&wanted, &text);
     if !lost.is_empty() {
         bail!(
@@ -95,10 +92,10 @@ pub fn configure(
     if files::read_if_exists(&config)?.as_deref() == Some(text.as_bytes()) {
         files::remove_file(&new)?;
     } else {
-        fs::rename(&new, &config).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::rename(&new, &config)?;
     }
     files::remove_file(&files::with_suffix(&new, ".old"))?;
-    files::write_atomic(&stamp, digest.as_bytes(), false)
+    stamp.set()
 }
 
 /// Symbol to (value, fragment); no value means "is not set".

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{anyhow, bail, Result};
 use walkdir::WalkDir;
 
 use crate::diagnostics::{ours, run_collected, texts};
@@ -25,7 +25,7 @@ use crate::seed;
 use crate::source::{self, Source};
 use crate::toolchain::Toolchain;
 use host::command::{clean, run_logged};
-use host::files::{self, Fingerprint};
+use host::files::{self, Fingerprint, Stamp};
 use host::lock::cache_lock;
 use host::paths::Paths;
 use host::progress::Step;
@@ -50,32 +50,21 @@ pub fn checks(paths: &Paths, mut report: impl FnMut(&Check)) -> Result<Vec<Check
         report(&check);
         all.push(check);
     };
+    let cargo = |verb, args| cargo(paths, &tc, verb, args);
+    let script = |name, args| script(paths, name, args);
     add("host.rustfmt".into(), cargo_fmt(paths, &tc));
     add(
         "host.clippy".into(),
-        cargo(
-            paths,
-            &tc,
-            "clippy",
-            &["--all-targets", "--", "-D", "warnings"],
-        ),
+        cargo("clippy", "--all-targets -- -D warnings"),
     );
     add(
         "host.rustdoc".into(),
-        cargo(
-            paths,
-            &tc,
-            "doc",
-            &["--no-deps", "--document-private-items"],
-        ),
+        cargo("doc", "--no-deps --document-private-items"),
     );
-    add("host.tests".into(), cargo(paths, &tc, "test", &[]));
-    add("host.crates".into(), script(paths, "crates", &[]));
-    add(
-        "kernel.modules".into(),
-        script(paths, "modules", &["--graph"]),
-    );
-    add("kernel.language".into(), script(paths, "language", &[]));
+    add("host.tests".into(), cargo("test", ""));
+    add("host.crates".into(), script("crates", ""));
+    add("kernel.modules".into(), script("modules", "--graph"));
+    add("kernel.language".into(), script("language", ""));
     add("spelling".into(), spelling(paths));
     let _lock = cache_lock(paths, "checking the kernel's Rust")?;
     let source = source::prepare(paths)?;
@@ -94,7 +83,7 @@ pub fn run(paths: &Paths) -> Result<usize> {
         Ok(()) => {
             println!("ok      {}", check.name);
             if let Some(name) = check.name.strip_prefix("kernel.") {
-                let log = std::fs::read_to_string(script_log(paths, name)).unwrap_or_default();
+                let log = fs_err::read_to_string(script_log(paths, name)).unwrap_or_default();
                 log.lines().skip(1).for_each(|l| println!("        {l}"));
             }
         }
@@ -108,10 +97,10 @@ fn script_log(paths: &Paths, name: &str) -> PathBuf {
 }
 
 /// Runs a script of `tools/lint`; each line that it prints before it fails is a finding.
-fn script(paths: &Paths, name: &str, args: &[&str]) -> Result<()> {
+fn script(paths: &Paths, name: &str, args: &str) -> Result<()> {
     let mut cmd = clean("python3");
     cmd.arg(paths.checkout.join("tools/lint").join(name))
-        .args(args);
+        .args(args.split_whitespace());
     findings(paths, name, &mut cmd)
 }
 
@@ -134,25 +123,18 @@ fn findings(paths: &Paths, name: &str, cmd: &mut Command) -> Result<()> {
     let mut lines = Vec::new();
     let result = run_logged(cmd, &log, |line| lines.push(line.to_owned()));
     if result.is_err() && !lines.is_empty() {
-        let more = lines.len().saturating_sub(SHOWN);
-        lines.truncate(SHOWN);
-        let rest = if more > 0 {
-            format!("\n    and {more} more")
-        } else {
-            String::new()
-        };
-        bail!(
-            "{}{rest}\n    all of it: {}",
-            lines.join("\n    "),
-            log.display()
-        );
+        if let Some(more) = lines.len().checked_sub(SHOWN + 1) {
+            lines.truncate(SHOWN);
+            lines.push(format!("and {} more", more + 1));
+        }
+        lines.push(format!("all of it: {}", log.display()));
+        bail!("{}", lines.join("\n    "));
     }
     result
 }
 
 fn cargo_fmt(paths: &Paths, tc: &Toolchain) -> Result<()> {
-    let log = paths.log("fmt");
-    files::remove_file(&log)?;
+    let log = paths.new_log("fmt")?;
     let mut cmd = cargo_command(paths, tc, "fmt");
     cmd.args(["--all", "--", "--check", "--files-with-diff"]);
     let mut bad = Vec::new();
@@ -178,13 +160,12 @@ fn unformatted(mut bad: Vec<String>, remedy: &str, result: Result<()>) -> Result
     )
 }
 
-fn cargo(paths: &Paths, tc: &Toolchain, verb: &str, args: &[&str]) -> Result<()> {
-    let log = paths.log(&format!("cargo-{verb}"));
-    files::remove_file(&log)?;
+fn cargo(paths: &Paths, tc: &Toolchain, verb: &str, args: &str) -> Result<()> {
+    let log = paths.new_log(&format!("cargo-{verb}"))?;
     let step = Step::start(&format!("cargo {verb}"), None, &log);
     let mut cmd = cargo_command(paths, tc, verb);
     cmd.args(["--workspace", "--locked"])
-        .args(args)
+        .args(args.split_whitespace())
         .env("RUSTDOCFLAGS", "-D warnings");
     // The release profile's dependencies are already built.
     if verb == "test" {
@@ -202,8 +183,7 @@ fn kernel_fmt(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     if overlay.is_empty() {
         return Ok(());
     }
-    let log = paths.log("kernel-fmt");
-    files::remove_file(&log)?;
+    let log = paths.new_log("kernel-fmt")?;
     let mut cmd = clean(&tc.rustfmt);
     cmd.current_dir(&source.dir)
         .args(["--edition", "2021", "--check", "--files-with-diff"])
@@ -246,15 +226,12 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     let mut digest = Fingerprint::default();
     digest.add("source", source.digest.as_bytes());
     digest.add("toolchain", tc.id.as_bytes());
-    let config = dir.join(".config");
-    let text = files::read_if_exists(&config)?.context("there is no configuration")?;
-    digest.add("config", &text);
-    let digest = digest.finish();
-    let stamp = dir.join(CLIPPY_STAMP);
-    if std::fs::read_to_string(&stamp).ok().as_deref() == Some(&digest) {
+    digest.add("config", &fs_err::read(dir.join(".config"))?);
+    let stamp = Stamp::new(dir.join(CLIPPY_STAMP), digest);
+    if stamp.holds() {
         return Ok(());
     }
-    files::remove_file(&stamp)?;
+    stamp.lift()?;
     // A warning is only printed when the crate is compiled.
     files::remove_file(&dir.join("rust/kernel.o"))?;
     let folders = crate_folders(&source.dir, &overlay);
@@ -280,7 +257,7 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     }
     result?;
     step.done();
-    files::write_atomic(&stamp, digest.as_bytes(), false)
+    stamp.set()
 }
 
 /// Compiles the cases of `tools/testing/compile-fail` against the crates that clippy
@@ -297,17 +274,17 @@ fn compile_fail(paths: &Paths) -> Result<Vec<(String, Result<()>)>> {
     digest.add("crates", &accepted);
     let cases = paths.checkout.join("tools/testing").join(COMPILE_FAIL);
     for file in WalkDir::new(&cases).sort_by_file_name() {
-        let file = file.with_context(|| format!("cannot read {}", cases.display()))?;
+        let file = file?;
         if file.file_type().is_file() {
             let name = file.file_name().to_string_lossy();
-            digest.add(&name, &std::fs::read(file.path())?);
+            digest.add(&name, &fs_err::read(file.path())?);
         }
     }
-    digest.add("script", &std::fs::read(&script)?);
+    digest.add("script", &fs_err::read(&script)?);
     let digest = digest.finish();
     let stamp = dir.join(".rust-dax-compile-fail");
     // The stamp holds the digest and then the script's output, in which all passed.
-    let passed = std::fs::read_to_string(&stamp).unwrap_or_default();
+    let passed = fs_err::read_to_string(&stamp).unwrap_or_default();
     if let Some(lines) = passed.strip_prefix(&digest) {
         return Ok(case_results(lines.lines()));
     }
@@ -397,7 +374,7 @@ mod tests {
     fn folders_of_crates() {
         let dir = tempfile::tempdir().unwrap();
         for d in ["mm", "fs/dax", "drivers/nvdimm/sub"] {
-            std::fs::create_dir_all(dir.path().join(d)).unwrap();
+            fs_err::create_dir_all(dir.path().join(d)).unwrap();
         }
         for f in [
             "mm/Makefile",
@@ -405,7 +382,7 @@ mod tests {
             "drivers/nvdimm/Kbuild",
             "Makefile",
         ] {
-            std::fs::write(dir.path().join(f), "").unwrap();
+            fs_err::write(dir.path().join(f), "").unwrap();
         }
         let files = [
             "mm/memremap_rs.rs",

@@ -3,11 +3,11 @@
 //! The kernel's own make, and what its output and its output directory say.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err as fs;
 use host::command::clean;
 use host::paths::Paths;
 
@@ -61,8 +61,7 @@ pub fn progress_line(line: &str) -> Option<String> {
 /// Returns the kernel's release string.
 pub fn release(dir: &Path) -> Result<String> {
     let path = dir.join("include/config/kernel.release");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path)?;
     Ok(text.trim().to_owned())
 }
 

@@ -15,11 +15,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 
 use crate::make::{kernel_make, progress_line, release};
 use crate::source::Source;
@@ -84,8 +83,8 @@ pub fn build(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain, log: &P
 fn link_sources(from: &Path, to: &Path) -> Result<()> {
     files::make_dir(to)?;
     let mut names = BTreeSet::new();
-    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let entry = entry.with_context(|| format!("cannot read {}", from.display()))?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
         let source = [".c", ".h", ".rs", ".S"].iter().any(|e| text.ends_with(e))
@@ -95,8 +94,8 @@ fn link_sources(from: &Path, to: &Path) -> Result<()> {
             names.insert(name);
         }
     }
-    for entry in fs::read_dir(to).with_context(|| format!("cannot read {}", to.display()))? {
-        let entry = entry.with_context(|| format!("cannot read {}", to.display()))?;
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
         if entry.path().is_symlink() && !names.contains(&entry.file_name()) {
             files::remove_file(&entry.path())?;
         }
@@ -105,8 +104,7 @@ fn link_sources(from: &Path, to: &Path) -> Result<()> {
         let (target, link) = (from.join(&name), to.join(&name));
         if fs::read_link(&link).ok().as_deref() != Some(&target) {
             files::remove_file(&link)?;
-            symlink(&target, &link)
-                .with_context(|| format!("cannot make the link {}", link.display()))?;
+            fs_err::os::unix::fs::symlink(&target, &link)?;
         }
     }
     Ok(())

@@ -7,10 +7,10 @@
 //! an object. A build directory also holds objects of earlier builds, so only
 //! listed ones count.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use object::read::archive::ArchiveFile;
 use object::read::elf::{ElfFile64, FileHeader};
 use object::LittleEndian;
@@ -28,9 +28,7 @@ pub struct RustObject {
 /// except for files that bindgen and Kbuild generated in the build directory.
 pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
     let mut list = Vec::new();
-    let made = build
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", build.display()))?;
+    let made = fs::canonicalize(build)?;
     for name in listed(build)? {
         let path = build.join(&name);
         let cmd = command_file(&path);
@@ -57,9 +55,7 @@ pub fn rust_objects(build: &Path) -> Result<Vec<RustObject>> {
 /// Returns the names of all objects that are linked into something.
 fn listed(build: &Path) -> Result<Vec<String>> {
     let path = build.join("vmlinux.a");
-    let read =
-        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let bytes = read(&path)?;
+    let bytes = fs::read(&path)?;
     let cannot = || format!("{} is not an archive", path.display());
     let archive = ArchiveFile::parse(&*bytes).with_context(cannot)?;
     let mut names = Vec::new();
@@ -67,11 +63,9 @@ fn listed(build: &Path) -> Result<Vec<String>> {
         let member = member.with_context(cannot)?;
         names.push(String::from_utf8_lossy(member.name()).into_owned());
     }
-    let order = read(&build.join("modules.order"))?;
-    for module in String::from_utf8_lossy(&order).lines() {
-        let path = build.join(module).with_extension("mod");
-        let objects = read(&path)?;
-        names.extend(String::from_utf8_lossy(&objects).lines().map(str::to_owned));
+    for module in fs::read_to_string(build.join("modules.order"))?.lines() {
+        let objects = fs::read_to_string(build.join(module).with_extension("mod"))?;
+        names.extend(objects.lines().map(str::to_owned));
     }
     names.sort();
     names.dedup();

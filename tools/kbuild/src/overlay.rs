@@ -8,10 +8,10 @@
 //! kernel's tree.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err as fs;
 use walkdir::{DirEntry, WalkDir};
 
 use host::files::is_exec;
@@ -45,6 +45,15 @@ pub struct File {
     pub exec: bool,
 }
 
+impl File {
+    /// Reads the file at this path.
+    pub fn read(path: &Path) -> Result<File> {
+        let bytes = fs::read(path)?;
+        let exec = is_exec(path);
+        Ok(File { bytes, exec })
+    }
+}
+
 /// Files by their path in the kernel's tree, always with `/`.
 pub type Files = BTreeMap<String, File>;
 
@@ -52,9 +61,7 @@ pub type Files = BTreeMap<String, File>;
 pub fn read(checkout: &Path) -> Result<Files> {
     let mut files = Files::new();
     let mut add = |from: &Path, to: String| -> Result<()> {
-        let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-        let exec = is_exec(from);
-        files.insert(to, File { bytes, exec });
+        files.insert(to, File::read(from)?);
         Ok(())
     };
     for folder in FOLDERS {
@@ -63,7 +70,7 @@ pub fn read(checkout: &Path) -> Result<Files> {
             continue;
         }
         for entry in WalkDir::new(&root).into_iter().filter_entry(wanted) {
-            let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
+            let entry = entry?;
             if entry.file_type().is_file() {
                 let rel = entry.path().strip_prefix(checkout)?;
                 add(entry.path(), rel.to_string_lossy().into_owned())?;

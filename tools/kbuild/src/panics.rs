@@ -9,10 +9,10 @@
 //! space hold; and an object that does refers to the place to fix.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
 
 use crate::objects::elf;
@@ -53,7 +53,7 @@ pub fn find(paths: &Paths, build: &Path) -> Result<Vec<String>> {
             continue;
         }
         let path = build.join(&object.name);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(&path)?;
         let calls = calls(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
         list.extend(
             calls

@@ -8,13 +8,13 @@
 //! (`--fuzz=0`); line numbers may differ.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 use host::command::clean;
+use host::files;
 
 /// One patch and the files it touches.
 #[derive(Clone, Debug)]
@@ -29,18 +29,8 @@ pub struct Patch {
 
 /// Reads `patches/*.patch` in the order of their numbers.
 pub fn read(dir: &Path) -> Result<Vec<Patch>> {
-    let mut patches = Vec::new();
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Ok(patches);
-    };
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("cannot read {}", dir.display()))?
-            .path();
-        if path.extension() != Some(OsStr::new("patch")) {
-            continue;
-        }
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = |path: PathBuf| {
+        let bytes = fs::read(&path)?;
         let name = path
             .file_name()
             .unwrap_or_default()
@@ -48,15 +38,17 @@ pub fn read(dir: &Path) -> Result<Vec<Patch>> {
             .into_owned();
         let (changes, creates) = touched(&String::from_utf8_lossy(&bytes))
             .with_context(|| format!("cannot use {}", path.display()))?;
-        patches.push(Patch {
+        Ok(Patch {
             path,
             name,
             changes,
             creates,
-        });
-    }
-    patches.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(patches)
+        })
+    };
+    files::with_extension(dir, "patch")?
+        .into_iter()
+        .map(read)
+        .collect()
 }
 
 /// Returns the files of a unified diff with `a/` and `b/`: (changed, created).

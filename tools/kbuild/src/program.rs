@@ -12,7 +12,6 @@ use anyhow::Result;
 
 use crate::toolchain::Toolchain;
 use host::command::{clean, run_logged};
-use host::files;
 use host::paths::Paths;
 
 /// Name of the test program in the guest's /root.
@@ -36,8 +35,7 @@ pub fn build_plugin(paths: &Paths) -> Result<PathBuf> {
 
 fn build_package(paths: &Paths, package: &str, file: &str) -> Result<PathBuf> {
     let tc = Toolchain::find(paths)?;
-    let log = paths.log(package);
-    files::remove_file(&log)?;
+    let log = paths.new_log(package)?;
     let mut cmd = cargo_command(paths, &tc, "build");
     cmd.args(["--release", "--locked", "--package", package]);
     run_logged(&mut cmd, &log, |_| ())?;

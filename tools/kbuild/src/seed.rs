@@ -7,16 +7,19 @@
 //! rewritten to the new path, leaves only the few files that depend on those
 //! bools, and the link, for make.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 use walkdir::WalkDir;
 
 use host::command::{clean, run_logged};
 use host::files;
 use host::progress::Step;
+
+/// Name of the file that marks a finished build.
+pub const BUILT: &str = ".rust-dax-built";
 
 /// Files that a copy must not inherit: the sibling's results, and the modules
 /// outside the tree, whose lists (`modules.order`, `*.mod`) contain its path.
@@ -25,7 +28,7 @@ use host::progress::Step;
 const NOT_COPIED: &[&str] = &[
     "abi",
     "nfit",
-    ".rust-dax-built",
+    BUILT,
     ".rust-dax-config",
     "modules_install",
     "modules_install.new",
@@ -39,10 +42,7 @@ pub fn seed(dir: &Path, siblings: &[PathBuf], log: &Path) -> Result<()> {
     if dir.exists() {
         return Ok(());
     }
-    let Some(from) = siblings
-        .iter()
-        .find(|s| s.join(".rust-dax-built").is_file())
-    else {
+    let Some(from) = siblings.iter().find(|s| s.join(BUILT).is_file()) else {
         return Ok(());
     };
     let tmp = files::with_suffix(dir, ".tmp");
@@ -60,7 +60,7 @@ pub fn seed(dir: &Path, siblings: &[PathBuf], log: &Path) -> Result<()> {
         from.as_os_str().as_bytes(),
         dir.as_os_str().as_bytes(),
     )?;
-    fs::rename(&tmp, dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::rename(&tmp, dir)?;
     step.done();
     Ok(())
 }
@@ -69,15 +69,15 @@ pub fn seed(dir: &Path, siblings: &[PathBuf], log: &Path) -> Result<()> {
 /// rebuilds each file whose recorded command differs from the current one.
 fn rewrite(tree: &Path, old: &[u8], new: &[u8]) -> Result<()> {
     for entry in WalkDir::new(tree) {
-        let entry = entry.with_context(|| format!("cannot read {}", tree.display()))?;
+        let entry = entry?;
         let name = entry.file_name().as_bytes();
         if !entry.file_type().is_file() || !name.ends_with(b".cmd") {
             continue;
         }
         let path = entry.path();
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::read(path)?;
         if let Some(bytes) = replace(&bytes, old, new) {
-            fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(path, bytes)?;
         }
     }
     Ok(())
@@ -134,11 +134,11 @@ mod tests {
         .unwrap();
         seed(&to, std::slice::from_ref(&from), &log).unwrap();
         assert!(!to.exists(), "an unfinished build is no seed");
-        fs::write(from.join(".rust-dax-built"), "x").unwrap();
+        fs::write(from.join(BUILT), "x").unwrap();
         seed(&to, &[from], &log).unwrap();
         let text = fs::read_to_string(to.join(".a.o.cmd")).unwrap();
         assert_eq!(text, format!("cc -o {}/a.o", to.display()));
-        for name in [".rust-dax-built", "modules_install", "nfit"] {
+        for name in [BUILT, "modules_install", "nfit"] {
             assert!(!to.join(name).exists(), "{name}");
         }
     }

@@ -15,10 +15,10 @@
 //! what depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 use crate::overlay::{self, File, Files};
 use crate::patches;
@@ -74,8 +74,7 @@ fn prepare_from(paths: &Paths, tarball: &Tarball) -> Result<Source> {
     let dir = paths.src(&tarball.release);
     let fresh = unpack(paths, tarball, &dir)?;
 
-    let pristine: BTreeSet<String> = fs::read_to_string(files::with_suffix(&dir, ".files"))
-        .with_context(|| format!("cannot read {}.files", dir.display()))?
+    let pristine: BTreeSet<String> = fs::read_to_string(files::with_suffix(&dir, ".files"))?
         .lines()
         .map(str::to_owned)
         .collect();
@@ -131,8 +130,7 @@ fn is_kconfig(path: &str) -> bool {
 /// Fails for a series other than 6.12; warns about an untested release.
 fn check_release(checkout: &Path, release: &Release) -> Result<()> {
     let path = checkout.join("config/releases");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path)?;
     if !release.0.starts_with("6.12.") {
         bail!(
             "this is Linux {release}; rust-dax is written against 6.12.y only, the last \
@@ -224,21 +222,17 @@ impl Tree<'_> {
         let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
         for file in &bases {
             let to = scratch.path().join(file);
-            fs::create_dir_all(to.parent().unwrap_or(scratch.path()))
-                .with_context(|| format!("cannot make the folder of {}", to.display()))?;
-            fs::copy(self.orig().join(file), &to)
-                .with_context(|| format!("cannot copy the pristine {file}"))?;
+            fs::create_dir_all(to.parent().unwrap_or(scratch.path()))?;
+            fs::copy(self.orig().join(file), &to)?;
         }
         patches::apply(&patches, scratch.path(), &self.tarball.release.0)?;
         let mut out = Files::new();
         for file in touched {
             let path = scratch.path().join(&file);
-            if let Some(bytes) = files::read_if_exists(&path)? {
-                let exec = files::is_exec(&path);
-                out.insert(file, File { bytes, exec });
-            } else {
+            if !path.is_file() {
                 bail!("a patch deletes {file}; patches only hook into kernel files");
             }
+            out.insert(file, File::read(&path)?);
         }
         Ok(out)
     }
@@ -263,8 +257,7 @@ impl Tree<'_> {
         }
         let from = if fresh { self.dir } else { tmp.as_path() };
         for name in &missing {
-            let bytes = fs::read(from.join(name))
-                .with_context(|| format!("cannot read the pristine {name}"))?;
+            let bytes = fs::read(from.join(name))?;
             files::write_atomic(&orig.join(name), &bytes, files::is_exec(&from.join(name)))?;
         }
         files::remove_tree(&tmp)
@@ -288,10 +281,7 @@ impl Tree<'_> {
             let file = if self.pristine.contains(name) {
                 self.keep_pristine(std::slice::from_ref(name), false)?;
                 let path = self.orig().join(name);
-                let bytes =
-                    fs::read(&path).with_context(|| format!("cannot read the pristine {name}"))?;
-                let exec = files::is_exec(&path);
-                Some(File { bytes, exec })
+                Some(File::read(&path)?)
             } else {
                 None
             };

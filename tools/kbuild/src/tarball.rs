@@ -9,11 +9,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use host::command::{clean, run_logged};
@@ -77,17 +77,14 @@ impl Tarball {
                 path.display()
             );
         }
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("cannot resolve {}", path.display()))?;
+        let path = fs::canonicalize(&path)?;
         let id = format!("{}-{}.{:09}", meta.size(), meta.mtime(), meta.mtime_nsec());
 
         let memory = paths.src_root().join("tarballs.json");
         let mut known: BTreeMap<String, Known> = files::read_json(&memory).unwrap_or_default();
         let key = path.display().to_string();
-        let hit = known.get(&key).filter(|k| k.id == id).cloned();
-        let entry = match hit {
-            Some(entry) => entry,
+        let entry = match known.get(&key).filter(|k| k.id == id) {
+            Some(entry) => entry.clone(),
             None => {
                 let (top, makefile) = read_makefile(&path)?;
                 let release = parse_release(&makefile).with_context(|| {

@@ -5,11 +5,11 @@
 //! The `rustc` or `clang` in a user's PATH is not used: a kernel is only as
 //! reproducible as the tools that built it.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 use host::command::{clean, output};
 use host::files::Fingerprint;
@@ -62,8 +62,7 @@ impl Toolchain {
 
         let mut id = Fingerprint::default();
         for tool in [&tc.rustc, &tc.clippy, &tc.bindgen, &clang] {
-            let meta =
-                fs::metadata(tool).with_context(|| format!("cannot read {}", tool.display()))?;
+            let meta = fs::metadata(tool)?;
             let text = format!("{} {}.{}", meta.size(), meta.mtime(), meta.mtime_nsec());
             id.add(&tool.display().to_string(), text.as_bytes());
         }

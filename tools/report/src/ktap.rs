@@ -227,7 +227,7 @@ fn is_place(text: &str) -> bool {
 pub fn parse<'a>(console: impl IntoIterator<Item = &'a str>) -> Vec<TestResult> {
     let mut parser = Parser::default();
     for line in console {
-        parser.line(host::klog::message(line));
+        parser.line(host::lines::message(line));
     }
     parser.finish()
 }

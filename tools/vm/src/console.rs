@@ -4,14 +4,15 @@
 //! recent guests.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err::{self as fs, File};
 
 use crate::splat::Scanner;
 use host::files;
+use host::lines::Lines;
 
 /// Number of final lines that are remembered.
 const TAIL: usize = 30;
@@ -22,7 +23,7 @@ const KEPT: usize = 20;
 pub struct Console {
     path: PathBuf,
     file: Option<File>,
-    partial: Vec<u8>,
+    lines: Lines,
     tail: VecDeque<String>,
     pub scanner: Scanner,
 }
@@ -33,7 +34,7 @@ impl Console {
         Console {
             path: path.to_owned(),
             file: None,
-            partial: Vec::new(),
+            lines: Lines::default(),
             tail: VecDeque::new(),
             scanner: Scanner::new(),
         }
@@ -48,13 +49,10 @@ impl Console {
             return Ok(());
         };
         let mut new = Vec::new();
-        file.read_to_end(&mut new)
-            .with_context(|| format!("cannot read {}", self.path.display()))?;
-        self.partial.extend_from_slice(&new);
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            self.line(&String::from_utf8_lossy(&line), &mut on_line);
-        }
+        file.read_to_end(&mut new)?;
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.take(&new, |line| self.line(line, &mut on_line));
+        self.lines = lines;
         Ok(())
     }
 
@@ -62,10 +60,7 @@ impl Console {
     /// ended.
     pub fn finish(&mut self, mut on_line: impl FnMut(&str)) -> Result<()> {
         self.poll(&mut on_line)?;
-        if !self.partial.is_empty() {
-            let rest = std::mem::take(&mut self.partial);
-            self.line(&String::from_utf8_lossy(&rest), &mut on_line);
-        }
+        std::mem::take(&mut self.lines).finish(|line| self.line(line, &mut on_line));
         self.scanner.finish();
         Ok(())
     }
@@ -75,8 +70,7 @@ impl Console {
         self.tail.iter().map(String::as_str)
     }
 
-    fn line(&mut self, raw: &str, on_line: &mut impl FnMut(&str)) {
-        let line = raw.trim_end_matches(['\r', '\n']);
+    fn line(&mut self, line: &str, on_line: &mut impl FnMut(&str)) {
         self.scanner.line(line);
         if self.tail.len() == TAIL {
             self.tail.pop_front();
@@ -91,14 +85,8 @@ impl Console {
 pub fn keep(console: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
     files::make_dir(dir)?;
     let kept = dir.join(format!("{name}.log"));
-    fs::copy(console, &kept)
-        .with_context(|| format!("cannot keep the console in {}", kept.display()))?;
-    let mut logs: Vec<PathBuf> = fs::read_dir(dir)
-        .with_context(|| format!("cannot list {}", dir.display()))?
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "log"))
-        .collect();
-    logs.sort();
+    fs::copy(console, &kept)?;
+    let logs = files::with_extension(dir, "log")?;
     let surplus = logs.len().saturating_sub(KEPT);
     for old in &logs[..surplus] {
         // Another guest may have just removed it.

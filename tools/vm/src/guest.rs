@@ -7,13 +7,13 @@
 //! output, which is passed to the caller as it arrives, and the console, which
 //! the scanner searches for kernel reports.
 
-use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err::{self as fs, OpenOptions};
 use host::files;
 use host::kernel::Built;
 use host::lock::{folder_lock, CacheLock};
@@ -117,7 +117,7 @@ pub fn hold_nvdimms(options: &GuestOptions) -> Result<Option<CacheLock>> {
 /// folder.
 pub fn init(paths: &Paths) -> Result<(String, Vec<u8>)> {
     let path = paths.checkout.join("tools/testing/guest-image/guest-job");
-    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read(&path)?;
     Ok(("init".into(), text))
 }
 
@@ -146,10 +146,6 @@ pub fn keep_console(paths: &Paths, built: &Built, machine: &Machine) -> PathBuf 
 }
 
 fn fill_scratch(machine: &Machine, bytes: &[u8]) -> Result<()> {
-    let path = machine.scratch();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|f| f.write_all_at(bytes, 0))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let file = OpenOptions::new().write(true).open(machine.scratch())?;
+    Ok(file.file().write_all_at(bytes, 0)?)
 }

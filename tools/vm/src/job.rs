@@ -4,10 +4,10 @@
 //! `tools/testing/guest-image/guest-init` is the other side and describes the
 //! files.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use walkdir::WalkDir;
 
 use host::files;
@@ -54,7 +54,7 @@ impl Job {
     fn environment(&self) -> String {
         let mut env = String::new();
         let mut set = |key: &str, value: &str| {
-            env.push_str(&format!("{key}='{}'\n", value.replace('\'', r"'\''")));
+            env.push_str(&format!("{key}={}\n", shell_words::quote(value)));
         };
         if self.modules == Modules::None {
             set("JOB_MODULES", "none");
@@ -91,8 +91,7 @@ pub fn text(dir: &Path, name: &str) -> Option<String> {
 }
 
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let path = dir.join(name);
-    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    Ok(fs::write(dir.join(name), bytes)?)
 }
 
 /// Copies a file or a folder into `to`, following links, with its modes.
@@ -104,7 +103,7 @@ fn copy_in(from: &Path, to: &Path) -> Result<()> {
         bail!("COPY: there is no {}", from.display());
     }
     for entry in WalkDir::new(from).follow_links(true) {
-        let entry = entry.with_context(|| format!("cannot read {}", from.display()))?;
+        let entry = entry?;
         let rest = entry.path().strip_prefix(from).unwrap_or(Path::new(""));
         let mut target = to.join(name);
         if !rest.as_os_str().is_empty() {
@@ -131,7 +130,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tool = dir.path().join("tool");
         fs::write(&tool, "#!/bin/sh\n").unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
         let data = dir.path().join("data/deep");
         fs::create_dir_all(&data).unwrap();
         fs::write(data.join("x"), "1").unwrap();
@@ -175,7 +174,7 @@ mod tests {
             kmemleak: true,
             ..Job::default()
         };
-        assert_eq!(job.environment(), "JOB_MODULES='none'\nJOB_KMEMLEAK='1'\n");
+        assert_eq!(job.environment(), "JOB_MODULES=none\nJOB_KMEMLEAK=1\n");
     }
 
     #[test]

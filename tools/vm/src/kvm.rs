@@ -15,11 +15,11 @@
 //! breakpoint that it has already removed ("Oops: int3"), about once in fifty
 //! boots. With all CPUs on one thread this cannot happen.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 
 use crate::job::{self, Job};
 use crate::options::GuestOptions;

@@ -6,14 +6,17 @@
 //! labels, a region starts empty and can be divided, which the tests of ndctl
 //! expect. The content is what `ndctl init-labels` writes: two index blocks,
 //! each with a bitmap of free slots, and then the slots. See
-//! `drivers/nvdimm/label.h`.
+//! `drivers/nvdimm/label.h`. ndctl itself writes only to a DIMM of the running
+//! kernel while its regions are disabled: a guest would load, disable and load
+//! the drivers again before each command, and tests that load them would not
+//! be the first to do so.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fs_err::OpenOptions;
 
 /// Size of the label storage area in bytes.
 pub const AREA: u64 = 2 << 20;
@@ -30,11 +33,8 @@ const LONG: u64 = 64;
 
 /// Writes the label storage area to the end of a DIMM's backing file.
 pub fn write_empty(path: &Path, size: u64) -> Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|f| f.write_all_at(&indexes(), size - AREA))
-        .with_context(|| format!("cannot write the labels of {}", path.display()))
+    let file = OpenOptions::new().write(true).open(path)?;
+    Ok(file.file().write_all_at(&indexes(), size - AREA)?)
 }
 
 /// Returns both index blocks.

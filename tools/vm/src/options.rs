@@ -184,7 +184,7 @@ pub struct GuestArgs {
 impl GuestArgs {
     /// Returns the files to copy.
     pub fn copies(&self) -> Result<Vec<PathBuf>> {
-        let words = words(&self.copy).context("cannot read COPY")?;
+        let words = shell_words::split(&self.copy).context("cannot read COPY")?;
         let paths: Vec<_> = words.into_iter().map(PathBuf::from).collect();
         if let Some(path) = paths.iter().find(|p| !p.exists()) {
             bail!("COPY names {}, which does not exist", path.display());
@@ -193,18 +193,18 @@ impl GuestArgs {
     }
 }
 
-/// Parses `4G`, `512M`, or a plain number of MiB.
+/// Parses `4G`, `512M`, or a plain number of MiB; for the crate bytesize, `4G` is a decimal size.
 fn mebibytes(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.trim().to_ascii_uppercase() {
-        t if t.ends_with('G') => (t[..t.len() - 1].to_owned(), 1024),
-        t if t.ends_with('M') => (t[..t.len() - 1].to_owned(), 1),
-        t => (t, 1),
+    let text = text.trim().to_ascii_uppercase();
+    let (digits, factor) = match text.strip_suffix('G') {
+        Some(digits) => (digits, 1024),
+        None => (text.strip_suffix('M').unwrap_or(&text), 1),
     };
-    digits
+    let size = digits
         .parse::<u64>()
         .ok()
-        .and_then(|n| n.checked_mul(factor))
-        .filter(|n| (1..=1 << 20).contains(n))
+        .and_then(|n| n.checked_mul(factor));
+    size.filter(|n| (1..=1 << 20).contains(n))
         .ok_or_else(|| "give a size like 4G or 3072M".to_owned())
 }
 
@@ -214,33 +214,6 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         Ok(n) if n > 0 => Ok(Duration::from_secs(n)),
         _ => Err("give a number of seconds".to_owned()),
     }
-}
-
-/// Splits into words as a shell does, with quotes and backslashes.
-fn words(text: &str) -> Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            c if c.is_whitespace() => words.extend(word.take()),
-            '\'' | '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next() {
-                        Some(q) if q == c => break,
-                        Some('\\') if c == '"' => word.extend(chars.next()),
-                        Some(other) => word.push(other),
-                        None => bail!("a quote is not closed in: {text}"),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().extend(chars.next()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 #[cfg(test)]
@@ -257,17 +230,5 @@ mod tests {
         }
         assert_eq!(seconds("300"), Ok(Duration::from_secs(300)));
         assert!(seconds("0").is_err() && seconds("x").is_err());
-    }
-
-    #[test]
-    fn words_of_a_shell() {
-        let run = |t: &str| words(t).unwrap();
-        assert_eq!(run("  a  b\tc\n"), ["a", "b", "c"]);
-        assert_eq!(
-            run("'a b' \"c \\\" d\" e\\ f ''"),
-            ["a b", "c \" d", "e f", ""]
-        );
-        assert!(words("'a").is_err());
-        assert!(run("").is_empty());
     }
 }

@@ -18,15 +18,15 @@
 //! Works with QEMU 7.2 (Debian 12) and 10.0 (Debian 13).
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 use crate::label;
 use host::command;
+use host::files;
 
 const GIB: u64 = 1024;
 
@@ -176,27 +176,20 @@ impl Machine {
                 ),
                 Err(_) => {}
             }
-            sparse(&self.pmem(n), size)?;
+            files::make_sparse(&self.pmem(n), size)?;
             label::write_empty(&self.pmem(n), size << 20)?;
         }
-        sparse(&self.scratch(), SCRATCH_MIB)?;
-        sparse(&self.nvme(), NVME_MIB)?;
-        sparse(&self.virtio_pmem(), VIRTIO_PMEM_MIB)
+        files::make_sparse(&self.scratch(), SCRATCH_MIB)?;
+        files::make_sparse(&self.nvme(), NVME_MIB)?;
+        files::make_sparse(&self.virtio_pmem(), VIRTIO_PMEM_MIB)
     }
 
     /// Returns the kernel's command line.
     pub fn cmdline(&self) -> String {
         let mut words = vec![
-            "console=ttyS0",
-            "root=/dev/vda",
-            "rw",
-            "init=/usr/local/sbin/guest-init",
-            "nokaslr",
-            "panic=-1",
-            "memmap=3G!4G,1G!7G",
-            "memmap=512M$8G",
-            "rcupdate.rcu_cpu_stall_timeout=120",
-            "hung_task_panic=0",
+            "console=ttyS0 root=/dev/vda rw init=/usr/local/sbin/guest-init nokaslr panic=-1",
+            "memmap=3G!4G,1G!7G memmap=512M$8G",
+            "rcupdate.rcu_cpu_stall_timeout=120 hung_task_panic=0",
         ];
         if self.accel == Accel::Icount {
             // The same addresses in every boot, so the same instructions. While the
@@ -204,10 +197,7 @@ impl Machine {
             // the watchdogs would report as a hang. A kernel that sees a single CPU
             // would patch away its own lock prefixes, but not those that LLVM emits.
             words.extend([
-                "norandmaps",
-                "noreplace-smp",
-                "nowatchdog",
-                "rcupdate.rcu_cpu_stall_suppress=1",
+                "norandmaps noreplace-smp nowatchdog rcupdate.rcu_cpu_stall_suppress=1",
                 "sysctl.kernel.hung_task_timeout_secs=0",
             ]);
         }
@@ -229,118 +219,71 @@ impl Machine {
 
     fn arguments(&self) -> Result<Vec<OsString>> {
         let total = self.mem_mib + RESERVED_MIB;
-        let max = total + 2 * self.dimm_mib() + VIRTIO_PMEM_MIB + 4 * GIB;
-        let cpus = if self.accel == Accel::Icount {
-            1
-        } else {
-            self.cpus
+        let dimm = self.dimm_mib();
+        let max = total + 2 * dimm + VIRTIO_PMEM_MIB + 4 * GIB;
+        let (accel, cpus) = match self.accel {
+            Accel::Kvm => ("-accel kvm -cpu max", self.cpus),
+            Accel::Tcg => ("-accel tcg,thread=multi -cpu max", self.cpus),
+            Accel::TcgInTurn => ("-accel tcg,thread=single -cpu max", self.cpus),
+            Accel::Icount => (
+                "-accel tcg,thread=single -icount shift=0,sleep=off \
+                 -cpu max,erms=off,fsrm=off -rtc base=2026-01-01,clock=vm",
+                1,
+            ),
         };
         let mut a = Args::default();
-        for word in ["-nodefaults", "-no-user-config", "-no-reboot"] {
-            a.words(&[word]);
-        }
-        a.words(&["-display", "none", "-vga", "none"]);
-        a.words(&["-M", "q35,nvdimm=on"]);
-        a.words(match self.accel {
-            Accel::Kvm => &["-accel", "kvm", "-cpu", "max"],
-            Accel::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max"],
-            Accel::TcgInTurn => &["-accel", "tcg,thread=single", "-cpu", "max"],
-            Accel::Icount => &[
-                "-accel",
-                "tcg,thread=single",
-                "-icount",
-                "shift=0,sleep=off",
-                "-cpu",
-                "max,erms=off,fsrm=off",
-                "-rtc",
-                "base=2026-01-01,clock=vm",
-            ],
-        });
-        a.words(&["-smp", &cpus.to_string()]);
-        a.words(&["-m", &format!("{total}M,slots=4,maxmem={max}M")]);
-        a.words(&["-kernel"]).path(&self.kernel);
-        a.words(&["-append", &self.cmdline()]);
+        a.words("-nodefaults -no-user-config -no-reboot -display none -vga none -M q35,nvdimm=on");
+        a.words(accel);
+        a.words(&format!(
+            "-smp {cpus} -m {total}M,slots=4,maxmem={max}M -kernel"
+        ));
+        a.0.push(self.kernel.clone().into());
+        a.words("-append").0.push(self.cmdline().into());
 
-        a.words(&["-drive"]).option(
-            "file=",
-            &self.image,
-            ",if=none,id=root,format=raw,snapshot=on",
-        )?;
-        a.words(&["-device", "virtio-blk-pci,drive=root"]);
-        a.words(&["-drive"]).option(
-            "file=",
-            &self.scratch(),
-            ",if=none,id=scratch,format=raw,cache=writeback,discard=unmap",
-        )?;
-        a.words(&["-device", "virtio-blk-pci,drive=scratch"]);
-        a.words(&["-drive"]).option(
-            "file=",
-            &self.nvme(),
-            ",if=none,id=nvme,format=raw,cache=writeback,discard=unmap",
-        )?;
-        let buffer = format!("cmb_size_mb={NVME_BUFFER_MIB}");
-        let nvme = format!("nvme,drive=nvme,serial=rust-dax,{buffer}");
-        a.words(&["-device", &nvme]);
+        const DISK: &str = "format=raw,cache=writeback,discard=unmap";
+        a.drive("root", &self.image, "format=raw,snapshot=on")?;
+        a.words("-device virtio-blk-pci,drive=root");
+        a.drive("scratch", &self.scratch(), DISK)?;
+        a.words("-device virtio-blk-pci,drive=scratch");
+        a.drive("nvme", &self.nvme(), DISK)?;
+        a.words(&format!(
+            "-device nvme,drive=nvme,serial=rust-dax,cmb_size_mb={NVME_BUFFER_MIB}"
+        ));
         if let Some(suites) = &self.suites {
-            a.words(&["-drive"]).option(
-                "file=",
-                suites,
-                ",if=none,id=suites,format=raw,snapshot=on",
-            )?;
-            a.words(&["-device", "virtio-blk-pci,drive=suites"]);
+            a.drive("suites", suites, "format=raw,snapshot=on")?;
+            a.words("-device virtio-blk-pci,drive=suites");
         }
-
         for n in 0..2 {
-            let size = self.dimm_mib();
-            a.words(&["-object"]).option(
-                &format!("memory-backend-file,id=pmem{n},share=on,size={size}M,align=2M,mem-path="),
-                &self.pmem(n),
-                "",
-            )?;
-            a.words(&[
-                "-device",
-                &format!(
-                    "nvdimm,id=nvdimm{n},memdev=pmem{n},label-size={}",
-                    label::AREA
-                ),
-            ]);
+            a.memory(&format!("pmem{n}"), dimm, &self.pmem(n))?;
+            a.words(&format!(
+                "-device nvdimm,id=nvdimm{n},memdev=pmem{n},label-size={}",
+                label::AREA
+            ));
         }
-
         // After the NVDIMMs, so that their addresses stay the same. The guest loads
         // its driver when a test asks for it.
-        a.words(&["-object"]).option(
-            &format!(
-                "memory-backend-file,id=vpmem,share=on,size={VIRTIO_PMEM_MIB}M,align=2M,mem-path="
-            ),
-            &self.virtio_pmem(),
-            "",
-        )?;
-        a.words(&["-device", "virtio-pmem-pci,memdev=vpmem,id=virtio-pmem"]);
-
+        a.memory("vpmem", VIRTIO_PMEM_MIB, &self.virtio_pmem())?;
+        a.words("-device virtio-pmem-pci,memdev=vpmem,id=virtio-pmem");
         a.share("job", &self.job(), "")?;
         a.share("modules", &self.modules, "readonly=on,")?;
         a.share("nfit-modules", &self.nfit_modules, "readonly=on,")?;
 
         // The log gets all output, whether or not a client is connected to the
         // socket.
-        a.words(&["-chardev"]).option(
-            "socket,id=console,server=on,wait=off,path=",
+        let log = checked(&self.console())?.to_owned();
+        a.option(
+            "-chardev socket,id=console,server=on,wait=off,path=",
             &self.console_socket(),
-            "",
+            &format!(",logappend=off,logfile={log}"),
         )?;
-        let last = a.0.len() - 1;
-        a.0[last].push(",logappend=off,logfile=");
-        a.0[last].push(checked(&self.console())?);
-        a.words(&["-serial", "chardev:console"]);
-        a.words(&["-chardev", "stdio,id=terminal,signal=off,mux=off"]);
-        a.words(&["-device", "virtio-serial-pci"]);
+        a.words("-serial chardev:console -chardev stdio,id=terminal,signal=off,mux=off");
+        a.words("-device virtio-serial-pci -device");
         a.words(match self.terminal {
-            Terminal::Port => &["-device", "virtserialport,chardev=terminal,name=rust-dax"],
-            Terminal::Console => &["-device", "virtconsole,chardev=terminal"],
+            Terminal::Port => "virtserialport,chardev=terminal,name=rust-dax",
+            Terminal::Console => "virtconsole,chardev=terminal",
         });
-        a.words(&["-device", "virtio-rng-pci"]);
-        a.words(&["-qmp"])
-            .option("unix:", &self.monitor(), ",server=on,wait=off")?;
+        a.words("-device virtio-rng-pci");
+        a.option("-qmp unix:", &self.monitor(), ",server=on,wait=off")?;
         a.0.extend(self.extra_arguments.iter().cloned());
         Ok(a.0)
     }
@@ -350,58 +293,64 @@ impl Machine {
 struct Args(Vec<OsString>);
 
 impl Args {
-    fn words(&mut self, words: &[&str]) -> &mut Args {
-        self.0.extend(words.iter().map(OsString::from));
+    /// Adds words that blanks divide.
+    fn words(&mut self, words: &str) -> &mut Args {
+        self.0.extend(words.split_whitespace().map(OsString::from));
         self
     }
 
-    fn path(&mut self, path: &Path) -> &mut Args {
-        self.0.push(path.into());
-        self
+    fn drive(&mut self, id: &str, path: &Path, how: &str) -> Result<()> {
+        self.option("-drive file=", path, &format!(",if=none,id={id},{how}"))
+    }
+
+    fn memory(&mut self, id: &str, mib: u64, path: &Path) -> Result<()> {
+        let how = format!("id={id},share=on,size={mib}M,align=2M");
+        self.option(
+            &format!("-object memory-backend-file,{how},mem-path="),
+            path,
+            "",
+        )
     }
 
     /// Adds a folder that the guest can mount over 9p.
-    fn share(&mut self, tag: &str, path: &Path, how: &str) -> Result<&mut Args> {
-        let option = format!("local,id={tag},security_model=none,multidevs=remap,{how}path=");
-        self.words(&["-fsdev"]).option(&option, path, "")?;
-        let device = format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}");
-        Ok(self.words(&["-device", &device]))
+    fn share(&mut self, tag: &str, path: &Path, how: &str) -> Result<()> {
+        let how = format!("id={tag},security_model=none,multidevs=remap,{how}");
+        self.option(&format!("-fsdev local,{how}path="), path, "")?;
+        self.words(&format!(
+            "-device virtio-9p-pci,fsdev={tag},mount_tag={tag}"
+        ));
+        Ok(())
     }
 
-    /// Adds an option value that contains a path.
-    fn option(&mut self, before: &str, path: &Path, behind: &str) -> Result<&mut Args> {
-        let mut word = OsString::from(before);
-        word.push(checked(path)?);
-        word.push(behind);
-        self.0.push(word);
-        Ok(self)
+    /// Adds words, the last of which goes on with a path and what is behind it.
+    fn option(&mut self, before: &str, path: &Path, behind: &str) -> Result<()> {
+        let path = checked(path)?;
+        self.words(before);
+        if let Some(last) = self.0.last_mut() {
+            last.push(format!("{path}{behind}"));
+        }
+        Ok(())
     }
 }
 
 /// Checks a path: QEMU separates its options by commas, and a socket's path has a
 /// limit.
-fn checked(path: &Path) -> Result<&Path> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.contains(&b',') {
-        bail!(
-            "QEMU cannot use a path with a comma: {}; set RUST_DAX_CACHE to another folder",
+fn checked(path: &Path) -> Result<&str> {
+    let text = path.to_str().filter(|text| !text.contains(','));
+    let text = text.with_context(|| {
+        format!(
+            "QEMU cannot use a path with a comma or an unknown character: {}; set RUST_DAX_CACHE \
+             to another folder",
             path.display()
+        )
+    })?;
+    if text.len() > 100 && text.ends_with(".sock") {
+        bail!(
+            "the path of a socket may have 107 bytes at most: {text}; set RUST_DAX_CACHE to a \
+             folder with a shorter name"
         );
     }
-    if bytes.len() > 100 && path.extension().is_some_and(|e| e == "sock") {
-        bail!(
-            "the path of a socket may have 107 bytes at most: {}; set RUST_DAX_CACHE to a \
-             folder with a shorter name",
-            path.display()
-        );
-    }
-    Ok(path)
-}
-
-fn sparse(path: &Path, mib: u64) -> Result<()> {
-    File::create(path)
-        .and_then(|f| f.set_len(mib << 20))
-        .with_context(|| format!("cannot make {}", path.display()))
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -456,33 +405,17 @@ mod tests {
 
     #[test]
     fn bad_sizes_and_paths_are_refused() {
-        let ok = machine(Accel::Tcg);
-        assert!(ok.check().is_ok());
-        assert!(Machine {
-            mem_mib: 1024,
-            ..ok.clone()
-        }
-        .check()
-        .is_err());
-        assert!(Machine {
-            cpus: 0,
-            ..ok.clone()
-        }
-        .check()
-        .is_err());
-        assert!(Machine {
-            pmem_mib: 1000,
-            ..ok.clone()
-        }
-        .check()
-        .is_err());
-        assert!(Machine {
-            dir: "/run/a,b".into(),
-            ..ok.clone()
-        }
-        .arguments()
-        .is_err());
-        let long = PathBuf::from(format!("/run/{}", "x".repeat(100)));
-        assert!(Machine { dir: long, ..ok }.arguments().is_err());
+        assert!(machine(Accel::Tcg).check().is_ok());
+        let with = |change: fn(&mut Machine)| {
+            let mut machine = machine(Accel::Tcg);
+            change(&mut machine);
+            machine
+        };
+        assert!(with(|m| m.mem_mib = 1024).check().is_err());
+        assert!(with(|m| m.cpus = 0).check().is_err());
+        assert!(with(|m| m.pmem_mib = 1000).check().is_err());
+        assert!(with(|m| m.dir = "/run/a,b".into()).arguments().is_err());
+        let long = with(|m| m.dir = format!("/run/{}", "x".repeat(100)).into());
+        assert!(long.arguments().is_err());
     }
 }

@@ -7,16 +7,16 @@
 //! image in the cache, kept until the recipe changes. Guests never write to it.
 //! It is Debian 13 on both hosts, so that both test the same.
 
-use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 
 use crate::suites;
 use host::command::{clean, output, run_logged};
-use host::files::{self, Fingerprint};
+use host::files::{self, Fingerprint, Stamp};
 use host::kernel::Built;
 use host::lock::cache_lock;
 use host::paths::Paths;
@@ -25,6 +25,8 @@ use host::requirements::require_disk;
 
 const SUITE: &str = "trixie";
 const IMAGE: &str = "guest.ext4";
+/// Ending of the stamp of an image, which describes its contents.
+pub const STAMP: &str = "stamp";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const KEYS: &str = "/usr/share/keyrings";
 
@@ -67,29 +69,18 @@ const LINES: u64 = 2450;
 /// Returns the image, which is created again if the recipe changed.
 pub fn guest_image(paths: &Paths, built: &Built) -> Result<PathBuf> {
     let image = paths.rootfs().join(IMAGE);
-    let stamp = paths.rootfs().join("guest.stamp");
     let inputs = suites::inputs(paths, &built.source)?;
-    let recipe = Recipe::new(packages(paths)?, &inputs)?;
-    if recipe.is_made(&image, &stamp) {
-        return Ok(image);
-    }
-    let _lock = cache_lock(paths, "making the guest image")?;
-    if !recipe.is_made(&image, &stamp) {
-        // A partial image must not pass for a finished one.
-        files::remove_file(&stamp)?;
-        let tree = Tree {
-            label: "Making the guest image",
-            lines: LINES,
-            work: paths.rootfs().join("new"),
-            log: paths.log("rootfs"),
-            hooks: HOOKS,
-            part: "",
-            name: "rust-dax",
-            free_mib: FREE_MIB,
-        };
-        make(paths, &recipe, &inputs, &tree, &image)?;
-        files::write_atomic(&stamp, recipe.digest.as_bytes(), false)?;
-    }
+    let tree = Tree {
+        label: "Making the guest image",
+        lines: LINES,
+        work: paths.rootfs().join("new"),
+        log: paths.log("rootfs"),
+        hooks: HOOKS,
+        part: "",
+        name: "rust-dax",
+        free_mib: FREE_MIB,
+    };
+    make_unless_made(paths, &image, packages(paths)?, &inputs, &tree)?;
     Ok(image)
 }
 
@@ -111,43 +102,40 @@ pub struct Tree<'a> {
     pub free_mib: u64,
 }
 
-/// All inputs that determine an image.
-pub struct Recipe {
+/// Creates an image from packages and from files with their paths in the tree, unless it is made
+/// from the same already. The image's stamp is beside it, with this ending.
+pub fn make_unless_made(
+    paths: &Paths,
+    image: &Path,
     packages: Vec<String>,
-    pub digest: String,
-}
-
-impl Recipe {
-    /// Creates a recipe from package names, and files with their paths in the
-    /// tree.
-    pub fn new(packages: Vec<String>, inputs: &[(String, PathBuf)]) -> Result<Recipe> {
-        let mut digest = Fingerprint::default();
-        digest.add("suite", SUITE.as_bytes());
-        digest.add("sources", SOURCES.as_bytes());
-        digest.add("left out", LEFT_OUT.join(" ").as_bytes());
-        for (name, path) in inputs {
-            let bytes =
-                fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            digest.add(name, &bytes);
-        }
-        digest.add("packages", packages.join(" ").as_bytes());
-        Ok(Recipe {
-            packages,
-            digest: digest.finish(),
-        })
+    inputs: &[(String, PathBuf)],
+    tree: &Tree,
+) -> Result<()> {
+    let mut digest = Fingerprint::default();
+    digest.add("suite", SUITE.as_bytes());
+    digest.add("sources", SOURCES.as_bytes());
+    digest.add("left out", LEFT_OUT.join(" ").as_bytes());
+    for (name, path) in inputs {
+        digest.add(name, &fs::read(path)?);
     }
-
-    /// Returns whether the image exists and was made by this recipe.
-    pub fn is_made(&self, image: &Path, stamp: &Path) -> bool {
-        image.is_file() && fs::read_to_string(stamp).is_ok_and(|s| s == self.digest)
+    digest.add("packages", packages.join(" ").as_bytes());
+    let stamp = Stamp::new(image.with_extension(STAMP), digest);
+    let is_made = || image.is_file() && stamp.holds();
+    if is_made() {
+        return Ok(());
     }
+    let _lock = cache_lock(paths, &tree.label.to_lowercase())?;
+    if !is_made() {
+        stamp.lift()?;
+        make(paths, &packages, inputs, tree, image)?;
+        stamp.set()?;
+    }
+    Ok(())
 }
 
 fn packages(paths: &Paths) -> Result<Vec<String>> {
     let list = suites::image_files(paths).join("packages");
-    let text =
-        fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    Ok(parse_packages(&text))
+    Ok(parse_packages(&fs::read_to_string(list)?))
 }
 
 fn parse_packages(list: &str) -> Vec<String> {
@@ -159,9 +147,9 @@ fn parse_packages(list: &str) -> Vec<String> {
 }
 
 /// Creates the tree and the image.
-pub fn make(
+fn make(
     paths: &Paths,
-    recipe: &Recipe,
+    packages: &[String],
     inputs: &[(String, PathBuf)],
     tree: &Tree,
     image: &Path,
@@ -183,7 +171,7 @@ pub fn make(
     suites::gather(inputs, work, log)?;
     fs::write(work.join("sources.list"), SOURCES).context("cannot write sources.list")?;
     let (mut lines, mut doing) = (0, String::from("starting"));
-    let mut cmd = mmdebstrap(recipe, tree.hooks);
+    let mut cmd = mmdebstrap(packages, tree.hooks);
     run_logged(cmd.current_dir(work), log, |line| {
         lines += 1;
         if let Some(what) = activity(line) {
@@ -201,7 +189,7 @@ pub fn make(
 
 /// Creates the command for mmdebstrap as root, in the work folder, where file
 /// names are plain.
-fn mmdebstrap(recipe: &Recipe, hooks: &[&str]) -> Command {
+fn mmdebstrap(packages: &[String], hooks: &[&str]) -> Command {
     let mut cmd = as_root("mmdebstrap");
     cmd.args([
         "--verbose",
@@ -210,7 +198,7 @@ fn mmdebstrap(recipe: &Recipe, hooks: &[&str]) -> Command {
         "--format=directory",
     ]);
     cmd.args(["--architectures=amd64", &format!("--keyring={KEYRING}")]);
-    cmd.arg(format!("--include={}", recipe.packages.join(",")));
+    cmd.arg(format!("--include={}", packages.join(",")));
     cmd.arg("--aptopt=Acquire::Languages \"none\"");
     cmd.arg("--aptopt=Acquire::Retries \"3\"");
     cmd.args(
@@ -237,9 +225,7 @@ fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
         .with_context(|| format!("du printed nothing about {}", tree.display()))?;
     // Filesystem metadata and rounding take about a tenth more.
     let size = used + used / 10 + made.free_mib;
-    fs::File::create(&new)
-        .and_then(|f| f.set_len(size << 20))
-        .with_context(|| format!("cannot make {}", new.display()))?;
+    files::make_sparse(&new, size)?;
     let mut cmd = as_root("mke2fs");
     cmd.args(["-q", "-F", "-t", "ext4", "-m", "0", "-J", "size=32"]);
     cmd.args(["-L", made.name]);
@@ -250,7 +236,7 @@ fn write_image(made: &Tree, image: &Path, log: &Path) -> Result<()> {
     ]);
     cmd.arg("-d").arg(&tree).arg(&new);
     run_logged(&mut cmd, log, |_| ())?;
-    fs::rename(&new, image).with_context(|| format!("cannot write {}", image.display()))
+    Ok(fs::rename(&new, image)?)
 }
 
 /// Checks for the archive keys; an old keyring package has no keys of Debian
@@ -367,22 +353,5 @@ mod tests {
             Some("building ndctl [7/182]")
         );
         assert_eq!(activity("Get:1 http://x").as_deref(), None);
-    }
-
-    #[test]
-    fn an_image_counts_only_with_its_stamp() {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, stamp) = (dir.path().join("i"), dir.path().join("s"));
-        let recipe = Recipe {
-            packages: Vec::new(),
-            digest: "d\n".into(),
-        };
-        assert!(!recipe.is_made(&image, &stamp));
-        fs::write(&image, "").unwrap();
-        assert!(!recipe.is_made(&image, &stamp));
-        fs::write(&stamp, "other\n").unwrap();
-        assert!(!recipe.is_made(&image, &stamp));
-        fs::write(&stamp, "d\n").unwrap();
-        assert!(recipe.is_made(&image, &stamp));
     }
 }

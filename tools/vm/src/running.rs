@@ -2,7 +2,6 @@
 
 //! A QEMU process: its output, its console, and its end.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
+use fs_err as fs;
 use serde_json::json;
 
 use crate::console::Console;
@@ -69,13 +69,12 @@ impl Running {
     pub fn start(machine: &Machine) -> Result<Running> {
         LazyLock::force(&STOP);
         let errors = machine.dir.join("qemu.err");
-        let errors = fs::File::create(&errors)
-            .with_context(|| format!("cannot write {}", errors.display()))?;
+        let errors = fs::File::create(&errors)?;
         let mut child = machine
             .command()?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(errors)
+            .stderr(errors.into_file())
             .spawn()
             .context("cannot start QEMU; `make setup` installs it")?;
         let (sender, output) = channel();

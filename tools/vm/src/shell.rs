@@ -5,12 +5,12 @@
 //! QEMU itself puts the terminal into raw mode and passes every key on, so
 //! Ctrl-C goes to the guest. The guest stops when the shell exits.
 
-use std::fs::File;
 use std::io::{stdin, stdout, IsTerminal};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context, Result};
+use fs_err::File;
 
 use crate::console::Console;
 use crate::guest;
@@ -47,7 +47,7 @@ pub fn run(paths: &Paths, built: &Built, image: &Path, options: &GuestOptions) -
     println!("booting; `exit` in the shell stops the guest");
     let mut child = machine
         .command()?
-        .stderr(File::create(&errors).context("cannot write into the run folder")?)
+        .stderr(File::create(&errors)?.into_file())
         .spawn()
         .context("cannot start QEMU; `make setup` installs it")?;
     let result = child.wait().context("cannot wait for QEMU");

@@ -23,7 +23,7 @@
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
-use host::klog::message;
+use host::lines::message;
 use regex::Regex;
 
 /// Number of lines after the title that may hold an announced substring.

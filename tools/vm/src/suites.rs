@@ -6,10 +6,10 @@
 //! The kernel's selftests are compiled inside the image from the prepared
 //! source tree; ndctl's source is fetched there, by `build-suites`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use fs_err as fs;
 use walkdir::WalkDir;
 
 use host::command::{clean, run_logged};
@@ -36,17 +36,17 @@ pub fn image_files(paths: &Paths) -> PathBuf {
 
 /// Returns every file that goes into the image, with its path there.
 pub fn inputs(paths: &Paths, source: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut files = Vec::new();
+    let mut list = Vec::new();
     for program in PROGRAMS {
         let to = format!("usr/local/sbin/{program}");
-        files.push((to, image_files(paths).join(program)));
+        list.push((to, image_files(paths).join(program)));
     }
-    for patch in ndctl_patches(paths)? {
+    for patch in files::with_extension(&paths.checkout.join("tools/testing/ndctl"), "patch")? {
         let name = patch.file_name().unwrap_or_default().to_string_lossy();
-        files.push((format!("usr/src/ndctl-patches/{name}"), patch));
+        list.push((format!("usr/src/ndctl-patches/{name}"), patch));
     }
-    files.extend(selftests(source)?);
-    Ok(files)
+    list.extend(selftests(source)?);
+    Ok(list)
 }
 
 /// Returns the kernel's selftests and their includes.
@@ -62,25 +62,6 @@ pub fn selftests(source: &Path) -> Result<Vec<(String, PathBuf)>> {
             }
         }
     }
-    Ok(files)
-}
-
-/// Returns the patches to ndctl's tests, in the order in which they apply.
-fn ndctl_patches(paths: &Paths) -> Result<Vec<PathBuf>> {
-    let dir = paths.checkout.join("tools/testing/ndctl");
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
-        let path = entry
-            .with_context(|| format!("cannot list {}", dir.display()))?
-            .path();
-        if path.extension().is_some_and(|e| e == "patch") {
-            files.push(path);
-        }
-    }
-    files.sort();
     Ok(files)
 }
 
@@ -105,30 +86,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(dir) = to.parent() {
         files::make_dir(dir)?;
     }
-    fs::copy(from, to)
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    fs::copy(from, to)?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patches_apply_in_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            checkout: dir.path().into(),
-            cache: dir.path().join("cache"),
-        };
-        assert_eq!(ndctl_patches(&paths).unwrap(), [""; 0].map(PathBuf::from));
-        let patches = dir.path().join("tools/testing/ndctl");
-        fs::create_dir_all(&patches).unwrap();
-        for name in ["0002-b.patch", "0001-a.patch", "README"] {
-            fs::write(patches.join(name), "").unwrap();
-        }
-        let names: Vec<_> = ndctl_patches(&paths).unwrap();
-        assert!(names[0].ends_with("0001-a.patch") && names[1].ends_with("0002-b.patch"));
-        assert_eq!(names.len(), 2);
-    }
 }

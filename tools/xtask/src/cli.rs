@@ -3,12 +3,15 @@
 //! The command line. Each option can also come from the environment, under the name that `make`
 //! uses: `make guest VARIANT=c` is `VARIANT=c cargo xtask guest`.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
 use abi::AbiArgs;
 use anyhow::{bail, Result};
 use bench::BenchArgs;
 use check::crash::CrashArgs;
 use check::CheckArgs;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use configs::ConfigsArgs;
 use conform::ConformArgs;
 use mutants::MutantsArgs;
@@ -16,32 +19,17 @@ use vm::options::GuestArgs;
 
 use host::variant::Variant;
 
-/// Names of the variables that `make` passes. An empty one counts as not given.
-pub const VARIABLES: &[&str] = &[
-    "VARIANT",
-    "CMD",
-    "COPY",
-    "MEM",
-    "CPUS",
-    "PMEM",
-    "NVDIMMS",
-    "TIMEOUT",
-    "ALLOW_SPLAT",
-    "ICOUNT",
-    "ALL",
-    "LIMIT",
-    "JOBS",
-    "ROWS",
-    "QUICK",
-    "GUP",
-    "OUT",
-    "KERNEL_SOURCE",
-    "YES",
-    "SUITES",
-    "FRESH",
-    "FAILURES",
-    "SEED",
-];
+/// Returns the names of the variables that `make` passes: those of the options, and of settings that
+/// are no options.
+pub fn variables() -> BTreeSet<OsString> {
+    let settings = ["KERNEL_SOURCE", "YES"].map(OsString::from);
+    let command = Cli::command();
+    let options = command
+        .get_subcommands()
+        .flat_map(|verb| verb.get_arguments());
+    let names = options.filter_map(|option| option.get_env().map(OsString::from));
+    names.chain(settings).collect()
+}
 
 #[derive(Parser, Debug)]
 #[command(name = "xtask", about = "The harness of rust-dax", version)]
@@ -112,10 +100,13 @@ impl CommandArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+        let variables = variables();
+        for name in ["VARIANT", "COPY", "NVDIMMS", "SEED", "KERNEL_SOURCE"] {
+            assert!(variables.contains(&OsString::from(name)), "{name}");
+        }
     }
 }

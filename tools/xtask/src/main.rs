@@ -22,7 +22,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use check::{crash, main_job};
-use cli::{Cli, Verb, VARIABLES};
+use cli::{Cli, Verb};
 use host::lock::cache_lock;
 use host::paths::Paths;
 use host::requirements::require_host;
@@ -33,8 +33,8 @@ use vm::{guest, shell};
 
 fn main() -> ExitCode {
     // `make guest MEM=` passes an empty variable, which counts as not given.
-    for name in VARIABLES {
-        if std::env::var_os(name).is_some_and(|v| v.is_empty()) {
+    for name in cli::variables() {
+        if std::env::var_os(&name).is_some_and(|v| v.is_empty()) {
             std::env::remove_var(name);
         }
     }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::*;
+use host::variant::Variant;
 use vm::outcome::End;
 
 const RUST_GUP: &str = r#""gup", "implementation": "rust""#;
@@ -41,9 +42,9 @@ fn built() -> Built {
 
 fn outcome(report: Option<&str>) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("job")).unwrap();
+    fs_err::create_dir(dir.path().join("job")).unwrap();
     if let Some(text) = report {
-        std::fs::write(dir.path().join("job").join(REPORT), text).unwrap();
+        fs_err::write(dir.path().join("job").join(REPORT), text).unwrap();
     }
     Outcome {
         end: End::Exited(0),

@@ -20,7 +20,7 @@ const RUST: &str = r#"
 fn store(text: &str) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.jsonl");
-    std::fs::write(&path, text.trim_start()).unwrap();
+    fs_err::write(&path, text.trim_start()).unwrap();
     let store = Store::open(&path).unwrap();
     (dir, store)
 }
