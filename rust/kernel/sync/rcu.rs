@@ -43,34 +43,163 @@ use core::marker::PhantomData;
 #[must_use = "the section ends at once when the guard is dropped"]
 pub struct Guard(PhantomData<*mut ()>);
 
-/// Whether `rcu_read_lock()` is only a compiler barrier in this configuration.
+/// A section of a kernel that is not preemptible: the absence of a context switch.
 ///
-/// In a kernel that is not preemptible, a section is the absence of a context switch. Calling an
-/// out-of-line helper for the barrier would be most of the cost of a lookup.
-const IS_BARRIER: bool = !cfg!(any(
+/// Calling an out-of-line helper for the compiler barrier would be most of the cost of a lookup.
+#[cfg(not(any(CONFIG_PREEMPT_RCU, CONFIG_PREEMPT_COUNT, CONFIG_DEBUG_LOCK_ALLOC)))]
+mod section {
+    /// Opens a section.
+    #[inline(always)]
+    pub(super) fn enter() {
+        barrier();
+    }
+
+    /// Closes a section.
+    ///
+    /// # Safety
+    ///
+    /// This task must be in a section.
+    #[inline(always)]
+    pub(super) unsafe fn exit() {
+        barrier();
+    }
+
+    /// Keeps the compiler from moving memory accesses across this point. C: `barrier()`.
+    #[inline(always)]
+    fn barrier() {
+        // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
+        unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
+    }
+}
+
+/// A section of a preemptible kernel: a count in the task, which the scheduler looks at when it
+/// preempts the task. C: `__rcu_read_lock()`, `__rcu_read_unlock()`.
+///
+/// C has functions for that, which change a field of the task; a call of a helper that calls them
+/// would cost more than what they do.
+#[cfg(all(
     CONFIG_PREEMPT_RCU,
-    CONFIG_PREEMPT_COUNT,
-    CONFIG_DEBUG_LOCK_ALLOC
-));
+    all(CONFIG_X86_64, not(CONFIG_UML)),
+    not(any(
+        CONFIG_DEBUG_LOCK_ALLOC,
+        CONFIG_PROVE_LOCKING,
+        CONFIG_RCU_STRICT_GRACE_PERIOD
+    ))
+))]
+mod section {
+    use crate::{bindings, percpu};
+    use core::ptr::addr_of_mut;
+
+    /// Opens a section.
+    #[doc(alias = "__rcu_read_lock")]
+    #[inline(always)]
+    pub(super) fn enter() {
+        let task = percpu::current_task().cast_mut();
+        // SAFETY: The running task is valid. Only this task, and interrupts during which it does not
+        // run, change its count, and an interrupt leaves it as it was.
+        unsafe {
+            let nesting = addr_of_mut!((*task).rcu_read_lock_nesting);
+            nesting.write_volatile(nesting.read_volatile().wrapping_add(1));
+        }
+        barrier();
+    }
+
+    /// Closes a section.
+    ///
+    /// # Safety
+    ///
+    /// This task must be in a section.
+    #[doc(alias = "__rcu_read_unlock")]
+    #[inline(always)]
+    pub(super) unsafe fn exit() {
+        let task = percpu::current_task().cast_mut();
+        barrier();
+        // SAFETY: The running task is valid. Only this task, and interrupts during which it does not
+        // run, change its count, and an interrupt leaves it as it was.
+        let left = unsafe {
+            let nesting = addr_of_mut!((*task).rcu_read_lock_nesting);
+            let left = nesting.read_volatile().wrapping_sub(1);
+            nesting.write_volatile(left);
+            left
+        };
+        if left != 0 {
+            return;
+        }
+        // As in C the count is 0 before the mark is read: a mark that comes later finds no section,
+        // and what sets it ends the grace period itself.
+        barrier();
+        // SAFETY: The running task is valid. Interrupts set the mark; it is read once, as a word.
+        let special = unsafe { addr_of_mut!((*task).rcu_read_unlock_special.s).read_volatile() };
+        if special != 0 {
+            report();
+        }
+    }
+
+    /// Reports the end of a section to a grace period that waits for it. C:
+    /// `rcu_read_unlock_special()`, which is static.
+    ///
+    /// C's function reports at the end of any section, also of one that was opened after the one to
+    /// be reported. C itself defers the report in the same way if interrupts are disabled.
+    #[cold]
+    #[inline(never)]
+    fn report() {
+        // SAFETY: The functions have no preconditions but that they are paired.
+        unsafe {
+            bindings::__rcu_read_lock();
+            bindings::__rcu_read_unlock();
+        }
+    }
+
+    /// Keeps the compiler from moving memory accesses across this point. C: `barrier()`.
+    #[inline(always)]
+    fn barrier() {
+        // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
+        unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
+    }
+}
+
+/// A section in C's terms: other architectures, and kernels that check the use of RCU.
+#[cfg(not(any(
+    not(any(CONFIG_PREEMPT_RCU, CONFIG_PREEMPT_COUNT, CONFIG_DEBUG_LOCK_ALLOC)),
+    all(
+        CONFIG_PREEMPT_RCU,
+        all(CONFIG_X86_64, not(CONFIG_UML)),
+        not(any(
+            CONFIG_DEBUG_LOCK_ALLOC,
+            CONFIG_PROVE_LOCKING,
+            CONFIG_RCU_STRICT_GRACE_PERIOD
+        ))
+    )
+)))]
+mod section {
+    use crate::bindings;
+
+    /// Opens a section.
+    #[inline]
+    pub(super) fn enter() {
+        // SAFETY: The function has no preconditions.
+        unsafe { bindings::rcu_read_lock() };
+    }
+
+    /// Closes a section.
+    ///
+    /// # Safety
+    ///
+    /// This task must be in a section.
+    #[inline]
+    pub(super) unsafe fn exit() {
+        // SAFETY: By the caller's promise the task is in a section.
+        unsafe { bindings::rcu_read_unlock() };
+    }
+}
 
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        if IS_BARRIER {
-            barrier();
-        } else {
-            // SAFETY: By the type invariants the section that `read_lock` opened is still open, and
-            // a guard is not `Send`, so this is the task that opened it.
-            unsafe { bindings::rcu_read_unlock() };
-        }
+        // SAFETY: By the type invariants the section that `read_lock` opened is still open, and a
+        // guard is not `Send`, so this is the task that opened it.
+        unsafe { section::exit() };
     }
-}
-
-/// Keeps the compiler from moving memory accesses across this point. C: `barrier()`.
-#[inline(always)]
-fn barrier() {
-    // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
-    unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
 }
 
 /// Opens a read-side critical section. Any context. C: `rcu_read_lock()`.
@@ -81,12 +210,7 @@ fn barrier() {
 #[doc(alias = "rcu_read_lock")]
 #[inline]
 pub unsafe fn read_lock() -> Guard {
-    if IS_BARRIER {
-        barrier();
-    } else {
-        // SAFETY: The function has no preconditions; `Guard::drop` calls the matching unlock.
-        unsafe { bindings::rcu_read_lock() };
-    }
+    section::enter();
     // INVARIANT: The section was just opened, only `drop` closes it, and the caller promises that
     // the task does not sleep before that.
     Guard(PhantomData)
