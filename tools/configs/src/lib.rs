@@ -2,13 +2,13 @@
 
 //! `make configs`: do our files compile in configurations other than ours?
 //!
-//! Each row is one difference from the Rust kernel's configuration, or another
-//! architecture with all pieces off. Only our files and the files that patches touch
+//! Each row is one difference from the Rust kernel's configuration, Debian's own
+//! configuration with all pieces, or another architecture with all pieces off. Only our files and the files that patches touch
 //! are compiled, the crates to metadata: that finds what a configuration breaks, not
 //! what a linker would say. Errors and warnings about these files are failures, and
 //! so is a row whose difference Kconfig does not take.
 //!
-//! All rows of an architecture share an output directory, so that a row compiles what
+//! Rows with much in common share an output directory, so that a row compiles what
 //! depends on its difference. A row that has passed is not compiled again until its
 //! inputs change. Where `LIMIT` has no time for all rows, those that failed come first,
 //! then those that passed longest ago, so that the next run compiles the others.
@@ -31,6 +31,7 @@ use host::paths::Paths;
 use host::progress::seconds;
 use host::requirements::require_host;
 use host::variant::Variant;
+use kbuild::debian::{self, Flavour};
 use kbuild::diagnostics::{ours, Collector};
 use kbuild::kconfig;
 use kbuild::make::kernel_make;
@@ -41,7 +42,7 @@ use report::ktap::Verdict;
 use report::summary::Summary;
 
 mod rows;
-use rows::{Arch, Row, ROWS};
+use rows::{Arch, Base, Row, ROWS};
 
 /// Incremented when the way in which a row is checked changes.
 const REVISION: &str = "1";
@@ -126,6 +127,13 @@ pub fn run(paths: &Paths, args: &ConfigsArgs) -> Result<i32> {
             summary.say("configs", row.name, Verdict::Skip, NO_TIME);
             continue;
         }
+        if let Base::Debian(flavour) = row.base {
+            if !flavour.path().is_file() {
+                let why = format!("{} is not installed; run make setup", debian::PACKAGE);
+                summary.say("configs", row.name, Verdict::Skip, &why);
+                continue;
+            }
+        }
         let start = Instant::now();
         let log = paths.new_log(&format!("configs-{}", row.name))?;
         let problem = matrix
@@ -183,7 +191,11 @@ impl<'a> Matrix<'a> {
         digest.add("revision", REVISION.as_bytes());
         digest.add("source", self.source.digest.as_bytes());
         digest.add("toolchain", self.tc.id.as_bytes());
-        digest.add("base", self.base.as_bytes());
+        let base = match row.base {
+            Base::Rust | Base::Tiny => self.base.clone(),
+            Base::Debian(flavour) => debians(flavour).unwrap_or_default(),
+        };
+        digest.add("base", base.as_bytes());
         digest.add("row", format!("{row:?}").as_bytes());
         let dir = self.paths.build_named("configs");
         Stamp::new(dir.join(format!("{}.passed", row.name)), digest)
@@ -191,7 +203,7 @@ impl<'a> Matrix<'a> {
 
     /// Compiles a row.
     fn check(&self, row: &Row, log: &Path) -> Result<()> {
-        let dir = self.paths.build_named("configs").join(row.arch.name());
+        let dir = self.paths.build_named("configs").join(row.directory());
         let stamp = self.stamp(row);
         stamp.lift()?;
         files::make_dir(&dir)?;
@@ -211,9 +223,10 @@ impl<'a> Matrix<'a> {
     fn configure(&self, row: &Row, dir: &Path, log: &Path) -> Result<BTreeMap<String, String>> {
         let path = dir.join(".config");
         let mut on: Vec<&str> = row.on.to_vec();
-        let text = match row.arch {
-            Arch::X86 => self.base.clone(),
-            Arch::Arm64 | Arch::Riscv | Arch::Loongarch | Arch::Um => {
+        let text = match row.base {
+            Base::Rust => self.base.clone(),
+            Base::Debian(flavour) => debians(flavour)?,
+            Base::Tiny => {
                 run_logged(self.make(row, dir).arg("tinyconfig"), log, |_| ())?;
                 on.extend(SMALL);
                 fs::read_to_string(&path)?
@@ -349,6 +362,13 @@ impl<'a> Matrix<'a> {
         }
         Ok(path)
     }
+}
+
+/// Reads the configuration of a kernel of Debian's.
+fn debians(flavour: Flavour) -> Result<String> {
+    flavour
+        .configuration()?
+        .with_context(|| format!("there is no {}", flavour.path().display()))
 }
 
 /// Returns the object of a C file that patches touch, and the symbol without which the

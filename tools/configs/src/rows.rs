@@ -2,6 +2,8 @@
 
 //! The rows of `make configs`.
 
+use kbuild::debian::Flavour;
+
 /// The architectures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arch {
@@ -13,7 +15,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// Returns the name of the output directory.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             Arch::X86 => "x86",
@@ -46,22 +48,44 @@ impl Arch {
     }
 }
 
-/// A difference from the Rust kernel's configuration; on other architectures, from a tiny
-/// one with Rust.
+/// The configuration that a row differs from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// The Rust kernel's.
+    Rust,
+    /// Debian's.
+    Debian(Flavour),
+    /// A tiny one with Rust.
+    Tiny,
+}
+
+/// A difference from a configuration.
 #[derive(Debug)]
 pub struct Row {
     pub name: &'static str,
     pub arch: Arch,
+    pub base: Base,
     /// Symbols with their values.
     pub on: &'static [&'static str],
     /// Symbols that are not set.
     pub off: &'static [&'static str],
 }
 
+impl Row {
+    /// Returns the name of the output directory, which rows with much in common share.
+    pub fn directory(&self) -> String {
+        match self.base {
+            Base::Debian(flavour) => format!("{}-{}", self.arch.name(), flavour.name()),
+            Base::Rust | Base::Tiny => self.arch.name().to_owned(),
+        }
+    }
+}
+
 const fn row(name: &'static str, on: &'static [&'static str], off: &'static [&'static str]) -> Row {
     Row {
         name,
         arch: Arch::X86,
+        base: Base::Rust,
         on,
         off,
     }
@@ -71,8 +95,28 @@ const fn small(name: &'static str, arch: Arch, on: &'static [&'static str]) -> R
     Row {
         name,
         arch,
+        base: Base::Tiny,
         on,
         off: &[],
+    }
+}
+
+/// Debian's configuration with Rust and all pieces. Symbol versions exclude Rust.
+const fn debian(name: &'static str, flavour: Flavour) -> Row {
+    Row {
+        name,
+        arch: Arch::X86,
+        base: Base::Debian(flavour),
+        on: &[
+            "RUST=y",
+            "RUST_DEV_PAGEMAP=y",
+            "RUST_BLK_DEV_PMEM=y",
+            "RUST_FS_DAX=y",
+            "RUST_X86_GUP=y",
+            "PARAVIRT_XXL=y",
+            "DEBUG_INFO_BTF=y",
+        ],
+        off: &["MODVERSIONS"],
     }
 }
 
@@ -159,6 +203,35 @@ pub const ROWS: &[Row] = &[
         ],
         &[],
     ),
+    row(
+        "paravirt-xxl",
+        &[
+            "XEN=y",
+            "XEN_PV=y",
+            "PARAVIRT_XXL=y",
+            "RUST_DEV_PAGEMAP=y",
+            "RUST_BLK_DEV_PMEM=y",
+            "RUST_FS_DAX=y",
+            "RUST_X86_GUP=y",
+        ],
+        &[],
+    ),
+    row(
+        "paravirt-xxl-debug",
+        &[
+            "XEN=y",
+            "XEN_PV=y",
+            "PARAVIRT_XXL=y",
+            "RUST_FS_DAX=y",
+            "RUST_X86_GUP=y",
+            "RUST_X86_GUP_CHECK=y",
+            "DEBUG_VM=y",
+            "PAGE_TABLE_CHECK=y",
+        ],
+        &["X86_5LEVEL"],
+    ),
+    debian("debian-cloud", Flavour::Cloud),
+    debian("debian-amd64", Flavour::Amd64),
     small("um", Arch::Um, &[]),
     small("arm64", Arch::Arm64, &[]),
     small("riscv", Arch::Riscv, &["MMU=y"]),

@@ -6,6 +6,7 @@
 //! toolchain   the compilers, by path
 //! source      Debian's tarball (tarball) + the overlay (overlay) + patches (patches)
 //! kconfig     tinyconfig + fragments of a variant
+//! debian      Debian's own configurations
 //! build       make (make), modules, and nfit_test's modules (nfit); a first build may
 //!             start from a sibling's (seed)
 //! lint, doc   rustfmt, clippy, rustdoc, Sphinx; their messages (diagnostics)
@@ -14,6 +15,7 @@
 //! ```
 
 pub mod build;
+pub mod debian;
 pub mod diagnostics;
 pub mod doc;
 pub mod kconfig;
