@@ -46,6 +46,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 use kernel::{
+    arch::x86::paravirt::EntryPtr,
     bindings,
     ffi::c_ulong,
     macros::export,
@@ -166,7 +167,10 @@ unsafe fn insert_large<L: UpperTable>(
     let slot = VmaPfn::large(vma, pfn, write).and_then(|pfn| {
         // SAFETY: C's fault code has found the entries of these levels for the address before it
         // called the handler, so `entry` is not null, and it keeps the VMA, which keeps the tables.
-        unsafe { Slot::<L>::from_raw(pfn, address, NonNull::new_unchecked(entry)) }
+        unsafe {
+            let entry = EntryPtr::new(NonNull::new_unchecked(entry));
+            Slot::<L>::from_raw(pfn, address, entry)
+        }
     });
     match slot {
         Some(slot) => insert::large(slot),

@@ -19,6 +19,7 @@ use crate::vma::VmaPfn;
 use core::{fmt, marker::PhantomData};
 use kernel::{
     arch::x86::{
+        paravirt,
         pgprot::{self, address_mask},
         pgtable::{self, LeafKind, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
     },
@@ -114,16 +115,16 @@ impl<L> PartialEq for Entry<L> {
 }
 
 impl<L: Level> Entry<L> {
-    /// Creates an entry from its bits.
+    /// Gives an entry its level.
     #[inline]
-    pub(crate) const fn new(bits: u64) -> Self {
-        Self(pgtable::Entry::new(bits), PhantomData)
+    pub(crate) const fn new(entry: pgtable::Entry) -> Self {
+        Self(entry, PhantomData)
     }
 
-    /// Returns the bits.
+    /// Returns the entry without its level.
     #[inline]
-    pub(crate) const fn bits(self) -> u64 {
-        self.0.bits()
+    pub(crate) const fn entry(self) -> pgtable::Entry {
+        self.0
     }
 
     /// Returns whether the entry is empty. C: `pte_none()`, `pmd_none()`, `pud_none()`.
@@ -158,7 +159,9 @@ impl<L: Level> Entry<L> {
     #[doc(alias = "maybe_pud_mkwrite")]
     #[inline]
     pub(crate) const fn with_store(self, writable: bool) -> Self {
-        Self::new(self.0.with_store(writable).bits() | SOFT_DIRTY)
+        Self::new(pgtable::Entry::new(
+            self.0.with_store(writable).bits() | SOFT_DIRTY,
+        ))
     }
 }
 
@@ -168,11 +171,8 @@ impl Entry<Pte> {
     #[doc(alias = "pte_marker_uffd_wp")]
     #[cold]
     pub(crate) fn is_uffd_wp_marker(self) -> bool {
-        let pte = bindings::pte_t {
-            pte: self.bits() as _,
-        };
         // SAFETY: The function only computes with its argument; it has no preconditions.
-        unsafe { bindings::pte_marker_uffd_wp(pte) }
+        unsafe { bindings::pte_marker_uffd_wp(paravirt::pte(self.0)) }
     }
 }
 

@@ -18,8 +18,8 @@
 //!
 //! The lock order is C's: a page table lock is taken after all locks that sleep.
 //!
-//! This file encapsulates the accesses to page tables and their locks. `arch/x86/mm/gup` reads page
-//! tables without locks.
+//! This file encapsulates which entry is accessed, and the locks of the tables.
+//! `arch/x86/mm/gup` reads page tables without locks.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/pgtable.h`](srctree/include/linux/pgtable.h)
@@ -33,6 +33,7 @@ use core::{
     ptr::{null_mut, NonNull},
 };
 use kernel::{
+    arch::x86::paravirt::EntryPtr,
     bindings,
     error::{
         code::{EFAULT, ENOMEM},
@@ -41,66 +42,36 @@ use kernel::{
     mm::prot::PageProt,
 };
 
-/// The C functions for the tables of a level.
+/// The C functions for the locks of the tables of a level.
 pub(crate) trait Table: Level {
-    /// Writes an entry, and reports it to the page table check. C: `set_pte_at()`, `set_pmd_at()`,
-    /// `set_pud_at()`.
-    ///
-    /// # Safety
-    ///
-    /// `entry` must point to the entry for `address` in a table of this level of `mm`, and the
-    /// caller must hold the lock of that table.
-    unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64);
-
     /// Unlocks a table.
     ///
     /// # Safety
     ///
     /// `entry` must point into a table of this level, `lock` must be the lock of that table, and
     /// the caller must hold it and must not use it afterwards.
-    unsafe fn unlock(entry: NonNull<u64>, lock: NonNull<bindings::spinlock_t>);
+    unsafe fn unlock(entry: EntryPtr, lock: NonNull<bindings::spinlock_t>);
 }
 
 impl Table for Pte {
-    unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64) {
-        let pte = bindings::pte_t { pte: bits as _ };
-        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its
-        // table is locked, which is what the function requires.
-        unsafe { bindings::set_pte_at(mm, address, entry.as_ptr().cast(), pte) };
-    }
-
     #[inline]
-    unsafe fn unlock(entry: NonNull<u64>, lock: NonNull<bindings::spinlock_t>) {
+    unsafe fn unlock(entry: EntryPtr, lock: NonNull<bindings::spinlock_t>) {
         // SAFETY: The caller promises that it holds this lock, which came with a mapped pte.
-        unsafe { bindings::pte_unmap_unlock(entry.as_ptr().cast(), lock.as_ptr()) };
+        unsafe { bindings::pte_unmap_unlock(entry.as_pte(), lock.as_ptr()) };
     }
 }
 
 impl Table for Pmd {
-    unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64) {
-        let pmd = bindings::pmd_t { pmd: bits as _ };
-        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its
-        // table is locked, which is what the function requires.
-        unsafe { bindings::set_pmd_at(mm, address, entry.as_ptr().cast(), pmd) };
-    }
-
     #[inline]
-    unsafe fn unlock(_entry: NonNull<u64>, lock: NonNull<bindings::spinlock_t>) {
+    unsafe fn unlock(_entry: EntryPtr, lock: NonNull<bindings::spinlock_t>) {
         // SAFETY: The caller promises that it holds this lock.
         unsafe { bindings::spin_unlock(lock.as_ptr()) };
     }
 }
 
 impl Table for Pud {
-    unsafe fn set(mm: *mut bindings::mm_struct, address: usize, entry: NonNull<u64>, bits: u64) {
-        let pud = bindings::pud_t { pud: bits as _ };
-        // SAFETY: The caller promises that the entry belongs to `mm` and `address` and that its
-        // table is locked, which is what the function requires.
-        unsafe { bindings::set_pud_at(mm, address, entry.as_ptr().cast(), pud) };
-    }
-
     #[inline]
-    unsafe fn unlock(_entry: NonNull<u64>, lock: NonNull<bindings::spinlock_t>) {
+    unsafe fn unlock(_entry: EntryPtr, lock: NonNull<bindings::spinlock_t>) {
         // SAFETY: The caller promises that it holds this lock.
         unsafe { bindings::spin_unlock(lock.as_ptr()) };
     }
@@ -114,33 +85,24 @@ pub(crate) trait UpperTable: Table {
     ///
     /// `entry` must point into a table of this level of `mm`, and the table must stay valid until
     /// it is unlocked.
-    unsafe fn lock(
-        mm: *mut bindings::mm_struct,
-        entry: NonNull<u64>,
-    ) -> NonNull<bindings::spinlock_t>;
+    unsafe fn lock(mm: *mut bindings::mm_struct, entry: EntryPtr) -> NonNull<bindings::spinlock_t>;
 }
 
 impl UpperTable for Pmd {
     #[inline]
-    unsafe fn lock(
-        mm: *mut bindings::mm_struct,
-        entry: NonNull<u64>,
-    ) -> NonNull<bindings::spinlock_t> {
+    unsafe fn lock(mm: *mut bindings::mm_struct, entry: EntryPtr) -> NonNull<bindings::spinlock_t> {
         // SAFETY: The caller promises that the entry lies in a table of `mm` that stays. The
         // function returns the lock of that table, and every table has one, so it is not null.
-        unsafe { NonNull::new_unchecked(bindings::pmd_lock(mm, entry.as_ptr().cast())) }
+        unsafe { NonNull::new_unchecked(bindings::pmd_lock(mm, entry.as_pmd())) }
     }
 }
 
 impl UpperTable for Pud {
     #[inline]
-    unsafe fn lock(
-        mm: *mut bindings::mm_struct,
-        entry: NonNull<u64>,
-    ) -> NonNull<bindings::spinlock_t> {
+    unsafe fn lock(mm: *mut bindings::mm_struct, entry: EntryPtr) -> NonNull<bindings::spinlock_t> {
         // SAFETY: The caller promises that the entry lies in a table of `mm` that stays. The
         // function returns the lock of that table, and every table has one, so it is not null.
-        unsafe { NonNull::new_unchecked(bindings::pud_lock(mm, entry.as_ptr().cast())) }
+        unsafe { NonNull::new_unchecked(bindings::pud_lock(mm, entry.as_pud())) }
     }
 }
 
@@ -155,7 +117,7 @@ impl UpperTable for Pud {
 pub(crate) struct Slot<'a, L> {
     pfn: VmaPfn<'a>,
     address: usize,
-    entry: NonNull<u64>,
+    entry: EntryPtr,
     level: PhantomData<L>,
 }
 
@@ -180,7 +142,7 @@ impl<'a, L: UpperTable> Slot<'a, L> {
     pub(crate) unsafe fn from_raw(
         pfn: VmaPfn<'a>,
         address: usize,
-        entry: NonNull<u64>,
+        entry: EntryPtr,
     ) -> Option<Self> {
         let address = address & !(L::SIZE - 1);
         let (start, end) = pfn.vma().range();
@@ -208,8 +170,8 @@ impl<'a, L: UpperTable> Slot<'a, L> {
     #[inline]
     pub(crate) fn peek(self) -> Entry<L> {
         // SAFETY: By the type invariants the pointer is valid. Processors and holders of the lock
-        // write the entry concurrently, but as a whole word, and this reads it once.
-        Entry::new(unsafe { self.entry.as_ptr().read_volatile() })
+        // write the entry concurrently, but as a whole word.
+        Entry::new(unsafe { self.entry.read(L::SHIFT) })
     }
 
     /// Locks the table and reads the entry, after a lookup of the cache mode. Spins.
@@ -288,7 +250,9 @@ impl<'a> Slot<'a, Pte> {
         // SAFETY: By the invariants of `VmaRef` the address space is valid, and the address is one
         // of it. `lock` is written to before the function returns an entry.
         let entry = unsafe { bindings::__get_locked_pte(vma.mm(), address, &mut lock) };
-        let entry = NonNull::new(entry.cast::<u64>()).ok_or(ENOMEM)?;
+        let entry = NonNull::new(entry.cast())
+            .map(EntryPtr::new)
+            .ok_or(ENOMEM)?;
         // SAFETY: The function returned an entry, so it has also stored the lock that it took,
         // which is not null.
         let lock = unsafe { NonNull::new_unchecked(lock) };
@@ -320,25 +284,21 @@ impl<L: Table> Locked<'_, L> {
     #[inline]
     fn read(&self) -> Entry<L> {
         // SAFETY: By the invariants of `Slot` the pointer is valid. Processors may set bits
-        // concurrently, but the word is read once, as a whole.
-        Entry::new(unsafe { self.slot.entry.as_ptr().read_volatile() })
+        // concurrently, but write the word as a whole.
+        Entry::new(unsafe { self.slot.entry.read(L::SHIFT) })
     }
 
     /// Writes the entry. C: `set_pte_at()`, `set_pmd_at()`, `set_pud_at()`.
     #[inline]
     fn set(&mut self, entry: Entry<L>) {
         let slot = self.slot;
-        // Only the page table check needs the C functions; otherwise an entry is just a word.
-        if cfg!(CONFIG_PAGE_TABLE_CHECK) {
-            // SAFETY: By the invariants of `Slot` the entry is the one for this address in a table
-            // of this address space, and by those of `Locked` the table is locked.
-            unsafe { L::set(slot.pfn.vma().mm(), slot.address, slot.entry, entry.bits()) };
-        } else {
-            // SAFETY: By the invariants of `Slot` the pointer is valid, and by those of `Locked` no
-            // other code writes the entry. Processors, which read it at any time, read the old word
-            // or the new one.
-            unsafe { slot.entry.as_ptr().write_volatile(entry.bits()) };
-        }
+        // SAFETY: By the invariants of `Slot` the entry is the one for this address in a table of
+        // this address space, and by those of `Locked` the table is locked. An entry that is set
+        // is a leaf for the PFN of the slot, which the VMA may map.
+        unsafe {
+            slot.entry
+                .set(slot.pfn.vma().mm(), slot.address, entry.entry(), L::SHIFT)
+        };
     }
 }
 

@@ -28,7 +28,53 @@ unsigned long rust_helper_my_zero_pfn(unsigned long address)
 	return my_zero_pfn(address);
 }
 
-/* For kernels with CONFIG_PAGE_TABLE_CHECK, where an entry is more than a word. */
+#ifdef CONFIG_PARAVIRT_XXL
+/* In a Xen PV guest the words in page tables have machine frames. */
+pteval_t rust_helper_pte_val(pte_t pte)
+{
+	return pte_val(pte);
+}
+
+pte_t rust_helper___pte(pteval_t val)
+{
+	return __pte(val);
+}
+
+pmdval_t rust_helper_pmd_val(pmd_t pmd)
+{
+	return pmd_val(pmd);
+}
+
+pmd_t rust_helper___pmd(pmdval_t val)
+{
+	return __pmd(val);
+}
+
+pudval_t rust_helper_pud_val(pud_t pud)
+{
+	return pud_val(pud);
+}
+
+pud_t rust_helper___pud(pudval_t val)
+{
+	return __pud(val);
+}
+
+p4dval_t rust_helper_p4d_val(p4d_t p4d)
+{
+	return p4d_val(p4d);
+}
+
+pgdval_t rust_helper_pgd_val(pgd_t pgd)
+{
+	return pgd_val(pgd);
+}
+#endif
+
+/*
+ * For kernels in which an entry is more than a word (CONFIG_PAGE_TABLE_CHECK), or is
+ * written by the hypervisor (a Xen PV guest).
+ */
 void rust_helper_set_pte_at(struct mm_struct *mm, unsigned long address,
 			    pte_t *ptep, pte_t pte)
 {

@@ -6,6 +6,8 @@ use crate::bindings;
 
 #[cfg(CONFIG_BUG)]
 pub mod bug;
+pub mod cpufeature;
+pub mod paravirt;
 pub(crate) mod percpu;
 pub mod pgprot;
 pub mod pgtable;

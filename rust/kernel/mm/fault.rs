@@ -28,6 +28,7 @@ use super::{
 };
 #[cfg(all(CONFIG_TRANSPARENT_HUGEPAGE, CONFIG_X86_64, not(CONFIG_UML)))]
 use crate::arch::x86::{
+    paravirt::EntryPtr,
     pgprot,
     pgtable::{self, PMD_SHIFT},
 };
@@ -441,6 +442,14 @@ impl<'a> VmFault<'a> {
 /// Huge pages.
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 impl<'a> VmFault<'a> {
+    /// Returns the pointer to the pmd for the address.
+    #[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
+    #[inline]
+    fn pmd_ptr(&self) -> EntryPtr {
+        // SAFETY: By the type invariants the fault has a pmd, so the pointer is not null.
+        EntryPtr::new(unsafe { NonNull::new_unchecked((*self.as_raw()).pmd.cast()) })
+    }
+
     /// Reads the pmd for the address, which may change at any time. C: `pmd_none()`,
     /// `pmd_trans_huge()`, `pmd_devmap()`.
     ///
@@ -461,9 +470,8 @@ impl<'a> VmFault<'a> {
     #[inline]
     pub fn pmd(&self) -> PmdEntry {
         // SAFETY: By the type invariants the pmd exists and stays. Other tasks and the processors
-        // write it concurrently, so it is read once, as a whole word.
-        let entry = unsafe { core::ptr::addr_of!((*(*self.as_raw()).pmd).pmd).read_volatile() };
-        let entry = pgtable::Entry::new(entry as u64);
+        // write it concurrently, as a whole word.
+        let entry = unsafe { self.pmd_ptr().read(PMD_SHIFT) };
         if entry.is_none() {
             PmdEntry::None
         } else if entry.is_devmap() {
@@ -512,19 +520,16 @@ impl<'a> VmFault<'a> {
         let phys = PfnT::new(zero.pfn(), PfnFlags::NONE).phys();
         let kind = pgtable::LeafKind::Normal;
         let entry = pgprot::leaf(phys, vma.prot().bits(), kind, PMD_SHIFT);
-        let entry = bindings::pmd_t {
-            pmd: entry.bits() as _,
-        };
         // SAFETY: By the type invariants the pmd exists and stays, and belongs to this address
         // space. It is written under the lock of its table, and only if it is empty. The VMA covers
         // what it maps. By the invariants of `HugeZeroFolio` the folio stays as long as the address
         // space.
         unsafe {
-            let pmd = (*self.as_raw()).pmd;
-            let lock = bindings::pmd_lock(vma.mm(), pmd);
+            let pmd = self.pmd_ptr();
+            let lock = bindings::pmd_lock(vma.mm(), pmd.as_pmd());
             let is_none = self.pmd() == PmdEntry::None;
             if is_none {
-                bindings::set_pmd_at(vma.mm(), address, pmd, entry);
+                pmd.set(vma.mm(), address, entry, PMD_SHIFT);
             }
             bindings::spin_unlock(lock);
             is_none

@@ -33,7 +33,7 @@ use super::{
 };
 use core::ptr::{self, NonNull};
 use kernel::{
-    arch::x86::pgprot::address_mask,
+    arch::x86::{paravirt::EntryPtr, pgprot::address_mask},
     bindings,
     error::{
         code::{EEXIST, EFAULT, EINVAL},
@@ -64,7 +64,7 @@ enum Followed {
 /// from bit `shift` on, or was one when C read it without the lock. It maps `address` in `vma`. The
 /// range of the VMA does not change, because the mmap lock is held as well.
 struct LockedLeaf<'a> {
-    first: NonNull<u64>,
+    first: EntryPtr,
     shift: u32,
     vma: VmaRef<'a>,
     address: u64,
@@ -78,9 +78,9 @@ impl LockedLeaf<'_> {
     /// The entry must be in the same table.
     #[inline]
     unsafe fn nth(&self, n: usize) -> Entry {
-        // SAFETY: By the type invariants and the caller's promise the entry is valid. The read is
-        // volatile, because processors may set its accessed and dirty bits at any time.
-        Entry::new(unsafe { self.first.as_ptr().add(n).read_volatile() })
+        // SAFETY: By the type invariants and the caller's promise the entry is valid, in the table
+        // of `first`. Processors may set its accessed and dirty bits at any time.
+        unsafe { self.first.nth(n).read(self.shift) }
     }
 
     /// Reads the entry that is followed.
@@ -142,12 +142,12 @@ impl LockedLeaf<'_> {
     #[cold]
     fn touch_huge(&self, write: bool) {
         let vma = self.vma.as_raw();
-        let (address, slot) = (self.address as c_ulong, self.first.as_ptr());
+        let (address, slot) = (self.address as c_ulong, self.first);
         match self.shift {
             // SAFETY: By the type invariants `slot` is a pmd of this VMA and its lock is held.
-            PMD_SHIFT => unsafe { bindings::touch_pmd(vma, address, slot.cast(), write) },
+            PMD_SHIFT => unsafe { bindings::touch_pmd(vma, address, slot.as_pmd(), write) },
             // SAFETY: By the type invariants `slot` is a pud of this VMA and its lock is held.
-            _ => unsafe { bindings::touch_pud(vma, address, slot.cast(), write) },
+            _ => unsafe { bindings::touch_pud(vma, address, slot.as_pud(), write) },
         }
     }
 
@@ -241,7 +241,7 @@ unsafe fn follow(
     // INVARIANT: By the caller's promise the locks are held and the entry is valid. The value does
     // not outlive this call.
     let leaf = LockedLeaf {
-        first,
+        first: EntryPtr::new(first),
         shift,
         vma,
         // The caller of GUP may pass the address of any byte of the page.

@@ -14,9 +14,9 @@ use super::{
     pgtable::{Entry, LeafKind},
     walk::{Leaf, Root, Slot, Table, Tables},
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    arch::x86::pgprot,
+    arch::x86::{cpufeature::boot_cpu_has, paravirt::EntryPtr, pgprot},
     bindings,
     interrupt::LocalInterruptDisabled,
     mm::{page::PageRef, pfn::Pfn},
@@ -58,14 +58,13 @@ impl<'irq> UserTables<'irq> {
 
 impl Tables for UserTables<'_> {
     #[inline]
-    fn read(&self, slot: Slot) -> Entry {
+    fn read(&self, slot: Slot, shift: u32) -> Entry {
         // SAFETY: The variable is written once, early at boot, so the read is not a data race.
         let linear = unsafe { bindings::page_offset_base } as u64;
-        let entry = linear.wrapping_add(slot.phys()) as *const u64;
+        let entry = linear.wrapping_add(slot.phys()) as *mut u64;
         // SAFETY: By the type invariants the slot is in a table that stays valid, and all page
-        // tables are in the linear mapping. The volatile read is one load, as the processors' own
-        // accesses are, so it returns a whole entry.
-        Entry::new(unsafe { entry.read_volatile() })
+        // tables are in the linear mapping, so the pointer is valid, and not null.
+        unsafe { EntryPtr::new(NonNull::new_unchecked(entry)).read(shift) }
     }
 
     #[inline]
@@ -112,16 +111,7 @@ fn pgtable_l5_enabled() -> bool {
 pub(crate) fn read_pkru(_irq: LocalInterruptDisabled<'_>) -> u32 {
     #[cfg(CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS)]
     {
-        const WORD: usize = bindings::X86_FEATURE_OSPKE as usize / 32;
-        const BIT: u32 = 1 << (bindings::X86_FEATURE_OSPKE % 32);
-        // SAFETY: The array has a word for each 32 features, and is written early at boot only.
-        let word = unsafe {
-            core::ptr::addr_of!(bindings::boot_cpu_data.__bindgen_anon_2.x86_capability)
-                .cast::<u32>()
-                .add(WORD)
-                .read()
-        };
-        if word & BIT != 0 {
+        if boot_cpu_has::<{ bindings::X86_FEATURE_OSPKE }>() {
             let pkru;
             // SAFETY: OSPKE says that the processor has the register and the kernel has enabled it.
             // The instruction requires 0 in ECX, and clears EDX.

@@ -56,8 +56,9 @@ impl Slot {
 
 /// The memory that page tables are read from.
 pub(crate) trait Tables {
-    /// Reads a whole entry, once. C: `ptep_get_lockless()` and its like.
-    fn read(&self, slot: Slot) -> Entry;
+    /// Reads a whole entry of the level that maps from bit `shift` on, once. C:
+    /// `ptep_get_lockless()` and its like.
+    fn read(&self, slot: Slot, shift: u32) -> Entry;
 
     /// Returns the bits of an entry that are a physical address. C: `PTE_PFN_MASK`.
     fn address_mask(&self) -> u64;
@@ -70,6 +71,7 @@ pub(crate) trait Tables {
 pub(crate) struct Leaf<'a, T> {
     tables: &'a T,
     slot: Slot,
+    shift: u32,
     entry: Entry,
     /// The entry that points to the table of a pte: collapsing a huge page clears that one first.
     above: Option<(Slot, Entry)>,
@@ -113,12 +115,13 @@ impl<T: Tables> Leaf<'_, T> {
     /// pte is read again.
     #[inline(always)]
     pub(crate) fn unchanged(&self) -> bool {
-        let is = |slot, entry| self.tables.read(slot) == entry;
+        let is = |slot, shift, entry| self.tables.read(slot, shift) == entry;
         match self.above {
-            None => is(self.slot, self.entry),
+            None => is(self.slot, self.shift, self.entry),
             Some((slot, entry)) => {
-                is(slot, entry)
-                    && (0..self.pages).all(|n| is(self.slot.nth(n), self.entry.nth_page(n)))
+                is(slot, PMD_SHIFT, entry)
+                    && (0..self.pages)
+                        .all(|n| is(self.slot.nth(n), PTE_SHIFT, self.entry.nth_page(n)))
             }
         }
     }
@@ -181,20 +184,20 @@ pub(crate) fn walk_page<T: Tables, V: Visitor<T>>(
         return;
     };
     let slot = puds.slot(start, PUD_SHIFT);
-    let entry = tables.read(slot);
+    let entry = tables.read(slot, PUD_SHIFT);
     let Some(pmds) = walk.table(entry) else {
         walk.large(slot, entry, (start, end), PUD_SHIFT);
         return;
     };
     let slot = pmds.slot(start, PMD_SHIFT);
-    let entry = tables.read(slot);
+    let entry = tables.read(slot, PMD_SHIFT);
     let Some(ptes) = walk.table(entry) else {
         walk.large(slot, entry, (start, end), PMD_SHIFT);
         return;
     };
     let above = (slot, entry);
     let slot = ptes.slot(start, PTE_SHIFT);
-    walk.pte(slot, tables.read(slot), above, 1);
+    walk.pte(slot, tables.read(slot, PTE_SHIFT), above, 1);
 }
 
 /// The table that the processor begins with.
@@ -241,9 +244,13 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
     fn puds(&self, root: Root, address: u64) -> Option<Table> {
         let p4ds = match root {
             Root::P4d(table) => table,
-            Root::Pgd(table) => self.table(self.tables.read(table.slot(address, PGD_SHIFT)))?,
+            Root::Pgd(table) => {
+                let slot = table.slot(address, PGD_SHIFT);
+                self.table(self.tables.read(slot, PGD_SHIFT))?
+            }
         };
-        self.table(self.tables.read(p4ds.slot(address, P4D_SHIFT)))
+        let slot = p4ds.slot(address, P4D_SHIFT);
+        self.table(self.tables.read(slot, P4D_SHIFT))
     }
 
     /// Walks over what a pud entry maps: itself, or the pmds below it. Returns whether the walk
@@ -256,11 +263,11 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             return false;
         };
         let mut slot = table.slot(start, PUD_SHIFT);
-        let mut entry = self.tables.read(slot);
+        let mut entry = self.tables.read(slot, PUD_SHIFT);
         let mut shift = PUD_SHIFT;
         if let Some(table) = self.table(entry) {
             slot = table.slot(start, PMD_SHIFT);
-            entry = self.tables.read(slot);
+            entry = self.tables.read(slot, PMD_SHIFT);
             shift = PMD_SHIFT;
         }
         // From here on leaves of both levels are handled alike. A leaf of a pud is the only one in
@@ -278,7 +285,7 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
                 return true;
             }
             (start, slot) = (next, slot.nth(1));
-            entry = self.tables.read(slot);
+            entry = self.tables.read(slot, shift);
         }
     }
 
@@ -287,7 +294,7 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
     #[inline(always)]
     fn ptes(&mut self, table: Table, above: (Slot, Entry), mut start: u64, end: u64) -> bool {
         let mut slot = table.slot(start, PTE_SHIFT);
-        let mut entry = self.tables.read(slot);
+        let mut entry = self.tables.read(slot, PTE_SHIFT);
         loop {
             // CAST: At most 512.
             let most = (end.wrapping_sub(start) >> PTE_SHIFT) as usize;
@@ -301,7 +308,7 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             slot = slot.nth(pages);
             entry = match behind {
                 Some(entry) => entry,
-                None => self.tables.read(slot),
+                None => self.tables.read(slot, PTE_SHIFT),
             };
         }
     }
@@ -322,6 +329,7 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         let leaf = |kind, pages| Leaf {
             tables: self.tables,
             slot,
+            shift: PTE_SHIFT,
             entry,
             above: Some(above),
             kind,
@@ -339,7 +347,9 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
             _ => {
                 let mask = self.tables.address_mask();
                 let tables = self.tables;
-                let run = pte_run(entry, most, mask, move |n| tables.read(slot.nth(n)));
+                let run = pte_run(entry, most, mask, move |n| {
+                    tables.read(slot.nth(n), PTE_SHIFT)
+                });
                 self.visitor
                     .visit(&leaf(LeafKind::Devmap, run.0))
                     .then_some(run)
@@ -360,6 +370,7 @@ impl<T: Tables, V: Visitor<T>> Walk<'_, T, V> {
         let leaf = |kind| Leaf {
             tables: self.tables,
             slot,
+            shift,
             entry,
             above: None,
             kind,

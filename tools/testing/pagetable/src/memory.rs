@@ -101,7 +101,7 @@ impl Memory {
 }
 
 impl Tables for Memory {
-    fn read(&self, slot: Slot) -> Entry {
+    fn read(&self, slot: Slot, _shift: u32) -> Entry {
         let slot = slot.phys();
         let word = self.word(slot);
         let mut last = self.last.borrow_mut();
