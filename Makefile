@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check configs mutants crash abi bench conform guest shell build lint doc
+VERBS := run check configs mutants crash abi bench conform guest shell build config lint doc
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -29,12 +29,15 @@ ifneq ($(strip $(UNKNOWN)),)
 $(error there is no variable $(strip $(UNKNOWN)) here; make help lists them)
 endif
 
-.PHONY: help setup $(VERBS)
+.PHONY: help setup series tarball $(VERBS)
 # One guest or one build at a time, also under -j.
 .NOTPARALLEL:
 
 $(VERBS):
 	@tools/harness $@
+
+series tarball:
+	@tools/dist $@
 
 setup:
 	@tools/setup && echo "Nothing is missing."
@@ -63,16 +66,20 @@ help:
 #:   guest    boot a guest and run CMD in it; prints its output
 #:   shell    boot a guest with a shell on this terminal
 #:   build    build a kernel (the other verbs do so when something changed)
+#:   config   configure a kernel without building it; prints where its .config is
 #:   lint     formatting and lints only: rustfmt, clippy, spelling, the floors of the
 #:            modules (prints their graph), the language of comments and documents
 #:   doc      build the documentation of the kernel crate and the .rst pages as HTML;
 #:            prints where both are
+#:   series   patches in the format of git for a kernel tree of your own, of this commit
+#:   tarball  the overlay, the patches and ./apply, which puts them into a kernel tree
 #:   setup    install missing packages (every verb does)
 #:   help     this
 #:
 #: Variables:
-#:   VARIANT=rust|c|debug|cdebug  which kernel: the Rust pieces (the default),
-#:            the C originals, or either with KASAN, lockdep and the like
+#:   VARIANT=rust|c|debug|cdebug|distro  which kernel: the Rust pieces (the default),
+#:            the C originals, either with KASAN, lockdep and the like, or Debian's own
+#:            configuration for cloud guests with the Rust pieces (a first build: over an hour)
 #:   CMD='text'   what the guest's bash runs; any shell text ($$ is one $)
 #:   COPY='file ...'  files and folders for the guest's /root
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
@@ -92,7 +99,7 @@ help:
 #:            configs
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; for check see ALL
-#:   OUT=folder   folder for the results of bench (default: bench in the cache)
+#:   OUT=folder   folder for the results of bench, series and tarball (default: in the cache)
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk
 #:   FRESH=1      for conform and mutants: discard existing results and run all again
 #:   FAILURES=10  number of times that crash kills the guest; SEED=1 seeds data and moments
