@@ -12,6 +12,7 @@
 
 pub mod bound;
 mod killed;
+mod locked;
 mod mounted;
 mod pinned;
 mod storm;

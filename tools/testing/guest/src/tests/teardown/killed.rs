@@ -76,14 +76,14 @@ fn killed_then(
 }
 
 /// Requires that the task waits; an unbinding without a wait takes less than two seconds on every kernel.
-fn must_wait(child: &mut Child) -> Result<()> {
+pub fn must_wait(child: &mut Child) -> Result<()> {
     match poll(child, timeout(Duration::from_secs(2)))? {
         None => Ok(()),
         Some(status) => bail!("unbinding the driver did not wait: {status}"),
     }
 }
 
-fn kill(child: &mut Child) -> Result<Duration> {
+pub fn kill(child: &mut Child) -> Result<Duration> {
     let start = Instant::now();
     child.kill().context("cannot kill the unbinding task")?;
     match poll(child, timeout(Duration::from_secs(15)))? {

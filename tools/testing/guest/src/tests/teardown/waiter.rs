@@ -54,7 +54,7 @@ fn ends() -> Result<String> {
 }
 
 /// The CPU from which the waiting task is kept; everything else runs on the first one.
-const HOGGED: usize = 1;
+pub const HOGGED: usize = 1;
 
 declare! {
     /// a truncation that waits for a page and gets the CPU only when the device is gone reads the struct
@@ -136,10 +136,10 @@ fn wait_asleep(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-const HOGGING: u32 = 1;
-const STOP: u32 = 2;
+pub const HOGGING: u32 = 1;
+pub const STOP: u32 = 2;
 
-fn wait_for(state: &Mapping, value: u32, what: &str) -> Result<()> {
+pub fn wait_for(state: &Mapping, value: u32, what: &str) -> Result<()> {
     let limit = Instant::now() + timeout(Duration::from_secs(10));
     while state.word(0).load(Ordering::Acquire) != value {
         ensure!(Instant::now() < limit, "{what} did not start");
@@ -149,7 +149,7 @@ fn wait_for(state: &Mapping, value: u32, what: &str) -> Result<()> {
 }
 
 /// Takes the CPU from every ordinary task until it is told to stop, or a minute has passed.
-fn hog(state: &Mapping) -> Result<()> {
+pub fn hog(state: &Mapping) -> Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: The parameters are valid for reads; 0 is this process.
     if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) } != 0 {
@@ -167,17 +167,17 @@ fn hog(state: &Mapping) -> Result<()> {
 const SELF: Pid = Pid::from_raw(0);
 
 /// Moves the calling thread to a CPU.
-fn run_on(cpu: usize) -> Result<()> {
+pub fn run_on(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     sched_setaffinity(SELF, &set).context("sched_setaffinity")
 }
 
 /// The calling thread, and what it starts, on one CPU until this is dropped.
-struct OnCpu(CpuSet);
+pub struct OnCpu(CpuSet);
 
 impl OnCpu {
-    fn pin(cpu: usize) -> Result<Self> {
+    pub fn pin(cpu: usize) -> Result<Self> {
         let before = sched_getaffinity(SELF).context("sched_getaffinity")?;
         run_on(cpu)?;
         Ok(Self(before))
@@ -191,13 +191,13 @@ impl Drop for OnCpu {
 }
 
 /// A CPU on which the scheduler keeps no time for ordinary tasks until this is dropped.
-struct NoFairServer {
+pub struct NoFairServer {
     file: PathBuf,
     before: String,
 }
 
 impl NoFairServer {
-    fn on(cpu: usize) -> Result<Self> {
+    pub fn on(cpu: usize) -> Result<Self> {
         let file = system::debugfs()?.join(format!("sched/fair_server/cpu{cpu}/runtime"));
         if !file.exists() {
             skip!("the kernel has no SCHED_DEBUG, so a realtime task cannot take all of a CPU");
