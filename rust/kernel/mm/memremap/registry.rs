@@ -144,6 +144,52 @@ fn lookup_slow(pfn: Pfn, cached: Option<LiveRef>) -> Option<LiveRef> {
 /// that may still use the per-CPU counters.) So a pgmap whose count was per CPU when it was read
 /// stays mapped until interrupts are on again. Interrupts off do not delay the kill; they delay the
 /// drain.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     c_str, interrupt,
+///     mm::{
+///         memremap::{
+///             registry::lookup_irqs_off, MemoryType, Operations, Options, Region, Registration,
+///             ZoneDevicePage,
+///         },
+///         pfn::Pfn,
+///     },
+/// };
+///
+/// struct Unused;
+///
+/// // SAFETY: `page_free` does nothing.
+/// unsafe impl Operations for Unused {
+///     type Data = ();
+///
+///     fn page_free(_data: (), _page: ZoneDevicePage<'_>) {}
+/// }
+///
+/// let is_live = |pfn: Pfn| {
+///     // SAFETY: A lookup does not sleep.
+///     unsafe { interrupt::with_disabled(|irq| lookup_irqs_off(pfn, irq).is_some()) }
+/// };
+///
+/// let region = Region::request_free(128 << 20, c_str!("doctest"))?;
+/// let range = region.part(0, 2 << 20).ok_or(EINVAL)?;
+/// let (first, last) = (range.pfns().first(), range.pfns().last());
+/// let behind = last.checked_add(1).ok_or(EINVAL)?;
+/// let mut regions = KVec::new();
+/// regions.push(region, GFP_KERNEL)?;
+/// assert!(!is_live(first));
+///
+/// let kind = MemoryType::Private;
+/// let map = Registration::<Unused>::new(kind, regions, &[range], Options::default(), ())
+///     .map_err(Error::from)?;
+/// assert!(is_live(first) && is_live(last) && !is_live(behind));
+///
+/// drop(map);
+/// assert!(!is_live(first) && !is_live(last));
+/// # Ok::<(), Error>(())
+/// ```
 #[inline]
 pub fn lookup_irqs_off<'irq>(
     pfn: Pfn,
