@@ -15,6 +15,10 @@
 //! echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind
 //! echo namespace0.0 > /sys/bus/nd/drivers/rust_nd_rom/bind
 //! ```
+//!
+//! The device that claims a namespace in mode `sector` (`btt0.0`) is bound in the same way. Its disk,
+//! which can be written to, is that of libnvdimm. A BTT has one disk, so attaching it twice is an
+//! error, which the driver requires.
 
 use core::{
     fmt::Write,
@@ -27,7 +31,7 @@ use kernel::{
     },
     c_str,
     mm::device_memory::DeviceMemory,
-    nvdimm::{Claim, Context, Driver, DriverFlags, Event, Registration},
+    nvdimm::{Btt, Claim, Context, Driver, DriverFlags, Event, Registration},
     page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
@@ -55,6 +59,14 @@ impl kernel::Module for RomModule {
     }
 }
 
+/// The disk of a device.
+enum Attached {
+    /// The sectors of a BTT.
+    Sectors(Btt),
+    /// All bytes of a namespace.
+    Rom(#[expect(dead_code, reason = "it is dropped")] GenDisk<Rom>),
+}
+
 /// The driver.
 struct RomDriver;
 
@@ -62,15 +74,23 @@ impl Driver for RomDriver {
     const NAME: &'static CStr = c_str!("rust_nd_rom");
     const FLAGS: DriverFlags = DriverFlags::NAMESPACE_IO.or(DriverFlags::NAMESPACE_PMEM);
 
-    type Data = GenDisk<Rom>;
+    type Data = Attached;
 
     /// Adds the disk of a namespace.
-    fn probe(context: &Context<'_>) -> Result<GenDisk<Rom>> {
-        let Claim::None = context.claim() else {
-            // A device that claims a namespace is for nd_pmem or another driver.
-            return Err(ENODEV);
+    fn probe(context: &Context<'_>) -> Result<Attached> {
+        let namespace = match context.claim() {
+            Claim::None => context.namespace()?,
+            Claim::Btt(claim) => {
+                let namespace = context.namespace()?;
+                let btt = namespace.attach_btt(&claim)?;
+                return match namespace.attach_btt(&claim) {
+                    Err(EBUSY) => Ok(Attached::Sectors(btt)),
+                    _ => Err(EINVAL),
+                };
+            }
+            // This claim is for nd_pmem.
+            Claim::Pfn(_) => return Err(ENODEV),
         };
-        let namespace = context.namespace()?;
         let memory = DeviceMemory::map(namespace.reserve()?)?;
         let limits = Limits {
             logical_block_size: namespace.sector_size(),
@@ -87,14 +107,23 @@ impl Driver for RomDriver {
             reads: AtomicU64::new(0),
         };
         disk.add(context.device(), Arc::new(rom, GFP_KERNEL)?)
+            .map(Attached::Rom)
     }
 
     /// Removes the disk, by dropping it.
-    fn remove(_context: &Context<'_>, _disk: GenDisk<Rom>) {}
+    fn remove(_context: &Context<'_>, _attached: Attached) {}
 
-    fn shutdown(_context: &Context<'_>, _disk: &GenDisk<Rom>) {}
+    fn shutdown(_context: &Context<'_>, _attached: &Attached) {}
 
-    fn notify(_context: &Context<'_>, _disk: &GenDisk<Rom>, _event: Event) {}
+    /// Makes the disk of a BTT read-only or writable, as the region is. The other is read-only for
+    /// good.
+    fn notify(_context: &Context<'_>, attached: &Attached, event: Event) {
+        match (event, attached) {
+            (Event::RevalidateRegion, Attached::Sectors(btt)) => btt.check_and_set_read_only(),
+            (Event::RevalidatePoison, Attached::Sectors(btt)) => btt.revalidate_poison(),
+            _ => (),
+        }
+    }
 }
 
 /// The data of the operations of the disk.

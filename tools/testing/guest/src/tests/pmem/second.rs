@@ -17,6 +17,25 @@ declare! {
     "pmem::second-driver", 60 s, essential => second_driver
 }
 fn second_driver() -> Result<String> {
+    let made = Made::new("-m raw")?;
+    let (node, disk) = (made.node()?, made.disk()?);
+    let reads = second(&made, |bytes| check(&node, &disk, bytes))?;
+    Ok(format!("{reads} bios"))
+}
+
+declare! {
+    /// a driver attaches the BTT of a namespace a second time, and so loses the first disk, whose
+    /// memory is freed while it is there
+    "pmem::btt-twice", 60 s => || {
+        let made = Made::new("-m sector")?;
+        let node = made.node()?;
+        second(&made, |bytes| require(&node, bytes))
+    }
+}
+
+/// Writes to the disk, and calls `check` with the bytes while the second driver is bound in place of
+/// the first one. Then the first is bound again, and must have the bytes as well.
+fn second<T>(made: &Made, check: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
     if !Cmd::new("modprobe -n -q")
         .arg(MODULE)
         .run()?
@@ -25,8 +44,7 @@ fn second_driver() -> Result<String> {
     {
         skip!("this kernel has no CONFIG_SAMPLE_RUST_ND_ROM");
     }
-    let made = Made::new("-m raw")?;
-    let (device, node, disk) = (made.bound()?, made.node()?, made.disk()?);
+    let (device, node) = (made.bound()?, made.node()?);
     let bytes = data::bytes(5, LEN);
     let memory = Mapping::anonymous(LEN)?;
     memory.write(0, &bytes);
@@ -36,20 +54,27 @@ fn second_driver() -> Result<String> {
     Cmd::new("modprobe").arg(MODULE).ok()?;
     bind("unbind", &device)?;
     let file = |name: &str| Path::new("/sys/bus/nd/drivers").join(MODULE).join(name);
-    fs::write(file("bind"), &device)
-        .context("the second driver cannot be bound to the namespace")?;
-    let checked = system::wait_for_node(&node).and_then(|()| check(&node, &disk, &bytes));
-    fs::write(file("unbind"), &device).context("the second driver cannot be unbound from it")?;
+    let bound = fs::write(file("bind"), &device)
+        .context("the second driver cannot be bound to the namespace");
+    let checked = match bound {
+        Ok(()) => {
+            let checked = system::wait_for_node(&node).and_then(|()| check(&bytes));
+            fs::write(file("unbind"), &device)
+                .context("the second driver cannot be unbound from it")?;
+            checked
+        }
+        Err(e) => Err(e),
+    };
     Cmd::new("modprobe -r").arg(MODULE).ok()?;
     bind("bind", &device)?;
     system::wait_for_node(&node)?;
-    let reads = checked?;
+    let found = checked?;
 
     require(&node, &bytes).context("nd_pmem is bound again")?;
     if let Some(diff) = line_diff(&before, &iomem()?) {
         anyhow::bail!("/proc/iomem differs from before: {diff}");
     }
-    Ok(format!("{reads} bios"))
+    Ok(found)
 }
 
 fn require(node: &Path, bytes: &[u8]) -> Result<()> {
