@@ -32,7 +32,6 @@ use crate::workers::Boot;
 use host::kernel::Built;
 use host::limit::{Limit, NO_TIME};
 use host::paths::Paths;
-use host::variant::Variant;
 use kbuild::build::build_to_boot;
 use kbuild::doc;
 use kbuild::lint;
@@ -159,7 +158,7 @@ fn on_host(paths: &Paths, summary: &mut Summary) -> Result<()> {
 /// optimised builds only: the debug kernel has assertions, and a C kernel has no
 /// Rust.
 fn no_panics(paths: &Paths, built: &Built, summary: &mut Summary) -> Result<()> {
-    if built.variant != Variant::Rust {
+    if !built.variant.is_rust() || built.variant.is_debug() {
         return Ok(());
     }
     let places = panics::find(paths, &paths.build(built.variant))?;

@@ -3,12 +3,22 @@
 //! The kernels that the harness can build.
 //!
 //! `rust` and `c` differ only in the Kconfig bools of the four pieces; `debug`
-//! and `cdebug` are the same two with every checker of the kernel enabled. A
-//! variant is a list of configuration fragments in `config/`, merged over `make
-//! tinyconfig` in this order; a later one wins.
+//! and `cdebug` are the same two with every checker of the kernel enabled. `distro`
+//! is Debian's own kernel for cloud guests with the Rust pieces. A variant is a list of
+//! configuration fragments in `config/`, merged over a [`Base`] in this order; a later
+//! one wins.
 
 use std::fmt;
 use std::time::Duration;
+
+/// The configuration that the fragments of a variant are merged over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// `make tinyconfig`.
+    Tiny,
+    /// Debian's configuration of the flavour `cloud-amd64`.
+    DebianCloud,
+}
 
 /// One kernel: a list of fragments and a build directory.
 #[derive(
@@ -24,12 +34,20 @@ pub enum Variant {
     Debug,
     /// The C originals with KASAN, lockdep and the like.
     Cdebug,
+    /// Debian's configuration for cloud guests, with the Rust implementations.
+    Distro,
 }
 
 impl Variant {
     /// Every variant, the default one first.
     #[cfg(test)]
-    pub const ALL: [Variant; 4] = [Variant::Rust, Variant::C, Variant::Debug, Variant::Cdebug];
+    pub const ALL: [Variant; 5] = [
+        Variant::Rust,
+        Variant::C,
+        Variant::Debug,
+        Variant::Cdebug,
+        Variant::Distro,
+    ];
 
     /// Returns the name on the command line and of the build directory.
     pub const fn name(self) -> &'static str {
@@ -38,6 +56,15 @@ impl Variant {
             Variant::C => "c",
             Variant::Debug => "debug",
             Variant::Cdebug => "cdebug",
+            Variant::Distro => "distro",
+        }
+    }
+
+    /// Returns what the fragments are merged over.
+    pub const fn base(self) -> Base {
+        match self {
+            Variant::Distro => Base::DebianCloud,
+            Variant::Rust | Variant::C | Variant::Debug | Variant::Cdebug => Base::Tiny,
         }
     }
 
@@ -54,12 +81,13 @@ impl Variant {
                 "compare.config",
             ],
             Variant::Cdebug => &["base.config", "c.config", "debug.config"],
+            Variant::Distro => &["rust.config", "distro.config"],
         }
     }
 
     /// Returns whether the pieces are in Rust.
     pub const fn is_rust(self) -> bool {
-        matches!(self, Variant::Rust | Variant::Debug)
+        matches!(self, Variant::Rust | Variant::Debug | Variant::Distro)
     }
 
     /// Returns the language of the pieces, as the guest's programs name it.
@@ -77,6 +105,16 @@ impl Variant {
         matches!(self, Variant::Debug | Variant::Cdebug)
     }
 
+    /// Returns the GiB that a first build needs.
+    pub const fn disk(self) -> u64 {
+        match self {
+            Variant::Rust | Variant::C => 4,
+            Variant::Debug | Variant::Cdebug => 6,
+            // With debugging information, for BTF.
+            Variant::Distro => 20,
+        }
+    }
+
     /// Returns the time limit for a kernel of this variant.
     pub fn limit(self, limit: Duration) -> Duration {
         limit * if self.is_debug() { 15 } else { 1 }
@@ -91,6 +129,7 @@ impl Variant {
             Variant::C => &[Variant::Rust],
             Variant::Debug => &[Variant::Cdebug],
             Variant::Cdebug => &[Variant::Debug],
+            Variant::Distro => &[],
         }
     }
 }
@@ -114,9 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn every_variant_starts_from_the_base() {
+    fn every_variant_starts_from_its_base() {
         for v in Variant::ALL {
-            assert_eq!(v.fragments()[0], "base.config");
+            let first = match v.base() {
+                Base::Tiny => "base.config",
+                Base::DebianCloud => "rust.config",
+            };
+            assert_eq!(v.fragments()[0], first);
             assert_eq!(v.is_debug(), v.fragments().contains(&"debug.config"));
         }
     }

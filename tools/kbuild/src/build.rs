@@ -73,10 +73,13 @@ fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
     let siblings: Vec<_> = variant.siblings().iter().map(|s| paths.build(*s)).collect();
     seed::seed(&dir, &siblings, &log)?;
     if !dir.join("vmlinux").is_file() {
-        let gib = if variant.is_debug() { 6 } else { 4 };
-        require_disk(&dir, gib, &format!("building the {variant} kernel"))?;
+        require_disk(
+            &dir,
+            variant.disk(),
+            &format!("building the {variant} kernel"),
+        )?;
     }
-    kconfig::configure(paths, &source, variant.fragments(), &dir, &tc, &log)?;
+    kconfig::configure(paths, &source, variant, &dir, &tc, &log)?;
 
     let label = format!("Building the {variant} kernel (Linux {})", source.release);
     let mut cmd = kernel_make(paths, &source, &dir, &tc);
@@ -132,7 +135,7 @@ pub fn config(paths: &Paths, variant: Variant) -> Result<PathBuf> {
     let source = source::prepare(paths)?;
     let dir = paths.build(variant);
     let log = paths.new_log("config")?;
-    kconfig::configure(paths, &source, variant.fragments(), &dir, &tc, &log)?;
+    kconfig::configure(paths, &source, variant, &dir, &tc, &log)?;
     Ok(dir.join(".config"))
 }
 

@@ -1,32 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's configuration: `make tinyconfig`, the fragments of a variant
-//! merged over it, `make olddefconfig`, and a check that every line of the
+//! The kernel's configuration: `make tinyconfig` or Debian's own, the fragments of a
+//! variant merged over it, `make olddefconfig`, and a check that every line of the
 //! fragments survived.
 //!
 //! Kconfig silently drops a line whose dependencies do not hold; a kernel
 //! without KASAN or DAX would still build and boot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 use fs_err as fs;
 
+use crate::debian::{self, Flavour};
 use crate::make::kernel_make;
 use crate::source::Source;
 use crate::toolchain::Toolchain;
 use host::command::run_logged;
 use host::files::{self, Fingerprint, Stamp};
 use host::paths::Paths;
+use host::variant::{Base, Variant};
 
-/// Configures `build` by merging these fragments of `config/` in order. Writes
+/// Name of the file in the output directory that says how a configuration differs from the
+/// one of Debian's that it is made of.
+pub const DIFFERENCES: &str = "distro.differences";
+
+/// Configures `build` by merging a variant's fragments of `config/` in order. Writes
 /// `.config` only when it changes, because a new time stamp makes make check
 /// every file.
 pub fn configure(
     paths: &Paths,
     source: &Source,
-    fragments: &[&str],
+    variant: Variant,
     build: &Path,
     tc: &Toolchain,
     log: &Path,
@@ -37,7 +43,19 @@ pub fn configure(
     digest.add("directory", source.dir.as_os_str().as_encoded_bytes());
     digest.add("toolchain", tc.id.as_bytes());
     let mut texts = Vec::new();
-    for name in fragments {
+    let debians = match variant.base() {
+        Base::Tiny => None,
+        Base::DebianCloud => Some(Flavour::Cloud.configuration()?.with_context(|| {
+            format!(
+                "VARIANT={variant} needs {}; run make setup",
+                debian::PACKAGE
+            )
+        })?),
+    };
+    if let Some(text) = &debians {
+        digest.add("debian", text.as_bytes());
+    }
+    for name in variant.fragments() {
         let path = paths.checkout.join("config").join(name);
         let text = fs::read_to_string(&path)?;
         digest.add(name, text.as_bytes());
@@ -59,7 +77,10 @@ pub fn configure(
         cmd.arg(target).env("KCONFIG_CONFIG", &new);
         run_logged(&mut cmd, log, |_| ())
     };
-    make("tinyconfig").context("cannot configure the kernel")?;
+    match &debians {
+        None => make("tinyconfig").context("cannot configure the kernel")?,
+        Some(text) => files::write_atomic(&new, text.as_bytes(), false)?,
+    }
     // The script splits its arguments at spaces, so they are plain names in the
     // folder where it runs.
     for (name, text) in &texts {
@@ -88,6 +109,18 @@ pub fn configure(
             lost.join("\n    "),
             new.display()
         );
+    }
+    if let Some(debians) = &debians {
+        let differences = differences(&wanted, debians, &text);
+        let path = build.join(DIFFERENCES);
+        eprintln!(
+            "{} options differ from Debian's {}: {}",
+            differences.len(),
+            debian::release(debians).unwrap_or("configuration"),
+            path.display()
+        );
+        let text = differences.join("\n") + "\n";
+        files::write_atomic(&path, text.as_bytes(), false)?;
     }
     if files::read_if_exists(&config)?.as_deref() == Some(text.as_bytes()) {
         files::remove_file(&new)?;
@@ -125,15 +158,47 @@ pub fn parse(line: &str) -> Option<(&str, Option<&str>)> {
     Some((symbol, (value != "n").then_some(value)))
 }
 
-/// Returns the wanted lines that the configuration lacks.
-fn lost(wanted: &Wanted, config: &str) -> Vec<String> {
-    let have: BTreeMap<&str, &str> = config
+/// Returns the symbols of a configuration that are set, with their values.
+fn set(config: &str) -> BTreeMap<&str, &str> {
+    config
         .lines()
         .filter_map(|l| {
             let (symbol, value) = parse(l)?;
             Some((symbol, value?))
         })
+        .collect()
+}
+
+/// Returns a line for each symbol that differs from Debian's configuration: those of the
+/// fragments first, then those that Kconfig changed because of them or of the compiler.
+fn differences(wanted: &Wanted, debians: &str, config: &str) -> Vec<String> {
+    let (theirs, ours) = (set(debians), set(config));
+    let symbols: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
+    let mut lines: Vec<(bool, String)> = symbols
+        .into_iter()
+        .filter_map(|symbol| {
+            let (old, new) = (theirs.get(symbol), ours.get(symbol));
+            if old == new {
+                return None;
+            }
+            let fragment = wanted.get(symbol).map(|(_, fragment)| fragment.as_str());
+            let show = |value: Option<&&str>| value.map_or("not set", |value| *value).to_owned();
+            let line = format!(
+                "{symbol}: {} (Debian: {}), by {}",
+                show(new),
+                show(old),
+                fragment.unwrap_or("Kconfig")
+            );
+            Some((fragment.is_none(), line))
+        })
         .collect();
+    lines.sort();
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// Returns the wanted lines that the configuration lacks.
+fn lost(wanted: &Wanted, config: &str) -> Vec<String> {
+    let have = set(config);
     wanted
         .iter()
         .filter(|(symbol, (value, _))| have.get(symbol.as_str()).copied() != value.as_deref())
@@ -184,6 +249,22 @@ mod tests {
                 "CONFIG_A=y  (from a.config; it is not set)",
                 "# CONFIG_B is not set  (from a.config; it is y)",
                 "CONFIG_M=y  (from a.config; it is m)",
+            ]
+        );
+    }
+
+    #[test]
+    fn differences_from_debians() {
+        let w = wanted(&[("d.config", "CONFIG_R=y\n# CONFIG_V is not set\n")]);
+        let debians = "CONFIG_V=y\nCONFIG_A=m\nCONFIG_GCC=y\n# CONFIG_R is not set\n";
+        let differences = differences(&w, debians, "CONFIG_R=y\nCONFIG_A=m\nCONFIG_CLANG=y\n");
+        assert_eq!(
+            differences,
+            [
+                "R: y (Debian: not set), by d.config",
+                "V: not set (Debian: y), by d.config",
+                "CLANG: y (Debian: not set), by Kconfig",
+                "GCC: not set (Debian: y), by Kconfig",
             ]
         );
     }

@@ -142,6 +142,21 @@ fn failures(text: &str) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_series_has_each_patch_once() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../patches");
+        let list = fs::read_to_string(dir.join("series.list")).unwrap();
+        let numbers: Vec<&str> = list
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split('|').next())
+            .filter(|number| *number != "-")
+            .collect();
+        let patches = read(&dir).unwrap();
+        let names: Vec<&str> = patches.iter().map(|patch| &patch.name[..4]).collect();
+        assert_eq!(numbers, names);
+    }
+
     const PATCH: &str = "From: someone\n---\n mm/a.c | 2 +-\n\n\
         diff --git a/mm/a.c b/mm/a.c\n--- a/mm/a.c\t2026\n+++ b/mm/a.c\n\
         @@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n\
