@@ -10,7 +10,7 @@
 //! ```text
 //! symbols     exported and global symbols
 //! prototypes  what C calls and Rust defines (objects)
-//! layout      sizes and offsets of structs (bindgen)
+//! layout      sizes and offsets of structs, by bindgen
 //! modules     .modinfo
 //! config      .config, and Kconfig of the pieces
 //! running     sysfs, debugfs, trace events, errnos: reported by the guest
@@ -18,7 +18,6 @@
 //! A difference is intended if `tools/abi/intended.toml` has an entry for it
 //! (intended); any other difference makes the command fail (report).
 
-mod bindgen;
 mod config;
 mod facts;
 mod intended;
@@ -47,9 +46,8 @@ use host::progress::Step;
 use host::requirements::require_host;
 use host::variant::Variant;
 use intended::Intended;
+use kbuild::build;
 use kbuild::source::{self, Source};
-use kbuild::toolchain::Toolchain;
-use kbuild::{build, make};
 
 /// The two sides, in the order of the columns.
 const SIDES: [Variant; 2] = [Variant::C, Variant::Rust];
@@ -83,12 +81,11 @@ pub fn run(paths: &Paths, args: &AbiArgs) -> Result<i32> {
     Ok(i32::from(!report.ok))
 }
 
-/// The two kernels and the tools to compile code for them.
+/// The two kernels and their source.
 struct Builds {
     built: [Built; 2],
     dirs: [PathBuf; 2],
     source: Source,
-    tc: Toolchain,
 }
 
 impl Builds {
@@ -112,7 +109,6 @@ impl Builds {
             built,
             dirs: SIDES.map(|v| paths.build(v)),
             source,
-            tc: Toolchain::find(paths)?,
         })
     }
 
@@ -182,11 +178,8 @@ impl Builds {
         for dir in &self.dirs {
             names.extend(layout::named_in_sources(dir)?);
         }
-        let _lock = cache_lock(paths, "compiling the tables of struct layouts")?;
-        let ask = |dir: &Path| {
-            let make = make::kernel_make(paths, &self.source, dir, &self.tc);
-            layout::read(make, dir, &names, log)
-        };
+        let _lock = cache_lock(paths, "comparing the layouts of structs")?;
+        let ask = |dir: &Path| layout::read(dir, &names, log);
         let [c, rust] = [ask(&self.dirs[0])?, ask(&self.dirs[1])?];
         let mut layout = compare(Area::Layout, &c.c, &rust.c);
         let absent: Vec<_> = listed.difference(&rust.structs).cloned().collect();
