@@ -3,7 +3,8 @@
 //! `make check`: every test of the project on one kernel.
 //!
 //! On the host: formatting, lints, documentation, the harness's own tests, and
-//! whether the objects that were built could panic. Then the kernel is booted. One
+//! whether the objects that were built could panic. Then, or beside that if the kernel is built
+//! already, the kernel is booted. One
 //! boot runs KUnit: built-in suites run before the init, suites in modules run when
 //! the modules are loaded. Two boots share the same NVDIMMs: the second must find
 //! what the first wrote. Some more boots share NVDIMMs too; each but the last is
@@ -32,7 +33,7 @@ use crate::workers::Boot;
 use host::kernel::Built;
 use host::limit::{Limit, NO_TIME};
 use host::paths::Paths;
-use kbuild::build::build_to_boot;
+use kbuild::build::{self, build_to_boot};
 use kbuild::doc;
 use kbuild::lint;
 use kbuild::panics;
@@ -88,13 +89,21 @@ pub struct CheckArgs {
 pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     let limit = Limit::starting_now(args.limit);
     let mut summary = Summary::default();
-    if !args.quick {
+    // A mistake is reported before the kernel is built, which takes long; if that is built, beside
+    // the boots, which take longer.
+    let beside = !args.quick && build::is_current(paths, args.guest.variant)?;
+    if !args.quick && !beside {
         on_host(paths, &mut summary)?;
     }
     let (built, image) = guest::prepare(paths, || build_to_boot(paths, args.guest.variant))?;
-    no_panics(paths, &built, &mut summary)?;
     let check = Check::new(paths, &args.guest, &built, &image)?;
-    check.boots(args, limit, &mut summary)?;
+    let host: Boot = Box::new(|summary| {
+        if beside {
+            on_host(paths, summary)?;
+        }
+        no_panics(paths, &built, summary)
+    });
+    check.boots(args, limit, host, &mut summary)?;
     println!("{}", summary.totals());
     Ok(i32::from(summary.failed > 0))
 }
@@ -188,8 +197,14 @@ fn cargo_tests(log: &str) -> Vec<TestResult> {
 }
 
 impl Check<'_> {
-    /// Runs every boot, side by side where the host has room.
-    fn boots(&self, args: &CheckArgs, limit: Limit, summary: &mut Summary) -> Result<()> {
+    /// Runs every boot and what is left for the host, side by side where there is room.
+    fn boots(
+        &self,
+        args: &CheckArgs,
+        limit: Limit,
+        host: Boot<'_>,
+        summary: &mut Summary,
+    ) -> Result<()> {
         let workers = match args.jobs {
             Some(jobs) => jobs as usize,
             None => workers::available(Machine::memory_mib(self.args.mem)),
@@ -220,7 +235,7 @@ impl Check<'_> {
         });
         // Long boots come before short ones, except for KUnit, which is most
         // informative about a kernel that is broken altogether.
-        boots.splice(1..1, tests);
+        boots.splice(1..1, std::iter::once(host).chain(tests));
         if workers > 1 {
             eprintln!("{workers} guests at a time (JOBS=1 for one)");
             // Chosen here once, and not in all workers at the same time.

@@ -44,6 +44,14 @@ pub fn build(paths: &Paths, variant: Variant) -> Result<Built> {
     build_locked(paths, variant, true)
 }
 
+/// Returns whether a variant is built from what the checkout holds.
+pub fn is_current(paths: &Paths, variant: Variant) -> Result<bool> {
+    let _lock = lock(paths, variant)?;
+    let tc = Toolchain::find(paths)?;
+    let source = source::prepare(paths)?;
+    Ok(stamp(paths, &source, variant, &tc)?.holds())
+}
+
 /// Returns the kernel of a variant for guests, built if anything changed since the
 /// last time. The files that guests boot and load do not change, even if another
 /// process rebuilds the kernel meanwhile.
