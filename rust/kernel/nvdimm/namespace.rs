@@ -268,8 +268,7 @@ impl<'a> Namespace<'a> {
     #[doc(alias = "nvdimm_namespace_attach_btt")]
     #[inline]
     pub fn attach_btt(&self, claim: &NdBtt<'a>) -> Result<Btt> {
-        // C would replace the first, whose disk would stay while the memory of it is freed at the
-        // end of the binding.
+        // C notices when it reserves the memory again, and warns in the log.
         // SAFETY: By the type invariants of `claim` the BTT is valid. Only attaching and detaching
         // change the field, both with the lock of the bound device held.
         if !unsafe { addr_of!((*claim.btt.as_ptr()).btt).read() }.is_null() {

@@ -24,8 +24,8 @@ fn second_driver() -> Result<String> {
 }
 
 declare! {
-    /// a driver attaches the BTT of a namespace a second time, and so loses the first disk, whose
-    /// memory is freed while it is there
+    /// a driver can attach the BTT of a namespace a second time, or the attempt takes the disk away
+    /// that it has
     "pmem::btt-twice", 60 s => || {
         let made = Made::new("-m sector")?;
         let node = made.node()?;
