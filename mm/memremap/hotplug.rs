@@ -16,7 +16,7 @@
 //!
 //! C header: [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)
 
-use crate::{range::RangeOf, registry::Entry};
+use crate::{memmap, range::RangeOf, registry::Entry};
 use core::{
     marker::PhantomData,
     ptr::{addr_of_mut, null_mut},
@@ -252,8 +252,8 @@ pub(crate) struct Memory<'m>(RangeOf<'m>);
 
 impl<'m> Memory<'m> {
     /// Adds a range of a pgmap, which already has its entry in the registry, and initialises the
-    /// memmap. `tracking` is the record of the same range. Sleeps. C: `pagemap_range()`,
-    /// `arch_add_memory()` and `memmap_init_zone_device()`.
+    /// memmap. `tracking` is the record of the same range. Sleeps. C: `pagemap_range()` and
+    /// `arch_add_memory()`.
     ///
     /// # Errors
     ///
@@ -261,7 +261,6 @@ impl<'m> Memory<'m> {
     /// memmap, `ENOMEM`.
     #[doc(alias = "pagemap_range")]
     #[doc(alias = "arch_add_memory")]
-    #[doc(alias = "memmap_init_zone_device")]
     pub(crate) fn add(entry: &Entry<'m>, tracking: &TrackedPfns, node: Node) -> Result<Self> {
         let of = entry.of();
         if tracking.range != of.range() {
@@ -324,7 +323,7 @@ impl<'m> Memory<'m> {
 
         // This takes long, so it happens after the hotplug lock is released.
         // SAFETY: The pages are in this zone, and no code uses them yet.
-        unsafe { bindings::memmap_init_zone_device(zone, first, pages, pgmap.as_raw()) };
+        unsafe { memmap::init(&of, zone, node) };
 
         // INVARIANT: The range was added, is in the zone, and its memmap is initialised.
         Ok(Self(of))

@@ -14,7 +14,8 @@
 //!       state.rs: Unmapped -> Mapping -> Live             wait_idle.rs: files, pins
 //!       for each range:                                     detach.rs: if the waiter is killed
 //!         registry.rs: insert the entry                   for each range, newest step first:
-//!         hotplug.rs: cache mode, memory, memmap            hotplug.rs: memory, cache mode
+//!         hotplug.rs: cache mode, memory                    hotplug.rs: memory, cache mode
+//!         memmap.rs: the struct pages
 //!         range.rs: the steps of a range as one value       registry.rs: erase, grace period
 //!
 //!   get_dev_pagemap()  --> rust/kernel/mm/memremap/registry.rs, which GUP inlines
@@ -49,10 +50,13 @@ mod debugfs;
 mod detach;
 mod hotplug;
 mod map;
+mod memmap;
 mod page;
 mod range;
 mod registry;
 mod state;
+#[cfg(all(CONFIG_KUNIT = "y", CONFIG_RUST_MEMREMAP_KUNIT_TEST))]
+mod tests;
 mod wait_idle;
 
 use state::{Live, Unmapped};

@@ -27,6 +27,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/memremap_glue.h>
+#include <linux/page-isolation.h>
 #include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
 #include <linux/pfn_t.h>
@@ -64,6 +65,7 @@ const gfp_t RUST_CONST_HELPER___GFP_NOFAIL = __GFP_NOFAIL;
 const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
 const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_ZONES_PGSHIFT = ZONES_PGSHIFT;
+const unsigned long RUST_CONST_HELPER_PAGEBLOCK_NR_PAGES = pageblock_nr_pages;
 const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
 const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_DIRTY = PAGECACHE_TAG_DIRTY;
 const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_TOWRITE = PAGECACHE_TAG_TOWRITE;

@@ -47,4 +47,10 @@ struct zone *rust_helper_page_zone(const struct page *page)
 {
 	return page_zone(page);
 }
+
+bool rust_helper_vmemmap_can_optimize(struct vmem_altmap *altmap,
+				      struct dev_pagemap *pgmap)
+{
+	return vmemmap_can_optimize(altmap, pgmap);
+}
 #endif

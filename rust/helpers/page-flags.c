@@ -8,6 +8,16 @@ void rust_helper___ClearPageAnonExclusive(struct page *page)
 	__ClearPageAnonExclusive(page);
 }
 
+void rust_helper___SetPageHead(struct page *page)
+{
+	__SetPageHead(page);
+}
+
+void rust_helper___SetPageReserved(struct page *page)
+{
+	__SetPageReserved(page);
+}
+
 void rust_helper___SetPageUptodate(struct page *page)
 {
 	__SetPageUptodate(page);

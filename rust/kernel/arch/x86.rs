@@ -7,6 +7,7 @@ use crate::bindings;
 #[cfg(CONFIG_BUG)]
 pub mod bug;
 pub mod cpufeature;
+pub mod nontemporal;
 pub mod paravirt;
 pub(crate) mod percpu;
 pub mod pgprot;
