@@ -4,7 +4,10 @@
 //! about our files.
 //!
 //! The stock kernel crate has warnings of its own with a newer compiler;
-//! only those in files of the overlay are ours to judge.
+//! only those in files of the overlay are ours to judge. It is text, not rustc's
+//! JSON (cargo_metadata reads that): the option for JSON would be part of the
+//! commands that Kbuild records, so that each crate would be compiled again, and
+//! a person could not read the log.
 
 use std::path::Path;
 use std::process::Command;

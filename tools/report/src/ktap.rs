@@ -6,6 +6,9 @@
 //! Only leaves are results. The line that closes a suite counts only when it says "not ok" although
 //! no test in it failed: then something else went wrong.
 //!
+//! `kunit.py parse --json` gives the names and verdicts only: not the reason of a skip nor the
+//! expectation that failed, which `make check` prints, and it has no cases of selftests.
+//!
 //! Some selftests announce a case by `# [RUN] what`, and the result line only says what was
 //! found; then the case is the name, because it does not depend on what was found.
 
