@@ -11,6 +11,8 @@
 //! first=0x140000000 seconds=3`. `pages` is the number of pinned pages and `first` the physical
 //! address of the first of them, both as last counted; 0 if they were not counted yet.
 //!
+//! `fs_dax/folios` has the names of [`FolioEvent`]s, and how often each has happened since boot.
+//!
 //! A fault increments one per-CPU counter. A table maps filesystems to their counters. Its index is
 //! a hash of the device number, which nearly always finds the filesystem at once. A filesystem gets
 //! a row with its first fault and keeps it, so its counters can be read after it was unmounted. If
@@ -19,7 +21,7 @@
 //!
 //! This file encapsulates the array of per-CPU counters, which `dax_glue.c` defines.
 
-use crate::delayed_iput;
+use crate::{delayed_iput, owner_state::FolioEvent};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::{
     bindings, c_str,
@@ -299,8 +301,39 @@ pub(crate) fn init() {
         dir.read_callback_file(c_str!("implementation"), |file| seq_print!(file, "rust\n"));
         dir.read_callback_file(c_str!("faults"), show_faults);
         dir.read_callback_file(c_str!("delayed_iputs"), delayed_iput::show);
+        dir.read_callback_file(c_str!("folios"), show_folios);
     }
     DIR.populate(dir);
+}
+
+/// The names of the events of folios, in the order of their values.
+const FOLIO_EVENTS: [&str; 7] = [
+    "merged",
+    "split",
+    "unmerged-owned",
+    "unmerged-pinned",
+    "unmerged-bad",
+    "unsplit-owned",
+    "unsplit-pinned",
+];
+
+/// How often each event of folios has happened.
+static FOLIO_COUNTS: [AtomicU64; FOLIO_EVENTS.len()] =
+    [const { AtomicU64::new(0) }; FOLIO_EVENTS.len()];
+
+/// Counts an event of a folio. Any context.
+#[cold]
+pub(crate) fn count_folio(event: FolioEvent) {
+    if let Some(count) = FOLIO_COUNTS.get(event as usize) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Prints the content of `fs_dax/folios`.
+fn show_folios(file: &SeqFile) {
+    for (name, count) in FOLIO_EVENTS.iter().zip(&FOLIO_COUNTS) {
+        seq_print!(file, "{name} {}\n", count.load(Ordering::Relaxed));
+    }
 }
 
 /// Prints the content of `fs_dax/faults`.

@@ -8,8 +8,9 @@
 //! nothing else. [`Cursor::lock`] takes the lock of the array (`xa_lock`, a spinlock, with
 //! interrupts disabled) and returns an [`EntryArray`], through which entries are read and changed.
 //!
-//! The lock of the *array* is held to look up an entry, and to change a word and the owner of up to
-//! 512 pages. Only the lock of a wait queue is taken inside it. A single *entry* is locked for
+//! The lock of the *array* is held to look up an entry, and to change a word and the owner of its
+//! folio, or of up to 512 pages. Only the lock of a wait queue, and that of the pages of an entry, are
+//! taken inside it. A single *entry* is locked for
 //! longer, by a bit in it: see [`entry_lock`](crate::entry_lock).
 //!
 //! [`EntryArray::replace`] stores a word to the slot that the cursor has found, which C does by

@@ -25,7 +25,7 @@
 //! 3. What a fault needs: locks of the filesystem for allocation, `i_mmap_rwsem`, page table locks.
 //!
 //! Only the lock of a wait queue is taken inside the lock of the array (`i_pages.xa_lock`). It is
-//! held to look up an entry, and to change a word and the owner of up to 512 pages.
+//! held to look up an entry, and to change a word and the owner of its folio, or of up to 512 pages.
 //!
 //! # Sizes
 //!
@@ -177,6 +177,8 @@ impl<'c, 'a> LockedEntry<'c, 'a> {
         // SAFETY: By the type invariants there is this PMD entry at the cursor, locked by this task.
         // The entries of its pages are stored below.
         let mut array = unsafe { self.cursor.split(ours.locked(), gfp) }?;
+        // SAFETY: The array had the PMD entry until now, and the PTE entries are stored below.
+        unsafe { pmd.split_owner(&array) };
         for page in (0..pmd.size().pages()).map(|n| first.wrapping_add(n)) {
             array.set(page);
             if let (Some(entry), true) = (part(page), page != index) {

@@ -26,6 +26,8 @@
 //! | read and dropped | by truncation and `iput()` of any DAX file, if there are records at all |
 //! | the list is locked | by nothing that sleeps or allocates |
 //!
+//! A folio of 2 MiB has one count. If it is pinned, all of its pages that the file had count as pinned.
+//!
 //! A filesystem that is mounted from another device, or that was repaired meanwhile so that another
 //! file has the block, is not protected.
 //!
@@ -50,12 +52,23 @@ use kernel::{
     sync::{Mutex, SetOnce},
 };
 
-/// A page that was pinned when its inode was evicted.
+/// Pages of one folio, which was pinned when their inode was evicted.
 struct Record {
     file: PersistentId,
+    /// The index of the first one in the file.
     index: usize,
+    pages: usize,
+    /// The PFN of the first one.
     pfn: Pfn,
     next: Option<KBox<Record>>,
+}
+
+impl Record {
+    /// Returns whether one of the pages is one of those from `first` to `last`, inclusive.
+    fn overlaps(&self, first: usize, last: usize) -> bool {
+        // OVERFLOW: An index is that of a page in a file.
+        self.index <= last && first < self.index.wrapping_add(self.pages)
+    }
 }
 
 /// A list of records.
@@ -88,13 +101,14 @@ pub(crate) fn record(mapping: &DaxMapping) {
     };
     let file = mapping.inode().persistent_id();
     let mut next = 0;
-    while let Some((index, pfn)) = next_pinned_page(mapping, next) {
+    while let Some((index, pinned)) = next_pinned_page(mapping, next) {
         // Eviction cannot fail. The allocation does not, and the list is unlocked.
         let Ok(mut record) = KBox::new(
             Record {
                 file,
                 index,
-                pfn,
+                pages: pinned.pages,
+                pfn: pinned.pfn,
                 next: None,
             },
             GFP_NOFS | __GFP_NOFAIL,
@@ -107,7 +121,7 @@ pub(crate) fn record(mapping: &DaxMapping) {
         COUNT.fetch_add(1, Ordering::Relaxed);
         drop(list);
         // OVERFLOW: An index is that of a page in a file.
-        next = index.wrapping_add(1);
+        next = index.wrapping_add(pinned.pages);
     }
 }
 
@@ -147,13 +161,13 @@ fn find(inode: &Inode, first: usize, last: usize) -> Option<BusyPages> {
             COUNT.fetch_sub(1, Ordering::Relaxed);
             continue;
         };
-        if record.file == file && (first..=last).contains(&record.index) && !pinned.is_owned {
+        if record.file == file && record.overlaps(first, last) && !pinned.is_owned {
             let count = found.map_or(0, |found| found.pinned.count);
             lowest = lowest.min(record.pfn.nr());
             found = Some(BusyPages {
                 key: pinned.key,
                 pinned: PinnedPages {
-                    count: count.saturating_add(1),
+                    count: count.saturating_add(pinned.pins.min(record.pages)),
                     first: Pfn::new(lowest).phys(),
                 },
             });
@@ -167,26 +181,30 @@ fn find(inode: &Inode, first: usize, last: usize) -> Option<BusyPages> {
     found
 }
 
-/// A page that is pinned.
-struct PinnedPage {
+/// A folio that is pinned.
+struct PinnedFolio {
     key: RefcountKey,
+    /// How many pins it has, if it has several pages.
+    pins: usize,
     /// Set if a file in memory has an entry for it.
     is_owned: bool,
 }
 
-/// Returns what is known of a page if it is pinned, and the live reference for the next call. Any
+/// Returns what is known of the folio of a page if it is pinned, and the live reference for the next call. Any
 /// context.
-fn look(pfn: Pfn, live: Option<LiveRef>) -> (Option<PinnedPage>, Option<LiveRef>) {
+fn look(pfn: Pfn, live: Option<LiveRef>) -> (Option<PinnedFolio>, Option<LiveRef>) {
     let live = DevPagemap::lookup(pfn, live);
     let is_data =
         |live: &&LiveRef| live.memory_type() == Some(MemoryType::FsDax) && live.has_data_page(pfn);
     let pinned = live.as_ref().filter(is_data).and_then(|_live| {
         // SAFETY: It is a data page of the pgmap, to which there is a live reference while the page
         // is read.
-        let page = unsafe { PageRef::from_pfn(pfn) };
+        let page = unsafe { PageRef::from_pfn(pfn) }.folio().first_page();
         // CAST: A count that has overflowed is negative, and such a page has many holders.
-        (page.ref_count() as u32 > 1).then(|| PinnedPage {
+        let pins = (page.ref_count() as u32).saturating_sub(1) as usize;
+        (pins != 0).then(|| PinnedFolio {
             key: RefcountKey::of(page),
+            pins,
             is_owned: !page.mapping().is_null(),
         })
     });

@@ -21,7 +21,7 @@ use crate::{
     entry_array::{Cursor, EntryArray, Gfp, CHECK_SCHED},
     entry_lock::{self, LockedEntry, Scanned, UnlockedEntry, UnlockedSlot, WakeMode},
     mapping::DaxMapping,
-    owner::{EntryRef, FilePage},
+    owner::{EntryRef, FilePage, PinnedPage},
 };
 use core::ptr::NonNull;
 use kernel::{bindings, error::Result, fs::address_space::AddressSpace, mm::pfn::Pfn};
@@ -183,8 +183,8 @@ fn split_at(mapping: &DaxMapping, index: usize) {
     }
 }
 
-/// Unmaps the pages from `first` to `last`, inclusive, and returns the first one that is pinned.
-/// Sleeps. C: `dax_layout_busy_page_range()`.
+/// Unmaps the pages from `first` to `last`, inclusive, and returns the first one that is pinned, or the
+/// first page of its folio, which has the count. Sleeps. C: `dax_layout_busy_page_range()`.
 ///
 /// A page may be pinned although no process has it mapped any more, or while its entry is locked. C
 /// misses both.
@@ -239,18 +239,18 @@ pub(crate) fn next_pinned(mapping: &DaxMapping, first: usize) -> Option<usize> {
     found
 }
 
-/// Returns the index and the PFN of the first pinned page from `first` on; `None` if there is none.
+/// Returns the index of the first pinned page from `first` on, and the page; `None` if there is none.
 /// Sleeps.
 ///
 /// Does not unmap the pages, as [`next_pinned`].
-pub(crate) fn next_pinned_page(mapping: &DaxMapping, first: usize) -> Option<(usize, Pfn)> {
+pub(crate) fn next_pinned_page(mapping: &DaxMapping, first: usize) -> Option<(usize, PinnedPage)> {
     let mut found = None;
     for_each_entry(mapping, first, |index, entry| {
         let start = entry.size().align(index);
         found = entry
             .pinned_page_from(first.saturating_sub(start))
             // OVERFLOW: Entries end within the file.
-            .map(|(n, pfn)| (start.wrapping_add(n), pfn));
+            .map(|pinned| (start.wrapping_add(pinned.n), pinned));
         found.is_some()
     });
     found

@@ -32,6 +32,7 @@
 #include <linux/percpu-refcount.h>
 #include <linux/pfn_t.h>
 #include <linux/pgtable.h>
+#include <linux/poison.h>
 #include <linux/rcupdate.h>
 #include <linux/rmap.h>
 #include <linux/secretmem.h>
@@ -66,6 +67,7 @@ const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;
 const unsigned long RUST_CONST_HELPER_NODES_PGSHIFT = NODES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_ZONES_PGSHIFT = ZONES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_PAGEBLOCK_NR_PAGES = pageblock_nr_pages;
+const long RUST_CONST_HELPER_TAIL_MAPPING = (long)(0x400 + POISON_POINTER_DELTA);
 const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
 const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_DIRTY = PAGECACHE_TAG_DIRTY;
 const xa_mark_t RUST_CONST_HELPER_PAGECACHE_TAG_TOWRITE = PAGECACHE_TAG_TOWRITE;

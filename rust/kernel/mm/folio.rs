@@ -9,7 +9,7 @@
 //! ZONE_DEVICE and its pgmap stays valid; it dereferences to this type.
 //!
 //! This file encapsulates the access to the fields of `struct folio` that lie beyond those of its
-//! first page, and the reference and pin counts.
+//! first page, the reference and pin counts, and the change from pages to a folio and back.
 //!
 //! C headers: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h),
 //! [`include/linux/page-flags.h`](srctree/include/linux/page-flags.h),
@@ -27,6 +27,9 @@ use core::{
 /// The bits of `folio->mapping` that say it is not a `struct address_space`.
 const MAPPING_FLAGS: usize = bindings::PAGE_MAPPING_FLAGS as usize;
 const MAPPING_ANON: usize = bindings::PAGE_MAPPING_ANON as usize;
+
+/// The bits of the flags of the second page of a folio that are its order. C: `folio->_flags_1`.
+const ORDER_MASK: usize = 0xff;
 
 impl<'a> PageRef<'a> {
     /// Returns the folio that the page belongs to at this moment. C: `page_folio()`.
@@ -66,6 +69,181 @@ impl<'a> PageRef<'a> {
         // hugetlb keeps the flag in the head, a transparent huge page in each page.
         let page = if folio.is_hugetlb() { folio.0 } else { self };
         page.has(bindings::pageflags_PG_anon_exclusive)
+    }
+}
+
+/// Steps by which the owner of idle pages makes one folio of them, and takes it apart again.
+///
+/// ```text
+///   pages, each with a count of 1                 folio with a count of 1
+///     ref_freeze() each: 1 -> 0                     ref_freeze() the head: 1 -> 0
+///     become_tail() each but the first              become_single() each tail, the last one first,
+///     become_head() the first                         and ref_unfreeze() it
+///     ref_unfreeze() the head                       end_head(), and ref_unfreeze() the head
+/// ```
+///
+/// A count of 0 says that the folio changes: no task takes a reference that adds to it. A task that
+/// has added to a count by mistake sees that it was 0, and subtracts again. So the end of a freeze
+/// *adds* 1, where C (`page_ref_unfreeze()`) stores.
+///
+/// A task that takes a reference to a folio checks after that whether the page still belongs to it,
+/// and changes no other field of the folio before. If the page is the first of several and is a folio
+/// of its own, so are the others behind it: the last page is the first to become one.
+impl<'a> PageRef<'a> {
+    /// Returns whether the page is the first of a folio of more than one page. C: `PageHead()`.
+    #[doc(alias = "PageHead")]
+    #[inline(always)]
+    pub fn is_head(self) -> bool {
+        self.has(bindings::pageflags_PG_head)
+    }
+
+    /// Returns whether the page belongs to a folio of which it is not the first page. C:
+    /// `PageTail()`.
+    #[doc(alias = "PageTail")]
+    #[inline(always)]
+    pub fn is_tail(self) -> bool {
+        self.pgmap_word() & 1 != 0
+    }
+
+    /// Returns whether the memory of the page has failed. C: `PageHWPoison()`.
+    #[doc(alias = "PageHWPoison")]
+    #[inline(always)]
+    pub fn is_hwpoison(self) -> bool {
+        cfg!(CONFIG_MEMORY_FAILURE) && self.has_hwpoison()
+    }
+
+    #[cfg(CONFIG_MEMORY_FAILURE)]
+    #[inline(always)]
+    fn has_hwpoison(self) -> bool {
+        self.has(bindings::pageflags_PG_hwpoison)
+    }
+
+    #[cfg(not(CONFIG_MEMORY_FAILURE))]
+    #[inline(always)]
+    fn has_hwpoison(self) -> bool {
+        false
+    }
+
+    /// Sets the count of an idle page from 1 to 0. Returns `false`, and does nothing, if it has
+    /// another count. A full memory barrier on success. C: `page_ref_freeze()`.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be the owner of the page, which is idle at 1 and which nothing frees at 0. It
+    /// must call [`ref_unfreeze()`](Self::ref_unfreeze), unless the page becomes a tail.
+    #[doc(alias = "page_ref_freeze")]
+    #[inline(always)]
+    pub unsafe fn ref_freeze(self) -> bool {
+        self.refcount()
+            .compare_exchange(1, 0, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Adds 1 to the count of a page that is frozen. A full memory barrier. C:
+    /// `page_ref_unfreeze()`.
+    ///
+    /// # Safety
+    ///
+    /// The page must be frozen, by [`ref_freeze()`](Self::ref_freeze) or because it was a tail, and
+    /// must not be a tail any more.
+    #[doc(alias = "page_ref_unfreeze")]
+    #[inline(always)]
+    pub unsafe fn ref_unfreeze(self) {
+        self.refcount().fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Makes the page the head of a folio. C: `prep_compound_head()`, `__SetPageHead()`.
+    ///
+    /// # Safety
+    ///
+    /// The `1 << order` pages from this one on must be frozen, and of one pgmap. `order` must be at
+    /// least 1 and less than 64. All but this page must be tails of it.
+    #[doc(alias = "prep_compound_head")]
+    #[inline]
+    pub unsafe fn become_head(self, order: u32) {
+        let folio = self.as_raw().cast::<bindings::folio>();
+        // SAFETY: By the caller's promise there is a page behind this one, and so the memory of the
+        // second page of a folio. Nothing else accesses these fields as long as the pages are frozen;
+        // its flags change at any time, but only atomically.
+        unsafe {
+            let second = addr_of_mut!((*folio).__bindgen_anon_2.__bindgen_anon_1);
+            addr_of_mut!((*second)._large_mapcount.counter).write(-1);
+            addr_of_mut!((*second)._entire_mapcount.counter).write(-1);
+            addr_of_mut!((*second)._nr_pages_mapped.counter).write(0);
+            addr_of_mut!((*second)._pincount.counter).write(0);
+            addr_of_mut!((*second)._folio_nr_pages).write(1 << order);
+            let behind = self.nth(1);
+            behind.flags().fetch_and(!ORDER_MASK, Ordering::Relaxed);
+            behind.flags().fetch_or(order as usize, Ordering::Relaxed);
+        }
+        self.flags()
+            .fetch_or(1 << bindings::pageflags_PG_head, Ordering::SeqCst);
+    }
+
+    /// Makes the page a tail of the folio that begins at `head`. C: `prep_compound_tail()`.
+    ///
+    /// # Safety
+    ///
+    /// The page and `head` must be frozen, and lie in one pgmap, and no file may own the page.
+    #[doc(alias = "prep_compound_tail")]
+    #[inline(always)]
+    pub unsafe fn become_tail(self, head: PageRef<'_>) {
+        // SAFETY: By the caller's promise no file owns the page, and only the caller gives it to one.
+        unsafe { self.set_mapping(bindings::TAIL_MAPPING as *mut bindings::address_space) };
+        self.compound_head_field()
+            .store(head.as_raw() as usize | 1, Ordering::Release);
+    }
+
+    /// Makes a tail page a folio of its own, of the same pgmap, with this owner. It stays frozen.
+    ///
+    /// # Safety
+    ///
+    /// The page must be a tail of a folio in ZONE_DEVICE whose head is frozen, and `pgmap` the
+    /// [word](Self::pgmap_word) of that head. `mapping` and `index` must be what
+    /// [`set_mapping()`](Self::set_mapping) and [`index_field()`](Self::index_field) ask for.
+    #[inline(always)]
+    pub unsafe fn become_single(
+        self,
+        pgmap: usize,
+        mapping: *mut bindings::address_space,
+        index: usize,
+    ) {
+        // SAFETY: By the caller's promise the folio is frozen, so nothing else accesses these fields
+        // of a tail. In the second page they are fields of the folio.
+        unsafe {
+            addr_of_mut!(
+                (*self.as_raw())
+                    .__bindgen_anon_1
+                    .__bindgen_anon_4
+                    .zone_device_data
+            )
+            .write(core::ptr::null_mut());
+            self.index_field().store(index, Ordering::Relaxed);
+            self.set_mapping(mapping);
+        }
+        self.compound_head_field().store(pgmap, Ordering::Release);
+    }
+
+    /// Prepares the second page of a folio for [`become_single()`](Self::become_single): its flags
+    /// have the order of the folio.
+    ///
+    /// # Safety
+    ///
+    /// The page must be the second one of a folio whose head is frozen.
+    #[inline]
+    pub unsafe fn clear_order(self) {
+        self.flags().fetch_and(!ORDER_MASK, Ordering::Relaxed);
+    }
+
+    /// Makes the head of a folio a folio of its own. It stays frozen. A full memory barrier.
+    ///
+    /// # Safety
+    ///
+    /// The page must be a head and frozen, and its folio must have no tails any more.
+    #[inline]
+    pub unsafe fn end_head(self) {
+        self.flags()
+            .fetch_and(!(1 << bindings::pageflags_PG_head), Ordering::SeqCst);
     }
 }
 

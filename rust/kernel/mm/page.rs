@@ -170,7 +170,7 @@ impl<'a> PageRef<'a> {
     /// Returns the word that is `compound_head` in a tail page, and `pgmap` in the first page of a
     /// folio in ZONE_DEVICE.
     #[inline(always)]
-    fn compound_head_field(&self) -> &AtomicUsize {
+    pub(super) fn compound_head_field(&self) -> &AtomicUsize {
         // SAFETY: By the type invariants the union is valid for `'a`. Each of its members has a
         // word at this place, which is accessed atomically.
         unsafe {
@@ -357,6 +357,24 @@ impl<'a> PageRef<'a> {
                         .__bindgen_anon_2
                 )
                 .cast(),
+            )
+        }
+    }
+
+    /// Returns the field that is the owner's to use. C: `page->private`.
+    ///
+    /// # Safety
+    ///
+    /// The page must not be a tail page, and the caller must only store to the field as the owner of
+    /// the page.
+    #[doc(alias = "private")]
+    #[inline(always)]
+    pub unsafe fn private_field(&self) -> &AtomicUsize {
+        // SAFETY: By the type invariants the union is valid for `'a`. The member is a word; all
+        // accesses to it are atomic.
+        unsafe {
+            AtomicUsize::from_ptr(
+                addr_of_mut!((*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1.private).cast(),
             )
         }
     }

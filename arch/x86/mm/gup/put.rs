@@ -7,7 +7,10 @@
 //!
 //! C: `unpin_user_pages()` and `gup_put_folio()` of [`mm/gup.c`](srctree/mm/gup.c)
 
-use crate::{take::refs_of_small_folio, vmstat::FollPinStat};
+use crate::{
+    take::{refs_of_small_folio, FSDAX_FOLIO_PAGES},
+    vmstat::FollPinStat,
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -68,12 +71,12 @@ pub(crate) unsafe fn unpin(pages: &[*mut bindings::page]) {
             }
             if single {
                 let run = match fsdax {
-                    // SAFETY: The caller owns a pin of each page. `word` is of a pgmap with folios
-                    // of one page, which is FS DAX.
-                    true => unsafe { unpin_run::<true>(rest, word) },
+                    // SAFETY: The caller owns a pin of each page. `page` was a folio of one page of
+                    // FS DAX, and pinned until now.
+                    true => unsafe { unpin_fsdax_run(rest, page) },
                     // SAFETY: The caller owns a pin of each page. `word` is of a pgmap with folios
                     // of one page, which is not FS DAX.
-                    false => unsafe { unpin_run::<false>(rest, word) },
+                    false => unsafe { unpin_run(rest, word) },
                 };
                 stat.add_same_node(run);
                 rest = rest.get(run..).unwrap_or_default();
@@ -163,16 +166,49 @@ fn consecutive(pages: &[*mut bindings::page], first: *mut bindings::page) -> usi
     run
 }
 
+/// Unpins the first pages of an array, as long as they follow `last`, and lie in the same aligned
+/// range of 2 MiB. Returns their number.
+///
+/// All pages of such a range are in one folio, or none, as long as one of them is pinned. So if `last`
+/// was a folio of one page, so are these.
+///
+/// # Safety
+///
+/// The pages must be valid, and the caller must own a pin of each, which it loses for the pages
+/// counted in the result. `last` must be a page that was a folio of one page of FS DAX as long as the
+/// caller had it pinned. Its pin may have been put; only its address is used.
+#[inline]
+unsafe fn unpin_fsdax_run(pages: &[*mut bindings::page], last: PageRef<'_>) -> usize {
+    let at = last.pfn().nr() % FSDAX_FOLIO_PAGES;
+    let pages = pages.get(..FSDAX_FOLIO_PAGES - 1 - at).unwrap_or(pages);
+    let mut next = last.as_raw().wrapping_add(1);
+    let mut run = 0;
+    for &page in pages {
+        if page != next {
+            break;
+        }
+        // SAFETY: The page follows another one in the memmap, so its address is not null. By the
+        // caller's promise it is pinned, so it stays valid until it is unpinned. It was pinned
+        // together with `last`, so it is a folio of one page of FS DAX as well.
+        unsafe {
+            let page = PageRef::from_raw(NonNull::new_unchecked(page));
+            zone_device_folio(page).put_fsdax_refs(PIN);
+        }
+        next = next.wrapping_add(1);
+        run += 1;
+    }
+    run
+}
+
 /// Unpins the first pages of an array, as long as they belong to the pgmap that is in their
 /// [`pgmap_word`](PageRef::pgmap_word), without looking at anything else. Returns their number.
 ///
 /// # Safety
 ///
 /// The pages must be valid, and the caller must own a pin of each, which it loses for the pages
-/// counted in the result. The pgmap of `word` must have folios of one page, and be FS DAX if
-/// `FSDAX` and only then.
+/// counted in the result. The pgmap of `word` must have folios of one page, and not be FS DAX.
 #[inline]
-unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usize) -> usize {
+unsafe fn unpin_run(pages: &[*mut bindings::page], word: usize) -> usize {
     let mut run = 0;
     for &page in pages {
         let Some(page) = NonNull::new(page) else {
@@ -184,15 +220,9 @@ unsafe fn unpin_run<const FSDAX: bool>(pages: &[*mut bindings::page], word: usiz
         if page.pgmap_word() != word {
             break;
         }
-        if FSDAX {
-            // SAFETY: The page belongs to the pgmap, so it is in ZONE_DEVICE, a folio of one page,
-            // and FS DAX. The caller owns a pin of it.
-            unsafe { zone_device_folio(page).put_fsdax_refs(PIN) };
-        } else {
-            // SAFETY: The page belongs to the pgmap, so it is a folio of one page. The caller owns
-            // a pin of it.
-            unsafe { FolioRef::from_first_page(page).put_refs(PIN) };
-        }
+        // SAFETY: The page belongs to the pgmap, so it is a folio of one page. The caller owns a pin of
+        // it.
+        unsafe { FolioRef::from_first_page(page).put_refs(PIN) };
         run += 1;
     }
     run

@@ -20,6 +20,14 @@
 //! * if the memmap consists of single pages, each is a folio. If it consists of compound pages, the
 //!   part of the range that is in one folio takes one addition.
 //!
+//! # FS DAX
+//!
+//! The pages of 2 MiB of FS DAX are single ones or one folio, and that changes while they are idle. The
+//! count of a page that changes is 0 (`kernel::mm::folio`). So what was taken is valid if no count was
+//! 0, and the first page is after that still what it was before. Until then nothing but the counts is
+//! touched: the pin count of a folio lies in a page that may be another's. If the pages have changed, the
+//! walk without locks leaves them to the slow path, which tries again.
+//!
 //! The owner of a generic or P2PDMA pgmap may have pages taken back (`page_free`): the count drops
 //! to 0, and is then set to 1, whatever it was. An addition in between would be lost, and undoing it
 //! would leave an idle page with a count of 0. So the walk without locks leaves such pages to the slow
@@ -33,6 +41,7 @@
 
 use crate::{put::put_folio_refs, vmstat::FollPinStat};
 use core::{
+    hint::spin_loop,
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     ptr::NonNull,
@@ -53,6 +62,7 @@ use kernel::{
         page::PageRef,
         pfn::Pfn,
     },
+    sync::wait_var::wake_up_var,
 };
 
 /// How references are counted, and for how long they are held.
@@ -619,6 +629,30 @@ impl From<DeviceError> for Error {
     }
 }
 
+/// Why references to pages of a pgmap were not taken, or not all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GrabError {
+    /// A count is about to overflow, or has overflowed.
+    Overflows,
+    /// The folio changes at this moment.
+    Changes,
+}
+
+impl GrabError {
+    /// Returns the reason why a count that was found to be `count`, which is not positive, cannot be
+    /// added to.
+    #[inline]
+    fn of(count: i32) -> Self {
+        match count {
+            0 => Self::Changes,
+            _ => Self::Overflows,
+        }
+    }
+}
+
+/// The number of pages of a folio of FS DAX, if it has more than one.
+pub(crate) const FSDAX_FOLIO_PAGES: usize = 1 << bindings::PMD_ORDER;
+
 /// References to consecutive pages of a pgmap. Drop puts them.
 ///
 /// # Invariants
@@ -653,7 +687,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         let pgmap = pgmap.pgmap();
         // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
         let (mut run, pages) = unsafe { Self::new::<true>(pgmap, pfn, pages, flags, irq) }.ok()?;
-        run.grab(pgmap, pages).then_some(run)
+        run.grab(pgmap, pages).is_ok().then_some(run)
     }
 
     /// Takes references as [`try_grab`](Self::try_grab) does, but if a count is about to overflow,
@@ -679,10 +713,14 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         // SAFETY: By the caller's promise `pfn` is in a mapped range of the pgmap.
         let (mut run, pages) = unsafe { Self::new::<false>(pgmap, pfn, pages, flags, irq) }?;
         // `taken` says how many references the value owns, whether that is all or not.
-        match is_taken_back(pgmap) {
-            true => run.grab_unless_free(pages),
-            false => run.grab(pgmap, pages),
-        };
+        if is_taken_back(pgmap) {
+            run.grab_unless_free(pages);
+        } else {
+            // Folios change with interrupts disabled, on another CPU, so this ends soon.
+            while run.grab(pgmap, pages) == Err(GrabError::Changes) {
+                spin_loop();
+            }
+        }
         match run.taken {
             0 => Err(DeviceError::RefCount),
             _ => Ok(run),
@@ -751,14 +789,113 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         self.taken
     }
 
-    /// Takes a reference to each of `pages` pages, or, if a count is about to overflow, to those
-    /// before it. Returns whether all were taken.
+    /// Takes a reference to each of `pages` pages that has not been taken yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why only those before one of them were taken.
     #[inline(always)]
-    fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> bool {
-        match pgmap.vmemmap_shift() {
+    fn grab(&mut self, pgmap: &DevPagemap, pages: usize) -> Result<(), GrabError> {
+        let is_taken = match pgmap.vmemmap_shift() {
+            0 if pgmap.memory_type() == Some(MemoryType::FsDax) => return self.grab_fsdax(pages),
             0 => self.grab_single_pages(pages),
             _ => self.grab_folios(pages, try_add),
+        };
+        match is_taken {
+            true => Ok(()),
+            false => Err(GrabError::Overflows),
         }
+    }
+
+    /// Takes a reference to each of `pages` pages of FS DAX, as [`grab`](Self::grab) does.
+    #[inline(always)]
+    fn grab_fsdax(&mut self, pages: usize) -> Result<(), GrabError> {
+        while self.taken < pages {
+            // SAFETY: `taken` is less than `pages`, so by the type invariants this is a page of the
+            // pgmap.
+            let page = unsafe { self.first.nth(self.taken) };
+            // All pages of an aligned range of 2 MiB are in one folio, or none.
+            let behind = FSDAX_FOLIO_PAGES - page.pfn().nr() % FSDAX_FOLIO_PAGES;
+            let part = behind.min(pages - self.taken);
+            match page.is_tail() || page.is_head() {
+                true => self.grab_part(page, part)?,
+                false => self.grab_fsdax_pages(page, part)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a reference to each of `pages` pages from `page` on, which are in one folio of FS DAX.
+    #[inline(always)]
+    fn grab_part(&mut self, page: PageRef<'_>, pages: usize) -> Result<(), GrabError> {
+        let folio = page.folio();
+        // CAST: At most 512.
+        let refs = pages as i32;
+        // SAFETY: The number is positive and small. The references become those of the run.
+        if let Err(count) = unsafe { folio.ref_try_add(refs) } {
+            warn_overflow(count);
+            return Err(GrabError::of(count));
+        }
+        // From here on the references keep the folio, if it is still one.
+        if page.folio() != folio || !folio.is_large() {
+            // SAFETY: The references were just added to this count.
+            unsafe { put_taken(folio, refs) };
+            return Err(GrabError::Changes);
+        }
+        if PIN {
+            // SAFETY: The folio is large, and a reference for each pin was just taken.
+            unsafe { folio.pincount_add(refs) };
+        }
+        // INVARIANT: References to these pages, which are behind those that were taken, were taken.
+        self.taken = self.taken.wrapping_add(pages);
+        Ok(())
+    }
+
+    /// Takes a reference to each of `pages` pages from `page` on, which are single pages of one range
+    /// of FS DAX.
+    #[inline(always)]
+    fn grab_fsdax_pages(&mut self, page: PageRef<'_>, pages: usize) -> Result<(), GrabError> {
+        let amount = refs_of_small_folio::<PIN>();
+        let end = page.as_raw().wrapping_add(pages);
+        let mut next = page.as_raw();
+        let mut result = Ok(());
+        // Nothing is added to the first page of a range while its count is 0, not even by mistake: it
+        // may be the head of a folio by now, and then a reference to it says that nothing changes.
+        if page.pfn().nr() % FSDAX_FOLIO_PAGES == 0 {
+            // SAFETY: The page is never freed. Only its count is accessed.
+            if let Err(count) = unsafe { FolioRef::from_first_page(page).ref_try_add(amount) } {
+                warn_overflow(count);
+                return Err(GrabError::of(count));
+            }
+            next = next.wrapping_add(1);
+        }
+        // This runs once per page: see `grab_single_pages`.
+        while next != end {
+            // SAFETY: The address lies between the first of `pages` pages and their end, so by the
+            // type invariants this is a page of the pgmap. Only its count is accessed.
+            let folio = unsafe {
+                FolioRef::from_first_page(PageRef::from_raw(NonNull::new_unchecked(next)))
+            };
+            // SAFETY: The page is never freed. What was added to a count that was not positive is
+            // subtracted again.
+            let old = unsafe { folio.ref_fetch_add(amount) };
+            if old <= 0 {
+                result = Err(undo_fsdax(folio, amount, old));
+                break;
+            }
+            next = next.wrapping_add(1);
+        }
+        // CAST: The difference of two addresses in one array, in pages.
+        let taken =
+            (next as usize).wrapping_sub(page.as_raw() as usize) / size_of::<bindings::page>();
+        // The references that were taken keep the pages what they are, if they are still single.
+        if page.is_tail() || page.is_head() {
+            put_fsdax_pages(page, taken, amount);
+            return Err(GrabError::Changes);
+        }
+        // INVARIANT: References to these pages, which are behind those that were taken, were taken.
+        self.taken = self.taken.wrapping_add(taken);
+        result
     }
 
     /// Takes a reference to each of `pages` pages, or to those before the first one that its owner
@@ -922,6 +1059,43 @@ fn try_add_unless_free(folio: FolioRef<'_>, amount: i32) -> bool {
     unsafe { folio.ref_try_add(amount) }
         .inspect_err(|count| warn_overflow(*count))
         .is_ok()
+}
+
+/// Puts references to `pages` pages of FS DAX from `page` on, `amount` each, which were taken in vain.
+#[cold]
+#[inline(never)]
+fn put_fsdax_pages(page: PageRef<'_>, pages: usize, amount: i32) {
+    for n in 0..pages {
+        // SAFETY: The caller has taken the references to pages of a pgmap, each to the count of the
+        // page itself.
+        unsafe { put_taken(FolioRef::from_first_page(page.nth(n)), amount) };
+    }
+}
+
+/// Undoes an addition to the count of a page of FS DAX that was 0 or has overflowed. Returns the
+/// reason.
+#[cold]
+#[inline(never)]
+fn undo_fsdax(folio: FolioRef<'_>, amount: i32, old: i32) -> GrabError {
+    // SAFETY: The references were just added and are not used.
+    unsafe { put_taken(folio, amount) };
+    warn_overflow(old);
+    GrabError::of(old)
+}
+
+/// Subtracts from the count of a page of FS DAX what was added to it, whatever the page is by now, and
+/// wakes waiters if it is idle then.
+///
+/// # Safety
+///
+/// The caller must have added `refs` to this count. `folio` need not be a folio any more: nothing but
+/// its count is accessed.
+unsafe fn put_taken(folio: FolioRef<'_>, refs: i32) {
+    // SAFETY: The caller has added the references, so they are its own. The page is not freed: its
+    // pgmap keeps it, and it is idle at 1, or at 0 as a tail.
+    if unsafe { folio.ref_sub_return(refs) } == 1 {
+        wake_up_var(folio.first_page().refcount_key());
+    }
 }
 
 /// Undoes an addition to a count that has overflowed. Returns `false`.

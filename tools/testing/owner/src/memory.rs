@@ -6,12 +6,15 @@
 //! access is *ordered* before the freeing of the memmap is another question, which depends on
 //! release and acquire alone. So each task has a vector clock, as race detectors do: `seen[t]` is
 //! the number of accesses of task `t` that come before whatever the task does next. A release store
-//! and an unlock pass that knowledge on, an acquire fence and a lock receive it.
+//! and an unlock pass that knowledge on, an acquire fence and a lock receive it. A locked
+//! instruction does both.
 
 /// The number of tasks, at most.
 pub const TASKS: usize = 3;
 /// The number of pages.
 pub const PAGES: usize = 2;
+/// What an entry of all pages is in [`Memory::entries`]. Entries of single pages are bits.
+pub const LARGE: u8 = 1 << 7;
 
 pub type Clock = [u8; TASKS];
 
@@ -26,27 +29,53 @@ pub enum Access {
     },
     Index(usize),
     SetIndex(usize, usize),
+    Parts,
+    SetParts(usize),
+    /// Whether the first page is the head of a folio.
+    IsHead,
+    SetHead(bool),
+    /// Whether a page is a tail.
+    IsTail(usize),
+    SetTail(usize, bool),
+    /// Changes the count of a page, and returns the old one.
+    Add(usize, isize),
+    /// The same, unless the count is 0.
+    AddUnlessZero(usize, isize),
+    /// Sets the count from 1 to 0. Returns whether it was 1.
+    Freeze(usize),
+    /// Stores a count.
+    SetCount(usize, usize),
+    /// Changes the pin count of the folio, which lies in its second page.
+    AddPin(isize),
     Lock,
     Unlock,
-    /// Begins a fault: returns 1 if the device is alive, and then keeps it from being killed.
-    BeginFault,
-    EndFault,
-    /// Stores whether the file has an entry, under the lock of its array.
-    SetEntry(usize, bool),
-    /// Kills the device: waits for the faults in progress.
+    /// Begins a fault, or a walk of GUP: returns 1 if the device is alive, and then keeps it from
+    /// being killed.
+    Begin,
+    End,
+    /// Stores which entries the file has, under the lock of its array.
+    SetEntries(usize, u8),
+    /// Whether the process has the memory of a file mapped.
+    Leaf(usize),
+    SetLeaf(usize, bool),
+    /// Kills the device: waits for the faults and walks in progress.
     Kill,
-    /// Waits until the page has no mapping.
-    WaitUnowned(usize),
+    /// Waits until a page has no mapping, and one reference.
+    WaitUnused(usize),
     /// Orders the loads before it, and frees the memmap.
     Free,
 }
 
-/// A violation of what teardown relies on.
+/// A violation of what the tasks rely on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     UseAfterFree(Access),
     FreedBeforeAccess,
     FreedWithEntry,
+    /// The pin count of a folio was changed that is none any more.
+    PinOfSinglePages,
+    /// A count was stored over, or became negative.
+    LostReference(usize),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,12 +89,20 @@ struct Word {
 pub struct Memory {
     mappings: [Word; PAGES],
     indices: [Word; PAGES],
+    counts: [Word; PAGES],
+    parts: usize,
+    head: bool,
+    tails: [bool; PAGES],
+    pins: isize,
     lock: Clock,
     locked: bool,
-    faults: usize,
+    begun: usize,
+    /// What those that have ended have done.
+    ended: Clock,
     dead: bool,
     freed: bool,
-    entries: [bool; TASKS],
+    entries: [u8; TASKS],
+    leaves: [bool; TASKS],
     /// What each task has seen, and what it will have seen after an acquire fence.
     seen: [Clock; TASKS],
     pending: [Clock; TASKS],
@@ -78,28 +115,59 @@ fn join(into: &mut Clock, other: &Clock) {
 }
 
 impl Memory {
-    /// Returns memory in which file `owner`, if any, has an entry for the pages from `index` on.
-    pub fn new(owner: Option<(usize, usize)>) -> Self {
+    /// Returns idle memory without owner.
+    pub fn new() -> Self {
         let mut memory = Self::default();
-        if let Some((mapping, index)) = owner {
-            for n in 0..PAGES {
-                memory.mappings[n].value = mapping;
-                memory.indices[n].value = index + n;
-            }
+        for count in &mut memory.counts {
+            count.value = 1;
         }
         memory
     }
 
-    pub fn set_entry(&mut self, task: usize) {
-        self.entries[task] = true;
+    /// Makes one folio of the pages.
+    pub fn with_folio(mut self) -> Self {
+        self.head = true;
+        for n in 1..PAGES {
+            self.tails[n] = true;
+            self.counts[n].value = 0;
+        }
+        self
+    }
+
+    /// Gives the file of a task an entry for all pages, from `index` on, and maps them.
+    pub fn with_owner(mut self, task: usize, mapping: usize, index: usize) -> Self {
+        for n in 0..if self.head { 1 } else { PAGES } {
+            self.mappings[n].value = mapping;
+            self.indices[n].value = index + n;
+        }
+        self.entries[task] = LARGE;
+        self.leaves[task] = true;
+        self
     }
 
     pub fn owner(&self, page: usize) -> (usize, usize) {
         (self.mappings[page].value, self.indices[page].value)
     }
 
-    pub fn entries(&self) -> usize {
-        self.entries.iter().filter(|has| **has).count()
+    pub fn parts(&self) -> usize {
+        self.parts
+    }
+
+    pub fn count(&self, page: usize) -> usize {
+        self.counts[page].value
+    }
+
+    pub fn pins(&self) -> isize {
+        self.pins
+    }
+
+    /// Returns whether the pages are one folio; `None` if they are neither that nor single.
+    pub fn is_folio(&self) -> Option<bool> {
+        (self.tails[1..].iter().all(|tail| *tail == self.head)).then_some(self.head)
+    }
+
+    pub fn entries(&self) -> [u8; TASKS] {
+        self.entries
     }
 
     /// Notes an access of a task to the memmap.
@@ -111,21 +179,52 @@ impl Memory {
         Ok(())
     }
 
+    /// Changes a count by a locked instruction, unless `keep` says no. Returns the old one.
+    fn change(
+        &mut self,
+        task: usize,
+        page: usize,
+        by: isize,
+        keep: impl Fn(usize) -> bool,
+    ) -> Result<usize, Violation> {
+        let message = self.counts[page].message;
+        join(&mut self.seen[task], &message);
+        let old = self.counts[page].value;
+        if !keep(old) {
+            let new = old.checked_add_signed(by);
+            self.counts[page] = Word {
+                value: new.ok_or(Violation::LostReference(page))?,
+                message: self.seen[task],
+            };
+        }
+        Ok(old)
+    }
+
     /// Performs an access. `None` means that the task has to wait.
     pub fn perform(&mut self, task: usize, access: Access) -> Result<Option<usize>, Violation> {
+        if !matches!(
+            access,
+            Access::Lock
+                | Access::Unlock
+                | Access::Begin
+                | Access::End
+                | Access::SetEntries(..)
+                | Access::Leaf(_)
+                | Access::SetLeaf(..)
+                | Access::Kill
+                | Access::WaitUnused(_)
+                | Access::Free
+        ) {
+            self.touch(task, access)?;
+        }
         let value = match access {
             Access::Mapping(page) => {
-                self.touch(task, access)?;
                 let message = self.mappings[page].message;
                 join(&mut self.pending[task], &message);
                 self.mappings[page].value
             }
-            Access::Index(page) => {
-                self.touch(task, access)?;
-                self.indices[page].value
-            }
+            Access::Index(page) => self.indices[page].value,
             Access::SetMapping { page, to, release } => {
-                self.touch(task, access)?;
                 self.mappings[page] = Word {
                     value: to,
                     message: match release {
@@ -136,8 +235,39 @@ impl Memory {
                 0
             }
             Access::SetIndex(page, to) => {
-                self.touch(task, access)?;
                 self.indices[page].value = to;
+                0
+            }
+            Access::Parts => self.parts,
+            Access::SetParts(to) => {
+                self.parts = to;
+                0
+            }
+            Access::IsHead => self.head.into(),
+            Access::SetHead(to) => {
+                self.head = to;
+                0
+            }
+            Access::IsTail(page) => self.tails[page].into(),
+            Access::SetTail(page, to) => {
+                self.tails[page] = to;
+                0
+            }
+            Access::Add(page, by) => self.change(task, page, by, |_| false)?,
+            Access::AddUnlessZero(page, by) => self.change(task, page, by, |old| old == 0)?,
+            Access::Freeze(page) => (self.change(task, page, -1, |old| old != 1)? == 1).into(),
+            Access::SetCount(page, to) => {
+                if self.counts[page].value != 0 {
+                    return Err(Violation::LostReference(page));
+                }
+                self.counts[page].value = to;
+                0
+            }
+            Access::AddPin(by) => {
+                if !self.head || !self.tails[1] {
+                    return Err(Violation::PinOfSinglePages);
+                }
+                self.pins += by;
                 0
             }
             Access::Lock if self.locked => return Ok(None),
@@ -152,32 +282,42 @@ impl Memory {
                 self.lock = self.seen[task];
                 0
             }
-            Access::BeginFault if self.dead => 0,
-            Access::BeginFault => {
-                self.faults += 1;
+            Access::Begin if self.dead => 0,
+            Access::Begin => {
+                self.begun += 1;
                 1
             }
-            Access::EndFault => {
-                self.faults -= 1;
+            Access::End => {
+                self.begun -= 1;
+                let seen = self.seen[task];
+                join(&mut self.ended, &seen);
                 0
             }
-            Access::SetEntry(file, has) => {
-                self.entries[file] = has;
+            Access::SetEntries(file, to) => {
+                self.entries[file] = to;
+                0
+            }
+            Access::Leaf(file) => self.leaves[file].into(),
+            Access::SetLeaf(file, to) => {
+                self.leaves[file] = to;
                 0
             }
             Access::Kill => {
                 self.dead = true;
-                if self.faults > 0 {
+                if self.begun > 0 {
                     return Ok(None);
                 }
+                let ended = self.ended;
+                join(&mut self.seen[task], &ended);
                 0
             }
-            Access::WaitUnowned(page) => {
-                if self.mappings[page].value != 0 {
+            Access::WaitUnused(page) => {
+                if self.mappings[page].value != 0 || self.counts[page].value > 1 {
                     return Ok(None);
                 }
-                let message = self.mappings[page].message;
-                join(&mut self.pending[task], &message);
+                for message in [self.mappings[page].message, self.counts[page].message] {
+                    join(&mut self.pending[task], &message);
+                }
                 0
             }
             Access::Free => {
@@ -186,7 +326,7 @@ impl Memory {
                 if (0..TASKS).any(|other| self.seen[task][other] < self.seen[other][other]) {
                     return Err(Violation::FreedBeforeAccess);
                 }
-                if self.entries() != 0 {
+                if self.entries != [0; TASKS] {
                     return Err(Violation::FreedWithEntry);
                 }
                 self.freed = true;
