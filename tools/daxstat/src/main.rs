@@ -17,6 +17,7 @@ mod delayed;
 mod device;
 mod fiemap;
 mod file;
+mod folios;
 mod mounts;
 mod open;
 mod place;
@@ -136,6 +137,7 @@ struct Reading<'a> {
     #[serde(flatten)]
     counters: &'a Counters,
     delayed: &'a [delayed::Inode],
+    folios: &'a folios::Folios,
 }
 
 /// Shows the counters repeatedly.
@@ -148,15 +150,16 @@ fn watch(arguments: &Arguments) -> Result<()> {
         // The wait may have taken longer than asked for.
         let time = Instant::now();
         let now = Counters::parse(&text)?;
-        let delayed = match arguments.counters {
+        let (delayed, folios) = match arguments.counters {
             // They are another machine's.
-            Some(_) => Vec::new(),
-            None => delayed::read()?,
+            Some(_) => Default::default(),
+            None => (delayed::read()?, folios::read()),
         };
         if arguments.json {
             let reading = Reading {
                 counters: &now,
                 delayed: &delayed,
+                folios: &folios,
             };
             print(&(serde_json::to_string(&reading).context("cannot write JSON")? + "\n"))?;
         } else {
@@ -168,7 +171,8 @@ fn watch(arguments: &Arguments) -> Result<()> {
                 (false, Some(_)) => "\n",
                 (false, None) => "",
             };
-            print(&format!("{between}{table}{}", delayed::summary(&delayed)))?;
+            let (delayed, folios) = (delayed::summary(&delayed), folios::summary(&folios));
+            print(&format!("{between}{table}{delayed}{folios}"))?;
         }
         if arguments.once {
             return Ok(());
