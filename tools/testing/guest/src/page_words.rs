@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The words of a `struct page` that say which file it belongs to.
+//! The words of a `struct page` that say which file and which folio it belongs to.
 //!
 //! Nothing in the kernel shows them for device memory. So a probe of a system
 //! call is defined that fetches them from the memmap, and the call is made.
@@ -26,31 +26,143 @@ pub struct Owner {
     pub index: u64,
 }
 
-/// The size of a `struct page`, and the offsets of the two words.
+/// The size of a `struct page`, and the offsets of words in it.
 const SIZE: u64 = 64;
+const FLAGS: u64 = 0;
+const COMPOUND_HEAD: u64 = 8;
 const MAPPING: u64 = 24;
 const INDEX: u64 = 32;
-/// The number of pages that one probe fetches: a definition is shorter than 4 KiB.
-const BATCH: usize = 48;
+const PRIVATE: u64 = 40;
+const COUNTS: u64 = 48;
+/// The flag of the first page of a folio of several.
+const PG_HEAD: u64 = 1 << 6;
+/// The number of words that one probe fetches: a definition is shorter than 4 KiB.
+const BATCH: usize = 96;
+/// The number of pages of a folio of FS DAX, if it has several.
+pub const FOLIO: u64 = 512;
+
+/// Returns words of the pages with these PFNs: for each page those at these offsets.
+fn words(pfns: &[u64], offsets: &[u64]) -> Result<Vec<u64>> {
+    let base = fetch(&["@vmemmap_base".into()])?[0];
+    let mut words = Vec::new();
+    for pfns in pfns.chunks(BATCH / offsets.len()) {
+        let places: Vec<String> = pfns
+            .iter()
+            .map(|pfn| base + pfn * SIZE)
+            .flat_map(|page| offsets.iter().map(move |offset| page + offset))
+            .map(|at| format!("@{at:#x}"))
+            .collect();
+        words.extend(fetch(&places)?);
+    }
+    Ok(words)
+}
 
 /// Returns the owner of each page that is mapped at `map`.
 pub fn owners(map: &Mapping) -> Result<Vec<Owner>> {
     let pfns = pfns(map)?;
-    let base = fetch(&["@vmemmap_base".into()])?[0];
     let mut owners = Vec::new();
-    for pfns in pfns.chunks(BATCH) {
-        let words: Vec<String> = pfns
-            .iter()
-            .map(|pfn| base + pfn * SIZE)
-            .flat_map(|page| [page + MAPPING, page + INDEX])
-            .map(|at| format!("@{at:#x}"))
-            .collect();
-        owners.extend(fetch(&words)?.chunks(2).map(|words| Owner {
+    let mut rest = &pfns[..];
+    while let [first, ..] = *rest {
+        let head = first - first % FOLIO;
+        let here = rest.iter().take_while(|pfn| **pfn - **pfn % FOLIO == head);
+        let (these, behind) = rest.split_at(here.count());
+        rest = behind;
+        let of_head = words(&[head], &[FLAGS, MAPPING, INDEX])?;
+        if of_head[0] & PG_HEAD != 0 {
+            let (mapping, index) = (of_head[1], of_head[2]);
+            owners.extend(these.iter().map(|pfn| Owner {
+                mapping,
+                index: match mapping {
+                    0 | SHARED => index,
+                    _ => index.wrapping_add(pfn - head),
+                },
+            }));
+            continue;
+        }
+        let words = words(these, &[MAPPING, INDEX])?;
+        owners.extend(words.chunks(2).map(|words| Owner {
             mapping: words[0],
             index: words[1],
         }));
     }
     Ok(owners)
+}
+
+/// What 2 MiB of pages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A folio of all pages, and the number of entries that name parts of it.
+    Folio { count: u32, parts: u64 },
+    /// Folios of one page each, none of them pinned.
+    Single,
+}
+
+/// Returns what the 2 MiB that are mapped at `map` are, and requires that the memmap is right for that.
+pub fn shape(map: &Mapping) -> Result<Shape> {
+    let pfns = pfns(map)?;
+    ensure!(
+        pfns.len() as u64 == FOLIO && pfns[0] % FOLIO == 0,
+        "the mapping is not one of 2 MiB"
+    );
+    shape_of(pfns[0])
+}
+
+/// Returns the first PFN of what is mapped at `map`.
+pub fn first_pfn(map: &Mapping) -> Result<u64> {
+    Ok(pfns(map)?[0])
+}
+
+/// Returns what the 2 MiB from this PFN on are, as [`shape`] does.
+pub fn shape_of(first: u64) -> Result<Shape> {
+    let pfns: Vec<u64> = (first..first + FOLIO).collect();
+    let base = fetch(&["@vmemmap_base".into()])?[0];
+    let head = words(&pfns[..1], &[FLAGS, COMPOUND_HEAD, PRIVATE, COUNTS])?;
+    let is_folio = head[0] & PG_HEAD != 0;
+    let pgmap = head[1];
+    ensure!(pgmap & 1 == 0, "the first page is a tail");
+    let tails = words(&pfns[1..], &[COMPOUND_HEAD, PRIVATE, COUNTS])?;
+    for (n, tail) in tails.chunks(3).enumerate() {
+        let count = (tail[2] >> 32) as u32;
+        let (word, want) = match is_folio {
+            true => ((base + first * SIZE) | 1, 0),
+            false => (pgmap, 1),
+        };
+        ensure!(
+            tail[0] == word && count == want && tail[1] == 0,
+            "page {} of {} has the words {tail:x?}, not {word:x}, private 0 and a count of {want}",
+            n + 1,
+            if is_folio { "a folio" } else { "single pages" },
+        );
+    }
+    let second = words(&pfns[1..2], &[FLAGS, 16, MAPPING, INDEX])?;
+    let right = match is_folio {
+        // The order; map counts of -1; no pages mapped one by one; the number of pages.
+        true => {
+            second[0] & 0xff == 9
+                && second[1] == u64::MAX
+                && second[2] & 0xffff_ffff == 0
+                && second[3] & 0xffff_ffff == FOLIO
+        }
+        false => second[0] & 0x40 == 0 && second[1] == 0,
+    };
+    ensure!(right, "the second page has the words {second:x?}");
+    let count = (head[3] >> 32) as u32;
+    if is_folio {
+        let parts = head[2];
+        return Ok(Shape::Folio { count, parts });
+    }
+    ensure!(
+        head[2] == 0 && count == 1,
+        "the first of single pages has the words {head:x?}"
+    );
+    Ok(Shape::Single)
+}
+
+/// Returns whether the memory of a page has failed, by its flag.
+pub fn is_poisoned(pfn: u64) -> Result<bool> {
+    /// With the options of the kernels here.
+    const PG_HWPOISON: u64 = 1 << 20;
+    Ok(words(&[pfn], &[FLAGS])?[0] & PG_HWPOISON != 0)
 }
 
 /// Returns the PFN of each page that is mapped at `map`.

@@ -13,6 +13,7 @@ mod clone;
 pub mod crash;
 mod daxstat;
 mod erofs;
+mod folio;
 mod fsx;
 mod full;
 mod hang;

@@ -55,6 +55,11 @@ fn listen() -> Result<()> {
 
 /// Waits for a SIGBUS with this information.
 fn require_signal(map: &Mapping, code: i32, lsb: i32) -> Result<()> {
+    require_signal_at(map, BAD, code, lsb)
+}
+
+/// Waits for a SIGBUS with this information, for this offset in a mapping.
+fn require_signal_at(map: &Mapping, at: usize, code: i32, lsb: i32) -> Result<()> {
     for _ in 0..200 {
         if LAST_SIGBUS.count.load(Ordering::SeqCst) > 0 {
             break;
@@ -70,7 +75,7 @@ fn require_signal(map: &Mapping, code: i32, lsb: i32) -> Result<()> {
             .wrapping_sub(map.addr()),
         LAST_SIGBUS.lsb.load(Ordering::SeqCst),
     );
-    let want = (1, code, BAD, lsb);
+    let want = (1, code, at, lsb);
     ensure!(
         got == want,
         "SIGBUS (how often, si_code, offset of si_addr, si_addr_lsb) was {got:x?} instead of {want:x?}"
@@ -147,6 +152,19 @@ fn alone(config: &Config) -> Result<()> {
     mapped(&file, true, &bytes)?.require(0, &bytes, "a file of the next namespace")?;
     drop(file);
     fixture.finish()
+}
+
+/// Makes page `n` of a file bad in a process of its own, which must be told where it has it mapped.
+pub fn require_bad_page(file: &File, n: usize) -> Result<()> {
+    let child = spawn(|| {
+        listen()?;
+        let map = large(file, HUGE)?;
+        map.peek(0);
+        map.advise(n * PAGE, PAGE, libc::MADV_HWPOISON)
+            .context("MADV_HWPOISON")?;
+        require_signal_at(&map, n * PAGE, libc::BUS_MCEERR_AR, lsb(true))
+    })?;
+    child.join(30, "the process with bad memory")
 }
 
 /// Requests an early kill signal. Without that, a process that did not touch the bad memory itself
