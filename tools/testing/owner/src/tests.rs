@@ -348,7 +348,12 @@ fn exact(memory: &Memory) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{what}: {memory:?}"));
     let entries = memory.entries();
     let large = entries.iter().filter(|has| **has == LARGE).count();
-    let of_page = |page: usize| entries.iter().filter(|has| **has >> page & 1 != 0).count();
+    let of_page = |page: usize| {
+        entries
+            .iter()
+            .filter(|has| (**has >> page) & 1 != 0)
+            .count()
+    };
     let files = entries.iter().filter(|has| **has != 0).count();
     let Some(is_folio) = memory.is_folio() else {
         return wrong("neither one folio nor single pages");
