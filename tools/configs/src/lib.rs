@@ -193,7 +193,7 @@ impl<'a> Matrix<'a> {
         digest.add("toolchain", self.tc.id.as_bytes());
         let base = match row.base {
             Base::Rust | Base::Tiny => self.base.clone(),
-            Base::Debian(flavour) => debians(flavour).unwrap_or_default(),
+            Base::Debian(flavour) => debian_config(flavour).unwrap_or_default(),
         };
         digest.add("base", base.as_bytes());
         digest.add("row", format!("{row:?}").as_bytes());
@@ -225,7 +225,7 @@ impl<'a> Matrix<'a> {
         let mut on: Vec<&str> = row.on.to_vec();
         let text = match row.base {
             Base::Rust => self.base.clone(),
-            Base::Debian(flavour) => debians(flavour)?,
+            Base::Debian(flavour) => debian_config(flavour)?,
             Base::Tiny => {
                 run_logged(self.make(row, dir).arg("tinyconfig"), log, |_| ())?;
                 on.extend(SMALL);
@@ -365,7 +365,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// Reads the configuration of a kernel of Debian's.
-fn debians(flavour: Flavour) -> Result<String> {
+fn debian_config(flavour: Flavour) -> Result<String> {
     flavour
         .configuration()?
         .with_context(|| format!("there is no {}", flavour.path().display()))

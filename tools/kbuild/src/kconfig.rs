@@ -43,7 +43,7 @@ pub fn configure(
     digest.add("directory", source.dir.as_os_str().as_encoded_bytes());
     digest.add("toolchain", tc.id.as_bytes());
     let mut texts = Vec::new();
-    let debians = match variant.base() {
+    let debian_config = match variant.base() {
         Base::Tiny => None,
         Base::DebianCloud => Some(Flavour::Cloud.configuration()?.with_context(|| {
             format!(
@@ -52,7 +52,7 @@ pub fn configure(
             )
         })?),
     };
-    if let Some(text) = &debians {
+    if let Some(text) = &debian_config {
         digest.add("debian", text.as_bytes());
     }
     for name in variant.fragments() {
@@ -77,7 +77,7 @@ pub fn configure(
         cmd.arg(target).env("KCONFIG_CONFIG", &new);
         run_logged(&mut cmd, log, |_| ())
     };
-    match &debians {
+    match &debian_config {
         None => make("tinyconfig").context("cannot configure the kernel")?,
         Some(text) => files::write_atomic(&new, text.as_bytes(), false)?,
     }
@@ -110,13 +110,13 @@ pub fn configure(
             new.display()
         );
     }
-    if let Some(debians) = &debians {
-        let differences = differences(&wanted, debians, &text);
+    if let Some(debian_config) = &debian_config {
+        let differences = differences(&wanted, debian_config, &text);
         let path = build.join(DIFFERENCES);
         eprintln!(
             "{} options differ from Debian's {}: {}",
             differences.len(),
-            debian::release(debians).unwrap_or("configuration"),
+            debian::release(debian_config).unwrap_or("configuration"),
             path.display()
         );
         let text = differences.join("\n") + "\n";
@@ -171,8 +171,8 @@ fn set(config: &str) -> BTreeMap<&str, &str> {
 
 /// Returns a line for each symbol that differs from Debian's configuration: those of the
 /// fragments first, then those that Kconfig changed because of them or of the compiler.
-fn differences(wanted: &Wanted, debians: &str, config: &str) -> Vec<String> {
-    let (theirs, ours) = (set(debians), set(config));
+fn differences(wanted: &Wanted, debian_config: &str, config: &str) -> Vec<String> {
+    let (theirs, ours) = (set(debian_config), set(config));
     let symbols: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
     let mut lines: Vec<(bool, String)> = symbols
         .into_iter()
@@ -254,10 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn differences_from_debians() {
+    fn differences_from_debian() {
         let w = wanted(&[("d.config", "CONFIG_R=y\n# CONFIG_V is not set\n")]);
-        let debians = "CONFIG_V=y\nCONFIG_A=m\nCONFIG_GCC=y\n# CONFIG_R is not set\n";
-        let differences = differences(&w, debians, "CONFIG_R=y\nCONFIG_A=m\nCONFIG_CLANG=y\n");
+        let debian_config = "CONFIG_V=y\nCONFIG_A=m\nCONFIG_GCC=y\n# CONFIG_R is not set\n";
+        let differences = differences(
+            &w,
+            debian_config,
+            "CONFIG_R=y\nCONFIG_A=m\nCONFIG_CLANG=y\n",
+        );
         assert_eq!(
             differences,
             [

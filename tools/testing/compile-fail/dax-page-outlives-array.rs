@@ -19,7 +19,7 @@ fn is_busy(mapping: &DaxMapping) -> bool {
     let Scanned::Entry(found) = scan(&mut array, usize::MAX, None, |_| true) else {
         return false;
     };
-    let page = found.entry_ref().first_page();
+    let page = found.entry_ref().page_at(0);
     //@ wrong
     found.put(WakeMode::Next);
     page.is_some_and(|page| page.is_busy())

@@ -41,8 +41,7 @@ fn flushed(config: &Config) -> Result<()> {
     let bytes = Mapping::anonymous(PAGE)?;
     bytes.write(0, &data::bytes(3, PAGE));
     let to = map.addr() + 3 * PAGE;
-    // SAFETY: getpid() takes no arguments.
-    let this = unsafe { libc::getpid() };
+    let this = i32::try_from(std::process::id()).context("a process ID")?;
     let n = cross_copy(this, &bytes, to, PAGE, true).context("process_vm_writev")?;
     ensure!(n == PAGE, "process_vm_writev moved {n} bytes");
     let stored = flushes.stored(&map, 3 * PAGE, PAGE)?;
