@@ -92,13 +92,14 @@ help:
 #:   ALL=1        for check: all tests in full, also on a debug kernel, which otherwise
 #:            runs some of each kind; many hours there (set TIMEOUT). QUICK=1: only
 #:            KUnit and a test of each kind
-#:   LIMIT=3600   for check and configs: no test or row starts later than this number of
-#:            seconds after the command; what did not start counts as skipped
+#:   LIMIT=3600   for check, configs and mutants: no test or row starts later than this number
+#:            of seconds after the command; what did not start counts as skipped
 #:   JOBS=2       for check: number of guests at a time; by default what CPUs and memory allow
 #:   ROWS=regex   bench only the rows whose names match, GUP=1 those of GUP; the same for
-#:            configs
+#:            configs and mutants
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
-#:            abi compares the builds and boots nothing; for check see ALL
+#:            abi compares the builds and boots nothing; mutants tries those that need no
+#:            kernel; for check see ALL
 #:   OUT=folder   folder for the results of bench, series and tarball (default: in the cache)
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk
 #:   FRESH=1      for conform and mutants: discard existing results and run all again

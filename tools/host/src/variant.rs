@@ -21,9 +21,7 @@ pub enum Base {
 }
 
 /// One kernel: a list of fragments and a build directory.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Hash, clap::ValueEnum, serde::Deserialize, serde::Serialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// The Rust implementations.

@@ -9,14 +9,14 @@ use anyhow::{bail, ensure, Context, Result};
 use host::files::Fingerprint;
 use host::variant::Variant;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use walkdir::WalkDir;
 
 /// Folder of the files in the checkout.
 pub const FOLDER: &str = "tools/testing/mutants";
 
 /// A fault, and what notices it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
     pub name: String,
@@ -31,19 +31,19 @@ pub struct Row {
     #[serde(default = "rust")]
     pub variant: Variant,
     /// The guest tests that must notice, as a regular expression.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub tests: Option<String>,
     /// Whether the tests run in full, as with `make check ALL=1`.
     #[serde(default)]
     pub all: bool,
     /// The KUnit suites that must notice, as `kunit.filter_glob` takes them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub kunit: Option<String>,
     /// The crate of the host's tests that must notice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub host: Option<String>,
     /// The reason, if no test can notice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub survives: Option<String>,
 }
 
