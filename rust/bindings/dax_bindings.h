@@ -39,6 +39,7 @@
 #include <linux/seq_file.h>
 #include <linux/set_memory.h>
 #include <linux/shmem_fs.h>
+#include <linux/stop_machine.h>
 #include <linux/sysfs.h>
 #include <linux/uio.h>
 #include <linux/wait_bit.h>

@@ -11,8 +11,3 @@ void rust_helper_rcu_read_unlock(void)
 {
 	rcu_read_unlock();
 }
-
-void rust_helper_synchronize_rcu_tasks(void)
-{
-	synchronize_rcu_tasks();
-}

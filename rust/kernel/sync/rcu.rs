@@ -48,6 +48,8 @@ pub struct Guard(PhantomData<*mut ()>);
 /// Calling an out-of-line helper for the compiler barrier would be most of the cost of a lookup.
 #[cfg(not(any(CONFIG_PREEMPT_RCU, CONFIG_PREEMPT_COUNT, CONFIG_DEBUG_LOCK_ALLOC)))]
 mod section {
+    use super::barrier;
+
     /// Opens a section.
     #[inline(always)]
     pub(super) fn enter() {
@@ -62,13 +64,6 @@ mod section {
     #[inline(always)]
     pub(super) unsafe fn exit() {
         barrier();
-    }
-
-    /// Keeps the compiler from moving memory accesses across this point. C: `barrier()`.
-    #[inline(always)]
-    fn barrier() {
-        // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
-        unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
     }
 }
 
@@ -87,6 +82,7 @@ mod section {
     ))
 ))]
 mod section {
+    use super::barrier;
     use crate::{bindings, percpu};
     use core::ptr::addr_of_mut;
 
@@ -149,13 +145,6 @@ mod section {
             bindings::__rcu_read_unlock();
         }
     }
-
-    /// Keeps the compiler from moving memory accesses across this point. C: `barrier()`.
-    #[inline(always)]
-    fn barrier() {
-        // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
-        unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
-    }
 }
 
 /// A section in C's terms: other architectures, and kernels that check the use of RCU.
@@ -202,6 +191,13 @@ impl Drop for Guard {
     }
 }
 
+/// Keeps the compiler from moving memory accesses across this point. Any context. C: `barrier()`.
+#[inline(always)]
+pub fn barrier() {
+    // SAFETY: The assembly is empty, so it has no effect but that on the compiler.
+    unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
+}
+
 /// Opens a read-side critical section. Any context. C: `rcu_read_lock()`.
 ///
 /// # Safety
@@ -239,17 +235,71 @@ pub fn synchronize_rcu() {
     unsafe { bindings::synchronize_rcu() };
 }
 
-/// Waits as [`synchronize_rcu`] does, and then until every task that was preempted in the kernel
-/// outside of a section has slept voluntarily or returned to user space. C:
-/// `synchronize_rcu_tasks()`.
+/// Waits as [`synchronize_rcu`] does, and then until every task that was in the kernel, outside of a
+/// section, has slept voluntarily or returned to user space, whether it was preempted there or
+/// not. C: `synchronize_rcu_tasks()`.
 ///
 /// Afterwards no task uses a pointer that it loaded, without a section, before this call, unless it
 /// has slept since it loaded the pointer. Sleeps, so it cannot be called inside a section: see
 /// [`read_lock`].
+///
+/// A preemptible kernel can only promise that with `CONFIG_TASKS_RCU`: callers select
+/// `NEED_TASKS_RCU`.
 #[inline]
 pub fn synchronize_rcu_tasks() {
     synchronize_rcu();
-    // SAFETY: As for `synchronize_rcu()`, the only precondition is that the caller may sleep. In a
-    // kernel that is not preemptible C defines it as `synchronize_rcu()`.
-    unsafe { bindings::synchronize_rcu_tasks() };
+    switch::wait();
+}
+
+/// The wait for context switches in a kernel that is preemptible.
+#[cfg(CONFIG_TASKS_RCU)]
+mod switch {
+    use crate::bindings;
+
+    /// Waits until each task has slept or returned to user space.
+    #[inline]
+    pub(super) fn wait() {
+        // SAFETY: As for `synchronize_rcu()`, the only precondition is that the caller may sleep.
+        unsafe { bindings::synchronize_rcu_tasks() };
+    }
+}
+
+/// The wait for context switches in a kernel that is not preemptible, but counts as if it were, for
+/// `CONFIG_DEBUG_ATOMIC_SLEEP`.
+///
+/// A grace period is no context switch there: a tick that finds the count at 0 is a quiescent state
+/// of its CPU, so `synchronize_rcu()` ends although a task goes on executing. (C's
+/// `synchronize_rcu_tasks()` is `synchronize_rcu()` in this kernel too.) But no task is preempted,
+/// so one that was executing has slept once its CPU has switched to another task: to the stopper,
+/// on each CPU.
+#[cfg(all(not(CONFIG_TASKS_RCU), CONFIG_PREEMPT_COUNT, CONFIG_SMP))]
+mod switch {
+    use crate::{
+        bindings,
+        ffi::{c_int, c_void},
+    };
+    use core::ptr::{null, null_mut};
+
+    /// Does nothing, on a CPU whose stopper is running.
+    unsafe extern "C" fn nothing(_data: *mut c_void) -> c_int {
+        0
+    }
+
+    /// Waits until each CPU has switched to another task.
+    #[doc(alias = "stop_machine")]
+    pub(super) fn wait() {
+        // SAFETY: The only precondition is that the caller may sleep. The function ignores its
+        // argument, and does not sleep.
+        unsafe { bindings::stop_machine(Some(nothing), null_mut(), null()) };
+    }
+}
+
+/// The wait for context switches in a kernel that is not preemptible: a grace period was enough, as
+/// each CPU has switched to another task then, was idle or in user space. With one CPU the caller
+/// itself runs on it, so no other task is executing.
+#[cfg(not(any(CONFIG_TASKS_RCU, all(CONFIG_PREEMPT_COUNT, CONFIG_SMP))))]
+mod switch {
+    /// Returns at once.
+    #[inline]
+    pub(super) fn wait() {}
 }
