@@ -408,6 +408,13 @@ impl<'t> EntryRef<'t> {
     #[inline]
     #[expect(clippy::manual_find, reason = "`find` compiles to one more comparison")]
     pub(crate) fn busy_page(self) -> Option<FilePage<'t>> {
+        // Of a page with one reference it need not be known whether it is a folio: it is idle. (The
+        // count of a tail page is 0.)
+        if let (Size::Pte, Some(page)) = (self.size(), self.page_at(0)) {
+            if page.get().ref_count() == 1 {
+                return None;
+            }
+        }
         let (_, folios) = self.folios();
         for page in folios {
             if page.is_busy() {
@@ -484,6 +491,8 @@ pub(crate) struct PinnedPage {
 impl OwnedPage for FilePage<'_> {
     #[inline(always)]
     fn mapping(self) -> usize {
+        // The second page of a folio has two numbers of pins and mappings here, of which the one in
+        // the upper half is not negative; the others have `TAIL_MAPPING`.
         self.get().mapping() as usize
     }
 

@@ -65,7 +65,7 @@ pub(crate) const SHARED: usize = 1;
 
 /// The words of a page that say which entries name it, and its place in a folio.
 pub(crate) trait OwnedPage: Copy {
-    /// Returns `page->mapping`.
+    /// Returns `page->mapping`. Of a tail page this is something else, but never an owner.
     fn mapping(self) -> usize;
 
     /// Sets `page->mapping`, with release semantics.
@@ -393,11 +393,17 @@ pub(crate) fn remove_page<R: PageRange>(
 ) -> bool {
     lock.with(|| {
         let page = range.page(n);
+        // A tail page has something else in the place of the mapping, which is never one.
+        if page.mapping() == mapping && (n != 0 || !page.is_head()) {
+            look(page);
+            release(page);
+            return true;
+        }
         if is_in_folio(page, n) {
             return remove_part(range.page(0), mapping);
         }
         look(page);
-        remove_from_page(page, mapping)
+        uncount_entry(page)
     })
 }
 
@@ -417,8 +423,7 @@ pub(crate) fn remove_range<R: PageRange>(
         }
         look(head);
         if head.mapping() == mapping && head.parts() == 0 {
-            head.set_index(0);
-            head.set_mapping(NONE);
+            release(head);
             return true;
         }
         uncount_range(head)
@@ -429,11 +434,17 @@ pub(crate) fn remove_range<R: PageRange>(
 #[inline(always)]
 fn remove_from_page<P: OwnedPage>(page: P, mapping: usize) -> bool {
     if page.mapping() == mapping {
-        page.set_index(0);
-        page.set_mapping(NONE);
+        release(page);
         return true;
     }
     uncount_entry(page)
+}
+
+/// Leaves a page without owner, whose owner is one file.
+#[inline(always)]
+fn release<P: OwnedPage>(page: P) {
+    page.set_index(0);
+    page.set_mapping(NONE);
 }
 
 /// Removes a PMD entry from the owners of each page of a range that is not one folio.

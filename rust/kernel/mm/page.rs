@@ -191,7 +191,7 @@ impl<'a> PageRef<'a> {
     /// This does not find the head if hugetlb has freed the `struct page` of the tail page;
     /// [`folio()`](Self::folio) does.
     #[inline(always)]
-    pub(super) fn head_of_tail(self) -> Option<Self> {
+    pub fn head_of_tail(self) -> Option<Self> {
         let word = self.compound_head_field().load(Ordering::Relaxed);
         // A tail page has the address of its head there, plus one.
         (word & 1 != 0).then(|| {

@@ -814,21 +814,37 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             // SAFETY: `taken` is less than `pages`, so by the type invariants this is a page of the
             // pgmap.
             let page = unsafe { self.first.nth(self.taken) };
-            // All pages of an aligned range of 2 MiB are in one folio, or none.
-            let behind = FSDAX_FOLIO_PAGES - page.pfn().nr() % FSDAX_FOLIO_PAGES;
-            let part = behind.min(pages - self.taken);
-            match page.is_tail() || page.is_head() {
-                true => self.grab_part(page, part)?,
-                false => self.grab_fsdax_pages(page, part)?,
+            let part = match pages {
+                1 => 1,
+                // All pages of an aligned range of 2 MiB are in one folio, or none.
+                _ => {
+                    let behind = FSDAX_FOLIO_PAGES - page.pfn().nr() % FSDAX_FOLIO_PAGES;
+                    behind.min(pages - self.taken)
+                }
+            };
+            // The memmap of FS DAX has a `struct page` for each page, so the word tells.
+            match page.head_of_tail() {
+                // While the folio has references its tails are tails, and their head is a head.
+                Some(head) => self.grab_part(head, part, || page.head_of_tail() == Some(head))?,
+                None if page.is_head() => self.grab_part(page, part, || page.is_head())?,
+                None => self.grab_fsdax_pages(page, part)?,
             }
         }
         Ok(())
     }
 
-    /// Takes a reference to each of `pages` pages from `page` on, which are in one folio of FS DAX.
+    /// Takes a reference to each of `pages` pages, which are in one folio of FS DAX with this first
+    /// page, if they still are according to `is_same`.
     #[inline(always)]
-    fn grab_part(&mut self, page: PageRef<'_>, pages: usize) -> Result<(), GrabError> {
-        let folio = page.folio();
+    fn grab_part(
+        &mut self,
+        head: PageRef<'_>,
+        pages: usize,
+        is_same: impl FnOnce() -> bool,
+    ) -> Result<(), GrabError> {
+        // SAFETY: The page has been the first of the folio. Nothing but its count is accessed until
+        // that is known to be so still.
+        let folio = unsafe { FolioRef::from_first_page(head) };
         // CAST: At most 512.
         let refs = pages as i32;
         // SAFETY: The number is positive and small. The references become those of the run.
@@ -837,7 +853,7 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
             return Err(GrabError::of(count));
         }
         // From here on the references keep the folio, if it is still one.
-        if page.folio() != folio || !folio.is_large() {
+        if !is_same() {
             // SAFETY: The references were just added to this count.
             unsafe { put_taken(folio, refs) };
             return Err(GrabError::Changes);
