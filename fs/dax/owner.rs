@@ -107,6 +107,16 @@ impl OwnerLock for PageLock {
         self.0.store(false, Ordering::Release);
         result
     }
+
+    #[inline(always)]
+    fn try_with<R>(&self, change: impl FnOnce() -> R) -> Option<R> {
+        if self.0.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        let result = change();
+        self.0.store(false, Ordering::Release);
+        Some(result)
+    }
 }
 
 /// The key of the tasks that wait until a page is idle: an address that is compared and never
@@ -235,27 +245,48 @@ impl Entry {
     /// The array must have had this entry since it was locked, and the caller must remove or
     /// replace it before it unlocks the array.
     #[doc(alias = "dax_disassociate_entry")]
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn disassociate(self, array: &EntryArray<'_, '_>, truncated: bool) {
         let Some(pfn) = self.pfn() else {
             return;
         };
+        if self.size() == Size::Pte {
+            let owner = array.mapping().as_raw() as usize;
+            // SAFETY: By the caller's promise the mapping is an owner of the pages, so they exist
+            // until it has been removed from the owners; the last access to each folio does that.
+            let (range, n) = unsafe { FileRange::around(pfn) };
+            let is_pinned = move |page: FilePage<'_>| truncated && page.is_busy();
+            if owner_state::try_remove_page(PageLock::of(pfn), range, n, owner, is_pinned) {
+                return;
+            }
+        }
+        // SAFETY: As the caller promises. Nothing was changed above.
+        unsafe { self.disassociate_slow(pfn, array, truncated) };
+    }
+
+    /// Does what [`disassociate`](Self::disassociate) does, for an entry of any size and pages of any
+    /// owner.
+    ///
+    /// # Safety
+    ///
+    /// As for `disassociate`. `pfn` must be that of the entry.
+    #[inline(never)]
+    unsafe fn disassociate_slow(self, pfn: Pfn, array: &EntryArray<'_, '_>, truncated: bool) {
         let mapping = array.mapping();
         let owner = mapping.as_raw() as usize;
         // SAFETY: By the caller's promise the mapping is an owner of the pages, so they exist until
         // it has been removed from the owners; the last access to each folio does that.
         let (range, n) = unsafe { FileRange::around(pfn) };
         let lock = PageLock::of(pfn);
-        let look = |page: FilePage<'_>| {
-            if truncated && page.is_busy() {
-                warn_pinned(mapping);
-            }
+        let is_pinned = move |page: FilePage<'_>| truncated && page.is_busy();
+        let removed = match self.size() {
+            Size::Pte => owner_state::remove_page(lock, range, n, owner, is_pinned),
+            Size::Pmd => owner_state::remove_range(lock, range, owner, is_pinned),
         };
-        let expected = match self.size() {
-            Size::Pte => owner_state::remove_page(lock, range, n, owner, look),
-            Size::Pmd => owner_state::remove_range(lock, range, owner, look),
-        };
-        if !expected {
+        if removed.was_pinned {
+            warn_pinned(mapping);
+        }
+        if !removed.was_owner {
             kernel::warn_once!("fs_dax: removed page does not belong to the file");
         }
     }

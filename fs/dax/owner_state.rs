@@ -151,6 +151,11 @@ pub(crate) enum FolioEvent {
 pub(crate) trait OwnerLock {
     /// Calls `change` with the lock held.
     fn with<R>(&self, change: impl FnOnce() -> R) -> R;
+
+    /// Calls `change` with the lock held, or returns `None` if another task holds it.
+    fn try_with<R>(&self, change: impl FnOnce() -> R) -> Option<R> {
+        Some(self.with(change))
+    }
 }
 
 /// Returns whether a page belongs to a folio of several pages.
@@ -173,6 +178,11 @@ pub(crate) fn add_page<R: PageRange>(
 ) -> bool {
     lock.with(|| {
         let page = range.page(n);
+        // The first two pages of a folio may have 0 in the place of the mapping, other tail pages never.
+        if n > 1 && !shared && page.mapping() == NONE {
+            take(page, mapping, index);
+            return true;
+        }
         if is_in_folio(page, n) {
             add_part(range, n, mapping, index, shared);
             // Which of its pages other entries name is not known.
@@ -198,8 +208,7 @@ pub(crate) fn add_range<R: PageRange>(
             return add_to_pages(range, mapping, index, shared);
         }
         if !shared && head.mapping() == NONE {
-            head.set_mapping(mapping);
-            head.set_index(index);
+            take(head, mapping, index);
             return true;
         }
         count_range(head) | shared
@@ -210,11 +219,17 @@ pub(crate) fn add_range<R: PageRange>(
 #[inline(always)]
 fn add_to_page<P: OwnedPage>(page: P, mapping: usize, index: usize, shared: bool) -> bool {
     if !shared && page.mapping() == NONE {
-        page.set_mapping(mapping);
-        page.set_index(index);
+        take(page, mapping, index);
         return true;
     }
     count_entry(page) | shared
+}
+
+/// Gives a page without owner to one file.
+#[inline(always)]
+fn take<P: OwnedPage>(page: P, mapping: usize, index: usize) {
+    page.set_mapping(mapping);
+    page.set_index(index);
 }
 
 /// Counts a PMD entry as an owner of each page of a range that cannot be one folio.
@@ -380,53 +395,89 @@ pub(crate) fn split_range<R: PageRange>(lock: &impl OwnerLock, range: R, mapping
     })
 }
 
-/// Removes a PTE entry of `mapping` from the owners of page `n` of a range, after `look` has seen the
-/// page, if it is a folio of its own. Returns `false` if the page belongs to no file or to another one;
-/// its owner stays. C: `dax_page_share_put()`.
+/// What was found when an entry was removed from the owners of its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Removed {
+    /// Whether the mapping was an owner. If not, each page has kept the owner it had.
+    pub(crate) was_owner: bool,
+    /// Whether a page was pinned.
+    pub(crate) was_pinned: bool,
+}
+
+/// Removes a PTE entry of `mapping` from the owners of page `n` of a range, if the lock is free, the
+/// page is a folio of its own that only `mapping` owns, and `is_pinned` says `false`. Returns whether
+/// it did; [`remove_page`] does the rest.
+///
+/// This is what truncation does for each page. It calls nothing, so it saves no registers.
 #[inline(always)]
+pub(crate) fn try_remove_page<R: PageRange>(
+    lock: &impl OwnerLock,
+    range: R,
+    n: usize,
+    mapping: usize,
+    is_pinned: impl Fn(R::Page) -> bool,
+) -> bool {
+    let removed = lock.try_with(|| {
+        let page = range.page(n);
+        // A tail page has something else in the place of the mapping, which is never one.
+        let is_single = page.mapping() == mapping && (n != 0 || !page.is_head());
+        let is_usual = is_single && !is_pinned(page);
+        if is_usual {
+            release(page);
+        }
+        is_usual
+    });
+    removed == Some(true)
+}
+
+/// Removes a PTE entry of `mapping` from the owners of page `n` of a range. `is_pinned` is asked about
+/// the page if it is a folio of its own. C: `dax_page_share_put()`.
 pub(crate) fn remove_page<R: PageRange>(
     lock: &impl OwnerLock,
     range: R,
     n: usize,
     mapping: usize,
-    look: impl Fn(R::Page),
-) -> bool {
+    is_pinned: impl Fn(R::Page) -> bool,
+) -> Removed {
     lock.with(|| {
         let page = range.page(n);
-        // A tail page has something else in the place of the mapping, which is never one.
-        if page.mapping() == mapping && (n != 0 || !page.is_head()) {
-            look(page);
-            release(page);
-            return true;
-        }
         if is_in_folio(page, n) {
-            return remove_part(range.page(0), mapping);
+            return Removed {
+                was_owner: remove_part(range.page(0), mapping),
+                was_pinned: false,
+            };
         }
-        look(page);
-        uncount_entry(page)
+        Removed {
+            was_pinned: is_pinned(page),
+            was_owner: remove_from_page(page, mapping),
+        }
     })
 }
 
-/// Removes a PMD entry of `mapping` from the owners of a range, after `look` has seen the first page
-/// of each folio. Returns what [`remove_page`] returns.
-#[inline(always)]
+/// Removes a PMD entry of `mapping` from the owners of a range. `is_pinned` is asked about the first
+/// page of each folio.
 pub(crate) fn remove_range<R: PageRange>(
     lock: &impl OwnerLock,
     range: R,
     mapping: usize,
-    look: impl Fn(R::Page),
-) -> bool {
+    is_pinned: impl Fn(R::Page) -> bool,
+) -> Removed {
     lock.with(|| {
         let head = range.page(0);
         if !head.is_head() {
-            return remove_from_pages(range, mapping, look);
+            return remove_from_pages(range, mapping, is_pinned);
         }
-        look(head);
-        if head.mapping() == mapping && head.parts() == 0 {
+        let was_pinned = is_pinned(head);
+        let was_owner = if head.mapping() == mapping && head.parts() == 0 {
             release(head);
-            return true;
+            true
+        } else {
+            uncount_range(head)
+        };
+        Removed {
+            was_owner,
+            was_pinned,
         }
-        uncount_range(head)
     })
 }
 
@@ -450,11 +501,21 @@ fn release<P: OwnedPage>(page: P) {
 /// Removes a PMD entry from the owners of each page of a range that is not one folio.
 #[cold]
 #[inline(never)]
-fn remove_from_pages<R: PageRange>(range: R, mapping: usize, look: impl Fn(R::Page)) -> bool {
-    (0..R::PAGES).fold(true, |expected, n| {
-        look(range.page(n));
-        expected & remove_from_page(range.page(n), mapping)
-    })
+fn remove_from_pages<R: PageRange>(
+    range: R,
+    mapping: usize,
+    is_pinned: impl Fn(R::Page) -> bool,
+) -> Removed {
+    let (mut was_owner, mut was_pinned) = (true, false);
+    for n in 0..R::PAGES {
+        let page = range.page(n);
+        was_pinned |= is_pinned(page);
+        was_owner &= remove_from_page(page, mapping);
+    }
+    Removed {
+        was_owner,
+        was_pinned,
+    }
 }
 
 /// Removes one of the entries that name the page, if they are counted. Returns whether they are.

@@ -12,7 +12,10 @@
 /// The number of tasks, at most.
 pub const TASKS: usize = 3;
 /// The number of pages.
-pub const PAGES: usize = 2;
+pub const PAGES: usize = 3;
+
+/// What a tail page has in the place of the mapping, but for the first one.
+const TAIL_MAPPING: usize = usize::MAX;
 /// What an entry of all pages is in [`Memory::entries`]. Entries of single pages are bits.
 pub const LARGE: u8 = 1 << 7;
 
@@ -221,7 +224,10 @@ impl Memory {
             Access::Mapping(page) => {
                 let message = self.mappings[page].message;
                 join(&mut self.pending[task], &message);
-                self.mappings[page].value
+                match self.tails[page] && page > 1 {
+                    true => TAIL_MAPPING,
+                    false => self.mappings[page].value,
+                }
             }
             Access::Index(page) => self.indices[page].value,
             Access::SetMapping { page, to, release } => {

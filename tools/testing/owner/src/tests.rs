@@ -5,8 +5,8 @@
 use crate::explore::{explore, Failure, Task, Wrong};
 use crate::memory::{Access, Memory, Violation, LARGE, PAGES, TASKS};
 use crate::owner_state::{
-    add_page, add_range, remove_page, remove_range, split_range, FolioEvent, OwnedPage, OwnerLock,
-    PageRange, NONE, SHARED,
+    add_page, add_range, remove_page, remove_range, split_range, try_remove_page, FolioEvent,
+    OwnedPage, OwnerLock, PageRange, NONE, SHARED,
 };
 
 /// What is wrong with a protocol on purpose.
@@ -205,7 +205,7 @@ impl<'a, const MERGES: bool> File<'a, MERGES> {
     /// there in between: the file has none from the moment at which it no longer accesses the pages.
     fn forget(&self) {
         let (task, lock) = (self.0, Lock(self.0, self.1));
-        remove_range(&lock, self.range(), Self::address(task.number()), |_| ());
+        remove_range(&lock, self.range(), Self::address(task.number()), |_| false);
     }
 
     /// Removes the entry, as truncation, eviction and revoking do.
@@ -222,7 +222,9 @@ impl<'a, const MERGES: bool> File<'a, MERGES> {
         let (task, lock) = (self.0, Lock(self.0, self.1));
         self.set_entries(left);
         let mapping = Self::address(task.number());
-        remove_page(&lock, self.range(), n, mapping, |_| ());
+        if !try_remove_page(&lock, self.range(), n, mapping, |_| false) {
+            remove_page(&lock, self.range(), n, mapping, |_| false);
+        }
     }
 
     /// Splits the entry, and removes the pages one by one: first a part of the file is truncated,
