@@ -32,15 +32,15 @@ A killed process drops its pins; an unbound namespace takes the pages away from 
 /// One removed inode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inode {
-    device: String,
-    fstype: String,
-    inode: u64,
+    pub device: String,
+    pub fstype: String,
+    pub inode: u64,
     /// As last counted; 0 before the first count.
-    pages: u64,
+    pub pages: u64,
     /// Physical address of the first pinned page.
     #[serde(serialize_with = "hex")]
-    first: u64,
-    seconds: u64,
+    pub first: u64,
+    pub seconds: u64,
 }
 
 fn hex<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {

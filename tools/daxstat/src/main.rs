@@ -9,7 +9,8 @@
 //! (place), its extents (fiemap), and the result for each of its 2 MiB ranges
 //! (ranges), in a report (file). Whether there can be DAX files at all depends on
 //! the disk (device) and its filesystem (superblock, mounts). Removed inodes with
-//! pinned pages are in a list (delayed).
+//! pinned pages are in a list (delayed). What holds a device or a file is
+//! collected from processes, mounts and sysfs (holders).
 
 mod advice;
 mod counters;
@@ -18,6 +19,7 @@ mod device;
 mod fiemap;
 mod file;
 mod folios;
+mod holders;
 mod mounts;
 mod open;
 mod place;
@@ -26,6 +28,7 @@ mod source;
 mod superblock;
 mod table;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -34,15 +37,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::Serialize;
 
 use counters::Counters;
 
 /// Show the sizes of the faults on DAX files, and why they were not of 2 MiB.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Show the counters once and end.
     #[arg(long)]
     once: bool,
@@ -67,6 +72,20 @@ struct Arguments {
     /// Read the counters from this file, such as a copy from another machine.
     #[arg(long, value_name = "PATH")]
     counters: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show what holds a namespace, a disk, a dax device, a mounted file or
+    /// folder, or a physical range: processes, mounts, devices, pins.
+    Holders {
+        /// namespace0.0, pmem0, /dev/pmem0, dax0.0, a path, or 0xA-0xB with the
+        /// last byte, as in the kernel's log.
+        target: OsString,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -99,11 +118,13 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
 
 /// Returns whether what was looked at is as it should be.
 fn work(arguments: &Arguments) -> Result<bool> {
-    if let Some(path) = &arguments.file {
-        report(arguments, &file::Report::of(path)?)?;
+    if let Some(Verb::Holders { target, json }) = &arguments.verb {
+        report(*json, &holders::Report::of(target)?)?;
+    } else if let Some(path) = &arguments.file {
+        report(arguments.json, &file::Report::of(path)?)?;
     } else if let Some(path) = &arguments.device {
         let device = device::Report::of(path)?;
-        report(arguments, &device)?;
+        report(arguments.json, &device)?;
         return Ok(device.fit);
     } else if arguments.delayed {
         let inodes = delayed::read()?;
@@ -117,8 +138,8 @@ fn work(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
-fn report(arguments: &Arguments, report: &(impl Serialize + Display)) -> Result<()> {
-    print(&match arguments.json {
+fn report(json: bool, report: &(impl Serialize + Display)) -> Result<()> {
+    print(&match json {
         true => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
         false => report.to_string(),
     })

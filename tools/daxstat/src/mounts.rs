@@ -17,6 +17,8 @@ pub struct Mount {
     pub number: String,
     pub dir: String,
     pub fstype: String,
+    /// What is mounted: a device's node, or a name.
+    pub source: String,
     /// The filesystem's options.
     pub options: Vec<String>,
 }
@@ -30,7 +32,8 @@ impl Mount {
             number: left.next()?.to_string(),
             dir: unescape(left.nth(1)?),
             fstype: unescape(right.next()?),
-            options: right.nth(1)?.split(',').map(unescape).collect(),
+            source: unescape(right.next()?),
+            options: right.next()?.split(',').map(unescape).collect(),
         })
     }
 
@@ -53,7 +56,7 @@ pub fn parse(mountinfo: &str) -> Vec<Mount> {
 }
 
 /// Replaces `\` and three octal digits by the byte that they stand for.
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     let mut bytes = Vec::with_capacity(rest.len());
     while let Some((&first, after)) = rest.split_first() {
@@ -86,6 +89,7 @@ mod tests {
                     40 22 259:0 / /mnt/a rw,noatime shared:1 - xfs /dev/pmem0 rw,dax=always,rtdev=/dev/pmem1\n";
         let mounts = parse(text);
         assert_eq!(mounts[0].fstype, "ext4");
+        assert_eq!(mounts[1].source, "/dev/pmem0");
         assert_eq!(mounts[0].option("rtdev"), None);
         assert_eq!(
             (mounts[1].number.as_str(), mounts[1].dir.as_str()),
