@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -99,8 +100,14 @@ struct Facts {
     partition: Option<(u64, u64)>,
     /// In physical memory; an error in words.
     place: Result<Device, String>,
-    /// Number of ranges of the disk that are bad.
-    bad: usize,
+    /// Bad ranges of the disk: first sector and number of sectors.
+    bad: Vec<(u64, u64)>,
+    /// Partitions of the disk, and the physical address or offset at which each begins.
+    partitions: Vec<(String, u64)>,
+    /// Devices above, by their names in sysfs.
+    holders: Vec<String>,
+    /// Major and minor number of the kernel's release.
+    release: (u32, u32),
     /// How stores become durable: `cpu_cache`, `memory_controller`; `None` if the platform does not
     /// say.
     persistence: Option<String>,
@@ -108,6 +115,9 @@ struct Facts {
     asynchronous: bool,
     content: Content,
     mounts: Vec<Mount>,
+    /// The XFS on another part of the disk, and its mount point: it is the one holder of the disk's
+    /// DAX device.
+    dax_holder: Option<(String, String)>,
 }
 
 fn read(path: PathBuf) -> Option<String> {
@@ -162,7 +172,9 @@ impl Facts {
             Some(c) if base(c).starts_with("namespace") => Some(base(c)),
             _ => of_claim("namespace"),
         };
-        let bad = read(disk.join("badblocks")).map_or(0, |text| text.lines().count());
+        let bad = read(disk.join("badblocks")).unwrap_or_default();
+        let place = Device::below(sys, number).map_err(|e| format!("{e:#}"));
+        let start = place.as_ref().ok().and_then(|d| d.start).unwrap_or(0);
         Ok(Self {
             name: base(&dir),
             page: page_size(),
@@ -175,22 +187,67 @@ impl Facts {
             region_read_only: is(of_region("read_only")),
             sector: number_in(&disk.join("queue/logical_block_size"))?,
             partition,
-            place: Device::below(sys, number).map_err(|e| format!("{e:#}")),
-            bad,
+            place,
+            bad: bad.lines().filter_map(pair).collect(),
+            partitions: match is_partition {
+                true => Vec::new(),
+                false => partitions(&dir, start),
+            },
+            holders: names_in(&dir.join("holders")),
+            release: release(),
             persistence: of_region("persistence_domain").filter(|d| !d.is_empty()),
             asynchronous: claim.is_some_and(|c| {
                 c.components()
                     .any(|part| part.as_os_str().to_string_lossy().starts_with("virtio"))
             }),
             content,
+            dax_holder: mounts
+                .iter()
+                .filter(|m| m.fstype == "xfs" && m.number != number)
+                .find_map(|m| {
+                    let other = fs::canonicalize(sys.join("dev/block").join(&m.number)).ok()?;
+                    // Another partition, or the disk itself.
+                    let same = other == disk || other.parent() == Some(disk.as_path());
+                    same.then(|| (base(&other), m.dir.clone()))
+                }),
             mounts: mounts.into_iter().filter(|m| m.number == number).collect(),
         })
     }
 }
 
+/// Parses a line of two numbers.
+fn pair(line: &str) -> Option<(u64, u64)> {
+    let (first, second) = line.trim().split_once(' ')?;
+    Some((first.parse().ok()?, second.trim().parse().ok()?))
+}
+
+/// Returns the partitions of a disk, and where each begins if the disk does at `start`.
+fn partitions(disk: &Path, start: u64) -> Vec<(String, u64)> {
+    let names = names_in(disk).into_iter();
+    names
+        .filter(|name| disk.join(name).join("partition").exists())
+        .filter_map(|name| {
+            let sectors = number_in(&disk.join(&name).join("start")).ok()?;
+            Some((name, sectors.checked_mul(512)?.checked_add(start)?))
+        })
+        .collect()
+}
+
+/// Returns the release of the running kernel; zeros if it cannot be told.
+fn release() -> (u32, u32) {
+    let text = read("/proc/sys/kernel/osrelease".into()).unwrap_or_default();
+    let mut numbers = text.split(['.', '-']).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Returns the names of the devices that a device combines.
 fn slaves(disk: &Path) -> Vec<String> {
-    let entries = fs::read_dir(disk.join("slaves"));
+    names_in(&disk.join("slaves"))
+}
+
+/// Returns the names in a folder, sorted; none if it cannot be read.
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir);
     let mut names: Vec<String> = entries
         .into_iter()
         .flatten()
@@ -282,6 +339,7 @@ fn checks(facts: &Facts) -> Vec<Check> {
     kernel(facts, &mut all);
     device(facts, &mut all);
     alignment(facts, &mut all);
+    above(facts, &mut all);
     content(facts, &mut all);
     for mount in &facts.mounts {
         mounted(mount, &mut all);
@@ -381,11 +439,16 @@ fn device(facts: &Facts, all: &mut Checks) {
         );
     }
     all.add("sector", State::Ok, format!("{} bytes", facts.sector));
-    if facts.bad > 0 {
+    if let Some((first, _)) = facts.bad.first() {
+        let sectors: u64 = facts.bad.iter().map(|(_, sectors)| sectors).sum();
         all.advise(
             "media",
             State::Warning,
-            format!("{} bad ranges: an access to one raises SIGBUS", facts.bad),
+            format!(
+                "{} bad ranges of {sectors} sectors of 512 bytes, the first at sector {first} of the disk: an access \
+                 to one raises SIGBUS",
+                facts.bad.len()
+            ),
             "`ndctl list -M` shows them; a write() of whole blocks repairs",
         );
     }
@@ -448,6 +511,47 @@ fn alignment(facts: &Facts, all: &mut Checks) {
         },
         Err(_) if !facts.dax => {}
         Err(why) => all.add("alignment", State::Unknown, why.clone()),
+    }
+}
+
+/// Checks the partitions and the devices above.
+fn above(facts: &Facts, all: &mut Checks) {
+    for (name, start) in &facts.partitions {
+        if start % HUGE != 0 {
+            all.advise(
+                "partitions",
+                State::Warning,
+                format!(
+                    "{name} begins at {start:#x}, {:#x} after a multiple of 2 MiB: huge pages only by luck",
+                    start % HUGE
+                ),
+                format!("make {name} again from a sector that is a multiple of 4096: parted, unit MiB"),
+            );
+        }
+    }
+    if !facts.holders.is_empty() {
+        let holders = facts.holders.join(", ");
+        all.advise(
+            "holders",
+            State::Warning,
+            format!("{holders} uses it: it cannot be mounted itself (EBUSY)"),
+            format!(
+                "run daxstat --device on {holders}; daxstat holders {} shows all",
+                facts.name
+            ),
+        );
+    }
+    let is_xfs = matches!(&facts.content, Content::Filesystem(f) if f.fstype == "xfs");
+    if let Some((other, dir)) = &facts.dax_holder {
+        all.advise(
+            "holders",
+            if is_xfs { State::Missing } else { State::Warning },
+            format!(
+                "XFS of {other} on {dir} is the holder of the disk's DAX, which has one: a second XFS is mounted \
+                 without DAX"
+            ),
+            format!("umount {dir}; or ext4 here; or a namespace for each, by ndctl create-namespace -s"),
+        );
     }
 }
 
@@ -540,6 +644,24 @@ fn on(filesystem: &Filesystem, facts: &Facts, all: &mut Checks) {
             format!("{again}; or use the whole namespace"),
         );
     }
+    // 6.0 is the first kernel that has both.
+    if filesystem.reflink && facts.release < (6, 0) && facts.release != (0, 0) {
+        let (major, minor) = facts.release;
+        all.advise(
+            "reflink",
+            State::Missing,
+            format!("XFS with reflink on Linux {major}.{minor}: mount -o dax fails before 6.0"),
+            "mkfs.xfs -m reflink=0, which loses what it holds; or a newer kernel",
+        );
+    }
+    if filesystem.reflink && !filesystem.rmapbt {
+        all.advise(
+            "rmapbt",
+            State::Warning,
+            "XFS with reflink and without rmapbt: the files that share a bad page cannot be found",
+            "mkfs.xfs -m rmapbt=1, which loses what it holds, if memory errors matter",
+        );
+    }
     if !filesystem.excluding.is_empty() {
         all.add(
             "features",
@@ -552,7 +674,7 @@ fn on(filesystem: &Filesystem, facts: &Facts, all: &mut Checks) {
     }
     match filesystem.stripe {
         Some(stripe) if fstype == "ext2" || (stripe > 0 && stripe % HUGE == 0) => {}
-        Some(_) => {
+        Some(stripe) => {
             let advice = match fstype {
                 "xfs" => "mount -o sunit=4096,swidth=4096; or xfs_io -c 'extsize 2m' on a directory, for new files".into(),
                 _ => format!("tune2fs -E stride=512,stripe_width=512 /dev/{}, for new files", facts.name),
@@ -560,7 +682,13 @@ fn on(filesystem: &Filesystem, facts: &Facts, all: &mut Checks) {
             all.advise(
                 "layout",
                 State::Warning,
-                "the allocator aligns no files to 2 MiB: huge pages only by luck",
+                match stripe {
+                    0 => "the allocator aligns no files to 2 MiB: huge pages only by luck".into(),
+                    _ => format!(
+                        "the allocator aligns files to {stripe} bytes, which is no multiple of 2 MiB: huge pages only \
+                         by luck"
+                    ),
+                },
                 advice,
             );
         }
@@ -602,12 +730,51 @@ fn mounted(mount: &Mount, all: &mut Checks) {
 
 impl Report {
     pub fn of(path: &Path) -> Result<Self> {
-        let (file, number) = Inode::find(path)
-            .context("`ndctl list -Ni` shows the namespaces and their devices")?
-            .open_block()?;
-        let content = Content::probe(path, &file);
+        let inode =
+            Inode::find(path).context("`ndctl list -Ni` shows the namespaces and their devices")?;
+        if let Some(name) = inode.device_dax(Path::new("/sys")) {
+            return Ok(Self::of_device_dax(Path::new("/sys"), name));
+        }
+        let (file, number) = inode.open_block()?;
+        let content = match file {
+            Ok(file) => Content::probe(path, &file),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                Content::Unknown("only root may read the superblock: run daxstat by sudo".into())
+            }
+            Err(e) => return Err(e).with_context(|| format!("cannot open {}", path.display())),
+        };
         let facts = Facts::collect(Path::new("/sys"), &number, content, mounts::all()?)?;
         Ok(Self::from(&facts))
+    }
+
+    /// Reports on a device-dax device, which can hold no filesystem.
+    fn of_device_dax(sys: &Path, name: String) -> Self {
+        let dir = sys.join("bus/dax/devices").join(&name);
+        let of = |file: &str| number_in(&dir.join(file)).ok();
+        let mut what = "devdax: a character device, on which there is no filesystem".to_string();
+        if let Some(align) = of("align") {
+            what += &format!("; it maps pages of {align} bytes");
+        }
+        // The claim of libnvdimm, which has the device, names the namespace.
+        let claim = fs::canonicalize(&dir).unwrap_or_default();
+        let namespace = claim.parent().and_then(|c| read(c.join("namespace")));
+        let mut all = Checks(Vec::new());
+        all.advise(
+            "mode",
+            State::Missing,
+            what,
+            match namespace.filter(|n| !n.is_empty()) {
+                Some(namespace) => format!(
+                    "ndctl create-namespace -f -e {namespace} -m fsdax, which loses what the namespace holds"
+                ),
+                None => "it is no namespace: use it by mmap(), or as memory by daxctl reconfigure-device".into(),
+            },
+        );
+        Self {
+            device: name,
+            fit: false,
+            checks: all.0,
+        }
     }
 
     fn missing(&self) -> Vec<&'static str> {
@@ -694,11 +861,15 @@ mod tests {
                 start: Some(5 * HUGE),
                 partition: 0,
             }),
-            bad: 0,
+            bad: Vec::new(),
+            partitions: Vec::new(),
+            holders: Vec::new(),
+            release: (6, 12),
             persistence: Some("cpu_cache".into()),
             asynchronous: false,
             content: Content::Filesystem(filesystem),
             mounts: Vec::new(),
+            dax_holder: None,
         }
     }
 
@@ -753,9 +924,16 @@ mod tests {
         let mut part = facts(Filesystem {
             fstype: "xfs".into(),
             reflink: true,
+            rmapbt: true,
             ..ext4()
         });
         assert_eq!(wrong(&part), []);
+        part.release = (5, 19);
+        assert_eq!(wrong(&part), [("reflink", State::Missing)]);
+        part.release = (6, 12);
+        part.dax_holder = Some(("pmem0p2".into(), "/mnt/b".into()));
+        assert_eq!(wrong(&part), [("holders", State::Missing)]);
+        part.dax_holder = None;
         part.partition = Some((HUGE, HUGE));
         assert_eq!(wrong(&part), [("reflink", State::Missing)]);
         part.content = Content::Empty;
@@ -790,6 +968,33 @@ mod tests {
             ]
         );
         assert!(Report::from(&facts).fit);
+    }
+
+    #[test]
+    fn what_is_above() {
+        let mut disk = facts(ext4());
+        disk.partitions = vec![
+            ("pmem0p1".into(), 5 * HUGE),
+            ("pmem0p2".into(), 7 * HUGE + 4096),
+        ];
+        disk.holders = vec!["dm-0".into()];
+        disk.bad = vec![(8, 1), (64, 2)];
+        assert_eq!(
+            wrong(&disk),
+            [
+                ("media", State::Warning),
+                ("partitions", State::Warning),
+                ("holders", State::Warning)
+            ]
+        );
+        let text = Report::from(&disk).to_string();
+        for words in [
+            "2 bad ranges of 3 sectors of 512 bytes, the first at sector 8",
+            "pmem0p2 begins at 0xe01000, 0x1000 after",
+            "dm-0 uses it",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
     }
 
     #[test]
@@ -864,7 +1069,7 @@ mod tests {
         assert_eq!(facts.namespace.as_deref(), Some("namespace0.0"));
         assert_eq!(facts.partition, Some((1 << 20, 4 << 20)));
         assert!(facts.dax && facts.read_only && !facts.region_read_only);
-        assert_eq!((facts.sector, facts.bad), (4096, 2));
+        assert_eq!((facts.sector, facts.bad.len()), (4096, 2));
         assert_eq!(facts.persistence.as_deref(), Some("memory_controller"));
         assert_eq!(
             wrong(&facts)[..3],

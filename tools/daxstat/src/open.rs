@@ -58,20 +58,19 @@ impl Inode {
         self.open().with_context(|| format!("cannot open {name}"))
     }
 
-    /// Opens a block device for reading, and returns its number too.
+    /// Opens a block device for reading, which may need root, and returns its number too.
     ///
     /// # Errors
     ///
     /// If it is something else.
-    pub fn open_block(&self) -> Result<(File, String)> {
+    pub fn open_block(&self) -> Result<(io::Result<File>, String)> {
         let name = self.path.display();
         self.refuse_character_device(Path::new("/sys"))?;
         ensure!(
             self.about.file_type().is_block_device(),
             "{name} is not a block device"
         );
-        let file = self.open().with_context(|| format!("cannot open {name}"))?;
-        Ok((file, number(self.about.rdev())))
+        Ok((self.open(), number(self.about.rdev())))
     }
 
     /// Opens the inode itself. The flags matter if it is a device: no wait for a medium or a
@@ -81,6 +80,18 @@ impl Inode {
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
+    }
+
+    /// Returns the name of a device-dax device, `dax0.0`, if it is one.
+    pub fn device_dax(&self, sys: &Path) -> Option<String> {
+        let number = self
+            .about
+            .file_type()
+            .is_char_device()
+            .then(|| number(self.about.rdev()))?;
+        subsystem(sys, &number).filter(|s| s == "dax")?;
+        let dir = fs::canonicalize(sys.join("dev/char").join(number)).ok()?;
+        Some(dir.file_name()?.to_str()?.to_string())
     }
 
     fn refuse_character_device(&self, sys: &Path) -> Result<()> {

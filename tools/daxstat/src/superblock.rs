@@ -40,6 +40,8 @@ pub struct Filesystem {
     pub excluding: Vec<&'static str>,
     /// XFS: files may share blocks.
     pub reflink: bool,
+    /// XFS: the files of a block can be found.
+    pub rmapbt: bool,
 }
 
 /// A prefix of the device, which has the superblock.
@@ -111,6 +113,7 @@ impl Filesystem {
     /// struct xfs_dsb.
     fn xfs(head: &Head) -> Option<Self> {
         const VERSION_5: u16 = 5;
+        const RMAPBT: u32 = 1 << 1;
         const REFLINK: u32 = 1 << 2;
         if head.bytes(0)? != *b"XFSB" {
             return None;
@@ -122,6 +125,7 @@ impl Filesystem {
             block_size: Some(block_size),
             stripe: Some(u64::from(head.be32(184)?).saturating_mul(block_size)),
             reflink: five && head.be32(212)? & REFLINK != 0,
+            rmapbt: five && head.be32(212)? & RMAPBT != 0,
             ..Self::default()
         })
     }
@@ -232,7 +236,7 @@ mod tests {
         ]);
         let xfs = Filesystem::read("xfs", &head);
         assert_eq!((xfs.block_size, xfs.stripe), (Some(1024), Some(2 << 20)));
-        assert!(xfs.reflink);
+        assert!(xfs.reflink && !xfs.rmapbt);
     }
 
     #[test]
