@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::filesystem::{DaxMount, Kind};
 use crate::mapping::{open_rw, Mapping};
@@ -14,6 +14,9 @@ use crate::ndctl::{Mode, Namespace, Want};
 
 /// Folder of the tests' mount points.
 const MOUNTS: &str = "/mnt/guest-test";
+
+/// Name of the file on the filesystem.
+const FILE: &str = "data";
 
 /// A target to map. Fields are dropped in this order: file, mount, namespace.
 pub struct Target {
@@ -44,7 +47,7 @@ impl Target {
         let (file, mount) = match want.mode {
             Mode::Fsdax => {
                 let mount = DaxMount::create(kind, &node, &mount_point())?;
-                (mount.file("data", len)?, Some(mount))
+                (mount.file(FILE, len)?, Some(mount))
             }
             Mode::Devdax => (open_rw(&node, false)?, None),
         };
@@ -85,6 +88,19 @@ impl Target {
             Mode::Fsdax => (len, 2 << 20),
             Mode::Devdax => (len.next_multiple_of(align), align.max(2 << 20)),
         }
+    }
+
+    /// Mounts the filesystem again: no file has entries any more, and what became of the pages
+    /// stays.
+    pub fn remount(&mut self) -> Result<()> {
+        let mount = self.mount.take().context("no filesystem to mount again")?;
+        self.file = File::open("/dev/null").context("cannot open /dev/null")?;
+        let kind = mount.kind();
+        mount.unmount()?;
+        let mount = DaxMount::mount(kind, &self.namespace.node()?, &mount_point())?;
+        self.file = open_rw(&mount.path(FILE), false)?;
+        self.mount = Some(mount);
+        Ok(())
     }
 
     /// Closes, unmounts and destroys the target; returns the errors.

@@ -17,7 +17,7 @@ use super::files::{self, State};
 use super::memory::{self, advise, FSDAX, HUGE};
 use super::{scan, Bench, Plan, Row};
 use crate::filesystem::{DaxMount, Kind};
-use crate::mapping::{Mapping, PAGE};
+use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::ndctl::MIB;
 use crate::target::Target;
 use crate::trace::{FaultCounts, FaultTrace};
@@ -35,15 +35,29 @@ enum Ends {
     Copied,
 }
 
+/// How the pages were mapped last, by a mount that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// In whatever way.
+    Any,
+    /// By entries of 4 KiB.
+    Small,
+    /// By entries of 2 MiB.
+    Large,
+}
+
 struct Case {
     name: &'static str,
     note: &'static str,
     state: State,
     flags: i32,
+    before: Before,
     /// Whether the mapping was read before, and the fault upgrades its entry.
     read_before: bool,
     write: bool,
     huge: bool,
+    /// Whether only the first page of each 2 MiB is accessed.
+    sparse: bool,
     ends: Ends,
     /// Whether the filesystem waits for its journal, so that the clock would jump.
     sleeps: bool,
@@ -55,14 +69,16 @@ const WRITE: Case = Case {
     note: "4 KiB write fault on allocated blocks",
     state: State::Written,
     flags: SHARED,
+    before: Before::Any,
     read_before: false,
     write: true,
     huge: false,
+    sparse: false,
     ends: Ends::Mapped,
     sleeps: false,
 };
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 16] = [
     Case {
         name: "read-hole/4k",
         note: "4 KiB read fault on a hole: the zero page",
@@ -139,6 +155,36 @@ const CASES: [Case; 12] = [
         huge: true,
         ..WRITE
     },
+    Case {
+        name: "read-again/2m",
+        note: "2 MiB read fault on pages that were mapped in 2 MiB before",
+        before: Before::Large,
+        write: false,
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "write-again/2m",
+        note: "2 MiB write fault on pages that were mapped in 2 MiB before",
+        before: Before::Large,
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "read-after-4k/2m",
+        note: "2 MiB read fault on pages that were mapped in 4 KiB before",
+        before: Before::Small,
+        write: false,
+        huge: true,
+        ..WRITE
+    },
+    Case {
+        name: "write-after-2m/4k",
+        note: "first 4 KiB write fault in each 2 MiB that were mapped in 2 MiB before, with its page table",
+        before: Before::Large,
+        sparse: true,
+        ..WRITE
+    },
 ];
 
 impl Case {
@@ -147,7 +193,7 @@ impl Case {
     }
 
     fn step(&self) -> usize {
-        if self.huge {
+        if self.huge || self.sparse {
             HUGE
         } else {
             PAGE
@@ -157,7 +203,7 @@ impl Case {
     /// Returns the number of faults of a repeat: few, so that a repeat usually falls
     /// between two timer ticks.
     fn faults(&self) -> usize {
-        if self.huge || self.sleeps {
+        if self.huge || self.sparse || self.sleeps {
             16
         } else {
             128
@@ -239,23 +285,44 @@ fn faults_of_memory(bench: &Bench, map: &Mapping, faults: usize, step: usize) ->
 }
 
 fn fsdax(bench: &Bench) -> Result<()> {
-    let target = Target::on(&FSDAX, Kind::Ext4, MIB)?;
-    let mount = target.mount.as_ref().context("fsdax without a mount")?;
+    let mut target = Target::on(&FSDAX, Kind::Ext4, MIB)?;
     for case in &CASES {
-        let faults = case.faults();
         let mut first = true;
-        bench.measure(&case.row(), faults as u64, || {
-            let path = mount.path("faults");
-            let len = (faults + 1) * case.step();
-            let file = files::create(mount, "faults", len as u64, case.state)?;
-            let span = once(bench, case, &file, len, first)?;
+        bench.measure(&case.row(), case.faults() as u64, || {
+            let span = repeat(bench, case, &mut target, first)?;
             first = false;
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             Ok(span)
         })?;
     }
-    sync_commit(mount)?;
+    sync_commit(mount(&target)?)?;
     target.finish()
+}
+
+fn mount(target: &Target) -> Result<&DaxMount> {
+    target.mount.as_ref().context("fsdax without a mount")
+}
+
+/// Measures the faults of a new file.
+fn repeat(bench: &Bench, case: &Case, target: &mut Target, traced: bool) -> Result<Span> {
+    const NAME: &str = "faults";
+    let len = (case.faults() + 1) * case.step();
+    let mut file = files::create(mount(target)?, NAME, len as u64, case.state)?;
+    if case.before != Before::Any {
+        let map = Mapping::shared(&file, 0, len, HUGE)?;
+        let huge = case.before == Before::Large;
+        if !huge {
+            advise(&map, libc::MADV_NOHUGEPAGE)?;
+        }
+        memory::touch(&map, len, if huge { HUGE } else { PAGE });
+        scan::require(&map, len, huge)?;
+        drop((map, file));
+        target.remount()?;
+        file = open_rw(&mount(target)?.path(NAME), false)?;
+    }
+    let span = once(bench, case, &file, len, traced)?;
+    let path = mount(target)?.path(NAME);
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    Ok(span)
 }
 
 /// Lets the journal of the previous row finish, so that it does not extend into the

@@ -15,12 +15,14 @@ use anyhow::{Context, Result};
 
 use super::clock::Span;
 use super::files::size_name;
-use super::memory::FSDAX;
+use super::memory::{self, FSDAX, HUGE};
 use super::reader::Reader;
 use super::{Bench, Plan, Row};
-use crate::mapping::PAGE;
+use crate::filesystem::{DaxMount, Kind};
+use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, MIB};
 use crate::system;
+use crate::target::{mount_point, Target};
 
 /// Sizes of namespaces; from the given index on they are left out of a quick
 /// run and need the large machine.
@@ -58,7 +60,58 @@ pub fn plans() -> Vec<Plan> {
         }
     }
     plans.extend(COUNTS.map(crowded));
+    plans.push(used());
     plans
+}
+
+/// Returns the plan for a namespace most of which was mapped in pages of 2 MiB.
+fn used() -> Plan {
+    const NAME: &str = "memmap/fsdax-mem/teardown-after-2m/size=256m";
+    let size = SIZES[0];
+    let row = Row::new(
+        NAME,
+        "instructions/page",
+        "unbinding the driver, divided by the pages of the namespace, three quarters of which a file \
+         had mapped in 2 MiB",
+    );
+    let want = Want {
+        map: Map::Mem,
+        ..FSDAX
+    };
+    Plan::new(vec![row], 600, move |b| {
+        let target = Target::sized(&want, size, size / 4 * 3)?;
+        let (_, bytes) = target.namespace.resource()?;
+        let Target {
+            file,
+            mount,
+            namespace,
+            ..
+        } = target;
+        let bound = Bound::of(&namespace, want.mode)?;
+        let mut open = Some((file, mount.context("fsdax without a mount")?));
+        let mut spans = Vec::new();
+        for repeat in 0..=b.repeats() {
+            let (file, mount) = match open.take() {
+                Some(open) => open,
+                None => {
+                    let mount = DaxMount::mount(Kind::Ext4, &namespace.node()?, &mount_point())?;
+                    (open_rw(&mount.path("data"), false)?, mount)
+                }
+            };
+            let len = (size / 4 * 3) as usize;
+            let map = Mapping::shared(&file, 0, len, HUGE)?;
+            memory::touch(&map, len, HUGE);
+            drop((map, file));
+            mount.unmount()?;
+            let span = bound.write_name(b, "unbind")?;
+            bound.write_name(b, "bind")?;
+            if repeat > 0 {
+                spans.push(span);
+            }
+        }
+        b.report(NAME, bytes / PAGE as u64, &spans)?;
+        namespace.destroy()
+    })
 }
 
 /// Returns the plan for a small namespace, while many pgmaps are registered.
