@@ -13,7 +13,7 @@ VERBS := run check configs mutants crash abi bench conform guest shell build con
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
-	     LIMIT JOBS ROWS QUICK GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
+	     LIMIT JOBS ROWS QUICK PART GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
 override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
@@ -92,6 +92,7 @@ help:
 #:   ALL=1        for check: all tests in full, also on a debug kernel, which otherwise
 #:            runs some of each kind; many hours there (set TIMEOUT). QUICK=1: only
 #:            KUnit and a test of each kind
+#:   PART=3/8     for check: only KUnit and the third of eight parts of the guest tests
 #:   LIMIT=3600   for check, configs and mutants: no test or row starts later than this number
 #:            of seconds after the command; what did not start counts as skipped
 #:   JOBS=2       for check: number of guests at a time; by default what CPUs and memory allow

@@ -22,7 +22,7 @@ mod workers;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{ensure, Context, Result};
 use clap::builder::FalseyValueParser;
 use clap::Args;
 use vm::options::GuestArgs;
@@ -77,6 +77,10 @@ pub struct CheckArgs {
     /// Only KUnit and one test of each kind, and nothing on the host.
     #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
+    /// Only KUnit and one of several parts of the guest tests, and nothing on the host: 3/8 is the
+    /// third of eight.
+    #[arg(long, env = "PART", conflicts_with = "quick", value_parser = parse_part)]
+    pub part: Option<String>,
     /// Seconds after which no test starts; what did not start is skipped.
     #[arg(long, env = "LIMIT")]
     pub limit: Option<u64>,
@@ -85,14 +89,32 @@ pub struct CheckArgs {
     pub jobs: Option<u32>,
 }
 
+/// Checks a part as `3/8`.
+fn parse_part(text: &str) -> Result<String> {
+    let (number, count) = text.split_once('/').context("give a part like 3/8")?;
+    let (number, count): (u32, u32) = (number.parse()?, count.parse()?);
+    ensure!(
+        (1..=count).contains(&number),
+        "there is no part {number} of {count}"
+    );
+    Ok(text.to_owned())
+}
+
+impl CheckArgs {
+    /// Returns whether all is to run, on the host as well.
+    fn is_whole(&self) -> bool {
+        !self.quick && self.part.is_none()
+    }
+}
+
 /// Runs all checks, prints the totals and returns the exit status.
 pub fn run(paths: &Paths, args: &CheckArgs) -> Result<i32> {
     let limit = Limit::starting_now(args.limit);
     let mut summary = Summary::default();
     // A mistake is reported before the kernel is built, which takes long; if that is built, beside
     // the boots, which take longer.
-    let beside = !args.quick && build::is_current(paths, args.guest.variant)?;
-    if !args.quick && !beside {
+    let beside = args.is_whole() && build::is_current(paths, args.guest.variant)?;
+    if args.is_whole() && !beside {
         on_host(paths, &mut summary)?;
     }
     let (built, image) = guest::prepare(paths, || build_to_boot(paths, args.guest.variant))?;
@@ -213,7 +235,7 @@ impl Check<'_> {
         // short.
         let shares = if workers > 1 { workers + 1 } else { 1 };
         let mut boots = vec![limited(limit, "kunit", |t| self.kunit(t))];
-        if !args.quick {
+        if args.is_whole() {
             boots.push(limited(limit, "reboot", |t| self.reboot(t)));
             boots.push(limited(limit, "crash", |t| {
                 crash::run(self, &Failures::few(self.variant()), t)
@@ -226,6 +248,9 @@ impl Check<'_> {
         }
         if args.quick {
             verb.push_str(&format!(" --filter '{QUICK}'"));
+        }
+        if let Some(part) = &args.part {
+            verb.push_str(&format!(" --part '{part}'"));
         }
         let tests = (1..=shares).map(|share| {
             let verb = format!("{verb} --share {share}/{shares}");

@@ -97,6 +97,10 @@ enum Verb {
         /// Only tests whose names match this regular expression.
         #[arg(long, default_value = "")]
         filter: Regex,
+        /// Run only one of several parts of the tests that are not left out: 3/8 is the third of
+        /// eight. It may be divided into shares.
+        #[arg(long)]
+        part: Option<Share>,
         /// Run only one of several shares of the tests: 2/3 is the second of three.
         #[arg(long, default_value = "1/1")]
         share: Share,
@@ -193,6 +197,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
         Verb::Run {
             expect,
             filter,
+            part,
             share,
             all,
             limit,
@@ -203,7 +208,7 @@ fn work(verb: Verb) -> Result<ExitCode> {
             print!("{}", live.text());
             match refuse(&live, expect) {
                 Some(code) => Ok(code),
-                None => Ok(status(runner::run(&filter, share, all, limit)?)),
+                None => Ok(status(runner::run(&filter, part, share, all, limit)?)),
             }
         }
         Verb::Reboot { expect, boot } => on(expect, || {

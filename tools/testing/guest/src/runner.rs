@@ -74,9 +74,15 @@ pub fn list(filter: &Regex) {
     }
 }
 
-/// Runs the tests that match and are in this share; returns whether none failed. No
+/// Runs the tests that match and are in this share of this part; returns whether none failed. No
 /// test starts later than `limit` after the first.
-pub fn run(filter: &Regex, share: Share, all: bool, limit: Option<Duration>) -> Result<bool> {
+pub fn run(
+    filter: &Regex,
+    part: Option<Share>,
+    share: Share,
+    all: bool,
+    limit: Option<Duration>,
+) -> Result<bool> {
     system::load_modules()?;
     let matching = tests::all()
         .into_iter()
@@ -89,7 +95,19 @@ pub fn run(filter: &Regex, share: Share, all: bool, limit: Option<Duration>) -> 
     }
     // Tests that are only skipped are dealt out separately, so that each share
     // has the same amount of work.
-    let mut chosen = share.of(rest);
+    let mut chosen = match part {
+        None => share.of(rest),
+        Some(_) => Vec::new(),
+    };
+    let work = match part {
+        None => work,
+        Some(part) => {
+            let all = work.len();
+            let work = part.of(work);
+            println!("part {part}: {} of {all} tests", work.len());
+            work
+        }
+    };
     chosen.extend(share.of(work));
     let before = ndctl::namespaces("")?;
     if all {

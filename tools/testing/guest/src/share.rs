@@ -2,6 +2,7 @@
 
 //! A share of the tests, for guests that divide them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{ensure, Context, Error, Result};
@@ -15,6 +16,12 @@ use anyhow::{ensure, Context, Error, Result};
 pub struct Share {
     number: usize,
     count: usize,
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.count)
+    }
 }
 
 impl FromStr for Share {
