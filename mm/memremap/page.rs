@@ -106,7 +106,7 @@ pub(crate) unsafe fn free(folio: ZoneDeviceFolio<'_>) -> Result<(), NotFreeable>
         // The page is idle again. The owner may have put the last reference to the pgmap: teardown
         // waits for this store, so nothing follows.
         // SAFETY: The page is valid and has no references, so no other task changes the count. (GUP
-        // does not add to a count of 0: see `arch/x86/mm/gup/take.rs`.)
+        // does not add to a count of 0: see `arch/x86/mm/gup/device_run.rs`.)
         unsafe { bindings::set_page_count(first.as_raw(), 1) };
     }
     Ok(())

@@ -71,18 +71,24 @@ use kernel::{
     mm::{folio::FolioRef, pfn::Pfn},
 };
 
+mod device_run;
+mod flags;
+mod grabbed_folio;
+mod page_array;
 mod pte;
 mod put;
 mod slow;
 mod tables;
-mod take;
 mod vmstat;
 mod walk;
 
+use device_run::{DeviceRun, WalkedPgmap};
+use flags::{GupFlags, PinKind};
+use grabbed_folio::GrabbedFolio;
+use page_array::PageArray;
 use pgtable::LeafKind;
 use pte::Access;
 use tables::UserTables;
-use take::{DeviceRun, GrabbedFolio, GupFlags, PageArray, PinKind, WalkedPgmap};
 use vmstat::FollPinStat;
 use walk::{Leaf, Root, Visitor};
 
@@ -218,7 +224,7 @@ pub unsafe extern "C" fn gup_record_pages(
         return;
     };
     // SAFETY: By the caller's promise the array has `pages` entries that nothing else accesses.
-    unsafe { take::record_pages(array, page, pages) };
+    unsafe { page_array::record_pages(array, page, pages) };
 }
 
 /// Returns how many entries at the beginning of an array are pages of the large folio of the first

@@ -7,10 +7,7 @@
 //!
 //! C: `unpin_user_pages()` and `gup_put_folio()` of [`mm/gup.c`](srctree/mm/gup.c)
 
-use crate::{
-    take::{refs_of_small_folio, FSDAX_FOLIO_PAGES},
-    vmstat::FollPinStat,
-};
+use crate::{device_run::FSDAX_FOLIO_PAGES, flags::refs_of_small_folio, vmstat::FollPinStat};
 use core::ptr::NonNull;
 use kernel::{
     bindings,

@@ -25,10 +25,11 @@
 //! memory
 
 use super::{
+    device_run::{DeviceRun, WalkedPgmap},
+    flags::GupFlags,
     gup_flags,
     pgtable::{Entry, PMD_SHIFT, PTE_SHIFT, PUD_SHIFT},
     pte::pte_run,
-    take::{DeviceRun, GupFlags, WalkedPgmap},
     vmstat::FollPinStat,
 };
 use core::ptr::{self, NonNull};
@@ -160,7 +161,7 @@ impl LockedLeaf<'_> {
     /// # Errors
     ///
     /// * `EFAULT` if the pgmap is dying or gone;
-    /// * the errno of the [`DeviceError`](crate::take::DeviceError) if its pages cannot be taken;
+    /// * the errno of the [`DeviceError`](crate::device_run::DeviceError) if its pages cannot be taken;
     /// * `EINVAL` if `flags` ask for two kinds of references.
     fn follow(&self, flags: u32, end: u64) -> Result<Followed> {
         let entry = self.entry();

@@ -248,7 +248,7 @@ struct Pinned {
     folio: bool,
 }
 
-/// Takes the pages from `first` on, by the steps of `arch/x86/mm/gup/take.rs`. Returns `None` if they
+/// Takes the pages from `first` on, by the steps of `arch/x86/mm/gup/device_run.rs`. Returns `None` if they
 /// change.
 fn take(task: &Task, first: usize, broken: Broken) -> Option<Pinned> {
     let pages = (PAGES - first) as isize;
