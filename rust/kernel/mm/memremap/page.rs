@@ -185,8 +185,23 @@ impl<'a> ZoneDeviceFolio<'a> {
         if self.pgmap().memory_type() != Some(MemoryType::FsDax) {
             return false;
         }
-        // SAFETY: The folio is FS DAX, as was just checked, and the caller owns the references.
-        unsafe { self.put_fsdax_refs(refs) };
+        // SAFETY: The caller owns the references. An FS DAX folio is idle at 1, so these are not
+        // the last and it is not freed.
+        match unsafe { self.ref_sub_return(refs) } {
+            1 => self.wake_idle(),
+            _ => true,
+        }
+    }
+
+    /// Wakes the waiters for the folio, which is idle. Returns `true`.
+    ///
+    /// A call at the end of [`put_managed_refs`](Self::put_managed_refs), which saves no registers then:
+    /// that runs for each page that is put.
+    #[inline(never)]
+    fn wake_idle(self) -> bool {
+        // The subtraction was a full barrier: what the holder did with the page comes before the
+        // wake-up.
+        wake_up_var(self.first_page().refcount_key());
         true
     }
 
@@ -201,8 +216,7 @@ impl<'a> ZoneDeviceFolio<'a> {
         // SAFETY: The caller owns the references. An FS DAX folio is idle at 1, so these are not
         // the last and it is not freed.
         if unsafe { self.ref_sub_return(refs) } == 1 {
-            // The subtraction was a full barrier: what the holder did with the page comes before
-            // the wake-up.
+            // As above.
             wake_up_var(self.first_page().refcount_key());
         }
     }
