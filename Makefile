@@ -6,14 +6,15 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check configs mutants crash abi bench conform guest shell build config lint doc
+VERBS := run check configs mutants crash abi bench conform guest shell build deb config lint doc
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
 VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
-	     LIMIT JOBS ROWS QUICK PART GUP OUT SUITES FRESH FAILURES SEED KERNEL_SOURCE YES
+	     LIMIT JOBS ROWS QUICK PART GUP OUT FLAVOUR SYMBOLS SUITES FRESH FAILURES SEED \
+	     KERNEL_SOURCE YES
 define pass
 ifeq ($$(origin $(1)),command line)
 override $(1) := $$(subst $$$$$$$$,$$$$,$$(value $(1)))
@@ -66,6 +67,8 @@ help:
 #:   guest    boot a guest and run CMD in it; prints its output
 #:   shell    boot a guest with a shell on this terminal
 #:   build    build a kernel (the other verbs do so when something changed)
+#:   deb      packages of a kernel for Debian: the image with its modules, headers for
+#:            modules out of the tree, and with SYMBOLS=1 debugging symbols
 #:   config   configure a kernel without building it; prints where its .config is
 #:   lint     formatting and lints only: rustfmt, clippy, spelling, the floors of the
 #:            modules (prints their graph), the language of comments and documents
@@ -101,7 +104,9 @@ help:
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; mutants tries those that need no
 #:            kernel; for check see ALL
-#:   OUT=folder   folder for the results of bench, series and tarball (default: in the cache)
+#:   OUT=folder   folder for the results of bench, deb, series and tarball (default: in the cache)
+#:   FLAVOUR=cloud|amd64|small  for deb: Debian's own configuration for cloud guests (the
+#:            default) or for all machines, or about that of VARIANT=rust; SYMBOLS=1 with symbols
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk
 #:   FRESH=1      for conform and mutants: discard existing results and run all again
 #:   FAILURES=10  number of times that crash kills the guest; SEED=1 seeds data and moments

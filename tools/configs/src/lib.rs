@@ -168,7 +168,7 @@ impl<'a> Matrix<'a> {
         let source = source::prepare(paths)?;
         let dir = paths.build_named("configs").join("base");
         let log = paths.new_log("configs")?;
-        kconfig::configure(paths, &source, Variant::Rust, &dir, &tc, &log)?;
+        kconfig::configure(paths, &source, &Variant::Rust.recipe(), &dir, &tc, &log)?;
         let config = dir.join(".config");
         let base = fs::read_to_string(&config)?;
         let patched = patches::read(&paths.checkout.join("patches"))?

@@ -18,6 +18,19 @@ pub enum Base {
     Tiny,
     /// Debian's configuration of the flavour `cloud-amd64`.
     DebianCloud,
+    /// Debian's configuration of the flavour `amd64`.
+    DebianAmd64,
+}
+
+/// The configuration of a kernel, and where it is built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recipe {
+    /// The name of the build directory.
+    pub name: &'static str,
+    /// What the fragments are merged over.
+    pub base: Base,
+    /// Fragments in `config/`, in the order in which they are merged.
+    pub fragments: &'static [&'static str],
 }
 
 /// One kernel: a list of fragments and a build directory.
@@ -80,6 +93,15 @@ impl Variant {
             ],
             Variant::Cdebug => &["base.config", "c.config", "debug.config"],
             Variant::Distro => &["rust.config", "distro.config"],
+        }
+    }
+
+    /// Returns the configuration and the build directory.
+    pub const fn recipe(self) -> Recipe {
+        Recipe {
+            name: self.name(),
+            base: self.base(),
+            fragments: self.fragments(),
         }
     }
 
@@ -155,7 +177,7 @@ mod tests {
         for v in Variant::ALL {
             let first = match v.base() {
                 Base::Tiny => "base.config",
-                Base::DebianCloud => "rust.config",
+                Base::DebianCloud | Base::DebianAmd64 => "rust.config",
             };
             assert_eq!(v.fragments()[0], first);
             assert_eq!(v.is_debug(), v.fragments().contains(&"debug.config"));

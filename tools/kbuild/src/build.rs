@@ -87,7 +87,7 @@ fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
             &format!("building the {variant} kernel"),
         )?;
     }
-    kconfig::configure(paths, &source, variant, &dir, &tc, &log)?;
+    kconfig::configure(paths, &source, &variant.recipe(), &dir, &tc, &log)?;
 
     let label = format!("Building the {variant} kernel (Linux {})", source.release);
     let mut cmd = kernel_make(paths, &source, &dir, &tc);
@@ -143,12 +143,12 @@ pub fn config(paths: &Paths, variant: Variant) -> Result<PathBuf> {
     let source = source::prepare(paths)?;
     let dir = paths.build(variant);
     let log = paths.new_log("config")?;
-    kconfig::configure(paths, &source, variant, &dir, &tc, &log)?;
+    kconfig::configure(paths, &source, &variant.recipe(), &dir, &tc, &log)?;
     Ok(dir.join(".config"))
 }
 
 /// Runs make under a progress bar; an error shows the compiler's messages.
-fn run_make(
+pub(crate) fn run_make(
     paths: &Paths,
     source: &Source,
     dir: &Path,

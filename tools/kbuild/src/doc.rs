@@ -47,7 +47,7 @@ pub fn run(paths: &Paths) -> Result<Documentation> {
 fn rustdoc(paths: &Paths, source: &Source, dir: &Path, tc: &Toolchain) -> Result<PathBuf> {
     let log = paths.new_log("rustdoc")?;
     // `make rustdoc` needs what `make prepare` makes and touches no object.
-    kconfig::configure(paths, source, Variant::Rust, dir, tc, &log)?;
+    kconfig::configure(paths, source, &Variant::Rust.recipe(), dir, tc, &log)?;
 
     let index = dir.join("Documentation/output/rust/rustdoc/kernel/index.html");
     let mut digest = Fingerprint::default();

@@ -20,19 +20,19 @@ use crate::toolchain::Toolchain;
 use host::command::run_logged;
 use host::files::{self, Fingerprint, Stamp};
 use host::paths::Paths;
-use host::variant::{Base, Variant};
+use host::variant::{Base, Recipe};
 
 /// Name of the file in the output directory that says how a configuration differs from the
 /// one of Debian's that it is made of.
 pub const DIFFERENCES: &str = "distro.differences";
 
-/// Configures `build` by merging a variant's fragments of `config/` in order. Writes
+/// Configures `build` by merging a recipe's fragments of `config/` in order. Writes
 /// `.config` only when it changes, because a new time stamp makes make check
 /// every file.
 pub fn configure(
     paths: &Paths,
     source: &Source,
-    variant: Variant,
+    recipe: &Recipe,
     build: &Path,
     tc: &Toolchain,
     log: &Path,
@@ -43,11 +43,17 @@ pub fn configure(
     digest.add("directory", source.dir.as_os_str().as_encoded_bytes());
     digest.add("toolchain", tc.id.as_bytes());
     let mut texts = Vec::new();
-    let debian_config = match variant.base() {
+    let flavour = match recipe.base {
         Base::Tiny => None,
-        Base::DebianCloud => Some(Flavour::Cloud.configuration()?.with_context(|| {
+        Base::DebianCloud => Some(Flavour::Cloud),
+        Base::DebianAmd64 => Some(Flavour::Amd64),
+    };
+    let debian_config = match flavour {
+        None => None,
+        Some(flavour) => Some(flavour.configuration()?.with_context(|| {
             format!(
-                "VARIANT={variant} needs {}; run make setup",
+                "the {} kernel needs {}; run make setup",
+                recipe.name,
                 debian::PACKAGE
             )
         })?),
@@ -55,7 +61,7 @@ pub fn configure(
     if let Some(text) = &debian_config {
         digest.add("debian", text.as_bytes());
     }
-    for name in variant.fragments() {
+    for name in recipe.fragments {
         let path = paths.checkout.join("config").join(name);
         let text = fs::read_to_string(&path)?;
         digest.add(name, text.as_bytes());

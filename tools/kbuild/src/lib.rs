@@ -9,12 +9,14 @@
 //! debian      Debian's own configurations
 //! build       make (make), modules, and nfit_test's modules (nfit); a first build may
 //!             start from a sibling's (seed)
+//! deb         Debian packages of a kernel
 //! lint, doc   rustfmt, clippy, rustdoc, Sphinx; their messages (diagnostics)
 //! objects     what was linked, and whether it can panic (panics)
 //! program     the programs for the guest
 //! ```
 
 pub mod build;
+pub mod deb;
 pub mod debian;
 pub mod diagnostics;
 pub mod doc;

@@ -221,7 +221,7 @@ fn kernel_clippy(paths: &Paths, source: &Source, tc: &Toolchain) -> Result<()> {
     let log = paths.cache.join("build/clippy.log");
     files::remove_file(&log)?;
     seed::seed(&dir, &[paths.build(Variant::Rust)], &log)?;
-    kconfig::configure(paths, source, Variant::Rust, &dir, tc, &log)?;
+    kconfig::configure(paths, source, &Variant::Rust.recipe(), &dir, tc, &log)?;
 
     let mut digest = Fingerprint::default();
     digest.add("source", source.digest.as_bytes());

@@ -14,6 +14,7 @@ use check::CheckArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use configs::ConfigsArgs;
 use conform::ConformArgs;
+use kbuild::deb::DebArgs;
 use mutants::MutantsArgs;
 use vm::options::GuestArgs;
 
@@ -60,6 +61,8 @@ pub enum Verb {
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
     Shell(GuestArgs),
+    /// Make Debian packages of a kernel with the Rust pieces.
+    Deb(DebArgs),
     /// Build a kernel; make checks every file.
     Build {
         #[arg(long, env = "VARIANT", value_enum, default_value = "rust")]

@@ -27,7 +27,7 @@ use host::lock::cache_lock;
 use host::paths::Paths;
 use host::requirements::require_host;
 use kbuild::build::build_to_boot;
-use kbuild::{build, doc, lint, program, source};
+use kbuild::{build, deb, doc, lint, program, source};
 use vm::options::{self, GuestOptions};
 use vm::{guest, shell};
 
@@ -75,6 +75,11 @@ fn dispatch(verb: Verb) -> Result<u8> {
             // An interactive user is likely to need it.
             options.copy.push(program::build_daxstat(&paths)?);
             return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
+        }
+        Verb::Deb(args) => {
+            for package in deb::run(&paths, &args)? {
+                println!("{package}");
+            }
         }
         Verb::Build { variant } => {
             let built = build::build(&paths, variant)?;
