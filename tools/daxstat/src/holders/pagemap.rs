@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(size_of::<Region>(), 24);
         assert_eq!(
             PAGEMAP_SCAN,
-            3 << 30 | 0x60 << 16 | u64::from(b'f') << 8 | 16
+            (3 << 30) | (0x60 << 16) | (u64::from(b'f') << 8) | 16
         );
     }
 

@@ -220,24 +220,14 @@ impl Target {
         Ok(target)
     }
 
-    /// Returns the target that is a block device, with the memory of the disks below it.
+    /// Returns the target that is a block device, with the memory of the disks below it. The place of a
+    /// partition is not asked for: the claim's attribute `resource` waits for an unbinding of its driver.
     fn block(sys: &Path, name: &str, number: &str) -> Self {
         let memory = inventory(sys);
         let disks = below(sys, number);
         let inside = memory.iter().filter(|m| !m.blocks.is_disjoint(&disks));
         let mut target = Self::of(name, Kind::Block, inside);
         target.blocks = [number.to_string()].into();
-        if !disks.contains(number) {
-            // The part of the namespace that the partition has, if it is one.
-            let dir = sys.join("dev/block").join(number);
-            let sectors = read(dir.join("size")).and_then(|t| t.parse::<u64>().ok());
-            let start = place::Device::below(sys, number).ok().and_then(|d| d.start);
-            if let (Some(start), Some(sectors)) = (start, sectors) {
-                target.ranges = Span::new(start, sectors.saturating_mul(512))
-                    .into_iter()
-                    .collect();
-            }
-        }
         target
     }
 
@@ -450,13 +440,7 @@ mod tests {
         }
         let part = part?;
         assert_eq!(part.blocks, BTreeSet::from(["259:1".to_string()]));
-        assert_eq!(
-            part.ranges,
-            [Span {
-                start: 0x1_4040_0000,
-                end: 0x1_407f_ffff
-            }]
-        );
+        assert_eq!(part.ranges, [whole]);
         let dax = dax?;
         assert!(dax.blocks.is_empty() && dax.dax.iter().all(|d| d.align == 2 << 20));
         assert_eq!(
