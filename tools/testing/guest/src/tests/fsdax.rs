@@ -44,6 +44,7 @@ use crate::tests::prelude::*;
 
 pub use clone::clone;
 pub use idle::Held;
+pub use recovery::List;
 
 /// A filesystem and the namespace below it.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +105,13 @@ struct Fixture {
 
 impl Fixture {
     fn create(config: &Config) -> Result<Self> {
+        Self::create_at(config, &mount_point())
+    }
+
+    /// Mounts it at a place of its own, beside that of [`create`](Self::create).
+    fn create_at(config: &Config, dir: &Path) -> Result<Self> {
         let namespace = Namespace::create(&config.want)?;
-        let mount = DaxMount::create(config.kind, &namespace.node()?, &mount_point())?;
+        let mount = DaxMount::create(config.kind, &namespace.node()?, dir)?;
         Ok(Self {
             mount,
             namespace,

@@ -274,6 +274,148 @@ fn short_write(config: &Config) -> Result<()> {
     fixture.finish()
 }
 
+/// A file of 32 pages for which xfs has set blocks aside. Pages 6 and 7 are shared with another file,
+/// page 8 is unwritten, and page 9 a hole. A write to page 6 has made xfs allocate 128 KiB, of which
+/// that page has one block; the others are there for its neighbours, and all have old data.
+struct SetAside {
+    file: File,
+    path: PathBuf,
+    want: Vec<u8>,
+    /// The sector of page 6, whose neighbours have the next ones.
+    sector: u64,
+    /// Keeps the blocks shared.
+    _other: File,
+}
+
+impl SetAside {
+    const LEN: usize = 32 * PAGE;
+
+    fn create(fixture: &Fixture) -> Result<Self> {
+        let disk = open_rw(&fixture.namespace.node()?, true)?;
+        let old = Mapping::anonymous(PAGE)?;
+        old.write(0, &[0xa5; PAGE]);
+        let fill = |sector: u64| {
+            pwrite_all(&disk, &old, 0, PAGE, sector * 512, PAGE).context("filling a free block")
+        };
+        let (file, path) = (
+            fixture.sparse("first", Self::LEN as u64)?,
+            fixture.path("first"),
+        );
+        let mut want = vec![0; Self::LEN];
+        let shared = 6 * PAGE..8 * PAGE;
+        want[shared.clone()].copy_from_slice(&data::bytes(1, 2 * PAGE));
+        file.write_all_at(&want[shared.clone()], shared.start as u64)
+            .context("write")?;
+        fallocate(&file, 0, 8 * PAGE as u64, PAGE as u64).context("fallocate")?;
+        file.sync_all().context("fsync")?;
+        let other = fixture.sparse("second", 0)?;
+        clone_range(&file, shared.start, shared.len(), &other, 0)?;
+        fill(sector_of(&path, 8 * PAGE)?)?;
+        let mut this = Self {
+            file,
+            path,
+            want,
+            sector: 0,
+            _other: other,
+        };
+        this.write(6 * PAGE + 50)?;
+        this.sector = this.sector(6)?;
+        for page in 7..10 {
+            fill(this.sector + (page - 6) * 8)?;
+        }
+        Ok(this)
+    }
+
+    /// Returns where a page is.
+    fn sector(&self, page: usize) -> Result<u64> {
+        self.file.sync_all().context("fsync")?;
+        sector_of(&self.path, page * PAGE)
+    }
+
+    fn write(&mut self, at: usize) -> Result<()> {
+        let bytes = data::bytes(at as u64, 100);
+        self.want[at..at + 100].copy_from_slice(&bytes);
+        self.file.write_all_at(&bytes, at as u64).context("write")
+    }
+
+    /// Requires that the pages have blocks that were set aside, and no old data.
+    fn require(&self, pages: std::ops::Range<usize>) -> Result<()> {
+        for page in pages {
+            let (got, aside) = (self.sector(page)?, self.sector + (page as u64 - 6) * 8);
+            ensure!(
+                got == aside,
+                "this proves nothing: page {page} has sector {got}, not {aside}"
+            );
+        }
+        let map = small(&self.file, Self::LEN)?;
+        map.require(0, &self.want, "the pages around what was written")?;
+        let mut got = vec![0; Self::LEN];
+        self.file.read_exact_at(&mut got, 0).context("read")?;
+        data::require_same(&self.want, &got, "the file, by read()")
+    }
+}
+
+declare! {
+    /// write() to a part of a page without data, for which xfs has set a block aside with the copy of
+    /// a shared one beside it, shows old data of the device in the rest of the page
+    "fsdax::clone::without-data" for [REFLINK], 60 s, essential "xfs-reflink-dev-e820" => without_data
+}
+fn without_data(config: &Config) -> Result<()> {
+    let fixture = Fixture::create(config)?;
+    let mut aside = SetAside::create(&fixture)?;
+    for page in 7..10 {
+        aside.write(page * PAGE + 50)?;
+    }
+    aside.require(7..10)?;
+    drop(aside);
+    fixture.finish()
+}
+
+declare! {
+    /// write() to a shared block or to a block that xfs has set aside, from a buffer that is unmapped
+    /// during the call, leaves old data of the device behind the bytes that were written
+    "fsdax::clone::differs_short_write_late" for [REFLINK], 60 s => short_write_late
+}
+/// The kernel looks at the buffers before it locks anything. It waits for the last one, while the
+/// second is taken away. C copies the second one before that, so all of the write is done there.
+fn short_write_late(config: &Config) -> Result<()> {
+    const GOOD: usize = 100;
+    let fixture = Fixture::create(config)?;
+    let mut aside = SetAside::create(&fixture)?;
+    for page in 7..10 {
+        let bytes = data::bytes(20 + page as u64, 2 * PAGE);
+        let buffer = LateMemory::create(&bytes)?;
+        let (file, from) = (aside.file.try_clone().context("dup")?, buffer.map.addr());
+        let write = Background::start(move || {
+            let part = |at: usize, len: usize| libc::iovec {
+                iov_base: (from + at) as *mut libc::c_void,
+                iov_len: len,
+            };
+            let parts = [part(0, GOOD), part(PAGE, 10), part(2 * PAGE, 10)];
+            // SAFETY: The vector has three parts of a buffer that exists until the write has ended,
+            // and the kernel checks them itself.
+            let done =
+                unsafe { libc::pwritev(file.as_raw_fd(), parts.as_ptr(), 3, (page * PAGE) as i64) };
+            ensure!(
+                done == GOOD as isize,
+                "a write whose second buffer is gone returns {done} instead of {GOOD}"
+            );
+            Ok(())
+        });
+        buffer.wait()?;
+        buffer
+            .map
+            .protect(PAGE, PAGE, libc::PROT_NONE)
+            .context("mprotect")?;
+        buffer.provide(&[0; PAGE])?;
+        write.must_end("a write whose last buffer is there")?;
+        aside.want[page * PAGE..page * PAGE + GOOD].copy_from_slice(&bytes[..GOOD]);
+    }
+    aside.require(7..10)?;
+    drop(aside);
+    fixture.finish()
+}
+
 /// A file of which pages 6 and 7 are shared with another file, and page 8 is not, but has a place
 /// in the copy that xfs makes for a store to page 6: it copies 128 KiB around.
 struct Beside {

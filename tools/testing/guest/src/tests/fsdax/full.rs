@@ -121,6 +121,60 @@ fn device(config: &Config) -> Result<String> {
 }
 
 declare! {
+    /// the last page of a device cannot be written, read or mapped as a part of a file
+    "fsdax::full::last-page" for [EXT4], 60 s => last_page
+}
+fn last_page(config: &Config) -> Result<()> {
+    let fixture = Fixture::create(config)?;
+    let node = fixture.namespace.node()?;
+    let name = node.file_name().context("a disk without a name")?;
+    // Otherwise fallocate() leaves some thousand blocks free.
+    let reserve = Path::new("/sys/fs/ext4")
+        .join(name)
+        .join("reserved_clusters");
+    fs::write(&reserve, "0").with_context(|| reserve.display().to_string())?;
+    fill(&fixture)?;
+    fixture.sync()?;
+    let size = system::read_u64(Path::new("/sys/block").join(name).join("size"))? * 512;
+    let last = size / PAGE as u64 - 1;
+    let path = fixture.path("filler");
+    let listed = Cmd::new("filefrag -v -e -b4096").arg(&path).ok()?.stdout;
+    // Index, logical from and to, physical from and to.
+    let found = listed.lines().find_map(|line| {
+        let numbers: Vec<u64> = line
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        match *numbers {
+            [_, _, logical, _, physical, ..] if physical == last => Some(logical),
+            _ => None,
+        }
+    });
+    let page = found.with_context(|| format!("block {last} belongs to no file: {listed}"))?;
+    let (file, at) = (fixture.open("filler")?, page * PAGE as u64);
+    let bytes = data::bytes(9, PAGE);
+    file.write_all_at(&bytes, at)
+        .context("write() to the last page of the device")?;
+    let mut got = vec![0; PAGE];
+    file.read_exact_at(&mut got, at)
+        .context("read() of the last page of the device")?;
+    data::require_same(&bytes, &got, "the last page of the device, by read()")?;
+    let got = signal_of(|| {
+        if let Ok(map) = Mapping::shared(&file, at, PAGE, PAGE) {
+            map.poke(0, map.peek(0));
+        }
+    })?;
+    ensure!(
+        got.is_none(),
+        "a store to the last page of the device ends in {got:?}"
+    );
+    let map = Mapping::shared(&file, at, PAGE, PAGE)?;
+    map.require(0, &bytes, "the last page of the device, mapped")?;
+    drop((map, file));
+    fixture.finish()
+}
+
+declare! {
     /// a store to a hole succeeds although the user has no quota left, or the user loses quota by it
     "fsdax::full::quota" for [XFS], 60 s => quota
 }

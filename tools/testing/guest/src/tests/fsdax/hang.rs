@@ -241,6 +241,33 @@ fn second(config: &Config) -> Result<String> {
 }
 
 declare! {
+    /// the worker of a filesystem whose removed files are done takes those of another filesystem with
+    /// it: their blocks are freed while a pipe has their pages, or they are listed no more
+    "fsdax::hang::differs_two_filesystems", 120 s => two_filesystems
+}
+/// The filesystem that comes last is the first in the list, and the first that is done.
+fn two_filesystems() -> Result<String> {
+    let fixture = Fixture::create(&EXT4)?;
+    let beside = Fixture::create_at(&XFS, &mount_point().with_extension("beside"))?;
+    let _warning = Announced::new()?;
+    let (space, file, held) = set_up(&fixture)?;
+    let went = own_pin(&fixture, file).and_then(|()| wait_delayed(1).map(drop));
+    let done = went.and_then(|()| {
+        let (space, file, mut held) = set_up(&beside)?;
+        let went = own_pin(&beside, file).and_then(|()| wait_delayed(2).map(drop));
+        let whole = held.release();
+        went?;
+        whole?;
+        space.wait_free()?;
+        // The worker takes its filesystem from the list after that.
+        wait_delayed(1).map(drop)
+    });
+    let took = finish(fixture, &space, held, done)?;
+    beside.finish()?;
+    Ok(took)
+}
+
+declare! {
     /// rename() over a file with pages in a pipe hangs with the directory locked, so that ls and
     /// touch hang as well, or the blocks of the file are freed
     "fsdax::hang::differs_rename_{kind}" for [EXT4, XFS], 120 s => |config| run(config, rename_over)

@@ -53,6 +53,8 @@ impl Drop for Announced {
 pub struct Held {
     pipe: Option<(File, File)>,
     bytes: Vec<u8>,
+    /// Their offset in the file.
+    at: usize,
 }
 
 impl Held {
@@ -70,6 +72,7 @@ impl Held {
         Ok(Self {
             pipe: Some((reader, writer)),
             bytes,
+            at,
         })
     }
 
@@ -86,6 +89,7 @@ impl Held {
         let held = Self {
             pipe: Some((reader, writer)),
             bytes,
+            at: HUGE / 2,
         };
         Ok((held, theirs))
     }
@@ -94,7 +98,7 @@ impl Held {
     /// offsets.
     pub fn require(&self, file: &[u8]) -> Result<()> {
         let got = file
-            .get(HUGE / 2..HUGE / 2 + self.bytes.len())
+            .get(self.at..self.at + self.bytes.len())
             .context("it is too short")?;
         data::require_same(&self.bytes, got, "what was in the pages of the pipe")
     }
@@ -180,6 +184,49 @@ fn long(config: &Config) -> Result<String> {
     drop((woken, map, file));
     fixture.finish()?;
     Ok(format!("woken after {} ms", took.as_millis()))
+}
+
+declare! {
+    /// ftruncate sleeps on after the last put of the page that it waits for: the put wakes no waiter,
+    /// or another one
+    "fsdax::idle::woken" for [EXT4, XFS], 60 s => woken
+}
+/// A waiter looks again after a second. The pages are released soon after it has begun to sleep, so
+/// a waiter that is not woken sleeps for more than half a second. A busy host may delay one that is,
+/// so the fastest of some rounds counts.
+fn woken(config: &Config) -> Result<String> {
+    const ROUNDS: u64 = 4;
+    const ASLEEP: Duration = Duration::from_millis(400);
+    const BOUND: Duration = Duration::from_millis(300);
+    if system::is_slow()? {
+        skip!(
+            "on a debug kernel waking a task and freeing the blocks may take as long as the sleep"
+        );
+    }
+    let fixture = Fixture::create(config)?;
+    let mut fastest = Duration::MAX;
+    for round in 0..ROUNDS {
+        let file = fixture.written("data", &data::bytes(1, LEN))?;
+        let map = large(&file, LEN)?;
+        let mut held = Held::take(&map, round)?;
+        let theirs = file.try_clone().context("dup")?;
+        let cutting = Background::start(move || free_blocks(&theirs, false));
+        thread::sleep(ASLEEP);
+        let released = Instant::now();
+        let whole = held.release();
+        cutting.must_end("ftruncate")?;
+        fastest = fastest.min(released.elapsed());
+        whole?;
+        drop((map, file));
+    }
+    ensure!(
+        fastest < BOUND,
+        "ftruncate ended {} ms after the last put at the earliest: it was not woken",
+        fastest.as_millis()
+    );
+    require_unpinned("ftruncate")?;
+    fixture.finish()?;
+    Ok(format!("woken after {} ms", fastest.as_millis()))
 }
 
 declare! {

@@ -7,8 +7,13 @@
 //! bad blocks. A disk without firmware information, on memory that the kernel's command line
 //! makes persistent, takes a list from sysfs, and clears ranges on request.
 
+use std::sync::atomic::AtomicUsize;
+
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
+
 use super::{config, large, require_sigbus, small, Config, Fixture, EXT4_E820};
 use crate::filesystem::Kind;
+use crate::kprobe::Kprobe;
 use crate::tests::prelude::*;
 
 const LEN: usize = 3 * HUGE;
@@ -24,6 +29,10 @@ impl List {
     pub fn of(node: &Path) -> Result<Self> {
         let name = node.file_name().context("a disk without a name")?;
         Ok(Self(Path::new("/sys/block").join(name).join("badblocks")))
+    }
+
+    pub fn open(&self) -> Result<File> {
+        File::open(&self.0).with_context(|| format!("cannot open {}", self.0.display()))
     }
 
     pub fn add(&self, sector: u64, count: usize) -> Result<()> {
@@ -80,12 +89,23 @@ fn recovery(config: &Config) -> Result<()> {
     let file = fixture.open("data")?;
     require_readable(&file, &bytes)?;
     list.require(1, "after it was only read and mapped")?;
+    let cleared = Kprobe::start("cleared", &["nvdimm_clear_poison".to_owned()])?;
     partly(&file, &bytes)?;
     list.require(1, "after a part of the page could not be written")?;
+    let calls = cleared.take_count()?;
+    ensure!(
+        calls == 0,
+        "the device was asked {calls} times to clear a page that cannot be written as a whole"
+    );
 
     // First the bad page alone, then in the middle of others.
     written_over(&file, &mut bytes, BAD, PAGE)?;
     list.require(0, "after the page was written")?;
+    ensure!(
+        cleared.take_count()? > 0,
+        "this proves nothing: no call of nvdimm_clear_poison() was seen"
+    );
+    drop(cleared);
     list.add(sector, 8)?;
     list.add(sector + 16, 1)?;
     written_over(&file, &mut bytes, BAD - 2 * PAGE, 7 * PAGE)?;
@@ -99,11 +119,53 @@ fn recovery(config: &Config) -> Result<()> {
     fixture.finish()
 }
 
+/// Where a child's handler stores `si_code`, `si_addr` and `si_addr_lsb`: the address of memory that
+/// is shared with the parent.
+static SHARED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: The kernel passes a valid structure, in which the address of SIGBUS is followed by a
+    // short. The shared memory was mapped before the handler was installed, and `_exit` ends the
+    // process without returning to the load.
+    unsafe {
+        let lsb = info.cast::<u8>().add(24).cast::<i16>().read();
+        let to = SHARED.load(Ordering::SeqCst) as *mut u64;
+        to.write_volatile((*info).si_code as u64);
+        to.add(1).write_volatile((*info).si_addr() as u64);
+        to.add(2).write_volatile(lsb as u64);
+        libc::_exit(0);
+    }
+}
+
+/// Requires that a load is reported as a memory error, of one page: a program takes any other SIGBUS
+/// for a file that has become shorter.
+fn require_memory_error(map: &Mapping, at: usize) -> Result<()> {
+    let seen = Mapping::shared_memory(PAGE)?;
+    let child = spawn(|| {
+        SHARED.store(seen.addr(), Ordering::SeqCst);
+        let handler = SigHandler::SigAction(on_sigbus);
+        let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
+        // SAFETY: The handler stores to memory that is mapped, and exits.
+        unsafe { sigaction(Signal::SIGBUS, &action) }.context("sigaction")?;
+        map.peek(at);
+        bail!("a load of bad memory raises no SIGBUS")
+    })?;
+    child.join(20, "a load of bad memory")?;
+    let [code, addr, lsb] = [0, 8, 16].map(|at| seen.word64(at).load(Ordering::SeqCst));
+    let want = (libc::BUS_MCEERR_AR as u64, (map.addr() + at) as u64, 12);
+    ensure!(
+        (code, addr, lsb) == want,
+        "the SIGBUS of bad memory has si_code, si_addr and si_addr_lsb {:x?} instead of {want:x?}",
+        (code, addr, lsb)
+    );
+    Ok(())
+}
+
 /// Requires that all but the bad page is readable, in mappings of both sizes and by read().
 fn require_readable(file: &File, bytes: &[u8]) -> Result<()> {
     let memory = Mapping::anonymous(PAGE)?;
     for map in [large(file, LEN)?, small(file, LEN)?] {
-        require_sigbus(&map, BAD + 100, "of bad memory")?;
+        require_memory_error(&map, BAD + 100)?;
         map.require(0, &bytes[..BAD], "the bytes before it")?;
         map.require(BAD + PAGE, &bytes[BAD + PAGE..], "the bytes after it")?;
     }
