@@ -3,6 +3,7 @@
 //! The driver for persistent memory: the disks that it creates, their I/O, and
 //! that nothing of them is left.
 
+mod badblocks;
 mod failure;
 mod fio;
 mod garbage;

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use nix::fcntl::{posix_fadvise, PosixFadviseAdvice};
 
 use super::Made;
+use crate::memory::{Kind, Memory};
 use crate::tests::prelude::*;
 
 /// Number of bytes of a disk that these tests use, and the first of them.
@@ -187,6 +188,135 @@ fn accounting() -> Result<String> {
 }
 
 declare! {
+    /// the time of I/O to the disk is not in /sys/block/pmem*/stat: iostat shows a disk that is idle
+    "pmem::accounting-time", 90 s => accounting_time
+}
+/// Large requests, so that each takes longer than a tick of the clock by which their time is counted.
+fn accounting_time() -> Result<String> {
+    const LEN: usize = 16 << 20;
+    const LONG: Duration = Duration::from_millis(500);
+    let made = Made::new("-m raw")?;
+    // It is off for a disk that gets bios.
+    fs::write(made.disk()?.join("queue/iostats"), "1").context("queue/iostats")?;
+    let disk = open_rw(&made.node()?, true)?;
+    let memory = Memory::create(Kind::Thp, LEN, 1)?;
+    memory.touch()?;
+    // Milliseconds of reads and of writes, and those in which there was a request.
+    let times = || -> Result<[u64; 3]> {
+        let text = system::read(made.disk()?.join("stat"))?;
+        let fields: Vec<u64> = text
+            .split_whitespace()
+            .filter_map(|w| w.parse().ok())
+            .collect();
+        let field = |i: usize| fields.get(i).copied().context("a short stat");
+        Ok([field(3)?, field(7)?, field(9)?])
+    };
+    let mut shown = String::new();
+    for (write, field) in [(true, 1), (false, 0)] {
+        let before = times()?;
+        let start = Instant::now();
+        while start.elapsed() < LONG {
+            let map = &memory.map;
+            match write {
+                true => pwrite_all(&disk, map, 0, LEN, AT, LEN)?,
+                false => pread_all(&disk, map, 0, LEN, AT, LEN)?,
+            }
+        }
+        let took = start.elapsed().as_millis();
+        let after = times()?;
+        for field in [field, 2] {
+            let counted = after[field] - before[field];
+            ensure!(
+                u128::from(counted) * 4 >= took,
+                "of {took} ms of requests (writes: {write}) {counted} ms are counted: \
+                 {before:?}, {after:?}"
+            );
+        }
+        shown += &format!("{} of {took} ms ", after[field] - before[field]);
+    }
+    Ok(shown)
+}
+
+declare! {
+    /// a disk of device mapper above the disk has wrong bytes where a request was split
+    "pmem::split", 90 s => split
+}
+/// Two parts of the disk, which meet in the middle of a page, in the other order. The buffer is one
+/// segment, so the second half of a request that crosses the border begins inside it.
+fn split() -> Result<String> {
+    const FIRST: usize = 1003;
+    const SECTORS: usize = 2048;
+    let made = Made::new("-m raw")?;
+    let node = made.node()?;
+    let (from, to) = (AT / 512, AT / 512 + 65536);
+    let mapped = Mapped::create(&format!(
+        "0 {FIRST} linear {0} {to},{FIRST} {1} linear {0} {from}",
+        node.display(),
+        SECTORS - FIRST
+    ))?;
+    let memory = Memory::create(Kind::Thp, HUGE, 1)?;
+    memory.touch()?;
+    let (whole, below) = (open_rw(&mapped.node(), true)?, open_rw(&node, true)?);
+    let mut model = data::bytes(1, SECTORS * 512);
+    memory.map.write(0, &model);
+    pwrite_all(&whole, &memory.map, 0, model.len(), 0, model.len())?;
+    let mut random = Random::new(7);
+    for round in 0..40 {
+        // From some sectors before the border to some behind it.
+        let first = FIRST - 1 - random.below(40);
+        let len = (FIRST - first + 1 + random.below(40)) * 512;
+        let at = 512 * random.below(64);
+        let bytes = data::bytes(100 + round, len);
+        memory.map.write(at, &bytes);
+        pwrite_all(&whole, &memory.map, at, len, first as u64 * 512, len)?;
+        model[first * 512..first * 512 + len].copy_from_slice(&bytes);
+        memory.map.write(at, &vec![0; len]);
+        pread_all(&whole, &memory.map, at, len, first as u64 * 512, len)?;
+        memory
+            .map
+            .require(at, &bytes, "a request across the border")?;
+    }
+    let (one, two) = model.split_at(FIRST * 512);
+    for (part, sector) in [(one, to), (two, from)] {
+        let map = Mapping::anonymous(part.len())?;
+        pread_all(&below, &map, 0, part.len(), sector * 512, part.len())?;
+        map.require(0, part, "a part of the disk below")?;
+    }
+    drop((whole, below));
+    drop(mapped);
+    Ok(format!("{SECTORS} sectors"))
+}
+
+/// A disk of device mapper, which is removed when dropped.
+struct Mapped(String);
+
+impl Mapped {
+    /// Creates it with this table, whose lines are separated by commas.
+    fn create(table: &str) -> Result<Self> {
+        Cmd::new("modprobe dm_mod").ok()?;
+        let name = format!("guest-test-{}", std::process::id());
+        Cmd::new("dmsetup create --concise")
+            .arg(format!("{name},,,rw,{table}"))
+            .env("DM_DISABLE_UDEV", "1")
+            .ok()?;
+        let mapped = Self(name);
+        system::wait_for_node(&mapped.node())?;
+        Ok(mapped)
+    }
+
+    fn node(&self) -> PathBuf {
+        Path::new("/dev/mapper").join(&self.0)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let remove = Cmd::new("dmsetup remove").arg(&self.0);
+        clean_up(remove.env("DM_DISABLE_UDEV", "1").ok());
+    }
+}
+
+declare! {
     /// fsync(), O_DSYNC or a flush of the disk fails, or loses data
     "pmem::flush", 90 s => flush
 }
@@ -264,13 +394,7 @@ declare! {
 }
 fn read_only() -> Result<String> {
     let made = Made::new("-m fsdax -M mem")?;
-    let region = made
-        .disk()?
-        .canonicalize()?
-        .ancestors()
-        .find(|p| p.join("read_only").exists())
-        .context("the disk has no region above it")?
-        .join("read_only");
+    let region = region_of(&made)?;
     let ro = made.disk()?.join("ro");
     ensure!(system::read_u64(&ro)? == 0, "the disk is read-only already");
     std::fs::write(&region, "1")?;
@@ -282,4 +406,44 @@ fn read_only() -> Result<String> {
     ensure!(system::read_u64(&ro)? == 0, "the disk stays read-only");
     open_rw(&made.node()?, false)?.write_all_at(&[0], AT)?;
     Ok(String::new())
+}
+
+declare! {
+    /// a namespace whose region is read-only when the driver is bound to it gets a disk that can be
+    /// written
+    "pmem::read-only-at-attach", 90 s => read_only_at_attach
+}
+fn read_only_at_attach() -> Result<()> {
+    for arguments in ["-m fsdax -M mem", "-m raw"] {
+        let mut made = Made::new(arguments)?;
+        let region = region_of(&made)?;
+        Cmd::new("ndctl disable-namespace")
+            .arg(&made.info.dev)
+            .ok()?;
+        fs::write(&region, "1")?;
+        let enabled = Cmd::new("ndctl enable-namespace").arg(&made.info.dev).ok();
+        let ro = enabled.and_then(|_| {
+            made.info = ndctl::namespace(&made.info.dev)?.context("the namespace is gone")?;
+            system::wait_for_node(&made.node()?)?;
+            system::read_u64(made.disk()?.join("ro"))
+        });
+        fs::write(&region, "0")?;
+        ensure!(
+            ro? == 1,
+            "{arguments}: the region was read-only, the disk is not"
+        );
+        let ro = system::read_u64(made.disk()?.join("ro"))?;
+        ensure!(ro == 0, "{arguments}: the disk stays read-only");
+        open_rw(&made.node()?, false)?.write_all_at(&[0], AT)?;
+    }
+    Ok(())
+}
+
+/// Returns the file of sysfs that makes the region of a disk read-only.
+fn region_of(made: &Made) -> Result<PathBuf> {
+    let disk = made.disk()?.canonicalize()?;
+    let region = disk.ancestors().find(|p| p.join("read_only").exists());
+    Ok(region
+        .context("the disk has no region above it")?
+        .join("read_only"))
 }
