@@ -165,6 +165,49 @@ fn rights(want: &Want) -> Result<String> {
     Ok(format!("{LEN} bytes, rights end at {border:#x}"))
 }
 
+declare! {
+    /// a copy from another process goes on behind a page of 2 MiB with the next memory of the device,
+    /// which belongs to no file, or to another one, instead of the next page of the mapping
+    "remote::next-leaf", 60 s => next_leaf
+}
+/// The 2 MiB between the two that are neighbours in the file have been taken out of it.
+fn next_leaf() -> Result<()> {
+    let target = Target::create(
+        &want(Mode::Fsdax, 2 * MIB, Map::Dev, Bus::Acpi),
+        3 * HUGE as u64,
+    )?;
+    let mut bytes = data::bytes(251, 3 * HUGE);
+    let trace = FaultTrace::start()?;
+    target.file.write_all_at(&bytes, 0).context("write")?;
+    let mode = libc::FALLOC_FL_COLLAPSE_RANGE;
+    fallocate(&target.file, mode, HUGE as u64, HUGE as u64).context("taking 2 MiB out")?;
+    bytes.drain(HUGE..2 * HUGE);
+    let map = target.map(LEN)?;
+    trace.take()?;
+    [0, HUGE].map(|at| map.poke(at, bytes[at]));
+    let got = trace.take()?;
+    ensure!(got.pmd == 2, "this proves nothing: {got:?}");
+    let buffer = Mapping::anonymous(LEN)?;
+    let this = i32::try_from(std::process::id()).context("a process ID")?;
+    for (at, len) in [
+        (HUGE - PAGE, 2 * PAGE),
+        (HUGE - 8 * PAGE, 16 * PAGE),
+        (0, LEN),
+    ] {
+        let n =
+            cross_copy(this, &buffer, map.addr() + at, len, false).context("process_vm_readv")?;
+        ensure!(n == len, "process_vm_readv moved {n} of {len} bytes");
+        buffer.require(
+            0,
+            &bytes[at..at + len],
+            "bytes across the border of two pages of 2 MiB",
+        )?;
+    }
+    require_unpinned("the copies")?;
+    drop((trace, map));
+    target.finish()
+}
+
 /// Requires that a debugger can read memory to which its owner has no rights at the moment.
 fn debugger_reads(memory: &File, addr: usize, expected: &[u8]) -> Result<()> {
     let mut got = vec![0; expected.len()];

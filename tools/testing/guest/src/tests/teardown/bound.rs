@@ -93,6 +93,19 @@ impl Bound {
             .with_context(|| format!("cannot start {command:?}"))
     }
 
+    /// Starts to unbind in a forked child, which calls `prepare` before.
+    pub fn unbind_in_child(
+        &mut self,
+        prepare: impl FnOnce() -> Result<()>,
+    ) -> Result<crate::process::Child> {
+        let device = self.device.clone().context("ndctl is used")?;
+        self.gone = true;
+        spawn(|| {
+            prepare()?;
+            device.write("unbind")
+        })
+    }
+
     /// Leaves the device unbound.
     pub fn leave(mut self) {
         self.gone = false;

@@ -6,6 +6,9 @@
 
 use std::process::Child;
 
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::unistd::Pid;
+
 use super::mounted::fsdax;
 use super::pinned::{dying, Pinned};
 use crate::command::poll;
@@ -37,6 +40,65 @@ declare! {
     /// pipe
     "teardown::differs_killed_kmem" for [DEVICE_DAX], 120 s
         => |want| killed_then(Pinned::device_dax(want)?, refused_kmem, Pinned::require_kept)
+}
+
+declare! {
+    /// a signal that a task handles, or that stops it, ends its wait for pages of a device whose driver
+    /// it unbinds, as if the task had been killed
+    "teardown::differs_signalled" for [DEVICE_DAX], 120 s
+        => |want| signalled(Pinned::device_dax(want)?)
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+fn signalled(mut pinned: Pinned) -> Result<String> {
+    // Longer than the second after which the waiter looks again.
+    const WATCH: Duration = Duration::from_millis(1500);
+    let mut child = pinned.bound.unbind_in_child(|| {
+        let action = SigAction::new(
+            SigHandler::Handler(nothing),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: The handler does nothing.
+        unsafe { sigaction(Signal::SIGALRM, &action) }.context("sigaction")?;
+        Ok(())
+    })?;
+    let waited = (|| -> Result<()> {
+        let mut sent = None;
+        for signal in [
+            None,
+            Some(Signal::SIGALRM),
+            Some(Signal::SIGSTOP),
+            Some(Signal::SIGCONT),
+        ] {
+            if let Some(signal) = signal {
+                nix::sys::signal::kill(Pid::from_raw(child.pid()), signal).context("kill")?;
+            }
+            sent = signal.or(sent);
+            let end = Instant::now() + WATCH;
+            while Instant::now() < end {
+                ensure!(
+                    child.is_running("unbinding the driver")?,
+                    "unbinding the driver ended after the signal {sent:?}, while pages were pinned"
+                );
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        pinned.require_reported()?;
+        ensure!(
+            !pinned.log()?.contains(": waiter killed after "),
+            "the log says that the waiter was killed, which got signals that kill nothing"
+        );
+        Ok(())
+    })();
+    pinned.release(waited)?;
+    let start = Instant::now();
+    child.join(20, "unbinding the driver")?;
+    let took = start.elapsed();
+    require_unpinned("unbinding")?;
+    pinned.require_kept()?;
+    Ok(format!("unbound after {} ms", took.as_millis()))
 }
 
 const DEVICE_DAX: Want = want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi);

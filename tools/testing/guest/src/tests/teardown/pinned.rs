@@ -20,7 +20,19 @@ declare! {
         => pinned
 }
 fn pinned(want: &Want) -> Result<String> {
-    let mut pinned = Pinned::new(want)?;
+    unbound(Pinned::new(want)?)
+}
+
+declare! {
+    /// the same for pages of the second 2 MiB: only the first folio of a device is looked at
+    "teardown::differs_pinned_second" for [SECOND], 90 s => |want| {
+        let target = Target::create(want, LEN as u64)?;
+        unbound(Pinned::at(target, Bound::of, HUGE + HUGE / 4)?)
+    }
+}
+const SECOND: Want = want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi);
+
+fn unbound(mut pinned: Pinned) -> Result<String> {
     let operation = pinned.bound.unbind();
     let waited = operation
         .must_wait("unbinding the driver")
@@ -64,6 +76,15 @@ impl Pinned {
     }
 
     fn of(target: Target, bound: impl FnOnce(&Namespace) -> Result<Bound>) -> Result<Self> {
+        Self::at(target, bound, HUGE / 2)
+    }
+
+    /// Creates one with pages from this offset on.
+    fn at(
+        target: Target,
+        bound: impl FnOnce(&Namespace) -> Result<Bound>,
+        at: usize,
+    ) -> Result<Self> {
         let map = target.map(LEN)?;
         map.prefault_write(PAGE);
         let in_c = live::ask()?.registry.implementation == Language::C;
@@ -71,7 +92,7 @@ impl Pinned {
         system::log(&marker)?;
         Ok(Self {
             want: target.want,
-            held: Held::take(&map, 7)?,
+            held: Held::take_at(&map, at, 7)?,
             bound: bound(&target.namespace)?,
             file: target.mount.is_some().then_some(target.file),
             kind: target.mount.as_ref().map(DaxMount::kind),
