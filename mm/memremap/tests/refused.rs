@@ -52,6 +52,30 @@ fn raw_map(setup: impl FnOnce(&mut bindings::dev_pagemap)) -> Result {
     from_err_ptr(unsafe { bindings::memremap_pages(&mut *pgmap, -1) }).map(|_| ())
 }
 
+/// Tries twice to map one pgmap by the C function, while another one has its range. Returns the
+/// errors, and the number of its ranges after each attempt.
+fn map_refused_twice() -> Result<[(Result, i32); 2]> {
+    let area = region()?;
+    let taken = part(&area, 2, 2)?;
+    let blocker = register(MemoryType::Private, claim_again(taken), &[taken])?;
+    let mut pgmap = KBox::new(bindings::dev_pagemap::default(), GFP_KERNEL)?;
+    pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_GENERIC;
+    pgmap.nr_range = 1;
+    // SAFETY: The union has one range, as a pgmap with that number of ranges does.
+    unsafe { *pgmap.__bindgen_anon_1.range.as_mut() = taken.as_raw() };
+    let mut attempt = || {
+        expect_splat(CONFLICT);
+        // SAFETY: The range belongs to another pgmap, so the function refuses it and keeps no
+        // pointer to this one, which is valid until the end of this function.
+        let answer = from_err_ptr(unsafe { bindings::memremap_pages(&mut *pgmap, -1) });
+        expect_splat_end(CONFLICT);
+        (answer.map(|_| ()), pgmap.nr_range)
+    };
+    let answers = [attempt(), attempt()];
+    drop(blocker);
+    Ok(answers)
+}
+
 #[kunit_tests(memremap_refused)]
 mod tests {
     use super::*;
@@ -194,6 +218,13 @@ mod tests {
     #[test]
     fn all_ranges_are_mapped_or_none() {
         assert_eq!(second_range_fails(), Ok(()));
+    }
+
+    /// Fails if a refused pgmap has lost its ranges: a driver that tries again, as device-dax does,
+    /// would be refused for ever, with another error.
+    #[test]
+    fn a_refused_pgmap_keeps_its_ranges() {
+        assert_eq!(map_refused_twice(), Ok([(Err(ENOMEM), 1); 2]));
     }
 
     /// Fails if an incomplete setup is not reported, or is mapped all the same.
