@@ -82,9 +82,12 @@ pub fn above(
     }
     for swap in swaps(proc) {
         let about = Status::of(Path::new(&swap));
-        if about.is_some_and(|s| match &target.file {
-            Some((fs, ino)) => s.is_file() && s.device == *fs && s.ino == *ino,
-            None => above.blocks.contains(&s.rdev) || above.filesystems.contains(&s.device),
+        if about.is_some_and(|s| {
+            let is_file = match &target.file {
+                Some((fs, ino)) => s.is_file() && s.device == *fs && s.ino == *ino,
+                None => above.filesystems.contains(&s.device),
+            };
+            is_file || above.blocks.contains(&s.rdev)
         }) {
             holders.push(Holder {
                 file: Some(swap),

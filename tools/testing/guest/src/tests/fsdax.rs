@@ -17,6 +17,7 @@ mod folio;
 mod fsx;
 mod full;
 mod hang;
+mod holders;
 mod idle;
 mod inode;
 mod model;

@@ -14,7 +14,7 @@ pub mod bound;
 mod killed;
 mod locked;
 mod mounted;
-mod pinned;
+pub mod pinned;
 mod storm;
 mod waiter;
 

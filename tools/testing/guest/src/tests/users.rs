@@ -9,6 +9,8 @@ mod p2p;
 mod process;
 mod rdma;
 
+pub use disk::Ring;
+
 use crate::tests::prelude::*;
 use crate::vmstat::Counters;
 

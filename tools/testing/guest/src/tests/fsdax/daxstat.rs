@@ -31,7 +31,7 @@ fn program() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn daxstat(arguments: &str) -> Result<Cmd> {
+pub fn daxstat(arguments: &str) -> Result<Cmd> {
     Ok(Cmd::new(&program()?.to_string_lossy()).arg_words(arguments))
 }
 
@@ -411,6 +411,7 @@ fn device_report() -> Result<String> {
     let added = Partition::add(&node, 1 << 11, 400 << 11)?;
     let part = PathBuf::from(format!("{}p1", node.display()));
     system::wait_for_node(&part)?;
+    require_device(&node, true, "partitions", "warning")?;
     try_all(
         &part,
         &[
@@ -445,18 +446,21 @@ fn device_report() -> Result<String> {
 }
 
 /// A partition without a table; removed when dropped.
-struct Partition {
+pub struct Partition {
     disk: File,
+    number: i32,
 }
 
 impl Partition {
-    const NUMBER: i32 = 1;
+    /// Adds the first partition; start and length are in sectors.
+    pub fn add(node: &Path, start: u64, sectors: u64) -> Result<Self> {
+        Self::add_numbered(1, node, start, sectors)
+    }
 
-    /// Adds a partition; start and length are in sectors.
-    fn add(node: &Path, start: u64, sectors: u64) -> Result<Self> {
+    fn add_numbered(number: i32, node: &Path, start: u64, sectors: u64) -> Result<Self> {
         const ADD: i32 = 1;
         let disk = File::open(node).with_context(|| node.display().to_string())?;
-        let this = Self { disk };
+        let this = Self { disk, number };
         this.change(ADD, start * 512, sectors * 512)?;
         Ok(this)
     }
@@ -481,7 +485,7 @@ impl Partition {
         let mut change = Change {
             start: start as i64,
             length: length as i64,
-            number: Self::NUMBER,
+            number: self.number,
             names: [[0; 64]; 2],
         };
         let argument = Argument {
@@ -505,6 +509,44 @@ impl Drop for Partition {
     }
 }
 
+declare! {
+    /// daxstat --device does not say that XFS on another partition has the disk's DAX, without which a
+    /// second XFS is mounted, or says so when it has not
+    "fsdax::daxstat::one-holder", 120 s => one_holder
+}
+fn one_holder() -> Result<()> {
+    const SECTORS: u64 = 320 << 11;
+    program()?;
+    let namespace = Namespace::create_sized(&XFS.want, 800 * MIB)?;
+    let node = namespace.node()?;
+    let partitions = [
+        Partition::add(&node, 4096, SECTORS)?,
+        Partition::add_numbered(2, &node, 4096 + SECTORS, SECTORS)?,
+    ];
+    let [first, second] = [1, 2].map(|n| PathBuf::from(format!("{}p{n}", node.display())));
+    for part in [&first, &second] {
+        system::wait_for_node(part)?;
+        Cmd::new("mkfs.xfs -q -f -m reflink=0 -d agcount=2")
+            .arg(part)
+            .limit_secs(120)
+            .ok()?;
+    }
+    let mount = DaxMount::mount(Kind::Xfs, &first, &mount_point())?;
+    require_device(&second, false, "holders", "missing")?;
+    // Over the other one.
+    let got = try_mount(Kind::Xfs, &second)?;
+    ensure!(
+        got == Mounted::WithoutDax,
+        "the second XFS: mount -o dax is {got:?}"
+    );
+    mount.unmount()?;
+    require_device(&second, true, "filesystem", "ok")?;
+    let got = try_mount(Kind::Xfs, &second)?;
+    ensure!(got == Mounted::Dax, "the only XFS: mount -o dax is {got:?}");
+    drop(partitions);
+    namespace.destroy()
+}
+
 /// Tests disks that are not in mode fsdax, and one that is no persistent memory.
 fn modes() -> Result<()> {
     let region = ndctl::region_with(Bus::Acpi, 64 * MIB)?;
@@ -516,6 +558,9 @@ fn modes() -> Result<()> {
         Cmd::new("ndctl destroy-namespace -f").arg(&made.dev).ok()?;
         result.context(mode)?;
     }
+    let devdax = Namespace::create(&want(Mode::Devdax, 2 * MIB, Map::Dev, Bus::Acpi))?;
+    require_device(&devdax.node()?, false, "mode", "missing").context("devdax")?;
+    devdax.destroy()?;
     require_device(Path::new("/dev/vda"), false, "mode", "missing")?;
     let out = daxstat("--device /nonexistent")?.run()?;
     ensure!(

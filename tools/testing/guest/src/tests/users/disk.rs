@@ -117,10 +117,10 @@ fn fio(arguments: &[&str]) -> Result<()> {
 }
 
 /// An io_uring of a few entries.
-struct Ring(File);
+pub struct Ring(File);
 
 impl Ring {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         // struct io_uring_params; zeros request no special feature.
         let mut params = [0u8; 120];
         // SAFETY: The kernel fills the structure, which has the size that it
@@ -135,7 +135,7 @@ impl Ring {
     }
 
     /// Calls IORING_REGISTER_BUFFERS with one buffer.
-    fn register(&self, map: &Mapping, len: usize) -> io::Result<()> {
+    pub fn register(&self, map: &Mapping, len: usize) -> io::Result<()> {
         const REGISTER_BUFFERS: i32 = 0;
         let buffer = libc::iovec {
             iov_base: map.addr() as *mut libc::c_void,
