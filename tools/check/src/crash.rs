@@ -102,7 +102,7 @@ pub fn run(check: &Check<'_>, failures: &Failures, summary: &mut Summary) -> Res
         }
         let command = check.command(&mut options, &verb);
         let mut workers = Workers::default();
-        let mut lines = GuestProtocol::new(check.variant());
+        let mut lines = GuestProtocol::new(&check.skips);
         let failed = summary.failed;
         let outcome = guest::run_with(
             check.paths,

@@ -6,10 +6,11 @@
 use std::io::{self, Write};
 
 use host::lines::Lines;
-use host::variant::Variant;
 use report::guest_result;
 use report::ktap::Verdict;
 use report::summary::{judge, Summary};
+
+use crate::skips::Skips;
 
 /// Prefix of the last line.
 const CLOSING: &str = "guest tests: ";
@@ -17,18 +18,19 @@ const CLOSING: &str = "guest tests: ";
 const SHOWN: usize = 25;
 
 /// A parser of the guest protocol.
-pub struct GuestProtocol {
-    variant: Variant,
+pub struct GuestProtocol<'a> {
+    skips: &'a Skips,
     lines: Lines,
     /// Lines since the last result.
     output: Vec<String>,
     closed: bool,
 }
 
-impl GuestProtocol {
-    pub fn new(variant: Variant) -> GuestProtocol {
+impl GuestProtocol<'_> {
+    /// Creates a parser of what a kernel's tests print, with the skips that are expected there.
+    pub fn new(skips: &Skips) -> GuestProtocol<'_> {
         GuestProtocol {
-            variant,
+            skips,
             lines: Lines::default(),
             output: Vec::new(),
             closed: false,
@@ -61,7 +63,7 @@ impl GuestProtocol {
         } else if let Some(result) = guest_result::parse(line) {
             match result {
                 Ok(result) => {
-                    let result = judge(self.variant, result);
+                    let result = self.skips.judge(judge(self.skips.variant(), result));
                     if result.verdict == Verdict::Fail {
                         self.show();
                     }
@@ -99,11 +101,17 @@ impl GuestProtocol {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use host::variant::Variant;
+
+    fn skips() -> Skips {
+        Skips::of(Variant::Rust).expect("the list is sound")
+    }
 
     #[test]
     fn results_of_the_guest_come_in_pieces() {
         let mut summary = Summary::default();
-        let mut lines = GuestProtocol::new(Variant::Rust);
+        let skips = skips();
+        let mut lines = GuestProtocol::new(&skips);
         lines.take(b"kernel 6.12\nresult: {\"name\":\"a\",\"sta", &mut summary);
         assert_eq!(summary, Summary::default());
         lines.take(
@@ -111,7 +119,7 @@ mod tests {
             &mut summary,
         );
         lines.take(
-            b"\"status\":\"skip\",\"why\":\"no\",\"seconds\":1.0}\nresult: nonsense\n",
+            b"\"status\":\"skip\",\"why\":\"no time was left for it\",\"seconds\":1.0}\nresult: nonsense\n",
             &mut summary,
         );
         lines.take(b"guest tests: 1 passed\n", &mut summary);
@@ -122,7 +130,8 @@ mod tests {
     #[test]
     fn a_run_that_is_cut_off_fails() {
         let mut summary = Summary::default();
-        let mut lines = GuestProtocol::new(Variant::Rust);
+        let skips = skips();
+        let mut lines = GuestProtocol::new(&skips);
         lines.take(
             b"result: {\"name\":\"a\",\"status\":\"ok\"}\nhalf",
             &mut summary,

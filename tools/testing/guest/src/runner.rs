@@ -170,10 +170,12 @@ fn each(chosen: &[Test], judge: impl Fn(&Test) -> Verdict) -> Result<bool> {
 /// Runs one test and checks the state that it leaves.
 fn guarded(test: &Test, before: &[Info]) -> Verdict {
     let taint = complaints();
-    let announced = match test.may_warn {
+    // Ends what the last test has announced.
+    let announced = system::log(&format!("rust-dax-test: {}", test.name));
+    let announced = announced.and_then(|()| match test.may_warn {
         Some(words) => system::log(&format!("rust-dax-expect: {words}")),
         None => Ok(()),
-    };
+    });
     let mut verdict = announced
         .and_then(|()| spawn(test))
         .unwrap_or_else(|e| Verdict {

@@ -33,9 +33,13 @@ impl Device {
 
 impl Bound {
     /// Unbinds by ndctl, except for a disk, because ndctl refuses a mounted
-    /// one.
+    /// one. From now on the kernel may report that I/O to the disk has failed.
     pub fn of(namespace: &Namespace) -> Result<Self> {
-        let disk = namespace.info.blockdev.as_deref().map(device_of);
+        let disk = namespace.info.blockdev.as_deref();
+        if let Some(disk) = disk {
+            system::log(&format!("rust-dax-allow-io: {disk}"))?;
+        }
+        let disk = disk.map(device_of);
         Ok(Self {
             dev: namespace.dev().to_owned(),
             device: disk.transpose()?.map(|name| Device {
