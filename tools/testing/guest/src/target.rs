@@ -103,11 +103,13 @@ impl Target {
         Ok(())
     }
 
-    /// Closes, unmounts and destroys the target; returns the errors.
+    /// Closes, unmounts, checks the filesystem and destroys the target; returns the errors.
     pub fn finish(self) -> Result<()> {
         drop(self.file);
         if let Some(mount) = self.mount {
+            let kind = mount.kind();
             mount.unmount()?;
+            kind.check(&self.namespace.node()?)?;
         }
         self.namespace.destroy()
     }

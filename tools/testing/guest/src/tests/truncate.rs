@@ -264,18 +264,6 @@ fn race(kind: Kind) -> Result<String> {
     ensure!(good > 0, "no direct read succeeded in {rounds} rounds");
     require_unpinned("the race")?;
 
-    let device = target.namespace.node()?;
-    let Target {
-        file,
-        mount,
-        namespace,
-        ..
-    } = target;
-    drop(file);
-    if let Some(mount) = mount {
-        mount.unmount()?;
-    }
-    kind.check(&device)?;
-    namespace.destroy()?;
+    target.finish()?;
     Ok(format!("{rounds} rounds, {good} reads, {refused} EFAULT"))
 }

@@ -124,19 +124,21 @@ impl Racer {
         page * PAGE + self.column
     }
 
-    /// Returns whether the page was present.
-    fn there(result: io::Result<usize>) -> Result<bool> {
+    /// Returns whether the page was present. If no block is freed, each page is.
+    fn there(&self, result: io::Result<usize>) -> Result<bool> {
         match result {
             Ok(1) => Ok(true),
             Ok(n) => bail!("{n} bytes were moved instead of one"),
-            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Ok(false),
+            Err(e) if self.blocks == Blocks::Go && e.raw_os_error() == Some(libc::EFAULT) => {
+                Ok(false)
+            }
             Err(e) => Err(e).context("moving one byte"),
         }
     }
 
     fn store(&mut self, n: usize, number: u8) -> Result<()> {
         let stored = pread_once(&self.numbers, &self.map, self.at(n), 1, number.into());
-        if Self::there(stored)? {
+        if self.there(stored)? {
             self.expected[n] = number;
         }
         Ok(())
@@ -145,7 +147,7 @@ impl Racer {
     fn load(&mut self, n: usize) -> Result<()> {
         const TO: u64 = 300;
         let loaded = pwrite_once(&self.numbers, &self.map, self.at(n), 1, TO);
-        if !Self::there(loaded)? {
+        if !self.there(loaded)? {
             return Ok(());
         }
         let mut got = [0];

@@ -102,36 +102,80 @@ fn pins(
 ) -> Result<()> {
     let disk = scratch()?;
     let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
-    let again = |work: &dyn Fn(usize) -> bool| {
+    let again = |what: &str, expected: &[i32], work: &dyn Fn(usize) -> Result<()>| -> Result<()> {
         let mut at = 0;
+        let mut failed = false;
         while !over.load(Ordering::Relaxed) {
             at = (at + 37 * PAGE) % (LEN - PAGES * PAGE);
-            if work(at) {
-                let n = count.fetch_add(1, Ordering::Relaxed);
-                counted.word64(0).store(n, Ordering::Relaxed);
-            } else {
-                // From now on it fails until the end.
-                thread::sleep(Duration::from_millis(5));
+            match work(at) {
+                Ok(()) if failed => bail!("{what} works again, although the device is gone"),
+                Ok(()) => {
+                    let n = count.fetch_add(1, Ordering::Relaxed);
+                    counted.word64(0).store(n, Ordering::Relaxed);
+                }
+                Err(e) => {
+                    let errno = e.downcast_ref().and_then(io::Error::raw_os_error);
+                    ensure!(
+                        errno.is_some_and(|errno| expected.contains(&errno)),
+                        "{what} fails with another errno than it may: {e:#}"
+                    );
+                    // From now on it fails until the end.
+                    failed = true;
+                    thread::sleep(Duration::from_millis(5));
+                }
             }
         }
+        Ok(())
     };
     thread::scope(|scope| -> Result<()> {
-        scope.spawn(|| again(&|at| pread_once(&disk, map, at, PAGES * PAGE, DISK_AT).is_ok()));
-        scope.spawn(|| again(&|at| pwrite_once(&disk, map, at, PAGES * PAGE, DISK_AT).is_ok()));
-        scope.spawn(|| again(&|at| piped(map, at).is_ok()));
+        let moved = |n: usize| {
+            ensure!(n > 0, "direct I/O of no byte");
+            Ok(())
+        };
+        let mut threads = vec![
+            scope.spawn(|| {
+                again("a direct read", &[libc::EFAULT], &|at| {
+                    moved(pread_once(&disk, map, at, PAGES * PAGE, DISK_AT)?)
+                })
+            }),
+            scope.spawn(|| {
+                again("a direct write", &[libc::EFAULT], &|at| {
+                    moved(pwrite_once(&disk, map, at, PAGES * PAGE, DISK_AT)?)
+                })
+            }),
+            scope.spawn(|| again("vmsplice()", &[libc::EFAULT], &|at| piped(map, at))),
+        ];
         if let Some(file) = file {
-            scope.spawn(|| again(&|at| file.write_all_at(&[1; PAGE], at as u64).is_ok()));
+            // The filesystem may have shut down, be read-only, or find its device gone.
+            let expected = [libc::EIO, libc::EROFS, libc::ENODEV, libc::ENXIO];
+            threads.push(scope.spawn(move || {
+                again("write()", &expected, &|at| {
+                    Ok(file.write_all_at(&[1; PAGE], at as u64)?)
+                })
+            }));
         }
         let passed = ready.open().and_then(|()| stop.pass());
         over.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+        }
         passed
     })
 }
 
-/// Puts some pages into a pipe briefly.
+/// Puts some pages into a pipe briefly. Where the device goes meanwhile, only the first of them may
+/// get there.
 fn piped(map: &Mapping, at: usize) -> Result<()> {
     let (mut reader, writer) = pipe()?;
-    vmsplice(map, at, PAGES * PAGE, &writer)?;
-    let mut bytes = vec![0; PAGES * PAGE];
+    let vector = libc::iovec {
+        iov_base: (map.addr() + at) as *mut libc::c_void,
+        iov_len: PAGES * PAGE,
+    };
+    map.check(at, PAGES * PAGE);
+    // SAFETY: The vector describes a part of `map`, and the kernel holds references to the pages
+    // behind it.
+    let n = unsafe { libc::vmsplice(writer.as_raw_fd(), &vector, 1, 0) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    let mut bytes = vec![0; n];
     reader.read_exact(&mut bytes).context("reading the pipe")
 }
