@@ -127,11 +127,11 @@ fn pins(
         }
         Ok(())
     };
+    let moved = |n: usize| -> Result<()> {
+        ensure!(n > 0, "direct I/O of no byte");
+        Ok(())
+    };
     thread::scope(|scope| -> Result<()> {
-        let moved = |n: usize| {
-            ensure!(n > 0, "direct I/O of no byte");
-            Ok(())
-        };
         let mut threads = vec![
             scope.spawn(|| {
                 again("a direct read", &[libc::EFAULT], &|at| {
