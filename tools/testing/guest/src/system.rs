@@ -54,6 +54,12 @@ pub fn log(line: &str) -> Result<()> {
         .context("cannot write to the kernel's log")
 }
 
+/// Tells the harness that for the rest of this test the kernel may report that I/O to a disk has
+/// failed, because its device is taken away.
+pub fn allow_io_errors(disk: &str) -> Result<()> {
+    log(&format!("rust-dax-allow-io: {disk}"))
+}
+
 /// Reads a number, decimal or 0x-hexadecimal.
 pub fn read_u64(path: impl AsRef<Path>) -> Result<u64> {
     let path = path.as_ref();

@@ -441,6 +441,7 @@ fn device_gone() -> Result<String> {
         steps.did()
     })?;
     steps.begin()?;
+    system::allow_io_errors(&disk)?;
     pmem::bind("unbind", &device)?;
     let reader = spawn(|| {
         let buffer = Mapping::anonymous(PAGES * PAGE)?;

@@ -37,7 +37,7 @@ impl Bound {
     pub fn of(namespace: &Namespace) -> Result<Self> {
         let disk = namespace.info.blockdev.as_deref();
         if let Some(disk) = disk {
-            system::log(&format!("rust-dax-allow-io: {disk}"))?;
+            system::allow_io_errors(disk)?;
         }
         let disk = disk.map(device_of);
         Ok(Self {
