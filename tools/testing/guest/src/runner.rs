@@ -93,21 +93,18 @@ pub fn run(
     if rest.is_empty() && work.is_empty() {
         bail!("no test matches {filter}; `guest-test run --list` shows them");
     }
-    // Tests that are only skipped are dealt out separately, so that each share
-    // has the same amount of work.
-    let mut chosen = match part {
-        None => share.of(rest),
-        Some(_) => Vec::new(),
-    };
-    let work = match part {
-        None => work,
+    let (rest, work) = match part {
+        None => (rest, work),
         Some(part) => {
             let all = work.len();
             let work = part.of(work);
             println!("part {part}: {} of {all} tests", work.len());
-            work
+            (Vec::new(), work)
         }
     };
+    // Tests that are only skipped are dealt out separately, so that each share
+    // has the same amount of work.
+    let mut chosen = share.of(rest);
     chosen.extend(share.of(work));
     let before = ndctl::namespaces("")?;
     if all {

@@ -16,7 +16,7 @@ use crate::ndctl::{Mode, Namespace, Want};
 const MOUNTS: &str = "/mnt/guest-test";
 
 /// Name of the file on the filesystem.
-const FILE: &str = "data";
+pub const FILE: &str = "data";
 
 /// A target to map. Fields are dropped in this order: file, mount, namespace.
 pub struct Target {

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use anyhow::{ensure, Context, Result};
 
 use super::clock::Span;
-use super::files::{self, State};
+use super::files::{self, mount, State};
 use super::memory::{self, advise, FSDAX, HUGE};
 use super::{scan, Bench, Plan, Row};
 use crate::filesystem::{DaxMount, Kind};
@@ -296,10 +296,6 @@ fn fsdax(bench: &Bench) -> Result<()> {
     }
     sync_commit(mount(&target)?)?;
     target.finish()
-}
-
-fn mount(target: &Target) -> Result<&DaxMount> {
-    target.mount.as_ref().context("fsdax without a mount")
 }
 
 /// Measures the faults of a new file.

@@ -97,7 +97,7 @@ pub fn plans() -> Vec<Plan> {
 }
 
 /// Returns the mount of a new target, whose file is not used.
-fn mount(target: &Target) -> Result<&DaxMount> {
+pub fn mount(target: &Target) -> Result<&DaxMount> {
     target.mount.as_ref().context("fsdax without a mount")
 }
 

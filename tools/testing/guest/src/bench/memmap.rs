@@ -22,7 +22,7 @@ use crate::filesystem::{DaxMount, Kind};
 use crate::mapping::{open_rw, Mapping, PAGE};
 use crate::ndctl::{Bus, Map, Mode, Namespace, Want, GIB, MIB};
 use crate::system;
-use crate::target::{mount_point, Target};
+use crate::target::{mount_point, Target, FILE};
 
 /// Sizes of namespaces; from the given index on they are left out of a quick
 /// run and need the large machine.
@@ -88,16 +88,12 @@ fn used() -> Plan {
             ..
         } = target;
         let bound = Bound::of(&namespace, want.mode)?;
-        let mut open = Some((file, mount.context("fsdax without a mount")?));
+        drop(file);
+        mount.context("fsdax without a mount")?.unmount()?;
         let mut spans = Vec::new();
         for repeat in 0..=b.repeats() {
-            let (file, mount) = match open.take() {
-                Some(open) => open,
-                None => {
-                    let mount = DaxMount::mount(Kind::Ext4, &namespace.node()?, &mount_point())?;
-                    (open_rw(&mount.path("data"), false)?, mount)
-                }
-            };
+            let mount = DaxMount::mount(Kind::Ext4, &namespace.node()?, &mount_point())?;
+            let file = open_rw(&mount.path(FILE), false)?;
             let len = (size / 4 * 3) as usize;
             let map = Mapping::shared(&file, 0, len, HUGE)?;
             memory::touch(&map, len, HUGE);

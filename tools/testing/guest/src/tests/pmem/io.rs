@@ -147,15 +147,18 @@ fn write_cache() -> Result<String> {
     Ok("raw and fsdax".into())
 }
 
-/// Returns read I/Os, read sectors, write I/Os, write sectors.
-fn stat(made: &Made) -> Result<[u64; 4]> {
+/// Returns fields of /sys/block/pmem*/stat, by their numbers.
+fn stat<const N: usize>(made: &Made, numbers: [usize; N]) -> Result<[u64; N]> {
     let text = system::read(made.disk()?.join("stat"))?;
     let fields: Vec<u64> = text
         .split_whitespace()
         .filter_map(|w| w.parse().ok())
         .collect();
-    let field = |i: usize| fields.get(i).copied().context("a short stat");
-    Ok([field(0)?, field(2)?, field(4)?, field(6)?])
+    let mut values = [0; N];
+    for (value, number) in values.iter_mut().zip(numbers) {
+        *value = *fields.get(number).context("a short stat")?;
+    }
+    Ok(values)
 }
 
 declare! {
@@ -166,16 +169,18 @@ declare! {
 fn accounting() -> Result<String> {
     const IOS: u64 = 32;
     const CHUNK: usize = 8192;
+    /// Read I/Os, read sectors, write I/Os, write sectors.
+    const FIELDS: [usize; 4] = [0, 2, 4, 6];
     let made = Made::new("-m raw")?;
     let disk = open_rw(&made.node()?, true)?;
     let memory = Mapping::anonymous(IOS as usize * CHUNK)?;
     let iostats = made.disk()?.join("queue/iostats");
     for on in [1_u64, 0, 1] {
         std::fs::write(&iostats, on.to_string())?;
-        let before = stat(&made)?;
+        let before = stat(&made, FIELDS)?;
         pwrite_all(&disk, &memory, 0, memory.len(), AT, CHUNK)?;
         pread_all(&disk, &memory, 0, memory.len(), AT, CHUNK)?;
-        let after = stat(&made)?;
+        let after = stat(&made, FIELDS)?;
         let sectors = IOS * CHUNK as u64 / 512;
         let want = [IOS, sectors, IOS, sectors].map(|n| n * on);
         let got: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
@@ -195,25 +200,17 @@ declare! {
 fn accounting_time() -> Result<String> {
     const LEN: usize = 16 << 20;
     const LONG: Duration = Duration::from_millis(500);
+    /// Milliseconds of reads and of writes, and those in which there was a request.
+    const FIELDS: [usize; 3] = [3, 7, 9];
     let made = Made::new("-m raw")?;
     // It is off for a disk that gets bios.
     fs::write(made.disk()?.join("queue/iostats"), "1").context("queue/iostats")?;
     let disk = open_rw(&made.node()?, true)?;
     let memory = Memory::create(Kind::Thp, LEN, 1)?;
     memory.touch()?;
-    // Milliseconds of reads and of writes, and those in which there was a request.
-    let times = || -> Result<[u64; 3]> {
-        let text = system::read(made.disk()?.join("stat"))?;
-        let fields: Vec<u64> = text
-            .split_whitespace()
-            .filter_map(|w| w.parse().ok())
-            .collect();
-        let field = |i: usize| fields.get(i).copied().context("a short stat");
-        Ok([field(3)?, field(7)?, field(9)?])
-    };
     let mut shown = String::new();
     for (write, field) in [(true, 1), (false, 0)] {
-        let before = times()?;
+        let before = stat(&made, FIELDS)?;
         let start = Instant::now();
         while start.elapsed() < LONG {
             let map = &memory.map;
@@ -223,7 +220,7 @@ fn accounting_time() -> Result<String> {
             }
         }
         let took = start.elapsed().as_millis();
-        let after = times()?;
+        let after = stat(&made, FIELDS)?;
         for field in [field, 2] {
             let counted = after[field] - before[field];
             ensure!(
