@@ -16,12 +16,12 @@
 use crate::{
     hotplug::{is_range_allowed, ram_overlap, Memory, RamOverlap, TrackedPfns},
     range::{MappedRange, RangeOf},
+    refusal::{Refusal, Rule},
     registry::{Entry, InsertError},
     state::{Live, Mapping, Unmapped},
 };
 use kernel::{
     device::Device,
-    error::code::{EBUSY, EINVAL, ENOMEM, ENXIO},
     ffi::c_void,
     mm::{
         memremap::{DevPagemap, MemoryType},
@@ -34,18 +34,34 @@ use kernel::{
 ///
 /// # Errors
 ///
+/// Each is logged ([`crate::refusal`]):
 /// `EINVAL` for a pgmap that is not set up as its type needs (with a warning that says why),
 /// `ENOMEM` if there is no memory and for an overlap, `EBUSY` for an overlap with a pgmap that is
 /// being torn down, `ENXIO` for System RAM, and the errors of the architecture.
 #[doc(alias = "memremap_pages")]
 pub(crate) fn map(unmapped: Unmapped, node: Option<Node>) -> Result<Live> {
+    map_logged(unmapped, node, None)
+}
+
+/// Maps all ranges of a pgmap, or none, and logs a refusal, with the device if there is one.
+fn map_logged(unmapped: Unmapped, node: Option<Node>, device: Option<&Device>) -> Result<Live> {
+    try_map(unmapped, node).map_err(|refusal| {
+        refusal.log(device);
+        refusal.error()
+    })
+}
+
+/// Maps all ranges of a pgmap, or none.
+fn try_map(unmapped: Unmapped, node: Option<Node>) -> Result<Live, Refusal> {
     check(&unmapped)?;
-    let mapping = unmapped.start()?;
+    let mapping = unmapped
+        .start()
+        .map_err(|error| Refusal::failed(Rule::Counts, error))?;
     match map_ranges(&mapping, node.unwrap_or_else(Node::nearest)) {
         Ok(()) => Ok(mapping.finish()),
-        Err(error) => {
+        Err(refusal) => {
             let _ = mapping.abort().drain().wait_idle().unmap();
-            Err(error)
+            Err(refusal)
         }
     }
 }
@@ -58,16 +74,17 @@ pub(crate) fn map(unmapped: Unmapped, node: Option<Node>) -> Result<Live> {
 /// Those of [`map`].
 #[doc(alias = "devm_memremap_pages")]
 pub(crate) fn map_for(dev: &Device, unmapped: Unmapped) -> Result<*mut c_void> {
-    let live = map(unmapped, Node::of(dev))?;
+    let live = map_logged(unmapped, Node::of(dev), Some(dev))?;
     let address = live.address();
     live.bind_to(dev)?;
     Ok(address)
 }
 
 /// Maps the ranges one by one. On an error the ranges before stay mapped.
-fn map_ranges(mapping: &Mapping, node: Node) -> Result {
+fn map_ranges(mapping: &Mapping, node: Node) -> Result<(), Refusal> {
     while let Some(range) = mapping.next_range() {
-        let mapped = map_range(range?, node)?;
+        let range = range.map_err(|error| Refusal::failed(Rule::HasPages, error))?;
+        let mapped = map_range(range, node)?;
         // SAFETY: `next_range` returned this range, and no other was committed since.
         unsafe { mapping.commit(mapped) };
     }
@@ -76,13 +93,13 @@ fn map_ranges(mapping: &Mapping, node: Node) -> Result {
 
 /// Maps one range. C: `pagemap_range()`. Sleeps.
 #[doc(alias = "pagemap_range")]
-fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
+fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>, Refusal> {
     let (pgmap, range) = (of.pgmap(), of.range());
-    let is_private = pgmap.memory_type() == Some(MemoryType::Private);
+    let linear = pgmap.memory_type() != Some(MemoryType::Private);
 
     if pgmap.altmap().is_some() && of.index() > 0 {
         kernel::warn_once!("altmap not supported for multiple ranges");
-        return Err(EINVAL);
+        return Err(Refusal::new(Rule::OneAltmap(range)));
     }
     match ram_overlap(range) {
         RamOverlap::Disjoint => {}
@@ -93,28 +110,27 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
                 "ram"
             };
             kernel::warn_once!("attempted on {} region {:?}", which, range);
-            return Err(ENXIO);
+            return Err(Refusal::new(Rule::NotRam(range, overlap)));
         }
     }
     // SAFETY: The pgmap stays valid as long as it is borrowed. The entry becomes part of the value
     // that is returned and committed, which teardown erases before the count is freed, or it is
     // dropped on an error.
-    let entry = unsafe { Entry::insert(of) }.map_err(|error| match error {
-        InsertError::Conflict => {
+    let entry = unsafe { Entry::insert(of) }.map_err(|error| {
+        // The others are no mistake of a driver, so they come without a warning.
+        if matches!(error, InsertError::Conflict(_)) {
             kernel::warn!("Conflicting mapping in same section");
-            // C returns this errno, not EEXIST or EBUSY.
-            ENOMEM
         }
-        // This is no mistake of a driver, so it comes without a warning.
-        InsertError::Dying => EBUSY,
-        InsertError::Store(error) => error,
+        Refusal::new(Rule::NotTaken(range, error))
     })?;
     // SAFETY: The driver that passed the pgmap owns the range, so it may be mapped for it.
-    let tracking = unsafe { TrackedPfns::track(&entry) }?;
-    if !is_range_allowed(range, !is_private) {
-        return Err(EINVAL);
+    let tracking = unsafe { TrackedPfns::track(&entry) }
+        .map_err(|error| Refusal::failed(Rule::CacheMode(range), error))?;
+    if !is_range_allowed(range, linear) {
+        return Err(Refusal::new(Rule::Addressable { range, linear }));
     }
-    let memory = Memory::add(&entry, &tracking, node)?;
+    let memory = Memory::add(&entry, &tracking, node)
+        .map_err(|error| Refusal::failed(Rule::Memory(range), error))?;
     // SAFETY: Entry, record and memory were created for the same range.
     Ok(unsafe { MappedRange::new(entry, tracking, memory) })
 }
@@ -123,12 +139,12 @@ fn map_range(of: RangeOf<'_>, node: Node) -> Result<MappedRange<'_>> {
 ///
 /// # Errors
 ///
-/// `EINVAL`, with a warning.
-fn check(unmapped: &Unmapped) -> Result {
+/// A refusal with `EINVAL`, and a warning.
+fn check(unmapped: &Unmapped) -> Result<(), Refusal> {
     let pgmap = unmapped.pgmap();
     if unmapped.nr_ranges() == 0 {
         kernel::warn_once!("nr_range must be specified");
-        return Err(EINVAL);
+        return Err(Refusal::new(Rule::HasRanges));
     }
     match pgmap.memory_type() {
         Some(MemoryType::Private) => {
@@ -154,7 +170,7 @@ fn check(unmapped: &Unmapped) -> Result {
 }
 
 /// Checks the part of the setup that all owners of allocated pages need.
-fn check_allocated(pgmap: &DevPagemap) -> Result {
+fn check_allocated(pgmap: &DevPagemap) -> Result<(), Refusal> {
     if !pgmap.operations().frees_pages {
         return refuse("Missing page_free method");
     }
@@ -164,8 +180,8 @@ fn check_allocated(pgmap: &DevPagemap) -> Result {
     Ok(())
 }
 
-/// Warns and returns `EINVAL`.
-fn refuse(why: &str) -> Result {
-    kernel::warn!("{}", why);
-    Err(EINVAL)
+/// Warns and refuses.
+fn refuse(missing: &'static str) -> Result<(), Refusal> {
+    kernel::warn!("{}", missing);
+    Err(Refusal::new(Rule::Setup(missing)))
 }

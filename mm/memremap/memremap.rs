@@ -53,6 +53,7 @@ mod map;
 mod memmap;
 mod page;
 mod range;
+mod refusal;
 mod registry;
 mod state;
 #[cfg(all(CONFIG_KUNIT = "y", CONFIG_RUST_MEMREMAP_KUNIT_TEST))]

@@ -50,7 +50,6 @@ use kernel::{
         },
         pfn::{Pfn, PfnRange, PhysRange},
     },
-    pr_err,
     sync::rcu,
     xarray::XArray,
 };
@@ -108,10 +107,10 @@ impl Drop for Writer {
 
 /// The reason why a range was not inserted.
 pub(crate) enum InsertError {
-    /// A PFN of the range belongs to a live pgmap.
-    Conflict,
-    /// A PFN of the range belongs to a pgmap that is being torn down.
-    Dying,
+    /// This PFN of the range belongs to a live pgmap.
+    Conflict(Pfn),
+    /// This PFN of the range belongs to a pgmap that is being torn down.
+    Dying(Pfn),
     /// The array could not be extended.
     Store(Error),
 }
@@ -142,29 +141,14 @@ impl<'m> Entry<'m> {
 
         let writer = Writer::lock();
         {
-            // SAFETY: Neither a lookup nor a message sleeps.
+            // SAFETY: A lookup does not sleep.
             let guard = unsafe { rcu::read_lock() };
             let first = Found::first_in(pfns, &guard);
             if let Some((at, other)) = first {
-                let is_dying = other.is_dying();
-                pr_err!(
-                    "{:?}: overlaps a {} range that {} pfn {:#x}\n",
-                    range,
-                    other
-                        .pgmap()
-                        .memory_type()
-                        .map_or("foreign", |kind| kind.name()),
-                    if is_dying {
-                        "is being unmapped, at"
-                    } else {
-                        "is mapped, at"
-                    },
-                    at.nr()
-                );
-                return Err(if is_dying {
-                    InsertError::Dying
+                return Err(if other.is_dying() {
+                    InsertError::Dying(at)
                 } else {
-                    InsertError::Conflict
+                    InsertError::Conflict(at)
                 });
             }
         }

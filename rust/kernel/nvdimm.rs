@@ -30,6 +30,7 @@
 //! - [`Driver`] and [`Registration`]: `struct nd_device_driver`.
 //! - [`Namespace`]: `struct nd_namespace_common`.
 //! - [`NdPfn`], [`NdBtt`] and [`Btt`]: `struct nd_pfn` and `struct nd_btt`.
+//! - [`InfoBlock`]: `struct nd_pfn_sb`.
 //! - [`Region`]: `struct nd_region`.
 //! - [`pmem::PmemDevice`]: `struct pmem_device`.
 //!
@@ -85,12 +86,14 @@
 //! ```
 
 mod driver;
+mod info_block;
 mod namespace;
 pub mod pmem;
 mod region;
 
 pub use driver::{Driver, DriverFlags, Event, Registration};
-pub use namespace::{Btt, Claim, EnabledNamespace, InfoBlock, Namespace, NdBtt, NdPfn};
+pub use info_block::{BrokenRule, InfoBlock, Kind};
+pub use namespace::{Btt, Claim, EnabledNamespace, Namespace, NdBtt, NdPfn, PfnSettings};
 pub use region::{Flushing, Region};
 
 use crate::{

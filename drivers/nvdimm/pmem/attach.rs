@@ -9,12 +9,16 @@
 //! Each step owns the result of the step before, so an error at any step releases the results in
 //! the opposite order. [`Pmem`] has the order in which a complete disk is detached.
 
-use crate::{access::PgmapOwner, media::Media};
+use crate::{
+    access::PgmapOwner,
+    media::Media,
+    refusal::{OrRefuse, Refusal},
+};
 use kernel::{
     block::disk::{Features, GenDisk, GenDiskBuilder, Limits},
     c_str, dax, dev_warn,
     mm::device_memory::{DeviceMemory, PgmapParams},
-    nvdimm::{Context, Flushing, Namespace, NdPfn},
+    nvdimm::{Context, EnabledNamespace, Flushing, Namespace, NdPfn},
     page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
@@ -29,22 +33,35 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Returns whether the namespace gets pages, which DAX needs.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.pages.is_some()
+    }
+
     /// Reads the layout of a namespace with pages from its info block. Sleeps.
     ///
     /// C: `nvdimm_setup_pfn()`.
-    pub(crate) fn from_info_block(namespace: &Namespace<'_>, pfn: &NdPfn<'_>) -> Result<Self> {
-        let enabled = namespace.enable()?;
-        let (pages, block) = pfn.set_up(enabled)?;
+    pub(crate) fn from_info_block(
+        context: &Context<'_>,
+        namespace: &Namespace<'_>,
+        pfn: &NdPfn<'_>,
+    ) -> Result<Self, Refusal> {
+        let enabled = enable(namespace)?;
+        let (settings, block) = (pfn.settings(), enabled.info_block());
+        let (pages, data_offset) = pfn
+            .set_up(enabled)
+            .map_err(|error| Refusal::of_set_up(context, namespace, settings, block, error))?;
         Ok(Self {
             pages: Some(pages),
-            data_offset: block.data_offset,
+            data_offset,
         })
     }
 
     /// Returns the layout of a namespace without an info block: all of it is data.
-    pub(crate) fn raw(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Self> {
+    pub(crate) fn raw(context: &Context<'_>, namespace: &Namespace<'_>) -> Result<Self, Refusal> {
         let pages = if context.should_map_pages() {
-            Some(PgmapParams::for_range(namespace.range()?)?)
+            let range = namespace.range().or_refuse("its range is not valid")?;
+            Some(PgmapParams::for_range(range).or_refuse("no memory")?)
         } else {
             None
         };
@@ -74,29 +91,38 @@ impl Pmem {
         context: &Context<'_>,
         namespace: &Namespace<'_>,
         layout: Layout,
-    ) -> Result<Self> {
+    ) -> Result<Self, Refusal> {
         let device = context.device();
-        let range = namespace.range()?;
+        let range = namespace.range().or_refuse("its range is not valid")?;
         let limits = limits(context, namespace, layout.pages.is_some());
-        let reservation = namespace.reserve()?;
-        let mut disk = GenDiskBuilder::alloc(&limits, context.node())?;
+        // The log says which range.
+        let reservation = namespace.reserve().map_err(Refusal::logged)?;
+        let mut disk = GenDiskBuilder::alloc(&limits, context.node())
+            .or_refuse("the disk could not be allocated")?;
 
         let mapped = layout.pages.as_ref().and_then(PgmapParams::range);
         let start = mapped.unwrap_or(range).start();
-        let start = start.checked_add(layout.data_offset).ok_or(ENXIO)?;
-        let owner = Arc::new(PgmapOwner::new(start), GFP_KERNEL)?;
+        let start = start
+            .checked_add(layout.data_offset)
+            .ok_or(ENXIO)
+            .or_refuse("its data begin beyond all addresses")?;
+        let owner = Arc::new(PgmapOwner::new(start), GFP_KERNEL).or_refuse("no memory")?;
         let memory = match layout.pages {
             Some(pages) => {
-                DeviceMemory::map_pages(reservation, pages, layout.data_offset, owner.clone())?
+                DeviceMemory::map_pages(reservation, pages, layout.data_offset, owner.clone())
+                    .map_err(|error| Refusal::of_mapping(range, layout.data_offset, error))?
             }
-            None => DeviceMemory::map(reservation)?,
+            None => DeviceMemory::map(reservation).or_refuse("the memory could not be mapped")?,
         };
-        let media = Media::new(memory, owner, context.region())?;
+        let media = Media::new(memory, owner, context.region()).or_refuse("no memory")?;
 
         namespace.name_disk(&mut disk);
         disk.set_capacity(media.len());
-        let dax = register_dax(&media, &disk)?;
-        let disk = disk.add(device, media.clone())?;
+        let dax =
+            register_dax(&media, &disk).or_refuse("the DAX device could not be registered")?;
+        let disk = disk
+            .add(device, media.clone())
+            .or_refuse("the disk could not be added")?;
         // From here on bios are submitted.
         context.check_and_set_read_only(&disk);
         match disk.dirent(c_str!("badblocks")) {
@@ -118,6 +144,13 @@ impl Pmem {
     pub(crate) fn media(&self) -> &Media {
         self.disk.data()
     }
+}
+
+/// Makes the info blocks of a namespace accessible.
+pub(crate) fn enable<'a>(namespace: &'a Namespace<'_>) -> Result<EnabledNamespace<'a>, Refusal> {
+    namespace
+        .enable()
+        .or_refuse("the memory of the info blocks could not be reserved and mapped")
 }
 
 /// Returns the limits and features of the disk. Warns if writes cannot be made durable.

@@ -25,6 +25,7 @@
 //! - `media.rs`: [`Media`](media::Media), the data and its bad sectors.
 //! - `disk.rs`: the operations of the block device.
 //! - `access.rs`: the operations of the DAX device.
+//! - `refusal.rs`: why a device gets no disk.
 //!
 //! All of it is safe code. The abstractions that it uses are in `rust/kernel/nvdimm.rs`, `dax.rs`,
 //! `block/disk.rs` and `mm/device_memory.rs`.
@@ -42,8 +43,10 @@ mod access;
 mod attach;
 mod disk;
 mod media;
+mod refusal;
 
 use attach::{Layout, Pmem};
+use refusal::{OrRefuse, Refusal};
 
 module! {
     type: PmemModule,
@@ -86,31 +89,7 @@ impl Driver for PmemDriver {
 
     /// Attaches a disk to a device. C: `nd_pmem_probe()`.
     fn probe(context: &Context<'_>) -> Result<Attached> {
-        let namespace = context.namespace()?;
-        let layout = match context.claim() {
-            Claim::Btt(claim) => return namespace.attach_btt(&claim).map(Attached::Btt),
-            Claim::Pfn(pfn) => Layout::from_info_block(&namespace, &pfn)?,
-            Claim::None => {
-                let enabled = namespace.enable()?;
-                // The device that has claimed the namespace is offered to drivers separately.
-                if enabled.probe_btt().is_ok() {
-                    return Err(ENXIO);
-                }
-                // One after the other: the second must not look at a namespace that the first has
-                // claimed.
-                for probe in [EnabledNamespace::probe_pfn, EnabledNamespace::probe_dax] {
-                    match probe(&enabled) {
-                        Ok(()) => return Err(ENXIO),
-                        // There is an info block of that kind, but it cannot be used here.
-                        Err(error) if error == EOPNOTSUPP => return Err(error),
-                        Err(_) => (),
-                    }
-                }
-                drop(enabled);
-                Layout::raw(context, &namespace)?
-            }
-        };
-        Pmem::attach(context, &namespace, layout).map(Attached::Disk)
+        attach(context).map_err(|refusal| refusal.log(context.device()))
     }
 
     /// Detaches the disk. C: `nd_pmem_remove()`.
@@ -140,4 +119,46 @@ impl Driver for PmemDriver {
             }
         }
     }
+}
+
+/// Attaches a disk to a device, or returns why not.
+fn attach(context: &Context<'_>) -> Result<Attached, Refusal> {
+    let namespace = context.namespace().map_err(Refusal::of_namespace)?;
+    let layout = match context.claim() {
+        Claim::Btt(claim) => {
+            return namespace
+                .attach_btt(&claim)
+                .map(Attached::Btt)
+                .or_refuse("the BTT could not be attached")
+        }
+        Claim::Pfn(pfn) => Layout::from_info_block(context, &namespace, &pfn)?,
+        Claim::None => {
+            let enabled = attach::enable(&namespace)?;
+            // The device that has claimed the namespace is offered to drivers separately.
+            if enabled.probe_btt().is_ok() {
+                return Err(Refusal::logged(ENXIO));
+            }
+            let block = enabled.info_block();
+            // One after the other: the second must not look at a namespace that the first has
+            // claimed.
+            for probe in [EnabledNamespace::probe_pfn, EnabledNamespace::probe_dax] {
+                match (probe(&enabled), &block) {
+                    (Ok(()), _) => return Err(Refusal::logged(ENXIO)),
+                    // There is an info block of that kind, but it cannot be used here.
+                    (Err(error), Ok(Some(block))) if error == EOPNOTSUPP => {
+                        return Err(Refusal::of_block(&namespace, block, error))
+                    }
+                    (Err(error), _) if error == EOPNOTSUPP => return Err(Refusal::logged(error)),
+                    (Err(_), _) => (),
+                }
+            }
+            drop(enabled);
+            let layout = Layout::raw(context, &namespace)?;
+            if !layout.has_pages() {
+                refusal::log_without_pages(context.device(), &namespace, block);
+            }
+            layout
+        }
+    };
+    Pmem::attach(context, &namespace, layout).map(Attached::Disk)
 }

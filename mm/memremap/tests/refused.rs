@@ -227,6 +227,33 @@ mod tests {
         assert_eq!(map_refused_twice(), Ok([(Err(ENOMEM), 1); 2]));
     }
 
+    /// Fails if a pgmap without ranges is taken for a mapped one, or the refusal gives no reason.
+    #[test]
+    fn a_pgmap_has_ranges() {
+        expect_splat("nr_range must be specified");
+        let answer = raw_map(|pgmap| pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_GENERIC);
+        expect_splat_end("nr_range must be specified");
+        assert_eq!(answer, Err(EINVAL));
+    }
+
+    /// Fails if System RAM can be mapped as device memory, or the refusal gives no reason.
+    #[test]
+    fn system_ram_is_refused() {
+        // The kernel's own image is near the start of RAM.
+        let ram = PhysRange::with_len(UNIT, UNIT);
+        expect_splat("attempted on");
+        let answer = raw_map(|pgmap| {
+            pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_GENERIC;
+            pgmap.nr_range = 1;
+            if let Some(ram) = ram {
+                // SAFETY: The union has one range, as a pgmap with that number of ranges does.
+                unsafe { *pgmap.__bindgen_anon_1.range.as_mut() = ram.as_raw() };
+            }
+        });
+        expect_splat_end("attempted on");
+        assert_eq!(answer, Err(ENXIO));
+    }
+
     /// Fails if an incomplete setup is not reported, or is mapped all the same.
     #[test]
     fn private_memory_needs_operations_and_owner() {

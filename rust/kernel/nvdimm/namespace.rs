@@ -38,7 +38,7 @@ use core::{
 
 /// The least distance between the start of a namespace and its data, in bytes: 8 KiB of info
 /// blocks, rounded up to whole pages. C: `nd_info_block_reserve()`.
-const INFO_BLOCK_RESERVE: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
+pub(super) const INFO_BLOCK_RESERVE: u64 = (8_u64 << 10).next_multiple_of(PAGE_SIZE as u64);
 
 /// The claim of a device on a namespace. C: `enum nvdimm_claim_class`.
 #[doc(alias = "nvdimm_claim_class")]
@@ -160,7 +160,7 @@ impl<'a> Context<'a> {
 impl<'a> Namespace<'a> {
     /// Returns the namespace as C functions take it.
     #[inline]
-    fn as_raw(&self) -> *mut bindings::nd_namespace_common {
+    pub(super) fn as_raw(&self) -> *mut bindings::nd_namespace_common {
         self.raw.as_ptr()
     }
 
@@ -190,6 +190,25 @@ impl<'a> Namespace<'a> {
             )
         };
         PhysRange::new(start, end).ok_or(EINVAL)
+    }
+
+    /// Returns the UUID of the namespace, which is zero if it has no label, or `None` if it is of no
+    /// known type. Any context. C: `nd_dev_to_uuid()`.
+    #[doc(alias = "nd_dev_to_uuid")]
+    #[inline]
+    pub fn uuid(&self) -> Option<[u8; 16]> {
+        // SAFETY: By the type invariants the namespace is valid, so its device is. The UUID that the
+        // function returns does not change while a driver is bound, and the lock is held.
+        unsafe { bindings::nd_dev_to_uuid(self.device().as_raw()).as_ref() }.map(|uuid| uuid.b)
+    }
+
+    /// Returns whether the administrator wants a raw disk, whatever info block there is. Any
+    /// context. C: `force_raw`.
+    #[inline]
+    pub fn is_forced_raw(&self) -> bool {
+        // SAFETY: By the type invariants the namespace is valid. The field changes with the lock of
+        // its device held only.
+        unsafe { addr_of!((*self.as_raw()).force_raw).read() != 0 }
     }
 
     /// Reserves the memory of the namespace for the driver. Sleeps. C: `devm_request_mem_region()`.
@@ -301,7 +320,13 @@ type Probe = unsafe extern "C" fn(
     *mut bindings::nd_namespace_common,
 ) -> crate::ffi::c_int;
 
-impl EnabledNamespace<'_> {
+impl<'a> EnabledNamespace<'a> {
+    /// Returns the namespace.
+    #[inline]
+    pub(super) fn namespace(&self) -> &Namespace<'a> {
+        self.namespace
+    }
+
     /// Calls a C function that looks for an info block.
     #[inline]
     fn probe(&self, probe: Probe) -> Result {
@@ -401,20 +426,39 @@ pub struct NdPfn<'a> {
     _bound: PhantomData<&'a BoundDevice>,
 }
 
-/// The part of an info block that says where the data begins. C: `struct nd_pfn_sb`.
-///
-/// It comes from the medium, so any value is possible.
-#[doc(alias = "nd_pfn_sb")]
-#[derive(Clone, Copy, Debug)]
-pub struct InfoBlock {
-    /// The offset of the data from the start of the mapped range, in bytes. C: `dataoff`.
-    pub data_offset: u64,
+/// The settings of a device that gives a namespace pages, as the administrator made them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PfnSettings {
+    /// Whether the device has a UUID, without which it is not configured.
+    pub has_uuid: bool,
+    /// Where the page structures are to be: 0 for not set, 1 for ordinary memory, 2 for the
+    /// namespace. C: `enum nd_pfn_mode`.
+    pub mode: u32,
+    /// The alignment of the data, in bytes.
+    pub align: u64,
 }
 
 impl NdPfn<'_> {
-    /// Reads the info block, or writes a new one, and returns the pages that it asks for. Sleeps.
+    /// Returns the settings of the device. Any context.
+    #[inline]
+    pub fn settings(&self) -> PfnSettings {
+        let pfn = self.pfn.as_ptr();
+        // SAFETY: By the type invariants the device is valid and bound; its settings cannot be
+        // changed while it is.
+        unsafe {
+            PfnSettings {
+                has_uuid: !addr_of!((*pfn).uuid).read().is_null(),
+                mode: addr_of!((*pfn).mode).read(),
+                align: addr_of!((*pfn).align).read() as u64,
+            }
+        }
+    }
+
+    /// Reads the info block, or writes a new one, and returns the pages that it asks for, and the
+    /// offset of the data from the start of the mapped range, in bytes. Sleeps.
     ///
-    /// The namespace is disabled after the call. C: `nvdimm_setup_pfn()`.
+    /// Both come from the medium: any value is possible. The namespace is disabled after the call. C:
+    /// `nvdimm_setup_pfn()`.
     ///
     /// # Errors
     ///
@@ -428,13 +472,13 @@ impl NdPfn<'_> {
     ///
     /// /// Returns the offset of the data, in bytes.
     /// fn data_offset(namespace: &Namespace<'_>, pfn: &NdPfn<'_>) -> Result<u64> {
-    ///     let (_params, block) = pfn.set_up(namespace.enable()?)?;
-    ///     Ok(block.data_offset)
+    ///     let (_params, offset) = pfn.set_up(namespace.enable()?)?;
+    ///     Ok(offset)
     /// }
     /// ```
     #[doc(alias = "nvdimm_setup_pfn")]
     #[inline]
-    pub fn set_up(&self, enabled: EnabledNamespace<'_>) -> Result<(PgmapParams, InfoBlock)> {
+    pub fn set_up(&self, enabled: EnabledNamespace<'_>) -> Result<(PgmapParams, u64)> {
         // New, and so zeroed: C does not write the altmap if the device has none.
         let params = PgmapParams::new()?;
         #[cfg(CONFIG_ND_CLAIM)]
@@ -458,10 +502,7 @@ impl NdPfn<'_> {
                 let block = addr_of!((*self.pfn.as_ptr()).pfn_sb).read();
                 addr_of!((*block).dataoff).read_unaligned()
             };
-            let block = InfoBlock {
-                data_offset: u64::from_le(data_offset),
-            };
-            Ok((params, block))
+            Ok((params, u64::from_le(data_offset)))
         }
         #[cfg(not(CONFIG_ND_CLAIM))]
         {

@@ -14,7 +14,7 @@ use crate::{
     ffi::{c_int, c_uint},
     mm::pfn::PhysRange,
 };
-use core::ptr::{null_mut, NonNull};
+use core::ptr::{addr_of, null_mut, NonNull};
 
 /// The way in which data of a region becomes durable. C: the result of `nvdimm_has_flush()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +96,14 @@ impl Region {
     pub fn has_cache(&self) -> bool {
         // SAFETY: By the type invariants the region is valid and enabled.
         unsafe { bindings::nvdimm_has_cache(self.as_raw()) != 0 }
+    }
+
+    /// Returns whether the region is read-only. Any context.
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        // SAFETY: By the type invariants the region is valid. The field may change at any time, and
+        // is an integer.
+        unsafe { addr_of!((*self.as_raw()).ro).read_volatile() != 0 }
     }
 
     /// Returns whether data becomes durable without a request to the host. C: `is_nvdimm_sync()`.

@@ -58,6 +58,32 @@ const GUEST_TESTS: Duration = Duration::from_secs(120 * 60);
 /// Prefix of a line about a KUnit module that could not be loaded.
 const MODULE: &str = "kunit-module: ";
 
+/// The lines in which the Rust registry says why it does not map a pgmap: the tests of
+/// `memremap_refused` cause each. The first part ends before a number, the second begins behind it.
+const REASONS: &[(&str, &str)] = &[
+    ("memremap: refused: the pgmap has 0 ranges", ", errno -22"),
+    (
+        "memremap: refused: Missing migrate_to_ram method",
+        ", errno -22",
+    ),
+    ("memremap: refused: Missing page_free method", ", errno -22"),
+    (
+        "memremap: refused: [mem 0x",
+        "] is System RAM (/proc/iomem), errno -6",
+    ),
+    ("overlaps a range that is mapped, at pfn 0x", ", errno -12"),
+];
+
+/// Returns the reasons that no line of the console has.
+fn missing_reasons(lines: &[String]) -> Vec<&'static str> {
+    let has = |(start, end): &(&str, &str)| {
+        let rest = |line: &String| line.split_once(start).map(|(_, rest)| rest.contains(end));
+        lines.iter().any(|line| rest(line) == Some(true))
+    };
+    let missing = REASONS.iter().filter(|reason| !has(reason));
+    missing.map(|(start, _)| *start).collect()
+}
+
 /// Tests that `QUICK=1` runs in the guest: one of each kind, some minutes on a debug
 /// kernel.
 const QUICK: &str = "^(lifecycle::fsdax-2M-dev-acpi|refuse::align|pmem::io::fsdax|\
@@ -298,6 +324,13 @@ impl Check<'_> {
         for result in module_problems(&String::from_utf8_lossy(&output)) {
             summary.add("kunit", &self.skips.judge(result));
         }
+        if self.variant().is_rust() {
+            let (verdict, why) = match missing_reasons(&outcome.lines) {
+                missing if missing.is_empty() => (Verdict::Pass, String::new()),
+                missing => (Verdict::Fail, format!("not in the log: {missing:?}")),
+            };
+            summary.say("kunit", "memremap_refused.reasons", verdict, &why);
+        }
         self.close("kunit", &outcome, summary);
         Ok(())
     }
@@ -368,6 +401,20 @@ fn module_problems(output: &str) -> Vec<TestResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_refusal_has_its_reason() {
+        let good: Vec<_> = REASONS
+            .iter()
+            .map(|(a, b)| format!("[1.0] {a}7{b}"))
+            .collect();
+        assert!(missing_reasons(&good).is_empty());
+        assert_eq!(missing_reasons(&good[1..]), [REASONS[0].0]);
+        assert_eq!(
+            missing_reasons(&[String::from("memremap: refused: [mem 0x")]).len(),
+            5
+        );
+    }
 
     #[test]
     fn lines_of_cargo() {

@@ -7,6 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,26 @@ pub fn log(line: &str) -> Result<()> {
         .open("/dev/kmsg")
         .and_then(|mut log| log.write_all(format!("<4>{line}\n").as_bytes()))
         .context("cannot write to the kernel's log")
+}
+
+/// A place in the kernel's log.
+pub struct LogMark(String);
+
+impl LogMark {
+    /// Writes a line about `what` to the log.
+    pub fn new(what: &str) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let line = format!("rust-dax: mark {}.{number}: {what}", std::process::id());
+        log(&line)?;
+        Ok(Self(line))
+    }
+
+    /// Returns the log since this place.
+    pub fn since(&self) -> Result<String> {
+        let log = Cmd::new("dmesg").ok()?.stdout;
+        Ok(log.rsplit(&self.0).next().unwrap_or_default().to_owned())
+    }
 }
 
 /// Tells the harness that for the rest of this test the kernel may report that I/O to a disk has

@@ -7,9 +7,11 @@ mod badblocks;
 mod failure;
 mod fio;
 mod garbage;
+mod info_block;
 mod io;
 mod lifetime;
 mod poison;
+mod refusal;
 mod second;
 mod virtio;
 

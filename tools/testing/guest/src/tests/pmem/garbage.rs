@@ -3,45 +3,25 @@
 //! Random info blocks: correct signature and checksum, with random numbers in between.
 //! And labels of random bytes.
 
+use super::info_block::{self, raw, seal, AT, LEN};
 use super::{Made, SIZE};
 use crate::ndctl::{namespace, regions, Info};
 use crate::tests::prelude::*;
 
-/// Offset and length of the info block of a namespace with pages.
-const AT: u64 = 4096;
-const LEN: usize = 4096;
-/// Its fields after signature and identities: offset and bytes.
+/// Fields of the block: offset and bytes.
 const FIELDS: &[(usize, usize)] = &[
-    (48, 4), // flags
-    (52, 2), // version, major
-    (54, 2), // and minor
-    (56, 8), // offset of the data
-    (64, 8), // number of pages
-    (72, 4), // where the pages' structures are
-    (76, 4), // left out at the start
-    (80, 4), // and at the end
-    (84, 4), // alignment
-    (88, 4), // size of a page
-    (92, 2), // and of its structure
+    info_block::FLAGS,
+    info_block::VERSION_MAJOR,
+    info_block::VERSION_MINOR,
+    info_block::DATA_OFFSET,
+    info_block::PAGES,
+    info_block::MODE,
+    info_block::START_PAD,
+    info_block::END_TRUNC,
+    info_block::ALIGN,
+    info_block::PAGE_SIZE,
+    info_block::PAGE_STRUCT_SIZE,
 ];
-const CHECKSUM: usize = 4088;
-
-/// Computes the checksum of libnvdimm's metadata: two running sums over 32-bit words.
-fn fletcher64(block: &[u8]) -> u64 {
-    let (mut low, mut high) = (0_u32, 0_u64);
-    for word in block.chunks_exact(4) {
-        let word = word.try_into().map_or(0, u32::from_le_bytes);
-        low = low.wrapping_add(word);
-        high = high.wrapping_add(low.into());
-    }
-    (high << 32) | u64::from(low)
-}
-
-fn seal(block: &mut [u8]) {
-    block[CHECKSUM..].fill(0);
-    let sum = fletcher64(block);
-    block[CHECKSUM..].copy_from_slice(&sum.to_le_bytes());
-}
 
 /// Returns a number that is likely to break a field that should hold `old`.
 fn nasty(random: &mut Random, old: u64) -> u64 {
@@ -57,22 +37,6 @@ fn nasty(random: &mut Random, old: u64) -> u64 {
             .wrapping_sub(4096),
         _ => random.next(),
     }
-}
-
-/// Runs `work` on the namespace without its claim, to access the block.
-fn raw<T>(dev: &str, work: impl FnOnce(&fs::File) -> Result<T>) -> Result<T> {
-    let force = Path::new("/sys/bus/nd/devices").join(dev).join("force_raw");
-    fs::write(&force, "1").context("force_raw")?;
-    Cmd::new("ndctl enable-namespace").arg(dev).ok()?;
-    let node = namespace(dev)?.context("the namespace is gone")?.node()?;
-    system::wait_for_node(&node)?;
-    let disk = open_rw(&node, false)?;
-    let result = work(&disk);
-    disk.sync_all()?;
-    drop(disk);
-    Cmd::new("ndctl disable-namespace").arg(dev).ok()?;
-    fs::write(&force, "0").context("force_raw")?;
-    result
 }
 
 declare! {
@@ -107,10 +71,8 @@ fn info_block(mode: &str, signature: &[u8]) -> Result<String> {
         let mut changed = Vec::new();
         for _ in 0..1 + random.below(3) {
             let (at, len) = FIELDS[random.below(FIELDS.len())];
-            let mut old = [0; 8];
-            old[..len].copy_from_slice(&block[at..at + len]);
-            let new = nasty(&mut random, u64::from_le_bytes(old));
-            block[at..at + len].copy_from_slice(&new.to_le_bytes()[..len]);
+            let new = nasty(&mut random, info_block::get(&block, (at, len)));
+            info_block::set(&mut block, (at, len), new);
             changed.push((at, new));
         }
         seal(&mut block);

@@ -57,7 +57,7 @@ pub struct Pinned {
     kind: Option<Kind>,
     namespace: Namespace,
     /// A line of the log from before the unbinding.
-    marker: String,
+    mark: system::LogMark,
     in_c: bool,
 }
 
@@ -88,8 +88,7 @@ impl Pinned {
         let map = target.map(LEN)?;
         map.prefault_write(PAGE);
         let in_c = live::ask()?.registry.implementation == Language::C;
-        let marker = format!("rust-dax: {} will be unbound", target.namespace.dev());
-        system::log(&marker)?;
+        let mark = system::LogMark::new(target.namespace.dev())?;
         Ok(Self {
             want: target.want,
             held: Held::take_at(&map, at, 7)?,
@@ -98,7 +97,7 @@ impl Pinned {
             kind: target.mount.as_ref().map(DaxMount::kind),
             mount: target.mount,
             namespace: target.namespace,
-            marker,
+            mark,
             in_c,
         })
     }
@@ -188,9 +187,7 @@ impl Pinned {
 
     /// Returns the log since this was created.
     pub fn log(&self) -> Result<String> {
-        let log = Cmd::new("dmesg").ok()?.stdout;
-        let since = log.rsplit(&self.marker).next().unwrap_or_default();
-        Ok(since.to_owned())
+        self.mark.since()
     }
 }
 
