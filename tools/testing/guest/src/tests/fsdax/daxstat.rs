@@ -534,11 +534,18 @@ fn one_holder() -> Result<()> {
     let mount = DaxMount::mount(Kind::Xfs, &first, &mount_point())?;
     require_device(&second, false, "holders", "missing")?;
     // Over the other one.
+    let mark = system::LogMark::new("a second holder")?;
     let got = try_mount(Kind::Xfs, &second)?;
     ensure!(
         got == Mounted::WithoutDax,
         "the second XFS: mount -o dax is {got:?}"
     );
+    if live::ask()?.fs_dax.implementation == Language::Rust {
+        let name = second.file_name().unwrap_or_default().to_string_lossy();
+        let line = format!("{name}: error: its dax device has another holder");
+        let log = mark.since()?;
+        ensure!(log.contains(&line), "the log does not say {line:?}: {log}");
+    }
     mount.unmount()?;
     require_device(&second, true, "filesystem", "ok")?;
     let got = try_mount(Kind::Xfs, &second)?;
