@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run check configs mutants crash abi bench conform guest shell build deb config lint doc
+VERBS := run tour check configs mutants crash abi bench conform guest shell build deb config lint doc
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -51,6 +51,8 @@ help:
 #: Verbs:
 #:   run      build the Rust kernel, boot it, and do direct I/O into a file
 #:            mapped with 2 MiB DAX pages; prints a report
+#:   tour     five minutes in a guest that show what the stack does, step by step;
+#:            recorded as tour.svg, which browsers play
 #:   check    formatting, lints, host tests, and all tests in the guest
 #:   configs  compile our files in other configurations of the kernel, and on other
 #:            architectures, without building a kernel: some minutes
@@ -84,7 +86,7 @@ help:
 #:            the C originals, either with KASAN, lockdep and the like, or Debian's own
 #:            configuration for cloud guests with the Rust pieces (a first build: over an hour)
 #:   CMD='text'   what the guest's bash runs; any shell text ($$ is one $)
-#:   COPY='file ...'  files and folders for the guest's /root
+#:   COPY='file ...'  files and folders for the guest's /root, where daxstat is as well
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
 #:   PMEM=5G      the size of each of its two NVDIMMs
 #:   NVDIMMS=folder  keep their files in this folder for the next guest
@@ -104,7 +106,7 @@ help:
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; mutants tries those that need no
 #:            kernel; for check see ALL
-#:   OUT=folder   folder for the results of bench, deb, series and tarball (default: in the cache)
+#:   OUT=folder   folder for the results of bench, deb, series, tarball and tour (default: in the cache)
 #:   FLAVOUR=cloud|amd64|small  for deb: Debian's own configuration for cloud guests (the
 #:            default) or for all machines, or about that of VARIANT=rust; SYMBOLS=1 with symbols
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk

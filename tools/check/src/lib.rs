@@ -8,7 +8,7 @@
 //! boot runs KUnit: built-in suites run before the init, suites in modules run when
 //! the modules are loaded. Two boots share the same NVDIMMs: the second must find
 //! what the first wrote. Some more boots share NVDIMMs too; each but the last is
-//! killed while it writes. The guest tests, which include external suites, have a
+//! killed while it writes. One boot takes the tour. The guest tests, which include external suites, have a
 //! boot of their own, or share several when the host can run guests side by side.
 //! A test may be skipped only if that is expected on this kernel (`skips.toml`).
 //! Each boot must also end without a kernel report or an I/O error that no test has
@@ -21,6 +21,7 @@ mod io_errors;
 mod leaks;
 pub mod main_job;
 mod skips;
+pub mod tour;
 mod workers;
 
 use std::time::Duration;
@@ -270,6 +271,9 @@ impl Check<'_> {
                 crash::run(self, &Failures::few(self.variant()), t)
             }));
             boots.push(limited(limit, "four levels", |t| self.four_levels(t)));
+            if self.variant().is_rust() {
+                boots.push(limited(limit, "tour", |t| tour::boot(self, t)));
+            }
         }
         let mut verb = String::from("run");
         if args.all {

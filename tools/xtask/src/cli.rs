@@ -10,6 +10,7 @@ use abi::AbiArgs;
 use anyhow::{bail, Result};
 use bench::BenchArgs;
 use check::crash::CrashArgs;
+use check::tour::TourArgs;
 use check::CheckArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use configs::ConfigsArgs;
@@ -61,6 +62,8 @@ pub enum Verb {
     Guest(CommandArgs),
     /// Boot a guest with a shell on this terminal.
     Shell(GuestArgs),
+    /// Show in a guest what the stack does, and record it.
+    Tour(TourArgs),
     /// Make Debian packages of a kernel with the Rust pieces.
     Deb(DebArgs),
     /// Build a kernel; make checks every file.

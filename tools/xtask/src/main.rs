@@ -5,7 +5,8 @@
 //! Each verb is a function of a program, and this crate only names them:
 //!
 //! ```text
-//! check     run, check, crash       configs   configs
+//! check     run, check, crash,   configs   configs
+//!           tour
 //! bench     bench                   abi       abi
 //! conform   conform             mutants   mutants
 //! ```
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use check::{crash, main_job};
+use check::{crash, main_job, tour};
 use cli::{Cli, Verb};
 use host::lock::cache_lock;
 use host::paths::Paths;
@@ -60,11 +61,13 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),
         Verb::Conform(args) => return Ok(exit_status(conform::run(&paths, &args)?)),
         Verb::Mutants(args) => return Ok(exit_status(mutants::run(&paths, &args)?)),
+        Verb::Tour(args) => return Ok(exit_status(tour::run(&paths, &args)?)),
         Verb::Guest(args) => {
             let command = args.command()?;
-            let options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;
+            let mut options = GuestOptions::from_args(&args.guest, options::TIMEOUT)?;
             let (built, image) =
                 guest::prepare(&paths, || build_to_boot(&paths, args.guest.variant))?;
+            options.copy.push(program::build_daxstat(&paths)?);
             let outcome = guest::run_command(&paths, &built, &image, &options, command)?;
             eprint!("{}", outcome.explain());
             return Ok(exit_status(outcome.status()));
@@ -72,7 +75,6 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Shell(args) => {
             let mut options = GuestOptions::from_args(&args, options::TIMEOUT)?;
             let (built, image) = guest::prepare(&paths, || build_to_boot(&paths, args.variant))?;
-            // An interactive user is likely to need it.
             options.copy.push(program::build_daxstat(&paths)?);
             return Ok(exit_status(shell::run(&paths, &built, &image, &options)?));
         }
