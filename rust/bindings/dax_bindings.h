@@ -30,6 +30,7 @@
 #include <linux/page-isolation.h>
 #include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
+#include <linux/miscdevice.h>
 #include <linux/pfn_t.h>
 #include <linux/pgtable.h>
 #include <linux/poison.h>

@@ -24,6 +24,7 @@ LEAVES = {
     "arch/x86/mm/gup": "arch/x86/mm/gup/gup.rs",
     "drivers/nvdimm/pmem": "drivers/nvdimm/pmem/pmem.rs",
     "samples/rust/rust_nd_rom": "samples/rust/rust_nd_rom.rs",
+    "samples/rust/rust_pin_sum": "samples/rust/rust_pin_sum.rs",
     "samples/rust/rust_dax_bench": "samples/rust/rust_dax_bench.rs",
 }
 

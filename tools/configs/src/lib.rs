@@ -70,6 +70,7 @@ const OURS: &[(&str, Option<&str>)] = &[
     ("arch/x86/mm/gup/", Some("RUST_X86_GUP")),
     ("drivers/nvdimm/nd_pmem.o", Some("BLK_DEV_PMEM")),
     ("samples/rust/rust_nd_rom.o", Some("SAMPLE_RUST_ND_ROM")),
+    ("samples/rust/rust_pin_sum.o", Some("SAMPLE_RUST_PIN_SUM")),
     ("samples/rust/rust_dax_bench.o", Some("RUST_DAX_BENCH")),
 ];
 

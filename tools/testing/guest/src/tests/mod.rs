@@ -57,6 +57,7 @@ mod ranges;
 pub mod reboot;
 mod refuse;
 mod remote;
+mod samples;
 mod teardown;
 mod truncate;
 mod users;
