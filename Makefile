@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run tour check configs mutants crash abi bench conform guest shell build deb config lint doc
+VERBS := run tour check coverage configs mutants crash abi bench conform guest shell build deb config lint doc
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -54,6 +54,8 @@ help:
 #:   tour     five minutes in a guest that show what the stack does, step by step;
 #:            recorded as tour.svg, which browsers play
 #:   check    formatting, lints, host tests, and all tests in the guest
+#:   coverage  boot as check does, and report which lines and functions of the kernel's
+#:            Rust ran, as a table and a page; takes PART and LIMIT
 #:   configs  compile our files in other configurations of the kernel, and on other
 #:            architectures, without building a kernel: some minutes
 #:   mutants  break the kernel's Rust on purpose, one small fault at a time, and see
@@ -106,7 +108,7 @@ help:
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; mutants tries those that need no
 #:            kernel; for check see ALL
-#:   OUT=folder   folder for the results of bench, deb, series, tarball and tour (default: in the cache)
+#:   OUT=folder   folder for the results of bench, coverage, deb, series, tarball and tour (default: in the cache)
 #:   FLAVOUR=cloud|amd64|small  for deb: Debian's own configuration for cloud guests (the
 #:            default) or for all machines, or about that of VARIANT=rust; SYMBOLS=1 with symbols
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk

@@ -17,6 +17,7 @@ use vm::guest;
 use vm::options::{GuestArgs, GuestOptions};
 use vm::outcome::{End, Outcome};
 
+use crate::coverage::Collector;
 use crate::guest_protocol::GuestProtocol;
 use crate::io_errors;
 use crate::leaks::Leaks;
@@ -29,6 +30,8 @@ pub struct Check<'a> {
     pub built: &'a Built,
     pub image: &'a Path,
     pub skips: Skips,
+    /// What collects the coverage of the boots.
+    pub coverage: Option<&'a Collector>,
     /// Programs that run in the guest, built once so that all boots run the same.
     programs: Vec<PathBuf>,
 }
@@ -46,6 +49,7 @@ impl<'a> Check<'a> {
             built,
             image,
             skips: Skips::of(built.variant)?,
+            coverage: None,
             programs: vec![program::build(paths)?, program::build_daxstat(paths)?],
         })
     }
@@ -55,10 +59,14 @@ impl<'a> Check<'a> {
     }
 
     pub fn options(&self, timeout: Duration) -> Result<GuestOptions> {
-        Ok(GuestOptions {
+        let mut options = GuestOptions {
             kmemleak: self.variant().is_debug(),
             ..GuestOptions::from_args(self.args, self.variant().limit(timeout))?
-        })
+        };
+        if let Some(coverage) = self.coverage {
+            options.extra_arguments.extend(coverage.arguments());
+        }
+        Ok(options)
     }
 
     /// Runs one boot, which ends when our program in the guest has printed its
@@ -90,11 +98,18 @@ impl<'a> Check<'a> {
     pub fn command(&self, options: &mut GuestOptions, verb: &str) -> String {
         options.copy.extend_from_slice(&self.programs);
         let language = self.variant().language();
-        format!("./{} {verb} --expect {language}", program::NAME)
+        let command = format!("./{} {verb} --expect {language}", program::NAME);
+        match self.coverage {
+            Some(coverage) => coverage.wrap(&command),
+            None => command,
+        }
     }
 
     /// Checks what must hold after every boot.
     pub fn close(&self, boot: &str, outcome: &Outcome, summary: &mut Summary) {
+        if let Some(coverage) = self.coverage {
+            coverage.add(outcome);
+        }
         let name = format!("{boot} boot: ");
         let ended = match outcome.end {
             // A failed test has already been counted.

@@ -15,6 +15,7 @@
 //! announced, and on a debug kernel without a leak.
 
 mod boot;
+pub mod coverage;
 pub mod crash;
 mod guest_protocol;
 mod io_errors;

@@ -47,17 +47,22 @@ pub enum Variant {
     Cdebug,
     /// Debian's configuration for cloud guests, with the Rust implementations.
     Distro,
+    /// The Rust implementations, with the lines of the source in their objects; `make coverage`
+    /// builds it.
+    #[value(hide = true)]
+    Coverage,
 }
 
 impl Variant {
     /// Every variant, the default one first.
     #[cfg(test)]
-    pub const ALL: [Variant; 5] = [
+    pub const ALL: [Variant; 6] = [
         Variant::Rust,
         Variant::C,
         Variant::Debug,
         Variant::Cdebug,
         Variant::Distro,
+        Variant::Coverage,
     ];
 
     /// Returns the name on the command line and of the build directory.
@@ -68,6 +73,7 @@ impl Variant {
             Variant::Debug => "debug",
             Variant::Cdebug => "cdebug",
             Variant::Distro => "distro",
+            Variant::Coverage => "coverage",
         }
     }
 
@@ -75,7 +81,9 @@ impl Variant {
     pub const fn base(self) -> Base {
         match self {
             Variant::Distro => Base::DebianCloud,
-            Variant::Rust | Variant::C | Variant::Debug | Variant::Cdebug => Base::Tiny,
+            Variant::Rust | Variant::C | Variant::Debug | Variant::Cdebug | Variant::Coverage => {
+                Base::Tiny
+            }
         }
     }
 
@@ -83,7 +91,7 @@ impl Variant {
     /// merged.
     pub const fn fragments(self) -> &'static [&'static str] {
         match self {
-            Variant::Rust => &["base.config", "rust.config"],
+            Variant::Rust | Variant::Coverage => &["base.config", "rust.config"],
             Variant::C => &["base.config", "c.config"],
             Variant::Debug => &[
                 "base.config",
@@ -107,7 +115,10 @@ impl Variant {
 
     /// Returns whether the pieces are in Rust.
     pub const fn is_rust(self) -> bool {
-        matches!(self, Variant::Rust | Variant::Debug | Variant::Distro)
+        matches!(
+            self,
+            Variant::Rust | Variant::Debug | Variant::Distro | Variant::Coverage
+        )
     }
 
     /// Returns the language of the pieces, as the guest's programs name it.
@@ -128,7 +139,7 @@ impl Variant {
     /// Returns the GiB that a first build needs.
     pub const fn disk(self) -> u64 {
         match self {
-            Variant::Rust | Variant::C => 4,
+            Variant::Rust | Variant::C | Variant::Coverage => 4,
             Variant::Debug | Variant::Cdebug => 6,
             // With debugging information, for BTF.
             Variant::Distro => 20,
@@ -150,6 +161,15 @@ impl Variant {
             Variant::Debug => &[Variant::Cdebug],
             Variant::Cdebug => &[Variant::Debug],
             Variant::Distro => &[],
+            Variant::Coverage => &[Variant::Rust, Variant::C],
+        }
+    }
+
+    /// Returns arguments for the kernel's make besides the configuration.
+    pub const fn make_arguments(self) -> &'static [&'static str] {
+        match self {
+            Variant::Coverage => &["KRUSTFLAGS=-Cdebuginfo=line-tables-only"],
+            _ => &[],
         }
     }
 }

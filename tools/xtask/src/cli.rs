@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use abi::AbiArgs;
 use anyhow::{bail, Result};
 use bench::BenchArgs;
+use check::coverage::CoverageArgs;
 use check::crash::CrashArgs;
 use check::tour::TourArgs;
 use check::CheckArgs;
@@ -46,6 +47,8 @@ pub enum Verb {
     Run(GuestArgs),
     /// Run formatting, lints, documentation, host tests, and all tests in the guest.
     Check(CheckArgs),
+    /// Report which lines of the kernel's Rust the tests run.
+    Coverage(CoverageArgs),
     /// Kill the guest while it writes to DAX files, and check what is left.
     Crash(CrashArgs),
     /// Measure the C and the Rust kernel side by side.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! check     run, check, crash,   configs   configs
-//!           tour
+//!           tour, coverage
 //! bench     bench                   abi       abi
 //! conform   conform             mutants   mutants
 //! ```
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use check::{crash, main_job, tour};
+use check::{coverage, crash, main_job, tour};
 use cli::{Cli, Verb};
 use host::lock::cache_lock;
 use host::paths::Paths;
@@ -55,6 +55,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
     match verb {
         Verb::Run(args) => return Ok(exit_status(main_job::run(&paths, &args)?)),
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
+        Verb::Coverage(args) => return Ok(exit_status(coverage::run(&paths, &args)?)),
         Verb::Crash(args) => return Ok(exit_status(crash::verb(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
         Verb::Configs(args) => return Ok(exit_status(configs::run(&paths, &args)?)),

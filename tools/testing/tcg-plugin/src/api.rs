@@ -110,6 +110,7 @@ type RegisterExit = unsafe extern "C" fn(u64, OnExit, *mut c_void);
 type Instructions = unsafe extern "C" fn(*const Tb) -> usize;
 type GetInsn = unsafe extern "C" fn(*const Tb, usize) -> *mut RawInsn;
 type InsnSize = unsafe extern "C" fn(*const RawInsn) -> usize;
+type InsnAddress = unsafe extern "C" fn(*const RawInsn) -> u64;
 type InsnPointer = unsafe extern "C" fn(*const RawInsn) -> *const u8;
 type InsnCopy = unsafe extern "C" fn(*const RawInsn, *mut u8, usize) -> usize;
 type RegisterExecution = unsafe extern "C" fn(*mut RawInsn, OnExecution, c_int, *mut c_void);
@@ -145,6 +146,7 @@ pub struct Qemu {
     instructions: Instructions,
     get_insn: GetInsn,
     insn_size: InsnSize,
+    insn_address: InsnAddress,
     register_execution: RegisterExecution,
     register_access: RegisterAccess,
     is_store: IsStore,
@@ -194,6 +196,7 @@ impl Qemu {
                 instructions: function(c"qemu_plugin_tb_n_insns")?,
                 get_insn: function(c"qemu_plugin_tb_get_insn")?,
                 insn_size: function(c"qemu_plugin_insn_size")?,
+                insn_address: function(c"qemu_plugin_insn_vaddr")?,
                 register_execution: function(c"qemu_plugin_register_vcpu_insn_exec_cb")?,
                 register_access: function(c"qemu_plugin_register_vcpu_mem_cb")?,
                 is_store: function(c"qemu_plugin_mem_is_store")?,
@@ -248,6 +251,13 @@ impl Qemu {
             };
             show(Insn(insn, PhantomData), bytes);
         }
+    }
+
+    /// Returns the virtual address of the instruction in the guest.
+    pub fn address_of(&self, insn: Insn<'_>) -> u64 {
+        // SAFETY: An `Insn` exists only while its block is translated, so it is
+        // valid here.
+        unsafe { (self.insn_address)(insn.0) }
     }
 
     /// Registers `callback` for each execution of the instruction.

@@ -27,11 +27,15 @@
 //! {"window":17,"instructions":8123,"locked":512,"loads":2077,"stores":1040}
 //! ```
 //!
-//! The guest must have one virtual CPU, because otherwise the counts could not
+//! The guest must have one virtual CPU then, because otherwise the counts could not
 //! be attributed to the timed program.
+//!
+//! With `-plugin …,executed=FILE` it counts nothing, and writes which
+//! instructions of the kernel ran (`executed`), for `make coverage`.
 
 mod api;
 mod decode;
+mod executed;
 mod windows;
 
 use std::ffi::{c_char, c_int, c_void, CStr};
@@ -39,10 +43,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use api::{Counter, Info, Insn, Qemu, Tb};
 use decode::Mark;
+use executed::Executed;
 use windows::{Counts, Windows};
 
 /// The version of QEMU's plugin interface that the plugin uses. QEMU reads it
@@ -61,8 +66,14 @@ extern "C" fn set_version() {
 /// The state that the callbacks need.
 struct Plugin {
     qemu: Qemu,
-    windows: Mutex<Windows>,
+    record: Record,
     out: PathBuf,
+}
+
+/// What is recorded.
+enum Record {
+    Windows(Mutex<Windows>),
+    Executed(Mutex<Executed>),
 }
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
@@ -97,32 +108,47 @@ pub unsafe extern "C" fn qemu_plugin_install(
 }
 
 fn install(id: u64, info: &Info, words: Vec<String>) -> Result<(), String> {
-    let mut out = None;
+    let mut chosen = None;
     for word in &words {
-        match word.split_once('=') {
-            Some(("out", path)) => out = Some(PathBuf::from(path)),
-            _ => return Err(format!("there is no option {word}; there is out=FILE")),
-        }
+        chosen = match word.split_once('=') {
+            Some(("out", path)) => Some((path, Record::Windows(Mutex::default()))),
+            Some(("executed", path)) => Some((path, Record::Executed(Mutex::default()))),
+            _ => {
+                return Err(format!(
+                    "there is no option {word}; there are out=FILE and executed=FILE"
+                ))
+            }
+        };
     }
-    let out = out.ok_or("the output file is missing: -plugin …,out=FILE")?;
-    if info.vcpus() != Some(1) {
+    let (out, record) =
+        chosen.ok_or("the output file is missing: -plugin …,out=FILE or executed=FILE")?;
+    if matches!(record, Record::Windows(_)) && info.vcpus() != Some(1) {
         return Err("the guest must be a machine with one virtual CPU: -smp 1".into());
     }
     let qemu = Qemu::find(info)?;
     let plugin = PLUGIN.get_or_init(|| Plugin {
         qemu,
-        windows: Mutex::default(),
-        out,
+        record,
+        out: PathBuf::from(out),
     });
     plugin.qemu.on_translation(id, translated);
     plugin.qemu.on_exit(id, exits);
     Ok(())
 }
 
+/// Returns what a lock protects; a thread that panicked leaves it usable.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Adds counters to a block of guest code before it runs for the first time.
 extern "C" fn translated(_id: u64, tb: *mut Tb) {
     let Some(plugin) = PLUGIN.get() else { return };
     let qemu = &plugin.qemu;
+    if let Record::Executed(executed) = &plugin.record {
+        let mut executed = locked(executed);
+        return qemu.each_instruction(tb, |insn, _| executed.add(qemu.address_of(insn)));
+    }
     qemu.each_instruction(tb, |insn: Insn, bytes: &[u8]| {
         match decode::mark(bytes) {
             Some(Mark::Start) => return qemu.call_on_execution(insn, starts),
@@ -160,27 +186,32 @@ extern "C" fn stops(_vcpu: u32, _data: *mut c_void) {
 }
 
 fn mark(what: fn(&mut Windows, Counts)) {
-    if let Some(plugin) = PLUGIN.get() {
+    let Some(plugin) = PLUGIN.get() else { return };
+    if let Record::Windows(windows) = &plugin.record {
         let now = Counts {
             instructions: plugin.qemu.read(Counter::Instructions),
             locked: plugin.qemu.read(Counter::Locked),
             loads: LOADS.load(Ordering::Relaxed),
             stores: STORES.load(Ordering::Relaxed),
         };
-        let windows = plugin.windows.lock();
-        what(&mut windows.unwrap_or_else(PoisonError::into_inner), now);
+        what(&mut locked(windows), now);
     }
 }
 
-/// Writes the windows when QEMU ends.
+/// Writes what was recorded when QEMU ends.
 extern "C" fn exits(_id: u64, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
-    let windows = plugin.windows.lock();
-    let windows = windows.unwrap_or_else(PoisonError::into_inner);
-    if let Some(complaint) = windows.complaint() {
-        eprintln!("tcg-plugin: {complaint}");
-    }
-    if let Err(e) = fs::write(&plugin.out, windows.lines()) {
+    let text = match &plugin.record {
+        Record::Windows(windows) => {
+            let windows = locked(windows);
+            if let Some(complaint) = windows.complaint() {
+                eprintln!("tcg-plugin: {complaint}");
+            }
+            windows.lines()
+        }
+        Record::Executed(executed) => locked(executed).lines(),
+    };
+    if let Err(e) = fs::write(&plugin.out, text) {
         eprintln!("tcg-plugin: cannot write {}: {e}", plugin.out.display());
     }
 }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make coverage`: which lines and functions of the kernel's Rust the guest tests and KUnit run.
+//!
+//! The kernel is that of `VARIANT=rust` with the lines of the source in its objects. Each boot of the
+//! check has `tools/testing/tcg-plugin`, which writes the addresses of the instructions that ran; the
+//! objects say of which lines these are ([`lines`]), and the report adds it up ([`report`]).
+//!
+//! A line counts as run if one of its instructions was. Code that is inlined counts for the lines where
+//! it is written. What a warning or a failed assertion prints counts for nothing. The module `nd_pmem`
+//! is looked for where it lies at the end of a boot: what it did at another address before is missing.
+
+mod lines;
+mod report;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use fs_err as fs;
+
+use crate::boot::Check;
+use crate::CheckArgs;
+use ::report::summary::Summary;
+use host::limit::Limit;
+use host::paths::Paths;
+use host::variant::Variant;
+use kbuild::build::build_to_boot;
+use kbuild::program;
+use lines::Lines;
+use vm::guest;
+use vm::outcome::Outcome;
+
+/// File that the plugin writes, in the guest's folder.
+const EXECUTED: &str = "executed";
+/// File that the guest writes: where the module is.
+const MODULE: &str = "nd_pmem";
+
+#[derive(Args, Clone, Debug)]
+pub struct CoverageArgs {
+    #[command(flatten)]
+    check: CheckArgs,
+    /// Folder for the report; by default coverage in the cache.
+    #[arg(long, env = "OUT")]
+    out: Option<PathBuf>,
+}
+
+/// What ran, in all boots.
+pub struct Collector {
+    /// The arguments for QEMU.
+    plugin: String,
+    ran: Mutex<Ran>,
+}
+
+/// The addresses of instructions that ran.
+#[derive(Default)]
+struct Ran {
+    kernel: BTreeSet<u64>,
+    /// Relative to the module's code.
+    module: BTreeSet<u64>,
+    boots: usize,
+}
+
+impl Collector {
+    fn new(paths: &Paths) -> Result<Self> {
+        let plugin = program::build_plugin(paths)?;
+        let path = plugin
+            .to_str()
+            .filter(|p| !p.contains(','))
+            .with_context(|| format!("QEMU cannot load {}", plugin.display()))?;
+        Ok(Self {
+            plugin: format!("{path},executed={EXECUTED}"),
+            ran: Mutex::default(),
+        })
+    }
+
+    /// Returns additional arguments for QEMU.
+    pub fn arguments(&self) -> [std::ffi::OsString; 2] {
+        ["-plugin".into(), self.plugin.clone().into()]
+    }
+
+    /// Returns a command that also writes where the module is.
+    pub fn wrap(&self, command: &str) -> String {
+        format!(
+            "{command}; status=$?; cat /sys/module/nd_pmem/sections/.text >/host/job/{MODULE} \
+             2>/dev/null; exit $status"
+        )
+    }
+
+    /// Adds what ran in a boot.
+    pub fn add(&self, outcome: &Outcome) {
+        // A guest whose power failed has none.
+        let Ok(text) = fs::read_to_string(outcome.dir.path().join(EXECUTED)) else {
+            return;
+        };
+        let address = |line: &str| u64::from_str_radix(line.trim_start_matches("0x"), 16).ok();
+        let module = outcome.job_file(MODULE).and_then(|t| address(t.trim()));
+        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        ran.boots += 1;
+        for at in text.lines().filter_map(address) {
+            ran.kernel.insert(at);
+            if let Some(offset) = module.and_then(|start| at.checked_sub(start)) {
+                ran.module.insert(offset);
+            }
+        }
+    }
+}
+
+/// Runs the boots of the check, and writes the report. Returns the exit status.
+pub fn run(paths: &Paths, args: &CoverageArgs) -> Result<i32> {
+    let limit = Limit::starting_now(args.check.limit);
+    let variant = Variant::Coverage;
+    let (built, image) = guest::prepare(paths, || build_to_boot(paths, variant))?;
+    let collector = Collector::new(paths)?;
+    let mut check = Check::new(paths, &args.check.guest, &built, &image)?;
+    check.coverage = Some(&collector);
+    let mut summary = Summary::default();
+    check.boots(&args.check, limit, Box::new(|_| Ok(())), &mut summary)?;
+    println!("{}", summary.totals());
+
+    let dir = paths.build(variant);
+    let ran = collector
+        .ran
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let mut lines = Lines::new(&built.source)?;
+    lines.add(&dir.join("vmlinux"), &ran.kernel)?;
+    lines.add(&dir.join("drivers/nvdimm/nd_pmem.ko"), &ran.module)?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| paths.cache.join("coverage"));
+    fs::create_dir_all(&out)?;
+    let text = report::text(&lines);
+    print!("{text}");
+    fs::write(out.join("coverage.txt"), &text)?;
+    fs::write(
+        out.join("coverage.html"),
+        report::html(&lines, &built.source, ran.boots)?,
+    )?;
+    eprintln!("The lines are in {}", out.join("coverage.html").display());
+    Ok(i32::from(summary.failed > 0))
+}
