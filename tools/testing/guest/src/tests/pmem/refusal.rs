@@ -206,14 +206,15 @@ fn info_block(mode: &str, rows: &[Broken]) -> Result<String> {
     let done = rows
         .iter()
         .try_for_each(|row| try_block(&dev, &good, row).with_context(|| row.rule));
-    raw(&dev, |disk| Ok(disk.write_all_at(&good, AT)?))?;
-    Cmd::new("ndctl enable-namespace").arg(&dev).ok()?;
+    // The device that claimed the namespace may still have it, so it is made anew.
+    drop(made);
     done?;
+    Made::new(&format!("-m {mode} -M dev"))?;
     Ok(format!("{} blocks", rows.len()))
 }
 
-/// A device that a test configures by hand for a namespace, which is disabled; dropping it gives both
-/// back.
+/// A device that a test configures by hand for a namespace, which is disabled; dropping it takes the
+/// namespace from the device, and destroys it.
 struct Configured {
     device: String,
     made: Made,
@@ -258,11 +259,6 @@ impl Configured {
 impl Drop for Configured {
     fn drop(&mut self) {
         clean_up(self.set("namespace", ""));
-        clean_up(
-            Cmd::new("ndctl enable-namespace")
-                .arg(&self.made.info.dev)
-                .ok(),
-        );
     }
 }
 
