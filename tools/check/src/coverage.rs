@@ -14,7 +14,7 @@ mod lines;
 mod report;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -24,12 +24,15 @@ use fs_err as fs;
 use crate::boot::Check;
 use crate::CheckArgs;
 use ::report::summary::Summary;
+use host::command::{clean, output};
 use host::limit::Limit;
 use host::paths::Paths;
 use host::variant::Variant;
 use kbuild::build::build_to_boot;
 use kbuild::program;
+use kbuild::toolchain::LLVM;
 use lines::Lines;
+use tempfile::NamedTempFile;
 use vm::guest;
 use vm::outcome::Outcome;
 
@@ -37,6 +40,8 @@ use vm::outcome::Outcome;
 const EXECUTED: &str = "executed";
 /// File that the guest writes: where the module is.
 const MODULE: &str = "nd_pmem";
+/// The address for which the module is linked.
+const MODULE_AT: u64 = 0x100_0000;
 
 #[derive(Args, Clone, Debug)]
 pub struct CoverageArgs {
@@ -58,7 +63,7 @@ pub struct Collector {
 #[derive(Default)]
 struct Ran {
     kernel: BTreeSet<u64>,
-    /// Relative to the module's code.
+    /// As if the module's code began at [`MODULE_AT`].
     module: BTreeSet<u64>,
     boots: usize,
 }
@@ -102,7 +107,7 @@ impl Collector {
         for at in text.lines().filter_map(address) {
             ran.kernel.insert(at);
             if let Some(offset) = module.and_then(|start| at.checked_sub(start)) {
-                ran.module.insert(offset);
+                ran.module.insert(MODULE_AT.saturating_add(offset));
             }
         }
     }
@@ -125,9 +130,10 @@ pub fn run(paths: &Paths, args: &CoverageArgs) -> Result<i32> {
         .ran
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    let mut lines = Lines::new(&built.source)?;
+    let mut lines = Lines::new(&paths.checkout)?;
     lines.add(&dir.join("vmlinux"), &ran.kernel)?;
-    lines.add(&dir.join("drivers/nvdimm/nd_pmem.ko"), &ran.module)?;
+    let module = link(&dir.join("drivers/nvdimm/nd_pmem.ko"))?;
+    lines.add(module.path(), &ran.module)?;
     let out = args
         .out
         .clone()
@@ -142,4 +148,23 @@ pub fn run(paths: &Paths, args: &CoverageArgs) -> Result<i32> {
     )?;
     eprintln!("The lines are in {}", out.join("coverage.html").display());
     Ok(i32::from(summary.failed > 0))
+}
+
+/// Links a module, each of whose sections begins at 0, so that each line has an address of its own.
+fn link(module: &Path) -> Result<NamedTempFile> {
+    let linked = NamedTempFile::new()?;
+    output(
+        clean(format!("ld.lld-{LLVM}"))
+            .args([
+                "-static",
+                "--unresolved-symbols=ignore-all",
+                "--noinhibit-exec",
+            ])
+            .args(["-e", "0", "--image-base=0x800000"])
+            .arg(format!("-Ttext={MODULE_AT:#x}"))
+            .arg("-o")
+            .arg(linked.path())
+            .arg(module),
+    )?;
+    Ok(linked)
 }

@@ -5,14 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{ensure, Context, Result};
-use fs_err as fs;
-
 use host::command::{clean, output};
-use kbuild::source::Source;
+use kbuild::overlay;
 use kbuild::toolchain::LLVM;
 
 /// Folders of tests and samples, whose lines are not counted.
@@ -49,27 +47,22 @@ struct Row {
 }
 
 impl Lines {
-    /// Finds our files in the kernel's tree.
-    pub fn new(source: &Path) -> Result<Self> {
+    /// Finds the files of the checkout.
+    pub fn new(checkout: &Path) -> Result<Self> {
         let mut this = Self {
             files: BTreeMap::new(),
             names: HashMap::new(),
             warnings: HashMap::new(),
         };
-        for file in Source::at(source).overlay {
+        for (file, content) in overlay::read(checkout)? {
             if !file.ends_with(".rs") || LEFT_OUT.iter().any(|l| file.starts_with(l)) {
                 continue;
             }
-            let text = fs::read_to_string(source.join(&file))?;
+            let text = String::from_utf8_lossy(&content.bytes);
             this.warnings.insert(file.clone(), warnings(&text));
             let name = file.rsplit('/').next().unwrap_or(&file).to_owned();
             this.names.entry(name).or_default().push(file);
         }
-        ensure!(
-            !this.names.is_empty(),
-            "{} has none of our files",
-            source.display()
-        );
         Ok(this)
     }
 
@@ -226,11 +219,6 @@ fn warnings(text: &str) -> BTreeSet<u32> {
         depth = depth.max(0);
     }
     lines
-}
-
-/// Returns the path of the source of a file of ours.
-pub fn source_of(source: &Path, file: &str) -> PathBuf {
-    source.join(file)
 }
 
 #[cfg(test)]

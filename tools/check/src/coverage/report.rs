@@ -10,7 +10,7 @@ use anyhow::Result;
 use fs_err as fs;
 use maud::{html, Markup, PreEscaped, DOCTYPE};
 
-use super::lines::{source_of, File, Lines};
+use super::lines::{File, Lines};
 
 /// A number of things, and how many of them ran.
 #[derive(Clone, Copy, Default)]
@@ -135,7 +135,7 @@ pub fn html(lines: &Lines, source: &Path, boots: usize) -> Result<String> {
 
 /// Returns the part of a file: its lines that did not run, each with the two around it.
 fn details(path: &str, file: &File, source: &Path) -> Result<Markup> {
-    let text = fs::read_to_string(source_of(source, path))?;
+    let text = fs::read_to_string(source.join(path))?;
     let [lines, functions] = counts(file);
     let missing = |number: u32| file.lines.get(&number) == Some(&false);
     let near = |number: u32| (number.saturating_sub(2)..=number + 2).any(missing);
