@@ -86,7 +86,7 @@ help:
 #: Variables:
 #:   VARIANT=rust|c|debug|cdebug|distro  which kernel: the Rust pieces (the default),
 #:            the C originals, either with KASAN, lockdep and the like, or Debian's own
-#:            configuration for cloud guests with the Rust pieces (a first build: over an hour)
+#:            configuration for cloud guests, with the Rust pieces (a first build: 45 minutes)
 #:   CMD='text'   what the guest's bash runs; any shell text ($$ is one $)
 #:   COPY='file ...'  files and folders for the guest's /root, where daxstat is as well
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs

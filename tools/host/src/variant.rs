@@ -31,6 +31,8 @@ pub struct Recipe {
     pub base: Base,
     /// Fragments in `config/`, in the order in which they are merged.
     pub fragments: &'static [&'static str],
+    /// A list in `config/` of the modules that are built; `None` for all.
+    pub modules: Option<&'static str>,
 }
 
 /// One kernel: a list of fragments and a build directory.
@@ -110,6 +112,10 @@ impl Variant {
             name: self.name(),
             base: self.base(),
             fragments: self.fragments(),
+            modules: match self {
+                Variant::Distro => Some("distro.modules"),
+                _ => None,
+            },
         }
     }
 
@@ -142,7 +148,7 @@ impl Variant {
             Variant::Rust | Variant::C | Variant::Coverage => 4,
             Variant::Debug | Variant::Cdebug => 6,
             // With debugging information, for BTF.
-            Variant::Distro => 20,
+            Variant::Distro => 10,
         }
     }
 

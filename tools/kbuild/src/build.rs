@@ -91,7 +91,8 @@ fn build_locked(paths: &Paths, variant: Variant, force: bool) -> Result<Built> {
 
     let label = format!("Building the {variant} kernel (Linux {})", source.release);
     let mut cmd = kernel_make(paths, &source, &dir, &tc);
-    cmd.args(["bzImage", "modules"]).args(variant.make_arguments());
+    cmd.args(["bzImage", "modules"])
+        .args(variant.make_arguments());
     run_make(paths, &source, &dir, &mut cmd, &label, &log)?;
     install_modules(paths, &source, &dir, &tc, &log)?;
     nfit::build(paths, &source, &dir, &tc, &log)?;

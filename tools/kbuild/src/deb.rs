@@ -68,16 +68,19 @@ impl Flavour {
                 name: "deb-cloud",
                 base: Base::DebianCloud,
                 fragments: DEBIAN,
+                modules: None,
             },
             Flavour::Amd64 => Recipe {
                 name: "deb-amd64",
                 base: Base::DebianAmd64,
                 fragments: DEBIAN,
+                modules: None,
             },
             Flavour::Small => Recipe {
                 name: "deb-small",
                 base: Base::Tiny,
                 fragments: &["base.config", "rust.config", "small.config"],
+                modules: None,
             },
         }
     }

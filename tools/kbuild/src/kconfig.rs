@@ -17,7 +17,7 @@ use crate::debian::{self, Flavour};
 use crate::make::kernel_make;
 use crate::source::Source;
 use crate::toolchain::Toolchain;
-use host::command::run_logged;
+use host::command::{output, run_logged};
 use host::files::{self, Fingerprint, Stamp};
 use host::paths::Paths;
 use host::variant::{Base, Recipe};
@@ -68,6 +68,14 @@ pub fn configure(
         collect(&mut wanted, name, &text)?;
         texts.push((format!(".config.part-{name}"), text));
     }
+    let modules = match recipe.modules {
+        None => None,
+        Some(name) => {
+            let text = fs::read_to_string(paths.checkout.join("config").join(name))?;
+            digest.add(name, text.as_bytes());
+            Some(text)
+        }
+    };
     let stamp = Stamp::new(build.join(".rust-dax-config"), digest);
     let config = build.join(".config");
     if config.is_file() && stamp.holds() {
@@ -105,6 +113,10 @@ pub fn configure(
         files::remove_file(&build.join(name))?;
     }
     make("olddefconfig").context("cannot configure the kernel")?;
+    if let Some(modules) = &modules {
+        leave_out_modules(source, &new, modules).context("cannot leave out modules")?;
+        make("olddefconfig").context("cannot configure the kernel")?;
+    }
 
     let text = fs::read_to_string(&new)?;
     let lost = lost(&wanted, &text);
@@ -135,6 +147,37 @@ pub fn configure(
     }
     files::remove_file(&files::with_suffix(&new, ".old"))?;
     stamp.set()
+}
+
+/// Changes `config` so that only the modules in the list are built, with what they depend on. The
+/// kernel's script expects `.config` in its working directory, and the output of lsmod.
+fn leave_out_modules(source: &Source, config: &Path, list: &str) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    fs::copy(config, dir.path().join(".config"))?;
+    let lsmod = dir.path().join("lsmod");
+    fs::write(&lsmod, loaded(list))?;
+    let script = source.dir.join("scripts/kconfig/streamline_config.pl");
+    let mut perl = host::command::clean("perl");
+    perl.arg(script)
+        .arg("--localmodconfig")
+        .arg(&source.dir)
+        .arg("Kconfig")
+        .current_dir(dir.path())
+        .env("LSMOD", &lsmod)
+        .env("SRCARCH", "x86")
+        .env("ARCH", "x86");
+    let text = output(&mut perl)?;
+    files::write_atomic(config, text.as_bytes(), false)
+}
+
+/// Formats a list of modules as lsmod prints it.
+fn loaded(list: &str) -> String {
+    let names = list
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace);
+    let rows = names.map(|name| format!("{name} 16384 0\n"));
+    String::from("Module Size Used by\n") + &rows.collect::<String>()
 }
 
 /// Symbol to (value, fragment); no value means "is not set".
@@ -229,6 +272,13 @@ mod tests {
             collect(&mut wanted, name, text).unwrap();
         }
         wanted
+    }
+
+    #[test]
+    fn modules_as_lsmod_prints_them() {
+        let text = loaded("# a comment\nnd_pmem nd_btt\n\next2\n");
+        let rows: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(rows, ["nd_pmem 16384 0", "nd_btt 16384 0", "ext2 16384 0"]);
     }
 
     #[test]
