@@ -95,27 +95,15 @@ pub fn configure(
         None => make("tinyconfig").context("cannot configure the kernel")?,
         Some(text) => files::write_atomic(&new, text.as_bytes(), false)?,
     }
-    // The script splits its arguments at spaces, so they are plain names in the
-    // folder where it runs.
-    for (name, text) in &texts {
-        files::write_atomic(&build.join(name), text.as_bytes(), false)?;
-    }
-    let mut merge = host::command::clean("/bin/sh");
-    merge
-        .arg(source.dir.join("scripts/kconfig/merge_config.sh"))
-        .args(["-m", "-Q"])
-        .arg(&new)
-        .args(texts.iter().map(|(name, _)| name))
-        .current_dir(build)
-        .env("KCONFIG_CONFIG", &new);
-    run_logged(&mut merge, log, |_| ()).context("cannot merge the fragments")?;
-    for (name, _) in &texts {
-        files::remove_file(&build.join(name))?;
-    }
-    make("olddefconfig").context("cannot configure the kernel")?;
+    let merge_and_complete = || -> Result<()> {
+        merge(source, build, &new, &texts, log).context("cannot merge the fragments")?;
+        make("olddefconfig").context("cannot configure the kernel")
+    };
+    merge_and_complete()?;
     if let Some(modules) = &modules {
         leave_out_modules(source, &new, modules).context("cannot leave out modules")?;
-        make("olddefconfig").context("cannot configure the kernel")?;
+        // The fragments win.
+        merge_and_complete()?;
     }
 
     let text = fs::read_to_string(&new)?;
@@ -129,7 +117,7 @@ pub fn configure(
         );
     }
     if let Some(debian_config) = &debian_config {
-        let differences = differences(&wanted, debian_config, &text);
+        let differences = differences(&wanted, debian_config, &text, recipe.modules);
         let path = build.join(DIFFERENCES);
         eprintln!(
             "{} options differ from Debian's {}: {}",
@@ -147,6 +135,34 @@ pub fn configure(
     }
     files::remove_file(&files::with_suffix(&new, ".old"))?;
     stamp.set()
+}
+
+/// Merges fragments, each a name and a text, over `config`.
+fn merge(
+    source: &Source,
+    build: &Path,
+    config: &Path,
+    fragments: &[(String, String)],
+    log: &Path,
+) -> Result<()> {
+    // The script splits its arguments at spaces, so they are plain names in the
+    // folder where it runs.
+    for (name, text) in fragments {
+        files::write_atomic(&build.join(name), text.as_bytes(), false)?;
+    }
+    let mut merge = host::command::clean("/bin/sh");
+    merge
+        .arg(source.dir.join("scripts/kconfig/merge_config.sh"))
+        .args(["-m", "-Q"])
+        .arg(config)
+        .args(fragments.iter().map(|(name, _)| name))
+        .current_dir(build)
+        .env("KCONFIG_CONFIG", config);
+    run_logged(&mut merge, log, |_| ())?;
+    for (name, _) in fragments {
+        files::remove_file(&build.join(name))?;
+    }
+    Ok(())
 }
 
 /// Changes `config` so that only the modules in the list are built, with what they depend on. The
@@ -219,15 +235,22 @@ fn set(config: &str) -> BTreeMap<&str, &str> {
 }
 
 /// Returns a line for each symbol that differs from Debian's configuration: those of the
-/// fragments first, then those that Kconfig changed because of them or of the compiler.
-fn differences(wanted: &Wanted, debian_config: &str, config: &str) -> Vec<String> {
+/// fragments first, then those that Kconfig changed because of them or of the compiler. Modules that
+/// are not in the list, if there is one, are left out on purpose and have no line.
+fn differences(
+    wanted: &Wanted,
+    debian_config: &str,
+    config: &str,
+    modules: Option<&str>,
+) -> Vec<String> {
     let (theirs, ours) = (set(debian_config), set(config));
     let symbols: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
     let mut lines: Vec<(bool, String)> = symbols
         .into_iter()
         .filter_map(|symbol| {
             let (old, new) = (theirs.get(symbol), ours.get(symbol));
-            if old == new {
+            let left_out = modules.is_some() && old == Some(&"m") && new.is_none();
+            if old == new || left_out {
                 return None;
             }
             let fragment = wanted.get(symbol).map(|(_, fragment)| fragment.as_str());
@@ -317,6 +340,7 @@ mod tests {
             &w,
             debian_config,
             "CONFIG_R=y\nCONFIG_A=m\nCONFIG_CLANG=y\n",
+            None,
         );
         assert_eq!(
             differences,

@@ -16,10 +16,10 @@ const WIDTH: f64 = 7.8;
 const HEIGHT: f64 = 17.0;
 const MARGIN: f64 = 12.0;
 /// What remains of a time in which nothing happens, and what a line is shown alone, in seconds.
-const LONGEST: f64 = 1.2;
-const SHORTEST: f64 = 0.06;
+const LONGEST: f64 = 2.0;
+const SHORTEST: f64 = 0.25;
 /// How long a heading waits for its readers, and the end for the next round.
-const HEADING: f64 = 1.5;
+const HEADING: f64 = 3.0;
 const END: f64 = 6.0;
 
 /// What a terminal has shown, with the time of each part.
@@ -184,7 +184,7 @@ mod tests {
         let times: Vec<f64> = lines.iter().map(|line| line.at).collect();
         assert_eq!(lines.len(), 4);
         assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
-        assert!(times[3] < 6.0, "{times:?}");
+        assert!(times[3] < 9.0, "{times:?}");
     }
 
     #[test]
