@@ -12,7 +12,7 @@ VERBS := run tour check coverage configs mutants crash abi bench conform guest s
 # any shell text, and only the guest's shell interprets it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
-VARIABLES := VARIANT CMD COPY MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
+VARIABLES := VARIANT CMD COPY APPEND MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
 	     LIMIT JOBS ROWS QUICK PART GUP OUT FLAVOUR SYMBOLS SUITES FRESH FAILURES SEED \
 	     KERNEL_SOURCE YES
 define pass
@@ -89,6 +89,7 @@ help:
 #:            configuration for cloud guests, with the Rust pieces (a first build: 45 minutes)
 #:   CMD='text'   what the guest's bash runs; any shell text ($$ is one $)
 #:   COPY='file ...'  files and folders for the guest's /root, where daxstat is as well
+#:   APPEND='word ...'  for the kernel's command line, such as preempt=full on distro
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
 #:   PMEM=5G      the size of each of its two NVDIMMs
 #:   NVDIMMS=folder  keep their files in this folder for the next guest

@@ -117,6 +117,7 @@ impl GuestOptions {
                 None => None,
             },
             copy: args.copies()?,
+            extra_cmdline: args.append.split_whitespace().map(str::to_owned).collect(),
             ..GuestOptions::default()
         })
     }
@@ -176,6 +177,9 @@ pub struct GuestArgs {
     /// One CPU; each instruction takes one guest nanosecond.
     #[arg(long, env = "ICOUNT", value_parser = FalseyValueParser::new())]
     pub icount: bool,
+    /// Words for the kernel's command line, such as preempt=full.
+    #[arg(long, env = "APPEND", default_value = "")]
+    pub append: String,
     /// Files for the guest's /root, as shell words.
     #[arg(long, env = "COPY", default_value = "")]
     pub copy: String,
