@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run tour check coverage configs mutants crash abi bench conform guest shell build deb config lint doc
+VERBS := run tour check coverage configs mutants crash abi bench conform guest shell build deb config lint doc report
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -78,6 +78,8 @@ help:
 #:            modules (prints their graph), the language of comments and documents
 #:   doc      build the documentation of the kernel crate and the .rst pages as HTML;
 #:            prints where both are
+#:   report   one page of what bench, conform, abi, mutants and coverage found last; runs
+#:            nothing
 #:   series   patches in the format of git for a kernel tree of your own, of this commit
 #:   tarball  the overlay, the patches and ./apply, which puts them into a kernel tree
 #:   setup    install missing packages (every verb does)
@@ -109,7 +111,7 @@ help:
 #:   QUICK=1      bench with fewer rows, boots and repeats: within ten minutes;
 #:            abi compares the builds and boots nothing; mutants tries those that need no
 #:            kernel; for check see ALL
-#:   OUT=folder   folder for the results of bench, coverage, deb, series, tarball and tour (default: in the cache)
+#:   OUT=folder   folder for what bench, coverage, deb, report, series, tarball and tour write
 #:   FLAVOUR=cloud|amd64|small  for deb: Debian's own configuration for cloud guests (the
 #:            default) or for all machines, or about that of VARIANT=rust; SYMBOLS=1 with symbols
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk

@@ -17,7 +17,7 @@ use vm::guest;
 use vm::options::{GuestArgs, GuestOptions};
 use vm::outcome::{End, Outcome};
 
-use crate::coverage::Collector;
+use crate::executed::Collector;
 use crate::guest_protocol::GuestProtocol;
 use crate::io_errors;
 use crate::leaks::Leaks;

@@ -13,15 +13,14 @@
 mod lines;
 mod report;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use fs_err as fs;
 
 use crate::boot::Check;
+use crate::executed::{Collector, MODULE_AT};
 use crate::CheckArgs;
 use ::report::summary::Summary;
 use host::command::{clean, output};
@@ -29,19 +28,10 @@ use host::limit::Limit;
 use host::paths::Paths;
 use host::variant::Variant;
 use kbuild::build::build_to_boot;
-use kbuild::program;
 use kbuild::toolchain::LLVM;
 use lines::Lines;
 use tempfile::NamedTempFile;
 use vm::guest;
-use vm::outcome::Outcome;
-
-/// File that the plugin writes, in the guest's folder.
-const EXECUTED: &str = "executed";
-/// File that the guest writes: where the module is.
-const MODULE: &str = "nd_pmem";
-/// The address for which the module is linked.
-const MODULE_AT: u64 = 0x100_0000;
 
 #[derive(Args, Clone, Debug)]
 pub struct CoverageArgs {
@@ -50,67 +40,6 @@ pub struct CoverageArgs {
     /// Folder for the report; by default coverage in the cache.
     #[arg(long, env = "OUT")]
     out: Option<PathBuf>,
-}
-
-/// What ran, in all boots.
-pub struct Collector {
-    /// The arguments for QEMU.
-    plugin: String,
-    ran: Mutex<Ran>,
-}
-
-/// The addresses of instructions that ran.
-#[derive(Default)]
-struct Ran {
-    kernel: BTreeSet<u64>,
-    /// As if the module's code began at [`MODULE_AT`].
-    module: BTreeSet<u64>,
-    boots: usize,
-}
-
-impl Collector {
-    fn new(paths: &Paths) -> Result<Self> {
-        let plugin = program::build_plugin(paths)?;
-        let path = plugin
-            .to_str()
-            .filter(|p| !p.contains(','))
-            .with_context(|| format!("QEMU cannot load {}", plugin.display()))?;
-        Ok(Self {
-            plugin: format!("{path},executed={EXECUTED}"),
-            ran: Mutex::default(),
-        })
-    }
-
-    /// Returns additional arguments for QEMU.
-    pub fn arguments(&self) -> [std::ffi::OsString; 2] {
-        ["-plugin".into(), self.plugin.clone().into()]
-    }
-
-    /// Returns a command that also writes where the module is.
-    pub fn wrap(&self, command: &str) -> String {
-        format!(
-            "{command}; status=$?; cat /sys/module/nd_pmem/sections/.text >/host/job/{MODULE} \
-             2>/dev/null; exit $status"
-        )
-    }
-
-    /// Adds what ran in a boot.
-    pub fn add(&self, outcome: &Outcome) {
-        // A guest whose power failed has none.
-        let Ok(text) = fs::read_to_string(outcome.dir.path().join(EXECUTED)) else {
-            return;
-        };
-        let address = |line: &str| u64::from_str_radix(line.trim_start_matches("0x"), 16).ok();
-        let module = outcome.job_file(MODULE).and_then(|t| address(t.trim()));
-        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-        ran.boots += 1;
-        for at in text.lines().filter_map(address) {
-            ran.kernel.insert(at);
-            if let Some(offset) = module.and_then(|start| at.checked_sub(start)) {
-                ran.module.insert(MODULE_AT.saturating_add(offset));
-            }
-        }
-    }
 }
 
 /// Runs the boots of the check, and writes the report. Returns the exit status.
@@ -126,10 +55,7 @@ pub fn run(paths: &Paths, args: &CoverageArgs) -> Result<i32> {
     println!("{}", summary.totals());
 
     let dir = paths.build(variant);
-    let ran = collector
-        .ran
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let ran = collector.into_ran();
     let mut lines = Lines::new(&paths.checkout)?;
     lines.add(&dir.join("vmlinux"), &ran.kernel)?;
     let module = link(&dir.join("drivers/nvdimm/nd_pmem.ko"))?;

@@ -17,6 +17,7 @@
 mod boot;
 pub mod coverage;
 pub mod crash;
+mod executed;
 mod guest_protocol;
 mod io_errors;
 mod leaks;

@@ -5,4 +5,5 @@
 pub mod guest_result;
 pub mod ktap;
 pub mod live;
+pub mod page;
 pub mod summary;

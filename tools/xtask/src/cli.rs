@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use abi::AbiArgs;
 use anyhow::{bail, Result};
@@ -83,6 +84,12 @@ pub enum Verb {
     Source,
     /// Run formatting and lints, of the harness and of the kernel's Rust.
     Lint,
+    /// Write a page of what the programs have found.
+    Report {
+        /// Folder for report.html; by default the cache.
+        #[arg(long, env = "OUT")]
+        out: Option<PathBuf>,
+    },
     /// Build the documentation of the kernel crate and print its path.
     Doc,
 }

@@ -29,6 +29,7 @@ use host::paths::Paths;
 use host::requirements::require_host;
 use kbuild::build::build_to_boot;
 use kbuild::{build, deb, doc, lint, program, source};
+use report::page;
 use vm::options::{self, GuestOptions};
 use vm::{guest, shell};
 
@@ -101,6 +102,10 @@ fn dispatch(verb: Verb) -> Result<u8> {
             if lint::run(&paths)? > 0 {
                 return Ok(1);
             }
+        }
+        Verb::Report { out } => {
+            let out = out.unwrap_or_else(|| paths.cache.clone());
+            println!("{}", page::write(&paths, &out)?.display());
         }
         Verb::Doc => {
             let made = doc::run(&paths)?;
