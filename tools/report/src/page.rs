@@ -26,6 +26,7 @@ th { font-weight: 600; color: #5a6478; } td:first-child, th:first-child { text-a
 .bar { display: flex; width: 16rem; height: .8rem; background: #e3e6eb; }
 .bar i { display: block; height: 100%; } .good { background: #0f766e; } .soft { background: #d9a441; }
 .ill { background: #b91c1c; } .bad { color: #b91c1c; font-weight: 600; } .when { color: #5a6478; }
+figure svg { max-width: 100%; height: auto; }
 pre, figure { background: #fff; border: 1px solid #e3e6eb; overflow-x: auto; margin: 0; padding: .5rem; }
 ";
 
