@@ -4,7 +4,7 @@
 //!
 //! The kernel is that of `VARIANT=rust` with the lines of the source in its objects. Each boot of the
 //! check has `tools/testing/tcg-plugin`, which writes the addresses of the instructions that ran; the
-//! objects say of which lines these are ([`lines`]), and the report adds it up ([`report`]).
+//! objects say of which lines these are (`lines`), and the report adds it up (`report`).
 //!
 //! A line counts as run if one of its instructions was. Code that is inlined counts for the lines where
 //! it is written. What a warning or a failed assertion prints counts for nothing. The module `nd_pmem`

@@ -31,7 +31,7 @@ pub struct Collector {
 #[derive(Default)]
 pub struct Ran {
     pub kernel: BTreeSet<u64>,
-    /// As if the module's code began at [`MODULE_AT`].
+    /// As if the module's code began at `MODULE_AT`.
     pub module: BTreeSet<u64>,
     pub boots: usize,
 }

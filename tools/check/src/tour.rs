@@ -2,7 +2,7 @@
 
 //! `make tour`: five minutes in the guest that show what the stack does, with the commands that an
 //! operator would type. What the guest prints is shown as it comes, and recorded as an SVG that
-//! browsers play ([`recording`]). A step that does not show what it says fails the tour, and `make
+//! browsers play (`recording`). A step that does not show what it says fails the tour, and `make
 //! check`, which takes it as well.
 
 mod recording;
