@@ -5,12 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use nix::fcntl::OFlag;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{fork, pipe2, ForkResult};
 
@@ -158,6 +159,13 @@ impl Gate {
 
     pub fn open(&self) -> Result<()> {
         (&self.writer).write_all(b"x").context("cannot open a gate")
+    }
+
+    /// Returns whether the gate is open and no task has passed it.
+    pub fn is_open(&self) -> Result<bool> {
+        let mut polled = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut polled, PollTimeout::ZERO).context("cannot look at a gate")?;
+        Ok(ready > 0)
     }
 
     /// Waits until the gate is open. Both sides hold both ends, so the death of a partner does

@@ -13,6 +13,7 @@
 pub mod bound;
 mod killed;
 mod locked;
+mod matrix;
 mod mounted;
 pub mod pinned;
 mod storm;

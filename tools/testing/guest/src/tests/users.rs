@@ -10,6 +10,7 @@ mod process;
 mod rdma;
 
 pub use disk::Ring;
+pub use rdma::{Link, Rdma};
 
 use crate::tests::prelude::*;
 use crate::vmstat::Counters;

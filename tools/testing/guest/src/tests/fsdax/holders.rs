@@ -174,11 +174,11 @@ fn process() -> Result<()> {
 }
 
 /// A device of device-mapper, which dmsetup makes; removed when dropped.
-struct Dm(&'static str);
+pub struct Dm(&'static str);
 
 impl Dm {
     /// Maps a device from its start.
-    fn linear(name: &'static str, below: &Path, sectors: u64) -> Result<Self> {
+    pub fn linear(name: &'static str, below: &Path, sectors: u64) -> Result<Self> {
         Cmd::new("modprobe dm-mod").ok()?;
         let table = format!("0 {sectors} linear {} 0", below.display());
         Self::call("create")
@@ -189,11 +189,11 @@ impl Dm {
         Ok(Self(name))
     }
 
-    fn call(verb: &str) -> Cmd {
+    pub fn call(verb: &str) -> Cmd {
         Cmd::new(&format!("dmsetup {verb}")).env("DM_DISABLE_UDEV", "1")
     }
 
-    fn node(&self) -> PathBuf {
+    pub fn node(&self) -> PathBuf {
         Path::new("/dev/mapper").join(self.0)
     }
 }
@@ -206,7 +206,7 @@ impl Drop for Dm {
 }
 
 /// Runs a command when dropped.
-struct Undo(&'static str, PathBuf);
+pub struct Undo(pub &'static str, pub PathBuf);
 
 impl Drop for Undo {
     fn drop(&mut self) {

@@ -21,7 +21,7 @@ const REG_MR: u32 = 9;
 const DEREG_MR: u32 = 13;
 
 /// An open device with a protection domain.
-struct Rdma {
+pub struct Rdma {
     file: File,
     /// The file of events, which keeps the device.
     _events: OwnedFd,
@@ -29,7 +29,7 @@ struct Rdma {
 }
 
 impl Rdma {
-    fn open(node: &Path) -> Result<Self> {
+    pub fn open(node: &Path) -> Result<Self> {
         let file = open_rw(node, false)?;
         let [events, _] = call(&file, GET_CONTEXT, &[]).context("GET_CONTEXT")?;
         // SAFETY: The descriptor is new and owned here, so nothing else closes it.
@@ -43,7 +43,7 @@ impl Rdma {
     }
 
     /// Registers the start of a mapping; returns its handle.
-    fn register(&self, map: &Mapping, len: usize) -> io::Result<u32> {
+    pub fn register(&self, map: &Mapping, len: usize) -> io::Result<u32> {
         const LOCAL_WRITE: u32 = 1;
         let start = halves(map.addr() as u64);
         let mut words = Vec::new();
@@ -87,12 +87,12 @@ fn halves(word: u64) -> [u32; 2] {
 }
 
 /// The device, which exists until this is dropped.
-struct Link;
+pub struct Link;
 
 impl Link {
-    const NODE: &'static str = "/dev/infiniband/uverbs0";
+    pub const NODE: &'static str = "/dev/infiniband/uverbs0";
 
-    fn add() -> Result<Self> {
+    pub fn add() -> Result<Self> {
         for module in ["rdma_rxe", "ib_uverbs"] {
             if !Cmd::new("modprobe").arg(module).run()?.status.success() {
                 skip!("this kernel has no module {module} (CONFIG_RDMA_RXE)");
