@@ -52,18 +52,20 @@ impl Recording {
         }
         let text = String::from_utf8_lossy(&text);
         let (mut now, mut last) = (0.0, 0.0);
-        let line = |(line, start): (&str, &Duration)| {
+        let mut lines = Vec::new();
+        for (line, start) in text.lines().zip(&starts) {
             let start = start.as_secs_f64();
             now += (start - last).clamp(SHORTEST, LONGEST);
             last = start;
-            let parts = parts(line.trim_end());
-            let at = now;
-            if parts.first().is_some_and(|(class, _)| *class == "h") {
-                now += HEADING;
+            for parts in rows(line.trim_end()) {
+                let at = now;
+                if parts.first().is_some_and(|(class, _)| *class == "h") {
+                    now += HEADING;
+                }
+                lines.push(Line { at, parts });
             }
-            Line { at, parts }
-        };
-        text.lines().zip(&starts).map(line).collect()
+        }
+        lines
     }
 
     /// Returns the recording as SVG.
@@ -125,30 +127,36 @@ fn text(index: usize, line: &Line) -> Markup {
     }
 }
 
-/// Splits a line at its colours, and cuts what is wider than the window.
-fn parts(line: &str) -> Vec<(&'static str, String)> {
-    let (mut parts, mut class, mut room) = (Vec::new(), "", COLUMNS);
+/// Splits a line at its colours, and into rows that fit the window.
+fn rows(line: &str) -> Vec<Vec<(&'static str, String)>> {
+    let (mut rows, mut class, mut room) = (vec![Vec::new()], "", COLUMNS);
     for (index, piece) in line.split('\x1b').enumerate() {
-        let piece = if index == 0 {
+        let text = if index == 0 {
             piece
         } else {
             let (code, rest) = piece.split_once('m').unwrap_or(("", piece));
             class = match code {
-                "[1;36m" | "[1;36" => "h",
+                "[1;36" => "h",
                 "[33" => "l",
                 "[32" => "c",
                 _ => "",
             };
             rest
         };
-        let expanded = piece.replace('\t', "    ");
-        let cut: String = expanded.chars().take(room).collect();
-        room -= cut.chars().count();
-        if !cut.is_empty() {
-            parts.push((class, cut));
+        let mut rest: Vec<char> = text.replace('\t', "    ").chars().collect();
+        while !rest.is_empty() {
+            if room == 0 {
+                rows.push(Vec::new());
+                room = COLUMNS;
+            }
+            let row: String = rest.drain(..room.min(rest.len())).collect();
+            room -= row.chars().count();
+            if let Some(last) = rows.last_mut() {
+                last.push((class, row));
+            }
         }
     }
-    parts
+    rows
 }
 
 #[cfg(test)]
@@ -170,12 +178,14 @@ mod tests {
 
     #[test]
     fn colours_are_classes() {
-        let line = parts("\x1b[32m# ndctl\x1b[0m list");
+        let line = rows("\x1b[32m# ndctl\x1b[0m list");
         assert_eq!(
             line,
-            [("c", "# ndctl".to_owned()), ("", " list".to_owned())]
+            [[("c", "# ndctl".to_owned()), ("", " list".to_owned())]]
         );
-        assert_eq!(parts(&"x".repeat(500))[0].1.len(), COLUMNS);
+        let long = rows(&"x".repeat(2 * COLUMNS + 1));
+        let lengths: Vec<usize> = long.iter().map(|row| row[0].1.len()).collect();
+        assert_eq!(lengths, [COLUMNS, COLUMNS, 1]);
     }
 
     #[test]
