@@ -4,7 +4,7 @@
 //! missing.
 //!
 //! Most obstacles show in the kernel's log only, and several filesystems then mount without DAX as
-//! if nothing had happened. [`Facts`] is what sysfs, the superblock and the mounts say; [`checks`]
+//! if nothing had happened. [`Facts`] is what sysfs, the superblock and the mounts say; [`checks()`]
 //! judges it, with a line for each subject. A subject that prevents DAX is missing; one that costs
 //! huge pages, or excludes some files, is a warning.
 
