@@ -138,20 +138,22 @@ fn attach(context: &Context<'_>) -> Result<Attached, Refusal> {
             if enabled.probe_btt().is_ok() {
                 return Err(Refusal::logged(ENXIO));
             }
-            let block = enabled.info_block();
             // One after the other: the second must not look at a namespace that the first has
             // claimed.
             for probe in [EnabledNamespace::probe_pfn, EnabledNamespace::probe_dax] {
-                match (probe(&enabled), &block) {
-                    (Ok(()), _) => return Err(Refusal::logged(ENXIO)),
+                match probe(&enabled) {
+                    Ok(()) => return Err(Refusal::logged(ENXIO)),
                     // There is an info block of that kind, but it cannot be used here.
-                    (Err(error), Ok(Some(block))) if error == EOPNOTSUPP => {
-                        return Err(Refusal::of_block(&namespace, block, error))
+                    Err(error) if error == EOPNOTSUPP => {
+                        return Err(match enabled.info_block() {
+                            Ok(Some(block)) => Refusal::of_block(&namespace, &block, error),
+                            _ => Refusal::logged(error),
+                        })
                     }
-                    (Err(error), _) if error == EOPNOTSUPP => return Err(Refusal::logged(error)),
-                    (Err(_), _) => (),
+                    Err(_) => (),
                 }
             }
+            let block = enabled.info_block();
             drop(enabled);
             let layout = Layout::raw(context, &namespace)?;
             if !layout.has_pages() {

@@ -110,15 +110,13 @@ impl<const READ: bool> Pinned<READ> {
         if duration == Duration::LongTerm {
             flags |= bindings::FOLL_LONGTERM;
         }
-        let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
         // INVARIANT: No page is pinned yet. The loop ends when all are; an error drops this value
         // with as many as there are.
         let mut this = Self {
-            pages: KVVec::new(),
+            pages: KVVec::with_capacity(count, GFP_KERNEL)?,
             offset,
             len,
         };
-        core::mem::swap(&mut this.pages, &mut pages);
         while this.pages.len() < count {
             this.pin_more(first, count, flags)?;
         }
