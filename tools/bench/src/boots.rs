@@ -244,13 +244,8 @@ impl Boots<'_> {
             ..GuestOptions::default()
         };
         if head.pass == Pass::Plugin {
-            let plugin = program::build_plugin(self.paths)?;
-            let path = plugin
-                .to_str()
-                .filter(|p| !p.contains(','))
-                .with_context(|| format!("QEMU cannot load {}", plugin.display()))?;
             options.extra_arguments =
-                vec!["-plugin".into(), format!("{path},out={WINDOWS}").into()];
+                program::plugin_arguments(self.paths, &format!("out={WINDOWS}"))?.into();
         }
         Ok(options)
     }

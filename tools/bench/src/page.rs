@@ -3,7 +3,7 @@
 //! The page: a whole report in one file that needs no network.
 
 use anyhow::Result;
-use maud::{html, Markup, PreEscaped, DOCTYPE};
+use maud::{html, Markup, PreEscaped};
 use plotters::style::RGBColor;
 
 use super::report::{number, percent, Report, Row, State};
@@ -40,8 +40,6 @@ const LIMITS: &[&str] = &[
 ];
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; color: #1e232d; background: #f6f7f9;
-       max-width: 1080px; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; }
 h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 h3 { font-size: 1rem; margin-bottom: .3rem; }
@@ -64,57 +62,49 @@ dd { margin: 0; overflow-wrap: anywhere; }
 /// Generates the page; `picture` is the SVG of all ratios.
 pub fn html(report: &Report, picture: &str) -> Result<String> {
     let slopes = slope_charts(report)?;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
-                title { "rust-dax: C and Rust side by side" }
-                style { (PreEscaped(STYLE)) }
+    let body = html! {
+        p { (report.summary()) "." }
+        @for problem in &report.problems { p.bad { (problem) } }
+        @for remark in &report.remarks { p { (remark) } }
+        h2 { "How to read it" }
+        @for paragraph in READING { p { (paragraph) } }
+        h2 { "All ratios" }
+        figure { (PreEscaped(picture)) }
+        h2 { "All rows" }
+        @for group in report.groups() {
+            @for unit in units(report, group) {
+                h3 { (group) ", " (unit) }
+                div.wide { (table(report, group, unit)) }
             }
-            body {
-                h1 { "rust-dax: C and Rust side by side" }
-                p { (report.summary()) "." }
-                @for problem in &report.problems { p.bad { (problem) } }
-                @for remark in &report.remarks { p { (remark) } }
-                h2 { "How to read it" }
-                @for paragraph in READING { p { (paragraph) } }
-                h2 { "All ratios" }
-                figure { (PreEscaped(picture)) }
-                h2 { "All rows" }
-                @for group in report.groups() {
-                    @for unit in units(report, group) {
-                        h3 { (group) ", " (unit) }
-                        div.wide { (table(report, group, unit)) }
-                    }
-                }
-                @if !slopes.is_empty() {
-                    h2 { "How it grows" }
-                    p { (line("C", slopes::C)) " " (line("Rust", slopes::RUST)) }
-                    @for (group, charts) in &slopes {
-                        details {
-                            summary { (group) ", " (charts.len()) " charts" }
-                            div.slopes {
-                                @for (slope, svg) in charts {
-                                    figure {
-                                        figcaption { (slope.name) br; (slope.unit) }
-                                        (PreEscaped(svg))
-                                    }
-                                }
+        }
+        @if !slopes.is_empty() {
+            h2 { "How it grows" }
+            p { (line("C", slopes::C)) " " (line("Rust", slopes::RUST)) }
+            @for (group, charts) in &slopes {
+                details {
+                    summary { (group) ", " (charts.len()) " charts" }
+                    div.slopes {
+                        @for (slope, svg) in charts {
+                            figure {
+                                figcaption { (slope.name) br; (slope.unit) }
+                                (PreEscaped(svg))
                             }
                         }
                     }
                 }
-                @if !report.wall.is_empty() { (wall(report)) }
-                h2 { "Limits" }
-                ul { @for limit in LIMITS { li { (limit) } } }
-                h2 { "Provenance" }
-                (about(report))
             }
         }
+        @if !report.wall.is_empty() { (wall(report)) }
+        h2 { "Limits" }
+        ul { @for limit in LIMITS { li { (limit) } } }
+        h2 { "Provenance" }
+        (about(report))
     };
-    Ok(page.into_string())
+    Ok(report::html::page(
+        "rust-dax: C and Rust side by side",
+        STYLE,
+        body,
+    ))
 }
 
 /// Every slope of a group, with its chart.

@@ -33,7 +33,7 @@ pub struct Check<'a> {
     /// What collects the coverage of the boots.
     pub coverage: Option<&'a Collector>,
     /// Programs that run in the guest, built once so that all boots run the same.
-    programs: Vec<PathBuf>,
+    pub programs: Vec<PathBuf>,
 }
 
 impl<'a> Check<'a> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fs_err as fs;
 
 use host::paths::Paths;
@@ -23,7 +23,7 @@ pub const MODULE_AT: u64 = 0x100_0000;
 /// What ran, in all boots.
 pub struct Collector {
     /// The arguments for QEMU.
-    plugin: String,
+    plugin: [OsString; 2],
     ran: Mutex<Ran>,
 }
 
@@ -39,20 +39,15 @@ pub struct Ran {
 impl Collector {
     /// Builds the plugin.
     pub fn new(paths: &Paths) -> Result<Self> {
-        let plugin = program::build_plugin(paths)?;
-        let path = plugin
-            .to_str()
-            .filter(|p| !p.contains(','))
-            .with_context(|| format!("QEMU cannot load {}", plugin.display()))?;
         Ok(Self {
-            plugin: format!("{path},executed={EXECUTED}"),
+            plugin: program::plugin_arguments(paths, &format!("executed={EXECUTED}"))?,
             ran: Mutex::default(),
         })
     }
 
     /// Returns additional arguments for QEMU.
     pub fn arguments(&self) -> [OsString; 2] {
-        ["-plugin".into(), self.plugin.clone().into()]
+        self.plugin.clone()
     }
 
     /// Returns a command that also writes where the module is.

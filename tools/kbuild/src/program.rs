@@ -5,10 +5,11 @@
 //! of the two, and the guest is Debian 13, so programs that were built on either
 //! run there. And the plugin that runs inside QEMU, `tools/testing/tcg-plugin`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::toolchain::Toolchain;
 use host::command::{clean, run_logged};
@@ -29,8 +30,18 @@ pub fn build_daxstat(paths: &Paths) -> Result<PathBuf> {
 }
 
 /// Builds the plugin for QEMU and returns its path.
-pub fn build_plugin(paths: &Paths) -> Result<PathBuf> {
+fn build_plugin(paths: &Paths) -> Result<PathBuf> {
     build_package(paths, "tcg-plugin", "libtcg_plugin.so")
+}
+
+/// Builds the plugin for QEMU, and returns the arguments that load it with this option of its own.
+pub fn plugin_arguments(paths: &Paths, option: &str) -> Result<[OsString; 2]> {
+    let plugin = build_plugin(paths)?;
+    let path = plugin
+        .to_str()
+        .filter(|p| !p.contains(','))
+        .with_context(|| format!("QEMU cannot load {}", plugin.display()))?;
+    Ok(["-plugin".into(), format!("{path},{option}").into()])
 }
 
 fn build_package(paths: &Paths, package: &str, file: &str) -> Result<PathBuf> {

@@ -3,6 +3,7 @@
 //! Results of tests, and how they are shown.
 
 pub mod guest_result;
+pub mod html;
 pub mod ktap;
 pub mod live;
 pub mod page;

@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fs_err as fs;
-use maud::{html, Markup, PreEscaped, DOCTYPE};
+use maud::{html, Markup, PreEscaped};
 use serde_json::Value;
 
 use host::paths::Paths;
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; color: #1e232d; background: #f6f7f9;
-       max-width: 1080px; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; background: #fff; } .wide { overflow-x: auto; }
 th, td { padding: .18rem .6rem; border-bottom: 1px solid #e3e6eb; text-align: right;
@@ -33,37 +31,28 @@ pre, figure { background: #fff; border: 1px solid #e3e6eb; overflow-x: auto; mar
 /// Writes the page and returns its path.
 pub fn write(paths: &Paths, out: &Path) -> Result<PathBuf> {
     let cache = &paths.cache;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
-                title { "rust-dax: what its tests found" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "rust-dax: what its tests found" }
-                p class="when" { "Each section has the results of the last run on this machine." }
-                (section("Instructions, C and Rust", "bench", &cache.join("bench/bench.svg"), |text| {
-                    html! { figure { (PreEscaped(text)) } }
-                }))
-                (section("Public suites, C and Rust", "conform", &cache.join("conform/conform.json"), |text| {
-                    json(text, conform)
-                }))
-                (section("Interfaces, C and Rust", "abi", &paths.result("abi.json"), |text| json(text, abi)))
-                (section("Faults on purpose", "mutants", &paths.result("mutants.json"), |text| {
-                    json(text, mutants)
-                }))
-                (section("Lines that the tests run", "coverage", &cache.join("coverage/coverage.txt"), |text| {
-                    html! { pre { (text) } }
-                }))
-            }
-        }
+    let body = html! {
+        p class="when" { "Each section has the results of the last run on this machine." }
+        (section("Instructions, C and Rust", "bench", &cache.join("bench/bench.svg"), |text| {
+            html! { figure { (PreEscaped(text)) } }
+        }))
+        (section("Public suites, C and Rust", "conform", &cache.join("conform/conform.json"), |text| {
+            json(text, conform)
+        }))
+        (section("Interfaces, C and Rust", "abi", &paths.result("abi.json"), |text| json(text, abi)))
+        (section("Faults on purpose", "mutants", &paths.result("mutants.json"), |text| {
+            json(text, mutants)
+        }))
+        (section("Lines that the tests run", "coverage", &cache.join("coverage/coverage.txt"), |text| {
+            html! { pre { (text) } }
+        }))
     };
     fs::create_dir_all(out)?;
     let path = out.join("report.html");
-    fs::write(&path, page.into_string())?;
+    fs::write(
+        &path,
+        crate::html::page("rust-dax: what its tests found", STYLE, body),
+    )?;
     Ok(path)
 }
 

@@ -5,10 +5,10 @@
 //! Each verb is a function of a program, and this crate only names them:
 //!
 //! ```text
-//! check     run, check, crash,   configs   configs
-//!           tour, coverage
-//! bench     bench                   abi       abi
-//! conform   conform             mutants   mutants
+//! check     run, check, crash, tour, coverage
+//! bench     bench               abi       abi
+//! configs   configs             conform   conform
+//! mutants   mutants
 //! ```
 //!
 //! The programs use `kbuild` (from a checkout to a kernel), `vm` (a guest) and `report` (results),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use fs_err as fs;
-use maud::{html, Markup, PreEscaped, DOCTYPE};
+use maud::{html, Markup};
 
 use super::lines::{File, Lines};
 
@@ -93,8 +93,6 @@ pub fn text(lines: &Lines) -> String {
 }
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; color: #1e232d; background: #f6f7f9;
-       max-width: 1080px; margin: 0 auto; padding: 1.5rem; }
 pre { background: #fff; border: 1px solid #e3e6eb; overflow-x: auto; font-size: 13px; padding: .4rem; }
 summary { cursor: pointer; } .bad { background: #fde8e8; display: block; } .no { color: #8a93a5; }
 ";
@@ -110,27 +108,19 @@ pub fn html(lines: &Lines, source: &Path, boots: usize) -> Result<String> {
         .into_iter()
         .map(|(path, file)| details(path, file, source))
         .collect::<Result<Vec<_>>>()?;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
-                title { "Coverage of the kernel's Rust" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "Coverage of the kernel's Rust" }
-                p {
-                    "Lines of which an instruction ran in one of " (boots) " boots, in QEMU. Lines that \
-                     print warnings are not counted. Files with the least come first."
-                }
-                pre { (text(lines)) }
-                @for file in files { (file) }
-            }
+    let body = html! {
+        p {
+            "Lines of which an instruction ran in one of " (boots) " boots, in QEMU. Lines that \
+             print warnings are not counted. Files with the least come first."
         }
+        pre { (text(lines)) }
+        @for file in files { (file) }
     };
-    Ok(page.into_string())
+    Ok(::report::html::page(
+        "Coverage of the kernel's Rust",
+        STYLE,
+        body,
+    ))
 }
 
 /// Returns the part of a file: its lines that did not run, each with the two around it.

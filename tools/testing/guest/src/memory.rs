@@ -2,7 +2,7 @@
 
 //! Memory that is not DAX, of each kind that GUP handles separately.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
@@ -290,6 +290,33 @@ fn huge_bytes_in(smaps: &str, addr: usize) -> Option<usize> {
         }
     }
     None
+}
+
+/// A setting of `transparent_hugepage/enabled`, which is undone when this is
+/// dropped.
+pub struct SystemThp(String);
+
+impl SystemThp {
+    const FILE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+    pub fn set(value: &str) -> Result<Self> {
+        let text = system::read(Self::FILE)?;
+        let old = text
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
+            .context("no setting of huge pages is selected")?;
+        let this = Self(old.to_string());
+        fs::write(Self::FILE, value).context(Self::FILE)?;
+        Ok(this)
+    }
+}
+
+impl Drop for SystemThp {
+    fn drop(&mut self) {
+        if let Err(e) = fs::write(Self::FILE, &self.0) {
+            eprintln!("{}: {e}", Self::FILE);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use crate::command::Output;
 use crate::filesystem::unmount_devices;
+use crate::memory::SystemThp;
 use crate::suites::{dax_pmd, tap, Ndctl, SKIPPED};
 use crate::tests::prelude::*;
 
@@ -144,34 +145,13 @@ fn hmm_tests() -> Vec<Test> {
     mark_essential(tests, &[])
 }
 
-/// Makes the kernel use transparent huge pages only where a program asks for them, while the value
-/// lives: three of hmm-tests expect small pages elsewhere, and fail with either GUP.
-struct HugePagesOnRequest(String);
-
-impl HugePagesOnRequest {
-    const FILE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
-
-    fn set() -> Result<Self> {
-        let modes = system::read(Self::FILE)?;
-        let chosen = modes.split(['[', ']']).nth(1).context(Self::FILE)?;
-        let this = Self(chosen.to_owned());
-        fs::write(Self::FILE, "madvise").context(Self::FILE)?;
-        Ok(this)
-    }
-}
-
-impl Drop for HugePagesOnRequest {
-    fn drop(&mut self) {
-        clean_up(fs::write(Self::FILE, &self.0));
-    }
-}
-
 fn hmm(parameters: &str) -> Result<String> {
     const PROGRAM: &str = "/usr/local/bin/hmm-tests";
     if !Path::new(PROGRAM).exists() {
         skip!("the guest has no {PROGRAM}");
     }
-    let _huge = HugePagesOnRequest::set()?;
+    // Three of them expect small pages where no program asks for others, and fail with either GUP.
+    let _huge = SystemThp::set("madvise")?;
     let load = Cmd::new("modprobe test_hmm").arg_words(parameters).run()?;
     if !load.status.success() {
         skip!("test_hmm cannot be loaded: {}", load.stderr.trim());

@@ -214,6 +214,13 @@ impl Drop for Undo {
     }
 }
 
+/// Makes a loop device of a file or a disk. Returns what takes it away, and its node.
+pub fn attach_loop(below: &Path) -> Result<(Undo, PathBuf)> {
+    let out = Cmd::new("losetup -f --show").arg(below).ok()?.stdout;
+    let node = PathBuf::from(out.trim());
+    Ok((Undo("losetup -d", node.clone()), node))
+}
+
 declare! {
     /// daxstat holders misses a partition, device-mapper, a mount, a loop device or swap in a chain of
     /// devices on one namespace, or shows one that is gone
@@ -236,9 +243,7 @@ fn devices() -> Result<()> {
     let file = File::create(&image).context("cannot create the image")?;
     fallocate(&file, 0, 0, 32 * MIB).context("fallocate")?;
     drop(file);
-    let out = Cmd::new("losetup -f --show").arg(&image).ok()?.stdout;
-    let loop_node = PathBuf::from(out.trim());
-    let looped = Undo("losetup -d", loop_node.clone());
+    let (looped, loop_node) = attach_loop(&image)?;
     Cmd::new("mkswap").arg(&loop_node).ok()?;
     Cmd::new("swapon").arg(&loop_node).ok()?;
     let swapping = Undo("swapoff", loop_node.clone());

@@ -10,6 +10,7 @@ use super::{
     daxstat, large, require_rust, signal_of, small, Config, Fixture, EXT2, EXT4, REFLINK, XFS,
 };
 use crate::inject::Failing;
+use crate::memory::SystemThp;
 use crate::tests::prelude::*;
 
 const LEN: usize = 2 * HUGE;
@@ -217,33 +218,6 @@ impl ThpDisabled {
 impl Drop for ThpDisabled {
     fn drop(&mut self) {
         clean_up(Self::set(false));
-    }
-}
-
-/// A setting of `transparent_hugepage/enabled`, which is undone when this is
-/// dropped.
-struct SystemThp(String);
-
-impl SystemThp {
-    const FILE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
-
-    fn set(value: &str) -> Result<Self> {
-        let text = system::read(Self::FILE)?;
-        let old = text
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
-            .context("no setting of huge pages is selected")?;
-        let this = Self(old.to_string());
-        std::fs::write(Self::FILE, value).context(Self::FILE)?;
-        Ok(this)
-    }
-}
-
-impl Drop for SystemThp {
-    fn drop(&mut self) {
-        if let Err(e) = std::fs::write(Self::FILE, &self.0) {
-            eprintln!("{}: {e}", Self::FILE);
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::place::{Place, Spot};
 use crate::filesystem::Kind;
-use crate::tests::fsdax::{Dm, Undo};
+use crate::tests::fsdax::{attach_loop, Dm, Undo};
 use crate::tests::prelude::*;
 use crate::tests::users::Link;
 
@@ -165,9 +165,8 @@ impl Devices {
     }
 
     fn set_up_loop(&mut self, below: &Path) -> Result<()> {
-        let out = Cmd::new("losetup -f --show").arg(below).ok()?.stdout;
-        let node = PathBuf::from(out.trim());
-        self._looped = Some(Undo("losetup -d", node.clone()));
+        let (looped, node) = attach_loop(below)?;
+        self._looped = Some(looped);
         let name = node.file_name().context("a loop device without a name")?;
         system::allow_io_errors(&name.to_string_lossy())?;
         self.above = Some(node);
