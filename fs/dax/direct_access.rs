@@ -17,8 +17,8 @@
 //!
 //! An [`EntryMemory`] is a direct access that has passed the checks for an entry of its size.
 //!
-//! This file encapsulates the SRCU section, calls of the device's operations, and reads and writes
-//! of device memory by address.
+//! This file encapsulates calls of the device's operations, and reads and writes of device memory by
+//! address.
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 
@@ -26,36 +26,30 @@ use crate::{debugfs::Reason, entry::Size, owner::EntryRef};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
-    dax::{call_direct_access, Access, AccessMode, PageOffset},
+    dax::{call_direct_access, Access, AccessMode, PageOffset, ReadGuard},
     error::{
-        code::{EFAULT, EHWPOISON, EINVAL, EIO, EOPNOTSUPP},
+        code::{EFAULT, EHWPOISON, EINVAL, EIO, ENXIO, EOPNOTSUPP},
         to_result, Error, Result,
     },
-    ffi::{c_int, c_void},
+    ffi::c_void,
     iomap::Iomap,
     iov_iter::IovIter,
     mm::{pfn::Pfn, pfn_t::PfnT},
     page::{PAGE_MASK, PAGE_SHIFT, PAGE_SIZE},
 };
 
-/// A guard that keeps DAX devices from being killed. C: `dax_read_lock()`.
+/// A guard that keeps DAX devices from being killed, and so gives access to the memory of the devices
+/// of extents.
 ///
 /// The holder may sleep.
-///
-/// # Invariants
-///
-/// The SRCU read-side section with this index is open in the current task.
 #[must_use = "the section is closed at once when the guard is dropped"]
-pub(crate) struct DaxReadGuard(c_int, PhantomData<*mut ()>);
+pub(crate) struct DaxReadGuard(#[expect(dead_code, reason = "it is dropped")] ReadGuard);
 
 impl DaxReadGuard {
     /// Opens a section. Any context.
-    #[doc(alias = "dax_read_lock")]
     #[inline]
     pub(crate) fn new() -> Self {
-        // INVARIANT: The section has just been opened, and only `drop` closes it.
-        // SAFETY: The function has no preconditions; `drop` closes the section.
-        Self(unsafe { bindings::dax_read_lock() }, PhantomData)
+        Self(ReadGuard::new())
     }
 
     /// Returns access to up to `len` bytes of a file from `position` on, as far as they are
@@ -137,14 +131,6 @@ impl DaxReadGuard {
         // SAFETY: The filesystem of the extent holds the device, so it is valid; the SRCU section
         // is open.
         to_result(unsafe { bindings::dax_zero_page_range(device.as_ptr(), at, 1) })
-    }
-}
-
-impl Drop for DaxReadGuard {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants the section with this index is open in this task.
-        unsafe { bindings::dax_read_unlock(self.0) };
     }
 }
 
@@ -336,7 +322,7 @@ impl DirectAccess<'_> {
     ) -> Result<usize> {
         let memory = self.range(offset, len)?;
         let (device, at, data) = (self.device.0.as_ptr(), self.at.as_raw(), data.as_raw());
-        // SAFETY: By the type invariants the device is alive, and `memory` is mapped memory of it.
+        // SAFETY: By the type invariants the device is valid, and `memory` is mapped memory of it.
         // The exclusive borrow of `data` keeps other code from using the iterator.
         Ok(unsafe {
             match direction {
@@ -347,6 +333,20 @@ impl DirectAccess<'_> {
                 }
             }
         })
+    }
+
+    /// Returns why nothing was copied: `ENXIO` if the device has died since it gave access, which ends
+    /// all copying; `EFAULT` if the process has no memory at its buffer. C: `dax_alive()`.
+    #[doc(alias = "dax_alive")]
+    #[cold]
+    pub(crate) fn copied_nothing(&self) -> Error {
+        // SAFETY: By the type invariants the device is valid; the section of the guard, in which it was
+        // alive, is open.
+        if unsafe { bindings::dax_alive(self.device.0.as_ptr()) } {
+            EFAULT
+        } else {
+            ENXIO
+        }
     }
 }
 

@@ -249,7 +249,7 @@ fn transfer_range<const COW: bool>(
         position = position.wrapping_add(copied as i64);
         if copied < len || len == 0 {
             if copied == 0 {
-                result = Err(EFAULT);
+                result = Err(access.copied_nothing());
             }
             break;
         }

@@ -31,9 +31,14 @@
 //! - [`DaxDevice`]: `struct dax_device`.
 //! - [`AccessMode`]: `enum dax_access_mode`.
 //!
+//! A device of the dax bus (`dax0.0`) exists without its driver, so a driver of that bus serves its
+//! memory in another way: [`bus`]. To be the holder of a DAX device, as a filesystem is, and to copy
+//! from and to its memory, see [`Held`].
+//!
 //! This file encapsulates the reference to a `struct dax_device` and the private data of a live
-//! one; `dax/access.rs` the output pointers of `->direct_access()`. The filesystem's side, such as
-//! `dax_read_lock()`, is in `fs/dax/`.
+//! one; `dax/access.rs` the output pointers of `->direct_access()`; `dax/table.rs` the calls of the
+//! operations; `dax/read_guard.rs` the section in which a device stays alive. The reads and writes of
+//! filesystems with DAX are in `fs/dax/`.
 //!
 //! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
 //!
@@ -88,8 +93,18 @@
 //! ```
 
 mod access;
+#[cfg(CONFIG_RUST_DEV_DAX_FSDEV)]
+pub mod bus;
+#[cfg(CONFIG_RUST_DEV_DAX_FSDEV)]
+mod holder;
+mod read_guard;
+mod table;
 
 pub use access::{call_direct_access, Access, AccessMode, PageOffset, RecoveryWrite};
+
+#[cfg(CONFIG_RUST_DEV_DAX_FSDEV)]
+pub use holder::{DeviceNumber, Held, HeldMemory, HolderOperations, Live, FLAG_REMOVED};
+pub use read_guard::ReadGuard;
 
 pub(crate) use access::serve_direct_access;
 
@@ -97,13 +112,14 @@ use crate::{
     bindings,
     block::disk::{GenDiskBuilder, Operations as DiskOperations},
     device::Device,
-    error::{code::EINVAL, from_err_ptr, from_result, to_result, Result},
-    ffi::{c_int, c_long, c_ulong, c_void},
+    error::{code::EINVAL, from_err_ptr, to_result, Result},
+    ffi::c_void,
     prelude::*,
     sync::{Arc, UniqueArc},
     types::ARef,
 };
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
+use table::{DataSource, Table};
 
 /// The operations of the driver of a DAX device. C: `struct dax_operations`.
 ///
@@ -292,14 +308,6 @@ unsafe impl<T: Operations> Send for Registration<T> {}
 unsafe impl<T: Operations> Sync for Registration<T> {}
 
 impl<T: Operations> Registration<T> {
-    /// The operations table that C calls.
-    const TABLE: bindings::dax_operations = bindings::dax_operations {
-        direct_access: Some(Self::direct_access),
-        dax_supported: None,
-        zero_page_range: Some(Self::zero_page_range),
-        recovery_write: Some(Self::recovery_write),
-    };
-
     /// Creates a live device with this data. Sleeps. C: `alloc_dax()`.
     ///
     /// # Errors
@@ -314,7 +322,10 @@ impl<T: Operations> Registration<T> {
         // SAFETY: The data stays valid until the device was killed, because dropping the
         // registration does that first. The table is a constant.
         let device = from_err_ptr(unsafe {
-            bindings::alloc_dax(data.cast_mut().cast(), const { &Self::TABLE })
+            bindings::alloc_dax(
+                data.cast_mut().cast(),
+                const { &Table::<T, Registered>::OPERATIONS },
+            )
         });
         match device.and_then(|device| NonNull::new(device).ok_or(EINVAL)) {
             // INVARIANT: Devices are created alive, and this one with these operations and data.
@@ -368,98 +379,18 @@ impl<T: Operations> Registration<T> {
         });
         Ok(())
     }
+}
 
-    /// Returns the driver's data of a device.
-    ///
-    /// # Errors
-    ///
-    /// `ENXIO` if the device has no data any more.
-    ///
-    /// # Safety
-    ///
-    /// `device` must be a device with the operations of `Self::TABLE` that is alive for `'a`.
+/// The data of a [`Registration`].
+struct Registered;
+
+// SAFETY: A device with the operations of this source was created by `Registration::new`. So its
+// private data is null, because the device is dead, or that of an `Arc`, which is dropped only after
+// the device was killed.
+unsafe impl<T: Operations> DataSource<T> for Registered {
     #[inline]
-    unsafe fn data<'a>(device: *mut bindings::dax_device) -> Result<&'a T> {
-        // SAFETY: The caller guarantees a valid device, as the function requires.
-        let data = unsafe { bindings::dax_get_private(device) }.cast::<T>();
-        // SAFETY: A device with these operations was created by `new`, so its private data is null
-        // or that of an `Arc`, which is dropped only after the device was killed. The caller
-        // guarantees that the device is alive for `'a`.
-        unsafe { data.as_ref() }.ok_or(ENXIO)
-    }
-
-    /// Returns access to memory. C: `->direct_access()`.
-    ///
-    /// # Safety
-    ///
-    /// `device` must be alive for the call, with the operations of `Self::TABLE`. `kaddr` and `pfn`
-    /// must each be null or valid for writes.
-    unsafe extern "C" fn direct_access(
-        device: *mut bindings::dax_device,
-        pgoff: c_ulong,
-        pages: c_long,
-        mode: bindings::dax_access_mode,
-        kaddr: *mut *mut c_void,
-        pfn: *mut bindings::pfn_t,
-    ) -> c_long {
-        // SAFETY: The caller guarantees that the device has these operations and is alive.
-        let data = unsafe { Self::data(device) };
-        let at = PageOffset::new(pgoff as u64);
-        let mode = AccessMode::from_raw(mode);
-        // SAFETY: The caller guarantees that both pointers are null or valid for writes.
-        unsafe {
-            serve_direct_access(
-                pages,
-                |pages| data?.direct_access(at, pages, mode),
-                kaddr,
-                pfn,
-            )
-        }
-    }
-
-    /// Fills pages with zeroes, one by one. C: `->zero_page_range()`.
-    ///
-    /// # Safety
-    ///
-    /// `device` must be alive for the call, with the operations of `Self::TABLE`.
-    unsafe extern "C" fn zero_page_range(
-        device: *mut bindings::dax_device,
-        pgoff: c_ulong,
-        pages: usize,
-    ) -> c_int {
-        from_result(|| {
-            // SAFETY: The caller guarantees that the device has these operations and is alive.
-            let data = unsafe { Self::data(device) }?;
-            let first = pgoff as u64;
-            let end = first.checked_add(pages as u64).ok_or(EINVAL)?;
-            for page in first..end {
-                data.zero_page(PageOffset::new(page))?;
-            }
-            Ok(0)
-        })
-    }
-
-    /// Overwrites memory that may be bad. C: `->recovery_write()`.
-    ///
-    /// # Safety
-    ///
-    /// `device` must be alive for the call, with the operations of `Self::TABLE`. `address` must be
-    /// what `->direct_access()` returned for the page `pgoff`, plus an offset into that page, with
-    /// `len` bytes accessible from there on; `data` must be a valid iterator that nothing else
-    /// uses.
-    unsafe extern "C" fn recovery_write(
-        device: *mut bindings::dax_device,
-        pgoff: c_ulong,
-        address: *mut c_void,
-        len: usize,
-        data: *mut bindings::iov_iter,
-    ) -> usize {
-        let at = PageOffset::new(pgoff as u64);
-        // SAFETY: The caller guarantees that the address was returned for that page, with `len`
-        // bytes accessible, and that the iterator is valid and not shared.
-        let write = unsafe { RecoveryWrite::new(at, address, len, data) };
-        // SAFETY: The caller guarantees that the device has these operations and is alive.
-        unsafe { Self::data(device) }.map_or(0, |data| data.recovery_write(write))
+    unsafe fn data(private: *mut c_void) -> *const T {
+        private.cast()
     }
 }
 

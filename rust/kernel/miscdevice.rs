@@ -4,37 +4,48 @@
 //!
 //! To offer operations to programs, a module does the following:
 //!
-//! 1. It implements [`MiscDevice`] for a type: a name, and what an ioctl does.
+//! 1. It implements [`MiscDevice`] for a type: a name, what is kept for each open file, and what an
+//!    ioctl does.
 //! 2. It names its module for that type: [`misc_device!`](crate::misc_device!).
 //! 3. It keeps a [`Registration`] in its structure, so that `/dev/NAME` exists while it is loaded.
 //!
 //! A program that has the device open keeps the module loaded.
 //!
-//! This file encapsulates the operations of the device, which live as long as the module.
+//! This file encapsulates the operations of the device, which live as long as the module, and the
+//! private data of its files.
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
 use crate::{
     bindings,
-    error::{to_result, Result},
+    error::{from_result, to_result, Result},
     ffi::{c_int, c_long, c_uint, c_ulong},
     prelude::*,
     str::CStr,
     types::Opaque,
 };
-use core::{marker::PhantomData, mem::MaybeUninit};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::addr_of_mut};
 
-/// The ioctls of a device. They have no common state: they may run at the same time, in many tasks.
+/// The files and ioctls of a device. They may run at the same time, in many tasks.
 pub trait MiscDevice: 'static {
     /// The name of the node in `/dev`.
     const NAME: &'static CStr;
+    /// What the device keeps for a file from its opening until its last descriptor is closed.
+    type File: Send + Sync + 'static;
+
+    /// Opens a file. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any error that opening the node shall fail with.
+    fn open() -> Result<Self::File>;
 
     /// Handles an ioctl in the context of the task that has called it. May sleep.
     ///
     /// # Errors
     ///
     /// `ENOTTY` for a command that is not known; any other error of the operation.
-    fn ioctl(command: u32, argument: usize) -> Result<c_int>;
+    fn ioctl(file: &Self::File, command: u32, argument: usize) -> Result<c_int>;
 }
 
 /// The module of a device. Implemented by [`misc_device!`](crate::misc_device!).
@@ -123,22 +134,54 @@ struct Operations<T>(PhantomData<T>);
 impl<T: MiscDevice + ModuleOf> Operations<T> {
     const TABLE: bindings::file_operations = bindings::file_operations {
         owner: T::MODULE.as_ptr(),
+        open: Some(Self::open),
+        release: Some(Self::release),
         unlocked_ioctl: Some(Self::ioctl),
         // SAFETY: All fields are integers, or pointers or functions that may be null.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
 
+    /// Opens a file. C: `->open()`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be a file that is being opened, for the device.
+    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        from_result(|| {
+            let data = KBox::new(T::open()?, GFP_KERNEL)?;
+            // SAFETY: The caller guarantees that nothing else uses the file yet. Its private data is the
+            // device's to choose.
+            unsafe { addr_of_mut!((*file).private_data).write(KBox::into_raw(data).cast()) };
+            Ok(0)
+        })
+    }
+
+    /// Drops the data of a file. C: `->release()`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be a file that `open` has opened, and that nothing else uses any more.
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: The caller guarantees that `open` has stored the box, which nothing uses after this.
+        drop(unsafe { KBox::<T::File>::from_raw((*file).private_data.cast()) });
+        0
+    }
+
     /// Calls the handler. C: `->unlocked_ioctl()`.
     ///
     /// # Safety
     ///
-    /// The current task must have the file open, so that it keeps the module loaded.
+    /// `file` must be a file that `open` has opened. The current task must have it open, so that it
+    /// keeps the module loaded.
     unsafe extern "C" fn ioctl(
-        _file: *mut bindings::file,
+        file: *mut bindings::file,
         command: c_uint,
         argument: c_ulong,
     ) -> c_long {
-        let status = match T::ioctl(command, argument) {
+        // SAFETY: The caller guarantees that `open` has stored the box, which stays until the file is
+        // released. That is after this call, as the file is open.
+        let data = unsafe { &*(*file).private_data.cast::<T::File>() };
+        let status = match T::ioctl(data, command, argument) {
             Ok(status) => status,
             Err(error) => error.to_errno(),
         };

@@ -97,7 +97,13 @@ impl PinSum {
 impl MiscDevice for PinSum {
     const NAME: &'static CStr = c_str!("rust_pin_sum");
 
-    fn ioctl(command: u32, argument: usize) -> Result<c_int> {
+    type File = ();
+
+    fn open() -> Result {
+        Ok(())
+    }
+
+    fn ioctl(_file: &(), command: u32, argument: usize) -> Result<c_int> {
         if command != Self::COMMAND {
             return Err(ENOTTY);
         }
