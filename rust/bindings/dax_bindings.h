@@ -11,6 +11,7 @@
 #endif
 #include <linux/badblocks.h>
 #include <linux/bug.h>
+#include <linux/cdev.h>
 #include <linux/completion.h>
 #include <linux/dax.h>
 #include <linux/debugfs.h>
@@ -58,6 +59,12 @@ struct nd_namespace_common;
 #include "../../drivers/nvdimm/nd.h"
 #include "../../drivers/nvdimm/pfn.h"
 #include "../../drivers/nvdimm/pmem.h"
+#endif
+#if IS_ENABLED(CONFIG_RUST_DEV_DAX_FSDEV)
+#include "../../drivers/dax/bus.h"
+#include "../../drivers/dax/dax-private.h"
+/* No header declares the lock under which the ranges of a device change. */
+extern struct rw_semaphore dax_dev_rwsem;
 #endif
 #include "../../fs/internal.h"
 #include "../../mm/internal.h"

@@ -23,6 +23,8 @@ LEAVES = {
     "fs/dax": "fs/dax/dax.rs",
     "arch/x86/mm/gup": "arch/x86/mm/gup/gup.rs",
     "drivers/nvdimm/pmem": "drivers/nvdimm/pmem/pmem.rs",
+    "drivers/dax/fsdev": "drivers/dax/fsdev/fsdev.rs",
+    "samples/rust/rust_dax_holder": "samples/rust/rust_dax_holder.rs",
     "samples/rust/rust_nd_rom": "samples/rust/rust_nd_rom.rs",
     "samples/rust/rust_pin_sum": "samples/rust/rust_pin_sum.rs",
     "samples/rust/rust_dax_bench": "samples/rust/rust_dax_bench.rs",

@@ -46,6 +46,12 @@ use crate::{
     prelude::*,
     types::ARef,
 };
+#[cfg(all(CONFIG_BLOCK, CONFIG_DAX))]
+use crate::{
+    dax::Access,
+    mm::{pfn::Pfn, pfn_t::PfnT},
+    page::PAGE_SIZE,
+};
 use core::{
     marker::PhantomData,
     ptr::{addr_of_mut, NonNull},
@@ -123,6 +129,19 @@ impl Reservation {
     #[inline]
     pub const fn range(&self) -> PhysRange {
         self.range
+    }
+
+    /// Adds metadata before the reserved range, which other code has reserved for the same purpose.
+    ///
+    /// # Safety
+    ///
+    /// `range` must contain the reserved range and be memory of the device, and no other code may use the
+    /// rest of it while the device is bound.
+    #[cfg(CONFIG_RUST_DEV_DAX_FSDEV)]
+    #[inline]
+    pub(crate) unsafe fn with_metadata(self, range: PhysRange) -> Self {
+        // INVARIANT: The caller promises that the range is memory of the device.
+        Self { range, ..self }
     }
 }
 
@@ -299,6 +318,34 @@ impl<H: FailureHandler> DeviceMemory<H> {
         } else {
             PfnFlags::DEV
         }
+    }
+
+    /// Returns access to the data from byte `offset` on, which must be a multiple of the size of a page,
+    /// or `None` if there is no data. Any context.
+    #[cfg(all(CONFIG_BLOCK, CONFIG_DAX))]
+    #[inline]
+    pub fn access(&self, offset: u64) -> Option<Access<'_>> {
+        let left = self
+            .data
+            .len()
+            .checked_sub(offset)
+            .filter(|left| *left != 0)?;
+        let phys = self.data.start().checked_add(offset)?;
+        if phys % PAGE_SIZE as u64 != 0 {
+            return None;
+        }
+        // CAST: The data is mapped, so its length is a difference of addresses.
+        let (offset, pages) = (offset as usize, left as usize / PAGE_SIZE);
+        let address = self.start.as_ptr().wrapping_add(offset);
+        // SAFETY: By the type invariants the data is mapped from `start` on, as long as the value, and
+        // so are its pages. The offset is inside of it.
+        Some(unsafe {
+            Access::new(
+                pages,
+                address.cast(),
+                PfnT::new(Pfn::containing(phys), self.pfn_flags()),
+            )
+        })
     }
 
     /// Returns the address at which the memory is mapped.

@@ -69,6 +69,11 @@ const OURS: &[(&str, Option<&str>)] = &[
     ("fs/dax/", Some("RUST_FS_DAX")),
     ("arch/x86/mm/gup/", Some("RUST_X86_GUP")),
     ("drivers/nvdimm/nd_pmem.o", Some("BLK_DEV_PMEM")),
+    ("drivers/dax/fsdev_dax.o", Some("RUST_DEV_DAX_FSDEV")),
+    (
+        "samples/rust/rust_dax_holder.o",
+        Some("SAMPLE_RUST_DAX_HOLDER"),
+    ),
     ("samples/rust/rust_nd_rom.o", Some("SAMPLE_RUST_ND_ROM")),
     ("samples/rust/rust_pin_sum.o", Some("SAMPLE_RUST_PIN_SUM")),
     ("samples/rust/rust_dax_bench.o", Some("RUST_DAX_BENCH")),

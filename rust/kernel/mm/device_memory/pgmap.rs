@@ -72,6 +72,45 @@ impl PgmapParams {
         Ok(this)
     }
 
+    /// Copies the parameters of a pgmap that other code has prepared: the range, and where the memmap
+    /// lies. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the pgmap does not have one range; `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `prepared` must point to a pgmap that is set up and not mapped, nor may it change meanwhile.
+    #[cfg(CONFIG_RUST_DEV_DAX_FSDEV)]
+    #[inline]
+    pub(crate) unsafe fn from_prepared(prepared: *const bindings::dev_pagemap) -> Result<Self> {
+        // SAFETY: The caller guarantees a valid pgmap that does not change.
+        let (nr_range, raw, flags, altmap) = unsafe {
+            (
+                (*prepared).nr_range,
+                *(*prepared).__bindgen_anon_1.range.as_ref(),
+                (*prepared).flags & bindings::PGMAP_ALTMAP_VALID,
+                addr_of!((*prepared).altmap).read(),
+            )
+        };
+        if nr_range != 1 {
+            return Err(EINVAL);
+        }
+        let this = Self::for_range(PhysRange::from_raw(raw).ok_or(EINVAL)?)?;
+        // SAFETY: The structure belongs to the new value and is not mapped.
+        unsafe {
+            (*this.as_raw()).flags = flags;
+            // What was allocated for an earlier mapping was freed with it.
+            (*this.as_raw()).altmap = bindings::vmem_altmap {
+                align: 0,
+                alloc: 0,
+                ..altmap
+            };
+        }
+        Ok(this)
+    }
+
     /// Returns the raw pointer, for C code that fills the structure in.
     #[inline]
     pub(crate) fn as_raw(&self) -> *mut bindings::dev_pagemap {

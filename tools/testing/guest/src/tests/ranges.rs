@@ -49,7 +49,7 @@ pub fn listed() -> Result<Vec<Range>> {
 }
 
 /// Returns the ranges that intersect `[start, start + size)`.
-fn touching(start: u64, size: u64) -> Result<Vec<Range>> {
+pub fn touching(start: u64, size: u64) -> Result<Vec<Range>> {
     Ok(listed()?
         .into_iter()
         .filter(|r| r.start < start + size && r.end >= start)
