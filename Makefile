@@ -12,7 +12,7 @@ VERBS := run tour check coverage configs mutants crash abi bench conform guest s
 # any shell text, and only the guest's shell interprets it. In one given
 # to make as an argument `$$` is one `$`, as everywhere in make, and a single `$`
 # stands for itself; one from the environment is passed on untouched.
-VARIABLES := VARIANT CMD COPY APPEND MEM CPUS PMEM NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
+VARIABLES := VARIANT CMD COPY APPEND MEM CPUS PMEM CXL NVDIMMS TIMEOUT ALLOW_SPLAT ICOUNT ALL \
 	     LIMIT JOBS ROWS QUICK PART GUP OUT FLAVOUR SYMBOLS SUITES FRESH FAILURES SEED \
 	     KERNEL_SOURCE YES
 define pass
@@ -94,6 +94,8 @@ help:
 #:   APPEND='word ...'  for the kernel's command line, such as preempt=full on distro
 #:   MEM=4G CPUS=2    the guest's memory and virtual CPUs
 #:   PMEM=5G      the size of each of its two NVDIMMs
+#:   CXL=1        two CXL memory devices, one persistent and one volatile; needs QEMU 8.1
+#:            or newer (Debian 13, or 12 with bookworm-backports), and is slow under TCG
 #:   NVDIMMS=folder  keep their files in this folder for the next guest
 #:   TIMEOUT=300  seconds until the guest is stopped, with status 124
 #:   ALLOW_SPLAT=1  a kernel report (oops, WARN, KASAN, lockdep, hung task) does

@@ -264,7 +264,7 @@ pub unsafe extern "C" fn pfn_has_pgmap(pfn: c_ulong) -> bool {
 /// # Safety
 ///
 /// `name` must be null or point to a string, the name of the new user.
-#[export]
+#[export(EXPORT_SYMBOL_GPL)]
 pub unsafe extern "C" fn pgmap_keeps_region(
     start: bindings::resource_size_t,
     n: bindings::resource_size_t,

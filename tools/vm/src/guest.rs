@@ -61,6 +61,9 @@ pub fn run_with(
     command: &str,
     sink: &mut dyn FnMut(&[u8]),
 ) -> Result<Outcome> {
+    if options.cxl {
+        kvm::require_cxl()?;
+    }
     let accel = kvm::choose(paths, built, image, options.icount)?;
     let dir = paths.run_dir()?;
     let machine = options.machine(built, image, accel, dir.path());

@@ -18,7 +18,7 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use fs_err as fs;
 
 use crate::job::{self, Job};
@@ -43,12 +43,28 @@ pub fn choose(paths: &Paths, built: &Built, image: &Path, icount: bool) -> Resul
             Some(why) if translates_under_lock(&version()?) => (Accel::Tcg, format!("TCG ({why})")),
             Some(why) => (
                 Accel::TcgInTurn,
-                format!("TCG ({why}), on one thread because this QEMU is older than 8.1"),
+                format!(
+                    "TCG ({why}), on one thread because this QEMU is older than 8.1 \
+                     (bookworm-backports has 10.0)"
+                ),
             ),
         }
     };
     eprintln!("accelerator: {why}");
     Ok(accel)
+}
+
+/// Refuses a guest with CXL memory where QEMU is too old.
+pub fn require_cxl() -> Result<()> {
+    let version = version()?;
+    if !translates_under_lock(&version) {
+        bail!(
+            "CXL=1 needs QEMU 8.1 or newer, for volatile devices, and this is {}; on Debian 12, \
+             install qemu-system-x86 from bookworm-backports",
+            version.lines().next().unwrap_or("unknown")
+        );
+    }
+    Ok(())
 }
 
 /// Returns QEMU's version text.

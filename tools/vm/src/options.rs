@@ -72,6 +72,8 @@ pub struct GuestOptions {
     pub suites: Option<PathBuf>,
     /// Folder of the NVDIMMs' files, if they outlive the guest.
     pub nvdimms: Option<PathBuf>,
+    /// Whether the machine has CXL memory devices.
+    pub cxl: bool,
     /// Initial content of the scratch disk.
     pub scratch: Vec<u8>,
     /// Additional files for the job folder, by name.
@@ -96,6 +98,7 @@ impl Default for GuestOptions {
             kmemleak: false,
             suites: None,
             nvdimms: None,
+            cxl: false,
             scratch: Vec::new(),
             job_files: Vec::new(),
         }
@@ -116,6 +119,7 @@ impl GuestOptions {
                 Some(folder) => Some(std::path::absolute(folder).context("NVDIMMS")?),
                 None => None,
             },
+            cxl: args.cxl,
             copy: args.copies()?,
             extra_cmdline: args.append.split_whitespace().map(str::to_owned).collect(),
             ..GuestOptions::default()
@@ -144,6 +148,7 @@ impl GuestOptions {
             terminal: Terminal::Port,
             suites: self.suites.clone(),
             nvdimms: self.nvdimms.clone().unwrap_or_else(|| dir.to_owned()),
+            cxl: self.cxl,
             extra_cmdline,
             extra_arguments: self.extra_arguments.clone(),
         }
@@ -168,6 +173,9 @@ pub struct GuestArgs {
     /// A folder in which the NVDIMMs' files stay for the next guest.
     #[arg(long, env = "NVDIMMS")]
     pub nvdimms: Option<PathBuf>,
+    /// Two CXL memory devices, one persistent and one volatile. Needs QEMU 8.1.
+    #[arg(long, env = "CXL", value_parser = FalseyValueParser::new())]
+    pub cxl: bool,
     /// Seconds until the guest is stopped with status 124.
     #[arg(long, env = "TIMEOUT", value_parser = seconds)]
     pub timeout: Option<Duration>,

@@ -13,6 +13,7 @@
 //!                       (spm_addr_dev0=0x200000000 spm_addr_dev1=0x210000000)
 //!   8.5 GiB ..          RAM, what MEM asks for beyond 2 GiB
 //!   above               two NVDIMMs with labels and a virtio-pmem, in sparse files
+//!   above that          with CXL=1, 8 GiB of addresses for two CXL memory devices of 2 GiB
 //! ```
 //!
 //! Works with QEMU 7.2 (Debian 12) and 10.0 (Debian 13).
@@ -51,6 +52,12 @@ const NVME_BUFFER_MIB: u64 = 64;
 
 /// Size of the memory behind virtio-pmem.
 const VIRTIO_PMEM_MIB: u64 = GIB / 2;
+
+/// Size of each of the two CXL memory devices, a multiple of 256 MiB.
+const CXL_MIB: u64 = 2 * GIB;
+
+/// Size of the area for labels of the persistent one.
+const CXL_LABELS_MIB: u64 = 1;
 
 /// Kernel parameter that disables five-level page tables, which QEMU's CPU offers.
 pub const FOUR_LEVELS: &str = "no5lvl";
@@ -96,6 +103,8 @@ pub struct Machine {
     pub suites: Option<PathBuf>,
     /// Folder of the NVDIMMs' files; existing files are kept.
     pub nvdimms: PathBuf,
+    /// Whether there are two CXL memory devices, one persistent and one volatile.
+    pub cxl: bool,
     pub extra_cmdline: Vec<String>,
     /// Additional arguments for QEMU.
     pub extra_arguments: Vec<OsString>,
@@ -128,6 +137,10 @@ impl Machine {
 
     fn virtio_pmem(&self) -> PathBuf {
         self.dir.join("virtio-pmem.img")
+    }
+
+    fn cxl(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("cxl-{name}.img"))
     }
 
     fn pmem(&self, n: u32) -> PathBuf {
@@ -178,6 +191,11 @@ impl Machine {
             }
             files::make_sparse(&self.pmem(n), size)?;
             label::write_empty(&self.pmem(n), size << 20)?;
+        }
+        if self.cxl {
+            files::make_sparse(&self.cxl("pmem"), CXL_MIB)?;
+            files::make_sparse(&self.cxl("ram"), CXL_MIB)?;
+            files::make_sparse(&self.cxl("labels"), CXL_LABELS_MIB)?;
         }
         files::make_sparse(&self.scratch(), SCRATCH_MIB)?;
         files::make_sparse(&self.nvme(), NVME_MIB)?;
@@ -232,8 +250,20 @@ impl Machine {
             ),
         };
         let mut a = Args::default();
-        a.words("-nodefaults -no-user-config -no-reboot -display none -vga none -M q35,nvdimm=on");
+        a.words("-nodefaults -no-user-config -no-reboot -display none -vga none -M");
+        a.words(if self.cxl {
+            "q35,nvdimm=on,cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size=8G"
+        } else {
+            "q35,nvdimm=on"
+        });
         a.words(accel);
+        if self.cxl {
+            // A kernel that knows of a hypervisor makes no region: it does not trust the flush of the
+            // caches.
+            if let Some(cpu) = a.0.last_mut() {
+                cpu.push(",hypervisor=off");
+            }
+        }
         a.words(&format!(
             "-smp {cpus} -m {total}M,slots=4,maxmem={max}M -kernel"
         ));
@@ -264,6 +294,9 @@ impl Machine {
         // its driver when a test asks for it.
         a.memory("vpmem", VIRTIO_PMEM_MIB, &self.virtio_pmem())?;
         a.words("-device virtio-pmem-pci,memdev=vpmem,id=virtio-pmem");
+        if self.cxl {
+            self.cxl_devices(&mut a)?;
+        }
         a.share("job", &self.job(), "")?;
         a.share("modules", &self.modules, "readonly=on,")?;
         a.share("nfit-modules", &self.nfit_modules, "readonly=on,")?;
@@ -286,6 +319,25 @@ impl Machine {
         a.option("-qmp unix:", &self.monitor(), ",server=on,wait=off")?;
         a.0.extend(self.extra_arguments.iter().cloned());
         Ok(a.0)
+    }
+}
+
+impl Machine {
+    /// Adds a host bridge of CXL with two memory devices. They come last on the bus, so that the other
+    /// devices have the same addresses without them.
+    fn cxl_devices(&self, a: &mut Args) -> Result<()> {
+        a.memory("cxl-pmem", CXL_MIB, &self.cxl("pmem"))?;
+        a.memory("cxl-labels", CXL_LABELS_MIB, &self.cxl("labels"))?;
+        a.memory("cxl-ram", CXL_MIB, &self.cxl("ram"))?;
+        a.words(
+            "-device pxb-cxl,bus_nr=64,bus=pcie.0,id=cxl \
+             -device cxl-rp,port=0,bus=cxl,id=cxl-port0,chassis=0,slot=2 \
+             -device cxl-rp,port=1,bus=cxl,id=cxl-port1,chassis=0,slot=3 \
+             -device cxl-type3,bus=cxl-port0,persistent-memdev=cxl-pmem,lsa=cxl-labels,\
+             id=cxl-persistent,sn=0x1 \
+             -device cxl-type3,bus=cxl-port1,volatile-memdev=cxl-ram,id=cxl-volatile,sn=0x2",
+        );
+        Ok(())
     }
 }
 
@@ -371,6 +423,7 @@ mod tests {
             terminal: Terminal::Port,
             suites: None,
             nvdimms: "/run/x".into(),
+            cxl: false,
             extra_cmdline: vec!["kunit.enable=1".into()],
             extra_arguments: vec!["-plugin".into(), "libx.so".into()],
         }
@@ -395,6 +448,26 @@ mod tests {
         assert!(t.contains("-icount shift=0,sleep=off -cpu max,erms=off,fsrm=off"));
         assert!(machine(Accel::Icount).cmdline().contains(" norandmaps "));
         assert!(!machine(Accel::Tcg).cmdline().contains("norandmaps"));
+    }
+
+    #[test]
+    fn cxl_devices_change_nothing_else() {
+        let mut machine = machine(Accel::Tcg);
+        let without = text(&machine);
+        machine.cxl = true;
+        let with = text(&machine);
+        assert!(!without.contains("cxl"), "{without}");
+        assert!(with.contains("-cpu max,hypervisor=off "), "{with}");
+        assert!(with.contains("lsa=cxl-labels,id=cxl-persistent"), "{with}");
+        let devices = |text: &str| {
+            let words = text.split(" -").filter(|words| !words.contains("cxl"));
+            words
+                .map(|words| words.replace(",hypervisor=off", ""))
+                .collect::<Vec<_>>()
+        };
+        let machine = |words: &String| !words.starts_with("M ");
+        let without: Vec<_> = devices(&without).into_iter().filter(machine).collect();
+        assert_eq!(devices(&with), without);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub fn run(paths: &Paths, built: &Built, image: &Path, options: &GuestOptions) -
     if !stdin().is_terminal() || !stdout().is_terminal() {
         bail!("make shell needs a terminal; make guest CMD='...' does without");
     }
+    if options.cxl {
+        kvm::require_cxl()?;
+    }
     let accel = kvm::choose(paths, built, image, options.icount)?;
     let dir = paths.run_dir()?;
     let mut machine = options.machine(built, image, accel, dir.path());

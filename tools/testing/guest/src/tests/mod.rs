@@ -42,11 +42,13 @@ macro_rules! declare {
     };
 }
 
+mod cxl;
 mod devmap;
 mod direct_io;
 pub mod external;
 mod fork;
 pub mod fsdax;
+mod fsdev;
 mod gup;
 mod lifecycle;
 pub mod nfit;
