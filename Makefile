@@ -76,8 +76,8 @@ help:
 #:   config   configure a kernel without building it; prints where its .config is
 #:   lint     formatting and lints only: rustfmt, clippy, spelling, the floors of the
 #:            modules (prints their graph), the language of comments and documents
-#:   doc      build the documentation of the kernel crate and the .rst pages as HTML;
-#:            prints where both are
+#:   doc      build the documentation of the kernel crate and the .rst pages as HTML, and
+#:            the manual pages of daxstat; prints where they are
 #:   report   one page of what bench, conform, abi, mutants and coverage found last; runs
 #:            nothing
 #:   series   patches in the format of git for a kernel tree of your own, of this commit

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Debian packages of a kernel with the Rust pieces, and of daxstat.
+//! Debian packages of a kernel with the Rust pieces, and of daxstat with its manual.
 //!
 //! The kernel's own `scripts/package/builddeb` installs the image, the headers and the symbols into
 //! trees; what Debian needs beside them (control files, documentation, what Rust modules out of the
@@ -424,6 +424,10 @@ fn tool(maker: &Maker<'_>, program: &Path) -> Result<Package> {
     fs::copy(program, bin.join("daxstat"))?;
     let strip = format!("/usr/lib/llvm-{LLVM}/bin/llvm-strip");
     run_logged(clean(strip).arg(bin.join("daxstat")), maker.log, |_| ())?;
+    let pages = program::write_daxstat_share(maker.paths, &tree.join("usr/share"))?;
+    let mut gzip = clean("gzip");
+    gzip.args(["-9n", "-r"]).arg(pages);
+    run_logged(&mut gzip, maker.log, |_| ())?;
     let page = maker
         .paths
         .checkout

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The documentation: the kernel crate's, by the kernel's own `make rustdoc`, and the `.rst` pages
-//! of the overlay, by Sphinx with the kernel's configuration and extensions.
+//! The documentation: the kernel crate's, by the kernel's own `make rustdoc`, the `.rst` pages
+//! of the overlay, by Sphinx with the kernel's configuration and extensions, and the manual pages of
+//! daxstat.
 //!
 //! Sphinx gets a source tree that holds the overlay's pages only, which takes two seconds instead
 //! of the minutes of `make htmldocs`.
@@ -13,6 +14,7 @@ use anyhow::{bail, Result};
 use crate::diagnostics::{ours, run_collected, texts};
 use crate::kconfig;
 use crate::make::kernel_make;
+use crate::program;
 use crate::source::{self, Source};
 use crate::toolchain::Toolchain;
 use host::command::{clean, run_logged};
@@ -28,6 +30,8 @@ pub struct Documentation {
     pub rustdoc: PathBuf,
     /// Of the overlay's `.rst` files.
     pub pages: PathBuf,
+    /// Of daxstat's manual.
+    pub manual: PathBuf,
 }
 
 /// Builds the documentation. A warning in a file of the overlay is an error.
@@ -36,9 +40,11 @@ pub fn run(paths: &Paths) -> Result<Documentation> {
     let tc = Toolchain::find(paths)?;
     let source = source::prepare(paths)?;
     let dir = paths.build(Variant::Rust);
+    let share = dir.join("Documentation/output/share");
     Ok(Documentation {
         rustdoc: rustdoc(paths, &source, &dir, &tc)?,
         pages: pages(paths, &source, &dir)?,
+        manual: program::write_daxstat_share(paths, &share)?.join("daxstat.8"),
     })
 }
 

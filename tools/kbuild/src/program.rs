@@ -6,7 +6,7 @@
 //! run there. And the plugin that runs inside QEMU, `tools/testing/tcg-plugin`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -27,6 +27,19 @@ pub fn build(paths: &Paths) -> Result<PathBuf> {
 /// path.
 pub fn build_daxstat(paths: &Paths) -> Result<PathBuf> {
     build_package(paths, "daxstat", "daxstat")
+}
+
+/// Writes the manual pages and the completions of daxstat into `share`, as they lie in `/usr/share`.
+/// Returns the folder of the pages.
+pub fn write_daxstat_share(paths: &Paths, share: &Path) -> Result<PathBuf> {
+    let tc = Toolchain::find(paths)?;
+    let log = paths.new_log("daxstat-share")?;
+    let mut cmd = cargo_command(paths, &tc, "run");
+    cmd.args(["--release", "--locked", "--package", "daxstat"])
+        .args(["--example", "share", "--"])
+        .arg(share);
+    run_logged(&mut cmd, &log, |_| ())?;
+    Ok(share.join("man/man8"))
 }
 
 /// Builds the plugin for QEMU and returns its path.

@@ -109,7 +109,9 @@ fn dispatch(verb: Verb) -> Result<u8> {
         }
         Verb::Doc => {
             let made = doc::run(&paths)?;
-            println!("{}\n{}", made.rustdoc.display(), made.pages.display());
+            for page in [made.rustdoc, made.pages, made.manual] {
+                println!("{}", page.display());
+            }
         }
     }
     Ok(0)
