@@ -15,6 +15,7 @@ use check::crash::CrashArgs;
 use check::tour::TourArgs;
 use check::CheckArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use configs::ConfigsArgs;
 use conform::ConformArgs;
 use kbuild::deb::DebArgs;
@@ -33,6 +34,15 @@ pub fn variables() -> BTreeSet<OsString> {
         .flat_map(|verb| verb.get_arguments());
     let names = options.filter_map(|option| option.get_env().map(OsString::from));
     names.chain(settings).collect()
+}
+
+/// Returns the script that completes `tools/harness` in a shell. Shells look for the last part of a
+/// command's path.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    const NAME: &str = "harness";
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command().name(NAME), NAME, &mut script);
+    script
 }
 
 #[derive(Parser, Debug)]
@@ -90,8 +100,10 @@ pub enum Verb {
         #[arg(long, env = "OUT")]
         out: Option<PathBuf>,
     },
-    /// Build the documentation of the kernel crate and print its path.
+    /// Build the documentation: of the kernel crate, of the overlay, of daxstat; print the paths.
     Doc,
+    /// Print the completion of tools/harness for a shell.
+    Completions { shell: Shell },
 }
 
 #[derive(Args, Clone, Debug)]
@@ -123,6 +135,17 @@ mod tests {
         let variables = variables();
         for name in ["VARIANT", "COPY", "NVDIMMS", "SEED", "KERNEL_SOURCE"] {
             assert!(variables.contains(&OsString::from(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn completions_have_verbs_and_options() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = String::from_utf8(completions(shell)).unwrap();
+            for word in ["harness", "conform", "completions", "variant", "cdebug"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+            assert!(!script.contains("xtask"), "{shell}");
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod cli;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -113,6 +114,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
                 println!("{}", page.display());
             }
         }
+        Verb::Completions { shell } => io::stdout().write_all(&cli::completions(shell))?,
     }
     Ok(0)
 }
