@@ -53,7 +53,7 @@ pub trait MiscDevice: 'static {
 /// # Safety
 ///
 /// `MODULE` must be the module that the type is part of.
-pub unsafe trait ModuleOf {
+pub unsafe trait ModuleOf: 'static {
     /// The module.
     const MODULE: &'static ThisModule;
 }

@@ -122,8 +122,8 @@ impl HolderOperations for Listener {
         self.0.offset.store(offset, Ordering::Relaxed);
         self.0.len.store(len, Ordering::Relaxed);
         self.0.failures.fetch_add(1, Ordering::Relaxed);
-        // A filesystem would find its files there. Here, the tasks that map the page are killed.
-        Err(EOPNOTSUPP)
+        // A filesystem would find its files there, and kill the tasks that map them. Here are none.
+        Ok(())
     }
 }
 

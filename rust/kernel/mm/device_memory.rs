@@ -46,12 +46,6 @@ use crate::{
     prelude::*,
     types::ARef,
 };
-#[cfg(all(CONFIG_BLOCK, CONFIG_DAX))]
-use crate::{
-    dax::Access,
-    mm::{pfn::Pfn, pfn_t::PfnT},
-    page::PAGE_SIZE,
-};
 use core::{
     marker::PhantomData,
     ptr::{addr_of_mut, NonNull},
@@ -320,32 +314,11 @@ impl<H: FailureHandler> DeviceMemory<H> {
         }
     }
 
-    /// Returns access to the data from byte `offset` on, which must be a multiple of the size of a page,
-    /// or `None` if there is no data. Any context.
-    #[cfg(all(CONFIG_BLOCK, CONFIG_DAX))]
+    /// Returns the address at which the data is mapped.
+    #[cfg(CONFIG_RUST_DEV_DAX_FSDEV)]
     #[inline]
-    pub fn access(&self, offset: u64) -> Option<Access<'_>> {
-        let left = self
-            .data
-            .len()
-            .checked_sub(offset)
-            .filter(|left| *left != 0)?;
-        let phys = self.data.start().checked_add(offset)?;
-        if phys % PAGE_SIZE as u64 != 0 {
-            return None;
-        }
-        // CAST: The data is mapped, so its length is a difference of addresses.
-        let (offset, pages) = (offset as usize, left as usize / PAGE_SIZE);
-        let address = self.start.as_ptr().wrapping_add(offset);
-        // SAFETY: By the type invariants the data is mapped from `start` on, as long as the value, and
-        // so are its pages. The offset is inside of it.
-        Some(unsafe {
-            Access::new(
-                pages,
-                address.cast(),
-                PfnT::new(Pfn::containing(phys), self.pfn_flags()),
-            )
-        })
+    pub(crate) const fn data_address(&self) -> NonNull<u8> {
+        self.start
     }
 
     /// Returns the address at which the memory is mapped.

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The memory of a device of the dax bus: parts that are contiguous, each with a pgmap of its own.
+//!
+//! This file encapsulates the promise that memory which is returned stays mapped.
 
 use crate::{
     dax::{Access, PageOffset},
-    error::{
-        code::{EINVAL, ERANGE},
-        Result,
-    },
+    error::{code::ERANGE, Result},
     mm::{
         device_memory::{DeviceMemory, FailureHandler},
         pfn::{Pfn, PhysRange},
+        pfn_t::PfnT,
         segment::Source,
     },
     page::PAGE_SIZE,
@@ -119,7 +119,18 @@ impl<H: FailureHandler> Memory<H> {
     /// `ERANGE` if the device has no such page.
     pub fn access(&self, at: PageOffset) -> Result<Access<'_>> {
         let (memory, offset) = self.find(at)?;
-        memory.access(offset).ok_or(EINVAL)
+        let data = memory.data();
+        // OVERFLOW: `find` has returned an offset in the part, which is the data of its mapping.
+        let (phys, left) = (
+            data.start().wrapping_add(offset),
+            data.len().wrapping_sub(offset),
+        );
+        let pfn = PfnT::new(Pfn::containing(phys), memory.pfn_flags());
+        // CAST: The data is mapped, so these are differences of addresses.
+        let address = memory.data_address().as_ptr().wrapping_add(offset as usize);
+        // SAFETY: The data is mapped from its address on, with pages, as long as the mapping, which
+        // `self` owns. The offset is that of a page in it.
+        Ok(unsafe { Access::new(left as usize / PAGE_SIZE, address.cast(), pfn) })
     }
 
     /// Fills a page with zeroes, bypassing the caches of the CPU. Does not sleep.

@@ -8,6 +8,8 @@
 
 use std::io::Read;
 
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::fsdev::{Device, Holder, Modules, FSDEV};
@@ -96,15 +98,51 @@ fn regions() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Makes a namespace with a filesystem in a region.
-fn mounted(region: &Region) -> Result<(ndctl::Info, DaxMount)> {
-    let info = ndctl::create(&format!("-r {} -m fsdax -M mem -s 256M", region.0))?;
-    let disk = info.blockdev.as_deref().context("there is no disk")?;
-    system::allow_io_errors(disk)?;
-    let node = Path::new("/dev").join(disk);
-    system::wait_for_node(&node)?;
-    let mount = DaxMount::create(Kind::Ext4, &node, &mount_point())?;
-    Ok((info, mount))
+/// A namespace in a region, and a filesystem with DAX on it.
+struct Mounted {
+    info: ndctl::Info,
+    node: PathBuf,
+    mount: DaxMount,
+}
+
+impl Mounted {
+    fn create(region: &Region) -> Result<Self> {
+        let info = ndctl::create(&format!("-r {} -m fsdax -M mem -s 256M", region.0))?;
+        let disk = info.blockdev.as_deref().context("there is no disk")?;
+        system::allow_io_errors(disk)?;
+        let node = Path::new("/dev").join(disk);
+        system::wait_for_node(&node)?;
+        let mount = DaxMount::create(Kind::Ext4, &node, &mount_point())?;
+        Ok(Self { info, node, mount })
+    }
+
+    /// Makes a file of random bytes, durable, and maps it.
+    fn map(&self, seed: u64) -> Result<(Mapping, Vec<u8>)> {
+        let bytes = data::bytes(seed, LEN);
+        let map = Mapping::shared(&self.mount.file("data", LEN as u64)?, 0, LEN, HUGE)?;
+        map.write(0, &bytes);
+        map.sync(0, LEN)?;
+        Ok((map, bytes))
+    }
+}
+
+/// Pages that a pipe has pinned.
+struct Pinned(File, File);
+
+impl Pinned {
+    fn new(map: &Mapping, at: usize, len: usize) -> Result<Self> {
+        let (reader, writer) = pipe()?;
+        vmsplice(map, at, len, &writer)?;
+        Ok(Self(reader, writer))
+    }
+
+    /// Requires these bytes in the pages, and unpins them.
+    fn require(mut self, wanted: &[u8]) -> Result<()> {
+        let mut found = vec![0; wanted.len()];
+        self.0.read_exact(&mut found)?;
+        ensure!(found == wanted, "the pinned pages have other bytes");
+        Ok(())
+    }
 }
 
 declare! {
@@ -114,28 +152,31 @@ declare! {
 }
 fn fsdax() -> Result<()> {
     let region = Region::create("pmem")?;
-    let (info, mount) = mounted(&region)?;
-    let bytes = data::bytes(81, LEN);
-    let file = mount.file("data", LEN as u64)?;
-    let map = Mapping::shared(&file, 0, LEN, HUGE)?;
-    map.write(0, &bytes);
-    map.sync(0, LEN)?;
+    let mounted = Mounted::create(&region)?;
+    let (map, bytes) = mounted.map(81)?;
     let mut found = vec![0; PAGE];
-    file.read_exact_at(&mut found, HUGE as u64)?;
+    open_rw(&mounted.mount.path("data"), true)?.read_exact_at(&mut found, HUGE as u64)?;
     ensure!(found == bytes[HUGE..][..PAGE], "read() has other bytes");
-    let (mut reader, writer) = pipe()?;
-    vmsplice(&map, HUGE - PAGE, 2 * PAGE, &writer)?;
-    let mut found = vec![0; 2 * PAGE];
-    reader.read_exact(&mut found)?;
-    ensure!(
-        found == bytes[HUGE - PAGE..][..2 * PAGE],
-        "the pipe has other bytes"
-    );
-    drop((reader, writer, map, file));
+    Pinned::new(&map, HUGE - PAGE, 2 * PAGE)?.require(&bytes[HUGE - PAGE..][..2 * PAGE])?;
+    drop(map);
     require_unpinned("the pipe")?;
+    remove(mounted, region)
+}
+
+/// Removes a namespace and its region.
+fn remove(mounted: Mounted, region: Region) -> Result<()> {
+    let Mounted { info, mount, .. } = mounted;
     drop(mount);
     Cmd::new("ndctl destroy-namespace -f").arg(&info.dev).ok()?;
     region.destroy()
+}
+
+/// Skips a test that leaves the C registry with pages of a removed device.
+fn need_rust() -> Result<()> {
+    if live::ask()?.registry.implementation == Language::C {
+        skip!("6.12 in C oopses when a filesystem, or a pin, outlives the driver below it");
+    }
+    Ok(())
 }
 
 declare! {
@@ -144,39 +185,26 @@ declare! {
     "cxl::unbind-in-use", 240 s => unbind_in_use
 }
 fn unbind_in_use() -> Result<()> {
-    if live::ask()?.registry.implementation == Language::C {
-        skip!("6.12 in C oopses when a filesystem, or a pin, outlives the driver below it");
-    }
+    need_rust()?;
     let region = Region::create("pmem")?;
-    let (info, mount) = mounted(&region)?;
-    let bytes = data::bytes(82, PAGE);
-    let file = mount.file("data", LEN as u64)?;
-    let map = Mapping::shared(&file, 0, LEN, HUGE)?;
-    map.write(0, &bytes);
-    map.sync(0, LEN)?;
-    let (mut reader, writer) = pipe()?;
-    vmsplice(&map, 0, PAGE, &writer)?;
+    let mut mounted = Mounted::create(&region)?;
+    let (map, bytes) = mounted.map(82)?;
+    let pinned = Pinned::new(&map, 0, PAGE)?;
     let name = region.0.clone();
     let removal =
         Background::start(move || Cmd::new("cxl disable-region -f").arg(&name).ok().map(drop));
     removal.must_wait("the removal of a region with a pinned page")?;
-    let mut found = vec![0; PAGE];
-    reader.read_exact(&mut found)?;
-    ensure!(found == bytes, "the pinned page has other bytes");
-    drop((reader, writer));
+    pinned.require(&bytes[..PAGE])?;
     removal.must_end("the removal of the region")?;
-    drop((map, file, mount));
+    drop((map, mounted.mount));
     // The same memory again, with the namespace that its labels describe.
     Cmd::new("cxl enable-region").arg(&region.0).ok()?;
-    let node = Path::new("/dev").join(info.blockdev.as_deref().context("there is no disk")?);
-    system::wait_for_node(&node)?;
-    let mount = DaxMount::mount(Kind::Ext4, &node, &mount_point())?;
-    let mut found = vec![0; PAGE];
-    open_rw(&mount.path("data"), false)?.read_exact_at(&mut found, 0)?;
+    system::wait_for_node(&mounted.node)?;
+    mounted.mount = DaxMount::mount(Kind::Ext4, &mounted.node, &mount_point())?;
+    let mut found = vec![0; LEN];
+    open_rw(&mounted.mount.path("data"), false)?.read_exact_at(&mut found, 0)?;
     ensure!(found == bytes, "the file has other bytes than before");
-    drop(mount);
-    Cmd::new("ndctl destroy-namespace -f").arg(&info.dev).ok()?;
-    region.destroy()
+    remove(mounted, region)
 }
 
 declare! {
@@ -185,18 +213,11 @@ declare! {
     "cxl::killed-reset", 240 s => killed_reset
 }
 fn killed_reset() -> Result<()> {
-    if live::ask()?.registry.implementation == Language::C {
-        skip!("6.12 in C oopses when a filesystem, or a pin, outlives the driver below it");
-    }
+    need_rust()?;
     let region = Region::create("pmem")?;
-    let (info, mount) = mounted(&region)?;
-    let bytes = data::bytes(85, PAGE);
-    let file = mount.file("data", LEN as u64)?;
-    let map = Mapping::shared(&file, 0, LEN, HUGE)?;
-    map.write(0, &bytes);
-    map.sync(0, LEN)?;
-    let (mut reader, writer) = pipe()?;
-    vmsplice(&map, 0, PAGE, &writer)?;
+    let mounted = Mounted::create(&region)?;
+    let (map, bytes) = mounted.map(85)?;
+    let pinned = Pinned::new(&map, 0, PAGE)?;
     let commit = Path::new("/sys/bus/cxl/devices")
         .join(&region.0)
         .join("commit");
@@ -206,20 +227,16 @@ fn killed_reset() -> Result<()> {
         child.is_running("the reset")?,
         "the region was reset under a pinned page"
     );
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(child.pid()),
-        nix::sys::signal::SIGKILL,
-    )?;
+    kill(Pid::from_raw(child.pid()), Signal::SIGKILL)?;
     child.wait_signal(30, "the killed reset")?;
     let state = system::read(&commit)?;
     ensure!(
         state.trim() == "1",
         "the region is not committed any more: {state}"
     );
-    let mut found = vec![0; PAGE];
-    reader.read_exact(&mut found)?;
-    ensure!(found == bytes, "the pinned page has other bytes");
-    drop((reader, writer, map, file, mount));
+    pinned.require(&bytes[..PAGE])?;
+    let Mounted { info, node, mount } = mounted;
+    drop((map, mount));
     // The worker that has taken over ends, and the region can be used and reset.
     let end = Instant::now() + timeout(Duration::from_secs(20));
     while !Cmd::new("cxl enable-region")
@@ -231,7 +248,6 @@ fn killed_reset() -> Result<()> {
         ensure!(Instant::now() < end, "{} cannot be enabled again", region.0);
         thread::sleep(Duration::from_millis(200));
     }
-    let node = Path::new("/dev").join(info.blockdev.as_deref().context("there is no disk")?);
     system::wait_for_node(&node)?;
     Cmd::new("ndctl destroy-namespace -f").arg(&info.dev).ok()?;
     region.destroy()
@@ -293,12 +309,8 @@ fn parts() -> Result<()> {
     let map = Mapping::shared(&open_rw(&node, false)?, 0, LEN, HUGE)?;
     let bytes = data::bytes(83, 2 * PAGE);
     map.write(HUGE - PAGE, &bytes);
-    let (mut reader, writer) = pipe()?;
-    vmsplice(&map, HUGE - PAGE, 2 * PAGE, &writer)?;
-    let mut found = vec![0; 2 * PAGE];
-    reader.read_exact(&mut found)?;
-    ensure!(found == bytes, "the pipe has other bytes");
-    drop((map, reader, writer));
+    Pinned::new(&map, HUGE - PAGE, 2 * PAGE)?.require(&bytes)?;
+    drop(map);
     Cmd::new("daxctl disable-device").arg(&all).ok()?;
     Cmd::new("daxctl destroy-device -f").arg(&all).ok()?;
 
