@@ -294,9 +294,6 @@ impl Machine {
         // its driver when a test asks for it.
         a.memory("vpmem", VIRTIO_PMEM_MIB, &self.virtio_pmem())?;
         a.words("-device virtio-pmem-pci,memdev=vpmem,id=virtio-pmem");
-        if self.cxl {
-            self.cxl_devices(&mut a)?;
-        }
         a.share("job", &self.job(), "")?;
         a.share("modules", &self.modules, "readonly=on,")?;
         a.share("nfit-modules", &self.nfit_modules, "readonly=on,")?;
@@ -317,14 +314,17 @@ impl Machine {
         });
         a.words("-device virtio-rng-pci");
         a.option("-qmp unix:", &self.monitor(), ",server=on,wait=off")?;
+        if self.cxl {
+            self.cxl_devices(&mut a)?;
+        }
         a.0.extend(self.extra_arguments.iter().cloned());
         Ok(a.0)
     }
 }
 
 impl Machine {
-    /// Adds a host bridge of CXL with two memory devices. They come last on the bus, so that the other
-    /// devices have the same addresses without them.
+    /// Adds a host bridge of CXL with two memory devices. They come last: the other devices have the
+    /// same addresses without them, and QEMU would place devices that name no bus behind the bridge.
     fn cxl_devices(&self, a: &mut Args) -> Result<()> {
         a.memory("cxl-pmem", CXL_MIB, &self.cxl("pmem"))?;
         a.memory("cxl-labels", CXL_LABELS_MIB, &self.cxl("labels"))?;
