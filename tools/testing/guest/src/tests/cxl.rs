@@ -127,19 +127,25 @@ impl Mounted {
 }
 
 /// Pages that a pipe has pinned.
-struct Pinned(File, File);
+struct Pinned {
+    reader: File,
+    _writer: File,
+}
 
 impl Pinned {
     fn new(map: &Mapping, at: usize, len: usize) -> Result<Self> {
         let (reader, writer) = pipe()?;
         vmsplice(map, at, len, &writer)?;
-        Ok(Self(reader, writer))
+        Ok(Self {
+            reader,
+            _writer: writer,
+        })
     }
 
     /// Requires these bytes in the pages, and unpins them.
     fn require(mut self, wanted: &[u8]) -> Result<()> {
         let mut found = vec![0; wanted.len()];
-        self.0.read_exact(&mut found)?;
+        self.reader.read_exact(&mut found)?;
         ensure!(found == wanted, "the pinned pages have other bytes");
         Ok(())
     }
