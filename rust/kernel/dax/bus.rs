@@ -37,7 +37,10 @@ use crate::{
     bindings,
     device::Device,
     devres::{Binding, BoundDevice},
-    error::{code::EINVAL, from_result, to_result, Result},
+    error::{
+        code::{EINVAL, ENXIO},
+        from_result, to_result, Result,
+    },
     ffi::{c_int, c_void},
     mm::{
         device_memory::{DeviceMemory, FailureHandler, PgmapParams, Reservation},
@@ -171,40 +174,38 @@ impl<'a> Context<'a> {
         Ok(Arc::new(device, GFP_KERNEL)?)
     }
 
-    /// Returns the parts of the device's memory, in the order in which the bus has them. Sleeps.
-    ///
-    /// Parts that `daxctl` adds later are not part of the device before it is bound again.
+    /// Returns the number of parts of the device's memory. Sleeps.
+    fn nr_parts(&self) -> Result<usize> {
+        let _lock = RangesLock::new();
+        // SAFETY: By the type invariants the device is valid, and the lock under which its ranges change
+        // is held.
+        Ok(usize::try_from(unsafe { (*self.as_raw()).nr_range })?)
+    }
+
+    /// Returns a part of the device's memory, in the order in which the bus has them. Sleeps.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if the bus has a range that is none.
-    fn parts(&self) -> Result<KVec<Part>> {
+    /// `ENXIO` if there are fewer parts; `EINVAL` if the bus has a range that is none.
+    fn part(&self, index: usize) -> Result<Part> {
         let device = self.as_raw();
-        let mut parts = KVec::new();
-        loop {
-            // The memory for the list is allocated without the lock.
-            let wanted = {
-                let _lock = RangesLock::new();
-                // SAFETY: The device is valid, and the lock under which its ranges change is held.
-                let count = usize::try_from(unsafe { (*device).nr_range })?;
-                if parts.capacity() >= count {
-                    for index in 0..count {
-                        // SAFETY: As above, and there are more ranges than `index`.
-                        let raw = unsafe { (*device).ranges.add(index).read() };
-                        let range = PhysRange::from_raw(raw.range).ok_or(EINVAL)?;
-                        let first = PageOffset::new(raw.pgoff as u64);
-                        parts.push(Part::new(first, range), GFP_NOWAIT)?;
-                    }
-                    return Ok(parts);
-                }
-                count
-            };
-            parts.reserve(wanted, GFP_KERNEL)?;
-        }
+        let _lock = RangesLock::new();
+        // SAFETY: By the type invariants the device is valid, and the lock under which its ranges change
+        // is held. There are more of them than `index`.
+        let raw = unsafe {
+            if index >= usize::try_from((*device).nr_range)? {
+                return Err(ENXIO);
+            }
+            (*device).ranges.add(index).read()
+        };
+        let range = PhysRange::from_raw(raw.range).ok_or(EINVAL)?;
+        Ok(Part::new(PageOffset::new(raw.pgoff as u64), range))
     }
 
     /// Reserves the memory of the device and maps it, with pages for a filesystem. `handler` makes the
     /// handler of memory that turns bad, for each part. Sleeps.
+    ///
+    /// Parts that `daxctl` adds later are not part of the memory before the device is bound again.
     ///
     /// The memmap is where the creator of the device said: in RAM, or in the first part of the memory
     /// itself (namespaces with `--map=dev`).
@@ -218,14 +219,16 @@ impl<'a> Context<'a> {
         &self,
         mut handler: impl FnMut(&Part) -> H,
     ) -> Result<Memory<H>> {
-        let mut memory = Memory::new();
-        for part in &self.parts()? {
-            let (reservation, params, offset) = self.reserve(part)?;
-            let mapped = DeviceMemory::map_pages(reservation, params, offset, handler(part))?;
-            memory.push(part, mapped)?;
-        }
-        if memory.is_empty() {
+        let parts = self.nr_parts()?;
+        if parts == 0 {
             return Err(EINVAL);
+        }
+        let mut memory = Memory::with_capacity(parts)?;
+        for index in 0..parts {
+            let part = self.part(index)?;
+            let (reservation, params, offset) = self.reserve(&part)?;
+            let mapped = DeviceMemory::map_pages(reservation, params, offset, handler(&part))?;
+            memory.push(part, mapped)?;
         }
         Ok(memory)
     }

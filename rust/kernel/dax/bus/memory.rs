@@ -2,11 +2,15 @@
 
 //! The memory of a device of the dax bus: parts that are contiguous, each with a pgmap of its own.
 //!
-//! This file encapsulates the promise that memory which is returned stays mapped.
+//! This file encapsulates the promise that memory which is returned stays mapped, and the elements of
+//! a vector.
 
 use crate::{
     dax::{Access, PageOffset},
-    error::{code::ERANGE, Result},
+    error::{
+        code::{EINVAL, ERANGE},
+        Result,
+    },
     mm::{
         device_memory::{DeviceMemory, FailureHandler},
         pfn::{Pfn, PhysRange},
@@ -78,14 +82,31 @@ pub struct Memory<H: FailureHandler> {
 }
 
 impl<H: FailureHandler> Memory<H> {
-    /// Creates memory without parts.
-    pub(super) const fn new() -> Self {
-        Self { parts: KVec::new() }
+    /// Creates memory without parts, with room for `parts` of them. Sleeps.
+    pub(super) fn with_capacity(parts: usize) -> Result<Self> {
+        Ok(Self {
+            parts: KVec::with_capacity(parts, GFP_KERNEL)?,
+        })
     }
 
-    /// Adds a part. Sleeps.
-    pub(super) fn push(&mut self, part: &Part, mapped: DeviceMemory<H>) -> Result {
-        Ok(self.parts.push((*part, mapped), GFP_KERNEL)?)
+    /// Adds a part.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no room left.
+    pub(super) fn push(&mut self, part: Part, mapped: DeviceMemory<H>) -> Result {
+        let len = self.parts.len();
+        if len >= self.parts.capacity() {
+            return Err(EINVAL);
+        }
+        // `KVec::push()` would have a panic, because it could overflow.
+        // SAFETY: There is room behind the last element, which is written before it counts.
+        unsafe {
+            self.parts.as_mut_ptr().add(len).write((part, mapped));
+            // OVERFLOW: It is at most the capacity.
+            self.parts.set_len(len.wrapping_add(1));
+        }
+        Ok(())
     }
 
     /// Returns whether there is no part.
