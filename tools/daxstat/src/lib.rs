@@ -180,9 +180,11 @@ fn watch(arguments: &Arguments) -> Result<()> {
     const CLEAR: &str = "\x1b[H\x1b[2J";
     let mut before: Option<(Counters, Instant)> = None;
     loop {
+        // The program may have been stopped anywhere, also between the clock and the counters. So the
+        // time of a rate is from before the first of two readings to behind the second.
+        let begun = Instant::now();
         let text = source::read(arguments.counters.as_deref())?;
-        // The wait may have taken longer than asked for.
-        let time = Instant::now();
+        let ended = Instant::now();
         let now = Counters::parse(&text)?;
         let (delayed, folios) = match arguments.counters {
             // They are another machine's.
@@ -198,7 +200,7 @@ fn watch(arguments: &Arguments) -> Result<()> {
             print(&(serde_json::to_string(&reading).context("cannot write JSON")? + "\n"))?;
         } else {
             let live = !arguments.once && io::stdout().is_terminal();
-            let since = before.as_ref().map(|(old, then)| (old, time - *then));
+            let since = before.as_ref().map(|(old, then)| (old, ended - *then));
             let table = table::text(&now, since, &source::names());
             let between = match (live, &before) {
                 (true, _) => CLEAR,
@@ -211,7 +213,7 @@ fn watch(arguments: &Arguments) -> Result<()> {
         if arguments.once {
             return Ok(());
         }
-        before = Some((now, time));
+        before = Some((now, begun));
         thread::sleep(arguments.interval);
     }
 }
