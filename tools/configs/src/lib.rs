@@ -90,6 +90,7 @@ const FOLDERS: &[(&str, &str)] = &[
 
 /// The same for single files.
 const FILES: &[(&str, &str)] = &[
+    ("drivers/cxl/core/region.c", "CXL_REGION"),
     ("fs/fuse/dax.c", "FUSE_DAX"),
     ("mm/gup.c", "MMU"),
     ("mm/huge_memory.c", "TRANSPARENT_HUGEPAGE"),
