@@ -26,17 +26,42 @@ struct Memdev {
     ram_size: Option<u64>,
 }
 
+/// The modules, in the order in which they are loaded.
+const MODULES: &str = "cxl_acpi cxl_pci cxl_port cxl_mem cxl_pmem dax_cxl";
+
+/// The loaded modules; dropping it unloads them, as other tests unload libnvdimm, which one of them uses.
+struct Loaded;
+
+impl Loaded {
+    fn new() -> Result<Self> {
+        // The root of CXL in ACPI.
+        if !Path::new("/sys/bus/acpi/devices/ACPI0017:00").exists() {
+            skip!("the guest has no CXL memory");
+        }
+        let loaded = Self;
+        for module in MODULES.split(' ') {
+            if !Cmd::new("modprobe").arg(module).run()?.status.success() {
+                skip!("the guest has no CXL memory: this kernel has no {module}");
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        for module in MODULES.split(' ').rev() {
+            clean_up(Cmd::new("modprobe -r").arg(module).ok());
+        }
+    }
+}
+
 /// A region; dropping it removes it.
 struct Region(String);
 
 impl Region {
     /// Makes a region of this type of all memory of a device that has such memory.
-    fn create(kind: &str) -> Result<Self> {
-        for module in "cxl_acpi cxl_pci cxl_port cxl_mem cxl_pmem dax_cxl".split(' ') {
-            if !Cmd::new("modprobe").arg(module).run()?.status.success() {
-                skip!("the guest has no CXL memory: this kernel has no {module}");
-            }
-        }
+    fn create(kind: &str, _loaded: &Loaded) -> Result<Self> {
         // The devices appear when their ports have been found.
         let end = Instant::now() + Duration::from_secs(20);
         let memdevs: Vec<Memdev> = loop {
@@ -44,9 +69,11 @@ impl Region {
             if memdevs.len() == 2 {
                 break memdevs;
             }
-            if !Path::new("/sys/bus/cxl/devices/root0").exists() || Instant::now() > end {
-                skip!("the guest has no CXL memory");
-            }
+            ensure!(
+                Instant::now() < end,
+                "{} memory devices appear, not 2",
+                memdevs.len()
+            );
             thread::sleep(Duration::from_millis(200));
         };
         let wanted = memdevs.iter().find(|device| match kind {
@@ -157,7 +184,8 @@ declare! {
     "cxl::fsdax", 240 s => fsdax
 }
 fn fsdax() -> Result<()> {
-    let region = Region::create("pmem")?;
+    let loaded = Loaded::new()?;
+    let region = Region::create("pmem", &loaded)?;
     let mounted = Mounted::create(&region)?;
     let (map, bytes) = mounted.map(81)?;
     let mut found = vec![0; PAGE];
@@ -192,7 +220,8 @@ declare! {
 }
 fn unbind_in_use() -> Result<()> {
     need_rust()?;
-    let region = Region::create("pmem")?;
+    let loaded = Loaded::new()?;
+    let region = Region::create("pmem", &loaded)?;
     let mut mounted = Mounted::create(&region)?;
     let (map, bytes) = mounted.map(82)?;
     let pinned = Pinned::new(&map, 0, PAGE)?;
@@ -220,7 +249,8 @@ declare! {
 }
 fn killed_reset() -> Result<()> {
     need_rust()?;
-    let region = Region::create("pmem")?;
+    let loaded = Loaded::new()?;
+    let region = Region::create("pmem", &loaded)?;
     let mounted = Mounted::create(&region)?;
     let (map, bytes) = mounted.map(85)?;
     let pinned = Pinned::new(&map, 0, PAGE)?;
@@ -298,7 +328,8 @@ declare! {
 }
 fn parts() -> Result<()> {
     const PART: u64 = 256 << 20;
-    let region = Region::create("ram")?;
+    let loaded = Loaded::new()?;
+    let region = Region::create("ram", &loaded)?;
     let number = region.0.trim_start_matches("region").to_owned();
     // The device that the region begins with takes all of it.
     let all = format!("dax{number}.0");
