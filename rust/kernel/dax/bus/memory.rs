@@ -161,8 +161,6 @@ impl<H: FailureHandler> Memory<H> {
     /// `ERANGE` if the device has no such page.
     pub fn zero_page(&self, at: PageOffset) -> Result {
         let (memory, offset) = self.find(at)?;
-        Source::zero_page()
-            .parts(PAGE_SIZE)
-            .try_for_each(|(_, zeroes)| memory.write(offset, zeroes))
+        memory.write(offset, Source::zero_page())
     }
 }

@@ -219,8 +219,8 @@ declare! {
     "cxl::unbind-in-use", 240 s => unbind_in_use
 }
 fn unbind_in_use() -> Result<()> {
-    need_rust()?;
     let loaded = Loaded::new()?;
+    need_rust()?;
     let region = Region::create("pmem", &loaded)?;
     let mut mounted = Mounted::create(&region)?;
     let (map, bytes) = mounted.map(82)?;
@@ -248,8 +248,8 @@ declare! {
     "cxl::killed-reset", 240 s => killed_reset
 }
 fn killed_reset() -> Result<()> {
-    need_rust()?;
     let loaded = Loaded::new()?;
+    need_rust()?;
     let region = Region::create("pmem", &loaded)?;
     let mounted = Mounted::create(&region)?;
     let (map, bytes) = mounted.map(85)?;
