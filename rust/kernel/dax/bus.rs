@@ -10,7 +10,7 @@
 //!
 //! To write such a driver, do the following:
 //!
-//! 1. Implement [`Operations`](super::Operations) for the driver's data.
+//! 1. Implement [`Operations`] for the driver's data.
 //! 2. Implement [`Driver`]: in [`Driver::probe`], map the memory ([`Context::map_pages`]) and return the
 //!    data that owns it.
 //! 3. Register the driver with a [`Registration`] in the module's structure.
