@@ -58,6 +58,9 @@ const KUNIT_MODULES: &[&str] = &["memremap_kunit"];
 /// hour on a quiet machine. Each test has a limit of its own besides.
 const GUEST_TESTS: Duration = Duration::from_secs(120 * 60);
 
+/// What makes a kernel with PREEMPT_DYNAMIC preemptible.
+const PREEMPTIBLE: &str = "preempt=full";
+
 /// Prefix of a line about a KUnit module that could not be loaded.
 const MODULE: &str = "kunit-module: ";
 
@@ -266,7 +269,16 @@ impl Check<'_> {
         // There are more shares than workers, so that the last shares to end are
         // short.
         let shares = if workers > 1 { workers + 1 } else { 1 };
-        let mut boots = vec![limited(limit, "kunit", |t| self.kunit(t))];
+        let mut boots = vec![limited(limit, "kunit", |t| self.kunit("kunit", None, t))];
+        // What is subtle about detaching a pgmap, about RCU and its tasks, only matters where a thread
+        // in the kernel can be preempted, and where it cannot.
+        if self.variant().is_debug() && !self.args.append.contains("preempt=") {
+            let name = "kunit, preemptible";
+            boots.push(limited(limit, name, move |t| {
+                self.kunit(name, Some(PREEMPTIBLE), t)
+            }));
+        }
+        let kunit = boots.len();
         if args.is_whole() {
             boots.push(limited(limit, "reboot", |t| self.reboot(t)));
             boots.push(limited(limit, "crash", |t| {
@@ -296,7 +308,7 @@ impl Check<'_> {
         });
         // Long boots come before short ones, except for KUnit, which is most
         // informative about a kernel that is broken altogether.
-        boots.splice(1..1, std::iter::once(host).chain(tests));
+        boots.splice(kunit..kunit, std::iter::once(host).chain(tests));
         if workers > 1 {
             eprintln!("{workers} guests at a time (JOBS=1 for one)");
             // Chosen here once, and not in all workers at the same time.
@@ -305,11 +317,13 @@ impl Check<'_> {
         workers::run(workers, boots, summary)
     }
 
-    /// Boots with KUnit enabled and reads the results from the console.
-    fn kunit(&self, summary: &mut Summary) -> Result<()> {
+    /// Boots with KUnit enabled, and with this word on the kernel's command line, and reads the
+    /// results from the console.
+    fn kunit(&self, boot: &str, word: Option<&str>, summary: &mut Summary) -> Result<()> {
         let mut options = self.options(TIMEOUT)?;
         options.modules = Modules::None;
-        options.extra_cmdline.push("kunit.enable=1".into());
+        let words = word.into_iter().chain(["kunit.enable=1"]);
+        options.extra_cmdline.extend(words.map(str::to_owned));
         let mut output = Vec::new();
         let outcome = guest::run_with(
             self.paths,
@@ -322,23 +336,23 @@ impl Check<'_> {
         let results = ktap::parse(outcome.lines.iter().map(String::as_str));
         if results.is_empty() {
             let why = "the console has no result; is CONFIG_KUNIT on?";
-            summary.say("kunit", "(all)", Verdict::Fail, why);
+            summary.say(boot, "(all)", Verdict::Fail, why);
         }
         for result in results {
             let result = self.skips.judge(judge(self.variant(), result));
-            summary.add("kunit", &result);
+            summary.add(boot, &result);
         }
         for result in module_problems(&String::from_utf8_lossy(&output)) {
-            summary.add("kunit", &self.skips.judge(result));
+            summary.add(boot, &self.skips.judge(result));
         }
         if self.variant().is_rust() {
             let (verdict, why) = match missing_reasons(&outcome.lines) {
                 missing if missing.is_empty() => (Verdict::Pass, String::new()),
                 missing => (Verdict::Fail, format!("not in the log: {missing:?}")),
             };
-            summary.say("kunit", "memremap_refused.reasons", verdict, &why);
+            summary.say(boot, "memremap_refused.reasons", verdict, &why);
         }
-        self.close("kunit", &outcome, summary);
+        self.close(boot, &outcome, summary);
         Ok(())
     }
 
