@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 
-VERBS := run tour check coverage configs mutants crash abi bench conform guest shell build deb config lint doc report
+VERBS := run tour check coverage configs mutants crash soak abi bench conform guest shell build deb config lint doc report
 
 # A variable reaches the harness through the environment, unchanged: CMD may hold
 # any shell text, and only the guest's shell interprets it. In one given
@@ -62,6 +62,8 @@ help:
 #:            whether the tests notice: hours for all; an interrupted run continues
 #:   crash    kill the guest while it writes to DAX files, boot again and check
 #:            the files, ten times (check does it a few times)
+#:   soak     remove memory under random users, in two regions at once, for half an hour;
+#:            VARIANT is debug here unless it is given; prints the seed that repeats it
 #:   abi      compare the interfaces of the C and the Rust kernel: symbols, structs,
 #:            modules, sysfs, trace events, errnos; fails on unintended differences
 #:   bench    measure the C and the Rust kernel side by side: instructions per
@@ -119,6 +121,7 @@ help:
 #:   SUITES='mm stress'  for conform: any of stress, mm, nfit, ndctl, pmdk
 #:   FRESH=1      for conform and mutants: discard existing results and run all again
 #:   FAILURES=10  number of times that crash kills the guest; SEED=1 seeds data and moments
+#:   MINUTES=30   how long soak goes on; SEED=n repeats the rounds of another soak
 #:   KERNEL_SOURCE=file  another linux-source-6.12.tar.xz than Debian's package
 #:   YES=1        install packages without asking
 #:   RUST_DAX_CACHE=folder  folder of all build results (~/.cache/rust-dax)

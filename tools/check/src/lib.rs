@@ -23,6 +23,7 @@ mod io_errors;
 mod leaks;
 pub mod main_job;
 mod skips;
+pub mod soak;
 pub mod tour;
 mod workers;
 

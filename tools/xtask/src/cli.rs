@@ -12,6 +12,7 @@ use anyhow::{bail, Result};
 use bench::BenchArgs;
 use check::coverage::CoverageArgs;
 use check::crash::CrashArgs;
+use check::soak::SoakArgs;
 use check::tour::TourArgs;
 use check::CheckArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -62,6 +63,9 @@ pub enum Verb {
     Coverage(CoverageArgs),
     /// Kill the guest while it writes to DAX files, and check what is left.
     Crash(CrashArgs),
+    /// Remove memory under random users, by default on the debug kernel.
+    #[command(mut_arg("variant", |arg| arg.default_value("debug")))]
+    Soak(SoakArgs),
     /// Measure the C and the Rust kernel side by side.
     Bench(BenchArgs),
     /// Compile our files in other configurations and for other architectures.
@@ -133,9 +137,27 @@ mod tests {
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
         let variables = variables();
-        for name in ["VARIANT", "COPY", "NVDIMMS", "SEED", "KERNEL_SOURCE"] {
+        for name in [
+            "VARIANT",
+            "COPY",
+            "NVDIMMS",
+            "SEED",
+            "MINUTES",
+            "KERNEL_SOURCE",
+        ] {
             assert!(variables.contains(&OsString::from(name)), "{name}");
         }
+    }
+
+    #[test]
+    fn a_soak_is_on_the_debug_kernel_unless_it_is_told_otherwise() {
+        let variant = |words: &[&str]| match Cli::parse_from(words).verb {
+            Verb::Soak(args) => args.guest.variant,
+            verb => panic!("{verb:?}"),
+        };
+        assert_eq!(variant(&["xtask", "soak"]), Variant::Debug);
+        let told = ["xtask", "soak", "--variant", "rust"];
+        assert_eq!(variant(&told), Variant::Rust);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Each verb is a function of a program, and this crate only names them:
 //!
 //! ```text
-//! check     run, check, crash, tour, coverage
+//! check     run, check, crash, tour, coverage, soak
 //! bench     bench               abi       abi
 //! configs   configs             conform   conform
 //! mutants   mutants
@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use check::{coverage, crash, main_job, tour};
+use check::{coverage, crash, main_job, soak, tour};
 use cli::{Cli, Verb};
 use host::lock::cache_lock;
 use host::paths::Paths;
@@ -59,6 +59,7 @@ fn dispatch(verb: Verb) -> Result<u8> {
         Verb::Check(args) => return Ok(exit_status(check::run(&paths, &args)?)),
         Verb::Coverage(args) => return Ok(exit_status(coverage::run(&paths, &args)?)),
         Verb::Crash(args) => return Ok(exit_status(crash::verb(&paths, &args)?)),
+        Verb::Soak(args) => return Ok(exit_status(soak::run(&paths, &args)?)),
         Verb::Bench(args) => return Ok(exit_status(bench::run(&paths, &args)?)),
         Verb::Configs(args) => return Ok(exit_status(configs::run(&paths, &args)?)),
         Verb::Abi(args) => return Ok(exit_status(abi::run(&paths, &args)?)),

@@ -48,6 +48,7 @@ use crate::live::Language;
 use crate::share::Share;
 use crate::tests::fsdax::crash;
 use crate::tests::reboot::Boot;
+use crate::tests::teardown::soak;
 
 /// Exit status if the kernel is not the expected one.
 const WRONG_KERNEL: u8 = 3;
@@ -149,6 +150,27 @@ enum Verb {
         only: Option<PathBuf>,
         suite: String,
     },
+    /// Remove memory under random users, in two regions at once.
+    Soak {
+        /// Refuse to run (exit status 3) unless the kernel is this one.
+        #[arg(long)]
+        expect: Option<Language>,
+        /// Seed of what is drawn.
+        #[arg(long)]
+        seed: u64,
+        /// No round starts later than this.
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// Run one part of a soak in this process. Used by `soak`.
+    #[command(hide = true)]
+    SoakPart {
+        part: soak::Part,
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        seconds: u64,
+    },
     /// Run one test in this process. Used by `run`.
     #[command(hide = true)]
     One { name: String },
@@ -226,6 +248,22 @@ fn work(verb: Verb) -> Result<ExitCode> {
         } => on(expect, || {
             conform::run(&suite, done.as_deref(), only.as_deref())
         }),
+        Verb::Soak {
+            expect,
+            seed,
+            seconds,
+        } => on(expect, || {
+            Ok(status(runner::soak(seed, Duration::from_secs(seconds))?))
+        }),
+        Verb::SoakPart {
+            part,
+            seed,
+            seconds,
+        } => Ok(status(soak::part(
+            part,
+            seed,
+            Duration::from_secs(seconds),
+        )?)),
         Verb::One { name } => Ok(status(runner::one(&name)?)),
     }
 }

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,7 @@ use crate::ndctl::{self, Info};
 use crate::share::Share;
 use crate::skip::Skip;
 use crate::system;
+use crate::tests::teardown::soak;
 use crate::tests::{self, Test};
 
 /// Environment variable of tests that may run in full.
@@ -42,12 +43,17 @@ pub fn race_time(short: Duration) -> Duration {
     }
 }
 
+/// Prefix of the last line for the host.
+const CLOSING: &str = "guest tests: ";
+/// Prefix of a line with a result for the host.
+pub const RESULT: &str = "result: ";
 /// Prefix of the last line of a test's own process.
 const VERDICT: &str = "verdict: ";
 
+/// What became of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub enum Status {
     Ok,
     Fail,
     Skip,
@@ -134,6 +140,25 @@ pub fn in_order(chosen: &[Test]) -> Result<bool> {
     each(chosen, inside)
 }
 
+/// Removes memory under random users for some time; returns whether nothing was wrong. Each round is a
+/// result of its own.
+pub fn soak(seed: u64, time: Duration) -> Result<bool> {
+    system::load_modules()?;
+    system::log("rust-dax-test: soak")?;
+    let (taint, start) = (complaints()?, Instant::now());
+    let verdict = soak::run(seed, time, true).and_then(|rounds| {
+        ensure!(
+            complaints()? == taint,
+            "the kernel complained; see the console"
+        );
+        Ok(format!("{rounds} rounds"))
+    });
+    let Verdict { status, why } = verdict.into();
+    print_result("soak", status, &why, start.elapsed())?;
+    println!("{CLOSING}{status:?}");
+    Ok(status != Status::Fail)
+}
+
 /// Prints the verdict of `judge` for each test, and the totals; returns whether
 /// none failed.
 fn each(chosen: &[Test], judge: impl Fn(&Test) -> Verdict) -> Result<bool> {
@@ -146,22 +171,26 @@ fn each(chosen: &[Test], judge: impl Fn(&Test) -> Verdict) -> Result<bool> {
             Status::Fail => failed += 1,
             Status::Skip => skipped += 1,
         }
-        let outcome = Outcome {
-            name: &test.name,
-            status: verdict.status,
-            why: &verdict.why,
-            seconds: (start.elapsed().as_secs_f64() * 10.0).round() / 10.0,
-        };
-        if outcome.status == Status::Fail {
+        if verdict.status == Status::Fail {
             println!("{}: a failure means: {}", test.name, test.doc);
         }
-        println!(
-            "result: {}",
-            serde_json::to_string(&outcome).context("cannot write JSON")?
-        );
+        print_result(&test.name, verdict.status, &verdict.why, start.elapsed())?;
     }
-    println!("guest tests: {passed} passed, {failed} failed, {skipped} skipped");
+    println!("{CLOSING}{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
+}
+
+/// Prints a result for the host.
+pub fn print_result(name: &str, status: Status, why: &str, time: Duration) -> Result<()> {
+    let outcome = Outcome {
+        name,
+        status,
+        why,
+        seconds: (time.as_secs_f64() * 10.0).round() / 10.0,
+    };
+    let json = serde_json::to_string(&outcome).context("cannot write JSON")?;
+    println!("{RESULT}{json}");
+    Ok(())
 }
 
 /// Runs one test and checks the state that it leaves.
@@ -252,17 +281,23 @@ pub fn one(name: &str) -> Result<bool> {
 }
 
 fn inside(test: &Test) -> Verdict {
-    match (test.run)() {
-        Ok(why) => Verdict {
-            status: Status::Ok,
-            why,
-        },
-        Err(e) => Verdict {
-            status: match e.downcast_ref::<Skip>() {
-                Some(_) => Status::Skip,
-                None => Status::Fail,
+    (test.run)().into()
+}
+
+impl From<Result<String>> for Verdict {
+    fn from(result: Result<String>) -> Self {
+        match result {
+            Ok(why) => Verdict {
+                status: Status::Ok,
+                why,
             },
-            why: format!("{e:#}"),
-        },
+            Err(e) => Verdict {
+                status: match e.downcast_ref::<Skip>() {
+                    Some(_) => Status::Skip,
+                    None => Status::Fail,
+                },
+                why: format!("{e:#}"),
+            },
+        }
     }
 }

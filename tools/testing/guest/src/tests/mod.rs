@@ -60,7 +60,7 @@ pub mod reboot;
 mod refuse;
 mod remote;
 mod samples;
-mod teardown;
+pub mod teardown;
 mod truncate;
 mod users;
 

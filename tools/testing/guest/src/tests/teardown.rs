@@ -16,6 +16,7 @@ mod locked;
 mod matrix;
 mod mounted;
 pub mod pinned;
+pub mod soak;
 mod storm;
 mod waiter;
 

@@ -174,11 +174,11 @@ fn process() -> Result<()> {
 }
 
 /// A device of device-mapper, which dmsetup makes; removed when dropped.
-pub struct Dm(&'static str);
+pub struct Dm(String);
 
 impl Dm {
     /// Maps a device from its start.
-    pub fn linear(name: &'static str, below: &Path, sectors: u64) -> Result<Self> {
+    pub fn linear(name: &str, below: &Path, sectors: u64) -> Result<Self> {
         Cmd::new("modprobe dm-mod").ok()?;
         let table = format!("0 {sectors} linear {} 0", below.display());
         Self::call("create")
@@ -186,7 +186,7 @@ impl Dm {
             .arg("--table")
             .arg(table)
             .ok()?;
-        Ok(Self(name))
+        Ok(Self(name.to_owned()))
     }
 
     pub fn call(verb: &str) -> Cmd {
@@ -194,14 +194,14 @@ impl Dm {
     }
 
     pub fn node(&self) -> PathBuf {
-        Path::new("/dev/mapper").join(self.0)
+        Path::new("/dev/mapper").join(&self.0)
     }
 }
 
 impl Drop for Dm {
     fn drop(&mut self) {
-        clean_up(Self::call("resume").arg(self.0).ok());
-        clean_up(Self::call("remove").arg(self.0).ok());
+        clean_up(Self::call("resume").arg(&self.0).ok());
+        clean_up(Self::call("remove").arg(&self.0).ok());
     }
 }
 

@@ -16,9 +16,14 @@
 mod cell;
 mod child;
 mod hold;
+mod lane;
 mod place;
 mod removal;
+mod rounds;
 mod user;
+
+pub use self::lane::Lane;
+pub use self::rounds::Round;
 
 use self::place::{Ground, Place};
 use self::removal::Removal;
@@ -43,20 +48,20 @@ impl Outcome {
     }
 }
 
-/// Returns the outcome of a cell; none if there is no such cell.
-fn expected(place: Place, user: User, removal: Removal) -> Option<Outcome> {
+/// Returns the outcome of a cell with one user or several; none if there is no such cell.
+fn expected(place: Place, users: &[User], removal: Removal) -> Option<Outcome> {
     if removal == Removal::Failure && place == Place::Raw {
         // No process has a page of it.
         return None;
     }
     let refused = if removal.checks_use() {
         // ndctl opens the disk exclusively; swap has the loop device, which has the disk open.
-        place.kind().is_some() || (place == Place::Raw && user == User::Dm)
+        place.kind().is_some() || (place == Place::Raw && users.contains(&User::Dm))
     } else {
         // An open disk, or an open device, holds its module.
-        removal == Removal::Rmmod && !(place.is_devdax() && user.closes())
+        removal == Removal::Rmmod && !(place.is_devdax() && users.iter().all(|user| user.closes()))
     };
-    Some(match (refused, user.pins()) {
+    Some(match (refused, users.iter().any(|user| user.pins())) {
         (true, _) => Outcome::Refused,
         (false, true) => Outcome::Waits,
         (false, false) => Outcome::Ends,
@@ -98,14 +103,14 @@ fn row(place: Place, user: User, number: usize) -> Result<String> {
     if live::ask()?.registry.implementation == Language::C {
         skip!("the registry is in C, which frees pages that are pinned, so later tests would fail");
     }
-    let mut ground = Ground::create(place, user == User::Dm)?;
+    let mut ground = Ground::create(place, user == User::Dm, &Lane::ALONE)?;
     let mut row = Vec::new();
     for removal in removals(number) {
         let name = removal.name();
-        match expected(place, user, removal) {
+        match expected(place, &[user], removal) {
             None => row.push(format!("{name} -")),
             Some(outcome) => {
-                cell::check(&mut ground, user, removal, outcome)
+                cell::check(&mut ground, &[user], removal, outcome)
                     .with_context(|| format!("{name}, which {}", outcome.name()))?;
                 row.push(format!("{name} {}", outcome.name()));
             }

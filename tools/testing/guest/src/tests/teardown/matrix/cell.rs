@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One cell: a user, a removal, and the judgement.
+//! One cell: users, mostly one, a removal, and the judgement.
 
 use std::sync::mpsc;
 
@@ -15,14 +15,25 @@ use crate::tests::prelude::*;
 const ENDS: u64 = 15;
 const WOKEN: u64 = 5;
 
-pub fn check(ground: &mut Ground, user: User, removal: Removal, expected: Outcome) -> Result<()> {
+pub fn check(
+    ground: &mut Ground<'_>,
+    users: &[User],
+    removal: Removal,
+    expected: Outcome,
+) -> Result<()> {
+    let lane = ground.lane;
     ground.write()?;
     let spot = ground.spot()?;
     let gone = expected != Outcome::Refused;
     // Dropped last: the memory is given back when nothing uses it.
     let mut removed = Removed::prepare(ground, removal)?;
-    let devices = Devices::for_user(user, &spot)?;
-    let mut using = Using::start(user, &spot, &devices)?;
+    let devices = users
+        .iter()
+        .map(|user| Devices::for_user(*user, &spot, lane));
+    let devices = devices.collect::<Result<Vec<_>>>()?;
+    let using = users.iter().zip(&devices);
+    let using = using.map(|(user, devices)| Using::start(*user, &spot, devices));
+    let using = using.collect::<Result<Vec<_>>>()?;
     let bad = match removal {
         Removal::Failure => Some(BadPage::prepare(&spot)?),
         _ => None,
@@ -34,27 +45,29 @@ pub fn check(ground: &mut Ground, user: User, removal: Removal, expected: Outcom
     }
     match expected {
         Outcome::Refused => {
-            removed.must_be_refused()?;
-            using.tell(gone)?;
-            using.release()?;
+            removed.must_be_refused(lane)?;
+            all(&using, |using| using.tell(gone))?;
+            all(&using, Using::release)?;
         }
         Outcome::Ends => {
-            removed.must_end(ENDS)?;
-            using.tell(gone)?;
-            using.release()?;
+            removed.must_end(lane, ENDS)?;
+            all(&using, |using| using.tell(gone))?;
+            all(&using, Using::release)?;
         }
         Outcome::Waits => {
-            removed.must_wait()?;
-            using.tell(gone)?;
+            removed.must_wait(lane)?;
+            all(&using, |using| using.tell(gone))?;
             others_go_on(&spot)?;
-            using.release()?;
-            removed.must_end(WOKEN)?;
+            all(&using, Using::release)?;
+            removed.must_end(lane, WOKEN)?;
         }
     }
     bad.map_or(Ok(()), BadPage::end)?;
-    using.end(gone)?;
+    for using in using {
+        using.end(gone)?;
+    }
     drop(devices);
-    require_unpinned("the removal")?;
+    lane.require_unpinned("the removal")?;
     if gone {
         ground.take_down()?;
         removed.undo(ground)?;
@@ -63,6 +76,10 @@ pub fn check(ground: &mut Ground, user: User, removal: Removal, expected: Outcom
         ground.require()?;
     }
     Ok(())
+}
+
+fn all(using: &[Using], step: impl Fn(&Using) -> Result<()>) -> Result<()> {
+    using.iter().try_for_each(step)
 }
 
 /// Requires that other programs go on while the removal waits.
@@ -87,7 +104,7 @@ fn use_others(dir: Option<&Path>) -> Result<()> {
         // An error is right: the filesystem has lost its device.
         drop(fs::read_dir(dir));
     }
-    let path = std::env::temp_dir().join("guest-test-matrix");
+    let path = std::env::temp_dir().join(format!("guest-test-{}", std::process::id()));
     fs::write(&path, [0; PAGE]).context("writing a file")?;
     fs::remove_file(&path).context("removing a file")?;
     nix::unistd::sync();

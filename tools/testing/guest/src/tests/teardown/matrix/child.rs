@@ -105,7 +105,7 @@ impl Using {
     }
 
     /// Releases the pins.
-    pub fn release(&mut self) -> Result<()> {
+    pub fn release(&self) -> Result<()> {
         for (_, steps) in &self.all {
             steps.release.open()?;
         }

@@ -3,6 +3,9 @@
 //! Pins of some pages of a mapping, and their release, after which the bytes must be right.
 
 use std::io::Read;
+use std::sync::mpsc;
+
+use nix::unistd::gettid;
 
 use super::place::Spot;
 use super::user::User;
@@ -70,9 +73,16 @@ fn direct_io<'a>(map: &Arc<Mapping>, expected: &'a [u8], slow: &Path) -> Result<
     Dm::call("suspend --noflush --nolockfs").arg(slow).ok()?;
     let (theirs, node) = (map.clone(), slow.to_owned());
     let other = disk.try_clone().context("dup")?;
-    let write = thread::spawn(move || pwrite_all(&other, &theirs, AT, PINNED, 0, PINNED));
+    let (tx, id) = mpsc::channel();
+    let write = thread::spawn(move || {
+        // The receiver is waiting.
+        let _ = tx.send(gettid());
+        pwrite_all(&other, &theirs, AT, PINNED, 0, PINNED)
+    });
+    let id = id.recv().context("the thread of direct I/O")?;
     let limit = Instant::now() + timeout(Duration::from_secs(10));
-    while settled()?.pinned() == 0 {
+    // The pages are pinned by then. The count of all pins may be that of another lane.
+    while settled()?.pinned() == 0 || !waits_for_disk(id.as_raw())? {
         ensure!(Instant::now() < limit, "direct I/O pins no page");
         thread::sleep(Duration::from_millis(10));
     }
@@ -83,6 +93,20 @@ fn direct_io<'a>(map: &Arc<Mapping>, expected: &'a [u8], slow: &Path) -> Result<
         pread_all(&disk, &memory, 0, PINNED, 0, PINNED)?;
         memory.require(0, expected, "what direct I/O wrote from the mapping")
     }))
+}
+
+/// Returns whether a thread of this process has waited for a disk for some time.
+fn waits_for_disk(thread: i32) -> Result<bool> {
+    for _ in 0..3 {
+        let stat = system::read(format!("/proc/self/task/{thread}/stat"))?;
+        // The name before it may have blanks.
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        if !state.starts_with('D') {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(true)
 }
 
 /// Copies to memory of which the last page is missing.

@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sys::stat::minor;
 
+use super::lane::Lane;
 use crate::filesystem::Kind;
-use crate::ndctl::{region_with, Info};
+use crate::ndctl::Info;
 use crate::tests::fsdax::Dm;
 use crate::tests::prelude::*;
 
@@ -72,6 +73,12 @@ impl Place {
         self.align().is_some()
     }
 
+    /// Returns whether there is room for it in a lane.
+    pub fn is_in(self, lane: &Lane) -> bool {
+        // Not every region begins at a multiple of 1 GiB.
+        self != Self::Devdax1G || lane.is_first()
+    }
+
     /// Returns the unit of the mappings of a device.
     fn align(self) -> Option<u64> {
         match self {
@@ -103,9 +110,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    fn create(place: Place) -> Result<Self> {
+    fn create(place: Place, lane: &Lane) -> Result<Self> {
         let (arguments, size) = place.arguments();
-        let region = region_with(Bus::Acpi, size)?.dev;
+        let region = lane.region(size)?;
         let this = Self {
             info: ndctl::create(&format!("{arguments} -r {region} -s {size}"))?,
             region,
@@ -199,8 +206,9 @@ impl Spot {
 }
 
 /// A place with its bytes. Fields are dropped in this order.
-pub struct Ground {
+pub struct Ground<'a> {
     pub place: Place,
+    pub lane: &'a Lane,
     mount: Option<DaxMount>,
     dm: Option<Dm>,
     pub memory: Memory,
@@ -210,13 +218,14 @@ pub struct Ground {
     seed: u64,
 }
 
-impl Ground {
-    pub fn create(place: Place, through_dm: bool) -> Result<Self> {
+impl<'a> Ground<'a> {
+    pub fn create(place: Place, through_dm: bool, lane: &'a Lane) -> Result<Self> {
         let mut this = Self {
             place,
+            lane,
             mount: None,
             dm: None,
-            memory: Memory::create(place)?,
+            memory: Memory::create(place, lane)?,
             through_dm,
             bytes: Vec::new(),
             seed: 300,
@@ -229,7 +238,7 @@ impl Ground {
     fn set_up(&mut self, fresh: bool) -> Result<()> {
         let mut node = self.memory.info.node()?;
         if self.through_dm {
-            let dm = Dm::linear("matrix", &node, DM_SECTORS)?;
+            let dm = Dm::linear(&self.lane.name("matrix"), &node, DM_SECTORS)?;
             node = dm.node();
             self.dm = Some(dm);
         }
@@ -275,7 +284,7 @@ impl Ground {
         destroy(&self.memory.info.dev)?;
         // The next one may get the same name.
         self.memory.gone = true;
-        self.memory = Memory::create(self.place)?;
+        self.memory = Memory::create(self.place, self.lane)?;
         self.set_up(true)
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
-use super::super::pinned::dying;
+use super::lane::Lane;
 use super::place::Ground;
 use crate::command::Output;
 use crate::tests::pmem::{device_of, DRIVER};
@@ -58,6 +58,11 @@ impl Removal {
         )
     }
 
+    /// Returns whether a lane may do it: a module has the devices of all lanes.
+    pub fn is_in(self, lane: &Lane) -> bool {
+        self != Self::Rmmod || !lane.is_beside_others()
+    }
+
     /// Returns whether the bytes are lost.
     pub fn loses(self) -> bool {
         matches!(self, Self::Destroy | Self::Reconfigure)
@@ -76,7 +81,7 @@ pub struct Removed {
 }
 
 impl Removed {
-    pub fn prepare(ground: &Ground, removal: Removal) -> Result<Self> {
+    pub fn prepare(ground: &Ground<'_>, removal: Removal) -> Result<Self> {
         let info = &ground.memory.info;
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let (driver, module) = match ground.place.is_devdax() {
@@ -153,7 +158,7 @@ impl Removed {
     }
 
     /// Requires that it waits, and says so in debugfs.
-    pub fn must_wait(&mut self) -> Result<()> {
+    pub fn must_wait(&mut self, lane: &Lane) -> Result<()> {
         const WATCH: Duration = Duration::from_millis(400);
         let limit = Instant::now() + timeout(Duration::from_secs(10));
         loop {
@@ -164,7 +169,7 @@ impl Removed {
                     output.all().trim()
                 );
             }
-            if dying()?.is_some() {
+            if lane.dying()?.is_some() {
                 return Ok(());
             }
             ensure!(
@@ -175,9 +180,9 @@ impl Removed {
     }
 
     /// Requires that it ends within this time, without an error.
-    pub fn must_end(&mut self, secs: u64) -> Result<()> {
+    pub fn must_end(&mut self, lane: &Lane, secs: u64) -> Result<()> {
         let Some(output) = self.ended(timeout(Duration::from_secs(secs)))? else {
-            bail!("it does not end within {secs} s: {:?}", dying()?);
+            bail!("it does not end within {secs} s: {:?}", lane.dying()?);
         };
         ensure!(
             !is_refusal(&output),
@@ -189,9 +194,9 @@ impl Removed {
     }
 
     /// Requires that it is refused with a message.
-    pub fn must_be_refused(&mut self) -> Result<()> {
+    pub fn must_be_refused(&mut self, lane: &Lane) -> Result<()> {
         let Some(output) = self.ended(timeout(Duration::from_secs(15)))? else {
-            bail!("it is not refused, but waits: {:?}", dying()?);
+            bail!("it is not refused, but waits: {:?}", lane.dying()?);
         };
         ensure!(
             is_refusal(&output) && !output.stderr.trim().is_empty(),
@@ -204,7 +209,7 @@ impl Removed {
     }
 
     /// Gives the memory back after a removal that has ended.
-    pub fn undo(mut self, ground: &mut Ground) -> Result<()> {
+    pub fn undo(mut self, ground: &mut Ground<'_>) -> Result<()> {
         self.gone = false;
         match &self.commands.1 {
             Some(command) => {

@@ -2,6 +2,7 @@
 
 //! The rows' users, and the devices that they need.
 
+use super::lane::Lane;
 use super::place::{Place, Spot};
 use crate::filesystem::Kind;
 use crate::tests::fsdax::{attach_loop, Dm, Undo};
@@ -106,6 +107,11 @@ impl User {
         }
     }
 
+    /// Returns whether a lane has what it needs. There is one RDMA device.
+    pub fn is_in(self, lane: &Lane) -> bool {
+        self != Self::Rdma || lane.is_first()
+    }
+
     /// Returns whether it has pages pinned.
     pub fn pins(self) -> bool {
         matches!(
@@ -147,10 +153,13 @@ pub struct Devices {
 }
 
 impl Devices {
-    pub fn for_user(user: User, spot: &Spot) -> Result<Self> {
+    pub fn for_user(user: User, spot: &Spot, lane: &Lane) -> Result<Self> {
         let mut this = Self::default();
         match user {
-            User::DirectIo => this.slow = Some(Dm::linear(SLOW, scratch_node()?, 16 << 11)?),
+            User::DirectIo => {
+                let name = lane.name(SLOW);
+                this.slow = Some(Dm::linear(&name, scratch_node()?, 16 << 11)?);
+            }
             User::Rdma => this._link = Some(Link::add()?),
             User::Loop => this.set_up_loop(&spot.path)?,
             User::Swap => this.set_up_swap(spot)?,
