@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `dev_pagemap/ranges` | a line per range, sorted by address (below) |
 //! | `dev_pagemap/implementation` | `rust` |
+//! | `dev_pagemap/record`, `dev_pagemap/takers` | see `takers.rs`; only with the recorder |
 //!
 //! A line is
 //! `0x<start>-0x<end> <type> <live|dying> shift=<order> altmap=<used>/<free> busy=<pages>`, with
@@ -33,10 +34,12 @@ static DIR: SetOnce<Dir> = SetOnce::new();
 /// Creates the files. Called once, at boot.
 pub(crate) fn init() {
     let dir = Dir::new(c_str!("dev_pagemap"));
-    // SAFETY: This crate is built in, so its functions stay.
+    // SAFETY: This crate is built in, so its functions stay, and so does the directory.
     unsafe {
         dir.read_callback_file(c_str!("implementation"), |file| seq_print!(file, "rust\n"));
         dir.read_callback_file(c_str!("ranges"), show_ranges);
+        #[cfg(CONFIG_RUST_DEV_PAGEMAP_RECORDER)]
+        crate::takers::init(&dir);
     }
     DIR.populate(dir);
 }

@@ -56,6 +56,8 @@ mod range;
 mod refusal;
 mod registry;
 mod state;
+#[cfg(CONFIG_RUST_DEV_PAGEMAP_RECORDER)]
+mod takers;
 #[cfg(all(CONFIG_KUNIT = "y", CONFIG_RUST_MEMREMAP_KUNIT_TEST))]
 mod tests;
 mod wait_idle;

@@ -33,6 +33,8 @@
 //!
 //! [`detach`]: crate::detach
 
+#[cfg(CONFIG_RUST_DEV_PAGEMAP_RECORDER)]
+use crate::takers::FirstTakers;
 use crate::{
     page::{any_page, BlockBits},
     state::counts_pages,
@@ -284,9 +286,13 @@ impl<'m> Wait<'m> {
     fn report(&self, waited: i64) {
         let check = self.check;
         let (mut pinned, mut of_files, mut first) = (0usize, 0usize, None);
+        let mut takers = FirstTakers::default();
         let count = |page: ZoneDevicePage<'_>| {
             let count = match check.user_of(page) {
-                Some(User::Pinner) => &mut pinned,
+                Some(User::Pinner) => {
+                    takers.add(page);
+                    &mut pinned
+                }
                 Some(User::File) => &mut of_files,
                 None => return false,
             };
@@ -297,12 +303,13 @@ impl<'m> Wait<'m> {
         // SAFETY: By the type invariants the mapped ranges stay mapped during this call.
         unsafe { any_page(self.pgmap, move |bits| check.may_be_used(bits), count) };
         pr_warn!(
-            "{:?}: waiting for {} pinned pages, {} file pages ({} s), first at {:#x}\n",
+            "{:?}: waiting for {} pinned pages, {} file pages ({} s), first at {:#x}{}\n",
             Ranges(self.pgmap),
             pinned,
             of_files,
             waited / 1000,
             first.unwrap_or(0),
+            takers,
         );
         if let Some(slot) = self.slot {
             let pages = pinned.saturating_add(of_files);
@@ -330,6 +337,23 @@ impl Drop for Wait<'_> {
         if let Some(slot) = self.slot {
             slot.release();
         }
+    }
+}
+
+/// The tasks that a message names: none without the recorder.
+#[cfg(not(CONFIG_RUST_DEV_PAGEMAP_RECORDER))]
+#[derive(Default)]
+struct FirstTakers;
+
+#[cfg(not(CONFIG_RUST_DEV_PAGEMAP_RECORDER))]
+impl FirstTakers {
+    fn add(&mut self, _page: ZoneDevicePage<'_>) {}
+}
+
+#[cfg(not(CONFIG_RUST_DEV_PAGEMAP_RECORDER))]
+impl fmt::Display for FirstTakers {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
     }
 }
 

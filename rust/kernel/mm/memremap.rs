@@ -75,6 +75,8 @@ use core::{
 
 mod altmap;
 mod page;
+#[cfg(CONFIG_RUST_DEV_PAGEMAP_RECORDER)]
+pub mod recorder;
 mod registration;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP)]
 pub mod registry;

@@ -200,6 +200,7 @@ pub const ROWS: &[Row] = &[
             "PROVE_LOCKING=y",
             "RUST_DEBUG_ASSERTIONS=y",
             "RUST_X86_GUP_CHECK=y",
+            "RUST_DEV_PAGEMAP_RECORDER=y",
         ],
         &[],
     ),

@@ -89,6 +89,8 @@ pub enum Kind {
     Pipe,
     /// A removed inode with pinned pages.
     Removed,
+    /// The process that took pages last, as the kernel has recorded it.
+    Taker,
 }
 
 impl Kind {
@@ -113,6 +115,7 @@ impl Kind {
             Kind::Driver => "driver",
             Kind::Pipe => "pipe",
             Kind::Removed => "removed",
+            Kind::Taker => "taker",
         }
     }
 }
@@ -215,6 +218,7 @@ impl Report {
         let (above, mut holders) = devices::above(sys, proc, &target, &mut unknown);
         let pins = pins::Pins::read(sys, proc, &target, &above, &mut unknown);
         holders.extend(pins.removed);
+        holders.extend(pins.takers);
         let wanted = tasks::Wanted::new(&target, &above, &pins.pgmaps);
         holders.extend(tasks::all(proc, wanted, &mut unknown));
         holders.sort();

@@ -523,6 +523,8 @@ impl<'a, const PIN: bool> DeviceRun<'a, PIN> {
         if PIN {
             stat.add(this.first, this.taken);
         }
+        #[cfg(CONFIG_RUST_DEV_PAGEMAP_RECORDER)]
+        kernel::mm::memremap::recorder::record(this.first, this.taken);
         (this.first, this.taken)
     }
 

@@ -5,11 +5,13 @@
 //! | source | what it says |
 //! |---|---|
 //! | debugfs `dev_pagemap/ranges` | per pgmap: whether it is being torn down, and how many pages that waits for |
+//! | debugfs `dev_pagemap/takers` | the processes that took pages in use last, if the kernel has a recorder, and it is on |
 //! | debugfs `fs_dax/delayed_iputs` | removed inodes with pinned pages |
 //! | `/proc/vmstat` | how many pages of the whole system are pinned by `pin_user_pages()` |
 //!
 //! /proc/kpagecount has the mappings of a page and not its references, and, as /proc/kpageflags, 0 for
-//! device memory. So the pins of a device that is not being torn down cannot be counted.
+//! device memory. So without the recorder the pins of a device that is not being torn down cannot be
+//! counted.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -21,6 +23,9 @@ use super::devices::Above;
 use super::target::{self, Target};
 use super::{number, read, Holder, Kind, Span};
 use crate::delayed;
+
+/// The number of callers of GUP that are shown of a recorded call.
+const CALLERS: usize = 3;
 
 /// A range of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,6 +76,7 @@ pub struct Pins {
     /// The ranges of the registry that overlap the target.
     pub pgmaps: Vec<Pgmap>,
     pub removed: Vec<Holder>,
+    pub takers: Vec<Holder>,
     /// Pages that are pinned in the whole system.
     pub in_system: Option<i64>,
 }
@@ -115,6 +121,12 @@ impl Pins {
                 .filter(|i| above.filesystems.contains(&i.device));
             this.removed = of_target.filter_map(|i| removed(i, target)).collect();
         }
+        if let Some(text) = read(sys.join("kernel/debug/dev_pagemap/takers")) {
+            let of_target =
+                |(range, _): &(Span, Holder)| target.ranges.iter().any(|r| r.overlaps(*range));
+            let all = text.lines().filter_map(taker).filter(of_target);
+            this.takers = all.map(|(_, holder)| holder).collect();
+        }
         this.in_system = read(proc.join("vmstat")).as_deref().and_then(in_system);
         if !super::entries(sys.join("class/infiniband")).is_empty() {
             unknown.push(
@@ -150,6 +162,42 @@ fn removed(inode: &delayed::Inode, target: &Target) -> Option<Holder> {
             ),
         )
     })
+}
+
+/// Parses a line of the recorder: `RANGE STATE pages=N NAME (PID) N ms ago: FRAME…`.
+fn taker(line: &str) -> Option<(Span, Holder)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let (_, rest) = rest.split_once(" pages=")?;
+    let (pages, rest) = rest.split_once(' ')?;
+    // The name may have any of these words.
+    let (call, frames) = rest.rsplit_once(" ms ago:")?;
+    let (process, ago) = call.rsplit_once(' ')?;
+    let (name, pid) = process.strip_suffix(')')?.rsplit_once(" (")?;
+    let of_gup = |name: &&str| {
+        ["gup", "get_user", "pin_user", "internal_", "__gup", "_R"]
+            .iter()
+            .any(|word| name.starts_with(word))
+    };
+    let names = frames
+        .split_whitespace()
+        .map(|f| f.split('+').next().unwrap_or(f));
+    let callers: Vec<&str> = names.skip_while(of_gup).take(CALLERS).collect();
+    let seconds = ago.parse::<u64>().ok()? / 1000;
+    let what = format!(
+        "took {pages} pages that are in use, the first at {start}, {seconds} s ago, in {}",
+        callers.join(" < ")
+    );
+    let range = Span {
+        start: number(start)?,
+        end: number(end)?,
+    };
+    let holder = Holder {
+        pid: Some(pid.parse().ok()?),
+        command: Some(name.to_owned()),
+        ..Holder::new(Kind::Taker, what)
+    };
+    Some((range, holder))
 }
 
 /// Returns the difference of the two counters in /proc/vmstat, which are summed up with a delay.
@@ -191,6 +239,22 @@ mod tests {
             "{text}"
         );
         assert_eq!(Pgmap::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn lines_of_the_recorder() {
+        let line = "0x1000-0x2fff live pages=2 a (b) c (12) 3456 ms ago: gup_fast+0x1/0x2 \
+                    get_user_pages_fast+0x9/0x10 iter_to_pipe+0x1/0x5 do_syscall_64+0x1/0x2";
+        let (range, holder) = taker(line).expect("the line is sound");
+        assert_eq!(range.to_string(), "0x1000-0x2fff");
+        assert_eq!(
+            (holder.pid, holder.command.as_deref()),
+            (Some(12), Some("a (b) c"))
+        );
+        assert!(holder
+            .what
+            .ends_with("3 s ago, in iter_to_pipe < do_syscall_64"));
+        assert!(taker("0x1000-0x2fff live").is_none());
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::filesystem::Kind;
 use crate::tests::prelude::*;
 
 pub use clone::clone;
+pub use daxstat::daxstat;
 pub use holders::{attach_loop, Dm, Undo};
 pub use idle::Held;
 pub use recovery::List;

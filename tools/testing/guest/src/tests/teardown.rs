@@ -18,6 +18,7 @@ mod mounted;
 pub mod pinned;
 pub mod soak;
 mod storm;
+mod takers;
 mod waiter;
 
 use crate::gup::{Device, Method};

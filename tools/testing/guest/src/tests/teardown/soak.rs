@@ -15,6 +15,7 @@ use clap::ValueEnum;
 
 use super::matrix::{Lane, Round};
 use crate::runner::{self, Status};
+use crate::tests::fsdax::daxstat;
 use crate::tests::prelude::*;
 
 /// Longest time between two lines of a part. A round has up to four cells, each with limits of its own.
@@ -241,7 +242,7 @@ fn holders() -> Result<()> {
     for info in ndctl::namespaces("")?.iter().filter(|info| info.enabled()) {
         if let Ok(node) = info.node() {
             // An error is right: the device may be gone by now.
-            Cmd::new("daxstat holders").arg(node).limit_secs(60).run()?;
+            daxstat("holders")?.arg(node).limit_secs(60).run()?;
         }
     }
     Ok(())
