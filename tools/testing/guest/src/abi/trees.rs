@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
+use regex::Regex;
 
 use super::Facts;
 
@@ -181,8 +183,8 @@ fn read_files(dir: &Path, roles: &Roles, facts: &mut Facts) {
     }
 }
 
-/// Returns the formats of the trace events without the number, which is assigned
-/// when an event registers.
+/// Returns the formats of the trace events without the number, which is assigned when an event
+/// registers, and without those of the compiler's unique names, which depend on the build.
 pub fn formats(events: &Path) -> Result<Facts> {
     let mut facts = Facts::new();
     for system in children(events)? {
@@ -199,14 +201,25 @@ pub fn formats(events: &Path) -> Result<Facts> {
 }
 
 fn without_number(format: &str) -> String {
+    static UNIQUE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(__UNIQUE_ID_\w*?)_\d+\b").expect("a constant pattern"));
     let lines: Vec<&str> = format.lines().filter(|l| !l.starts_with("ID:")).collect();
-    lines.join("\n").trim_end().to_owned()
+    let text = lines.join("\n");
+    UNIQUE.replace_all(text.trim_end(), "$1").into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn numbers_of_a_build_are_no_difference() {
+        let text =
+            "name: x\nID: 7\nprint fmt: ({ int __UNIQUE_ID_x_655 = 1; __UNIQUE_ID_x_655; })\n";
+        let expected = "name: x\nprint fmt: ({ int __UNIQUE_ID_x = 1; __UNIQUE_ID_x; })";
+        assert_eq!(without_number(text), expected);
+    }
 
     #[test]
     fn a_tree_as_a_list() -> Result<()> {
