@@ -343,7 +343,7 @@ impl Drop for Wait<'_> {
 /// The tasks that a message names: none without the recorder.
 #[cfg(not(CONFIG_RUST_DEV_PAGEMAP_RECORDER))]
 #[derive(Default)]
-struct FirstTakers;
+struct FirstTakers(());
 
 #[cfg(not(CONFIG_RUST_DEV_PAGEMAP_RECORDER))]
 impl FirstTakers {

@@ -26,6 +26,7 @@
 #include <linux/libnvdimm.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
+#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/memremap_glue.h>
 #include <linux/page-isolation.h>
@@ -70,6 +71,7 @@ extern struct rw_semaphore dax_dev_rwsem;
 #include "../../mm/internal.h"
 
 /* `bindgen` cannot evaluate macros with casts. */
+const gfp_t RUST_CONST_HELPER_GFP_HIGHUSER_MOVABLE = GFP_HIGHUSER_MOVABLE;
 const gfp_t RUST_CONST_HELPER_GFP_NOFS = GFP_NOFS;
 const gfp_t RUST_CONST_HELPER___GFP_NOFAIL = __GFP_NOFAIL;
 const xa_mark_t RUST_CONST_HELPER_XA_PRESENT = XA_PRESENT;

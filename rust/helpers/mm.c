@@ -22,6 +22,16 @@ void *rust_helper_page_to_virt(struct page *page)
 	return page_to_virt(page);
 }
 
+int rust_helper_mmap_read_lock_killable(struct mm_struct *mm)
+{
+	return mmap_read_lock_killable(mm);
+}
+
+void rust_helper_mmap_read_unlock(struct mm_struct *mm)
+{
+	mmap_read_unlock(mm);
+}
+
 void rust_helper_put_page(struct page *page)
 {
 	put_page(page);

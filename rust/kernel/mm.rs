@@ -20,6 +20,8 @@ pub mod fault;
 pub mod folio;
 #[cfg(CONFIG_ZONE_DEVICE)]
 pub mod memremap;
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+pub mod migrate;
 #[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]
 pub mod node;
 #[cfg(CONFIG_SPARSEMEM_VMEMMAP)]

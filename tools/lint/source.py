@@ -25,6 +25,7 @@ LEAVES = {
     "drivers/nvdimm/pmem": "drivers/nvdimm/pmem/pmem.rs",
     "drivers/dax/fsdev": "drivers/dax/fsdev/fsdev.rs",
     "samples/rust/rust_dax_holder": "samples/rust/rust_dax_holder.rs",
+    "samples/rust/rust_migrate": "samples/rust/rust_migrate.rs",
     "samples/rust/rust_nd_rom": "samples/rust/rust_nd_rom.rs",
     "samples/rust/rust_pin_sum": "samples/rust/rust_pin_sum.rs",
     "samples/rust/rust_dax_bench": "samples/rust/rust_dax_bench.rs",

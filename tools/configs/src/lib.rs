@@ -75,6 +75,7 @@ const OURS: &[(&str, Option<&str>)] = &[
         Some("SAMPLE_RUST_DAX_HOLDER"),
     ),
     ("samples/rust/rust_nd_rom.o", Some("SAMPLE_RUST_ND_ROM")),
+    ("samples/rust/rust_migrate.o", Some("SAMPLE_RUST_MIGRATE")),
     ("samples/rust/rust_pin_sum.o", Some("SAMPLE_RUST_PIN_SUM")),
     ("samples/rust/rust_dax_bench.o", Some("RUST_DAX_BENCH")),
 ];

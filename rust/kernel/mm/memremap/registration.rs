@@ -26,6 +26,8 @@ use crate::{
     sync::Arc,
     types::ForeignOwnable,
 };
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+use crate::{error::code::ENOMEM, mm::migrate::PrivateFault};
 use core::{
     marker::PhantomData,
     mem::size_of,
@@ -237,6 +239,21 @@ pub unsafe trait Operations: 'static {
     ) -> Result {
         Err(EOPNOTSUPP)
     }
+
+    /// Brings a page of [`MemoryType::Private`] back to RAM, because the CPU accesses it. Called with
+    /// the `mmap_lock` held for reading. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory; any other error kills the task. The default does so, for memory
+    /// that user space never maps.
+    #[cfg(CONFIG_DEVICE_PRIVATE)]
+    fn migrate_to_ram(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _fault: PrivateFault<'_>,
+    ) -> Result {
+        Err(EINVAL)
+    }
 }
 
 /// The options of a [`Registration`]; the default is single pages on the nearest node.
@@ -366,7 +383,10 @@ unsafe impl<T: Operations> Sync for Registration<T> {}
 impl<T: Operations> Registration<T> {
     const OPERATIONS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
         page_free: Some(Self::page_free),
+        #[cfg(CONFIG_DEVICE_PRIVATE)]
         migrate_to_ram: Some(Self::migrate_to_ram),
+        #[cfg(not(CONFIG_DEVICE_PRIVATE))]
+        migrate_to_ram: None,
         memory_failure: Some(Self::memory_failure),
     };
 
@@ -532,14 +552,29 @@ impl<T: Operations> Registration<T> {
         T::page_free(data, page);
     }
 
-    /// Fails the access of the CPU to a page that it cannot address. A driver that lets user space
-    /// map such pages needs a way to migrate them to RAM, which this API does not have yet.
+    /// Calls [`Operations::migrate_to_ram`].
     ///
     /// # Safety
     ///
-    /// This function has no requirements; C calls it with a fault.
-    unsafe extern "C" fn migrate_to_ram(_vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        bindings::vm_fault_reason_VM_FAULT_SIGBUS as _
+    /// `vmf` must be a fault that is being handled, at an entry that names a page of a pgmap that a
+    /// registration of this type mapped.
+    #[cfg(CONFIG_DEVICE_PRIVATE)]
+    unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The caller promises a valid fault.
+        let page = NonNull::new(vmf).and_then(|vmf| NonNull::new(unsafe { (*vmf.as_ptr()).page }));
+        let (Some(vmf), Some(page)) = (NonNull::new(vmf), page) else {
+            return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+        };
+        // SAFETY: The caller promises a page of such a pgmap; C holds a reference to it for the call.
+        let owner = unsafe { ZoneDevicePage::from_raw(page) }.pgmap().owner();
+        // SAFETY: `new` set `owner` to the data, which is converted back after the last call only.
+        let data = unsafe { T::Data::borrow(owner.cast_const().cast()) };
+        // SAFETY: The caller promises a fault that is being handled, and this returns to C after it.
+        match T::migrate_to_ram(data, unsafe { PrivateFault::from_raw(vmf) }) {
+            Ok(()) => 0,
+            Err(ENOMEM) => bindings::vm_fault_reason_VM_FAULT_OOM,
+            Err(_) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
+        }
     }
 
     /// Calls [`Operations::memory_failure`].

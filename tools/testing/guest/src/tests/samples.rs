@@ -3,6 +3,8 @@
 //! The sample drivers that use the safe API for memory of programs. (That for namespaces is in
 //! `pmem/second.rs`.)
 
+mod migrate;
+
 use crate::tests::prelude::*;
 
 const MODULE: &str = "rust_pin_sum";
