@@ -22,6 +22,7 @@ mod live;
 mod main_job;
 mod mapping;
 mod memory;
+mod modules;
 mod ndctl;
 mod page_tables;
 mod page_words;

@@ -12,7 +12,7 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use super::fsdev::{Device, Holder, Modules, FSDEV};
+use super::fsdev::{self, Device, Holder, FSDEV};
 use crate::filesystem::Kind;
 use crate::tests::prelude::*;
 
@@ -27,33 +27,18 @@ struct Memdev {
 }
 
 /// The modules, in the order in which they are loaded.
-const MODULES: &str = "cxl_acpi cxl_pci cxl_port cxl_mem cxl_pmem dax_cxl";
+const MODULES: &[&str] = &[
+    "cxl_acpi", "cxl_pci", "cxl_port", "cxl_mem", "cxl_pmem", "dax_cxl",
+];
 
-/// The loaded modules; dropping it unloads them, as other tests unload libnvdimm, which one of them uses.
-struct Loaded;
-
-impl Loaded {
-    fn new() -> Result<Self> {
-        // The root of CXL in ACPI.
-        if !Path::new("/sys/bus/acpi/devices/ACPI0017:00").exists() {
-            skip!("the guest has no CXL memory");
-        }
-        let loaded = Self;
-        for module in MODULES.split(' ') {
-            if !Cmd::new("modprobe").arg(module).run()?.status.success() {
-                skip!("the guest has no CXL memory: this kernel has no {module}");
-            }
-        }
-        Ok(loaded)
+/// Loads the modules. They have to go afterwards, as other tests unload libnvdimm, which one of them
+/// uses.
+fn load() -> Result<Modules> {
+    // The root of CXL in ACPI.
+    if !Path::new("/sys/bus/acpi/devices/ACPI0017:00").exists() {
+        skip!("the guest has no CXL memory");
     }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        for module in MODULES.split(' ').rev() {
-            clean_up(Cmd::new("modprobe -r").arg(module).ok());
-        }
-    }
+    Modules::load(MODULES)
 }
 
 /// A region; dropping it removes it.
@@ -61,7 +46,7 @@ struct Region(String);
 
 impl Region {
     /// Makes a region of this type of all memory of a device that has such memory.
-    fn create(kind: &str, _loaded: &Loaded) -> Result<Self> {
+    fn create(kind: &str, _loaded: &Modules) -> Result<Self> {
         // The devices appear when their ports have been found.
         let end = Instant::now() + Duration::from_secs(20);
         let memdevs: Vec<Memdev> = loop {
@@ -184,7 +169,7 @@ declare! {
     "cxl::fsdax", 240 s => fsdax
 }
 fn fsdax() -> Result<()> {
-    let loaded = Loaded::new()?;
+    let loaded = load()?;
     let region = Region::create("pmem", &loaded)?;
     let mounted = Mounted::create(&region)?;
     let (map, bytes) = mounted.map(81)?;
@@ -219,7 +204,7 @@ declare! {
     "cxl::unbind-in-use", 240 s => unbind_in_use
 }
 fn unbind_in_use() -> Result<()> {
-    let loaded = Loaded::new()?;
+    let loaded = load()?;
     need_rust()?;
     let region = Region::create("pmem", &loaded)?;
     let mut mounted = Mounted::create(&region)?;
@@ -248,7 +233,7 @@ declare! {
     "cxl::killed-reset", 240 s => killed_reset
 }
 fn killed_reset() -> Result<()> {
-    let loaded = Loaded::new()?;
+    let loaded = load()?;
     need_rust()?;
     let region = Region::create("pmem", &loaded)?;
     let mounted = Mounted::create(&region)?;
@@ -328,7 +313,7 @@ declare! {
 }
 fn parts() -> Result<()> {
     const PART: u64 = 256 << 20;
-    let loaded = Loaded::new()?;
+    let loaded = load()?;
     let region = Region::create("ram", &loaded)?;
     let number = region.0.trim_start_matches("region").to_owned();
     // The device that the region begins with takes all of it.
@@ -359,7 +344,7 @@ fn parts() -> Result<()> {
     let dir = Path::new("/sys/bus/dax/devices").join(&split.0);
     ensure!(dir.join("mapping1").exists(), "{} is in one part", split.0);
 
-    let _modules = Modules::load()?;
+    let _modules = fsdev::load()?;
     let mut device = Device::of(&split.0)?;
     device.rebind(FSDEV)?;
     let holder = Holder::open()?;

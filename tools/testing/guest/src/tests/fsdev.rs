@@ -36,27 +36,11 @@ nix::ioctl_readwrite!(look, b'H', 7, [u64; 4]);
 /// An ioctl of the sample.
 type Command = unsafe fn(i32, *mut [u64; 4]) -> nix::Result<i32>;
 
-/// The loaded modules; dropping it unloads them.
-pub struct Modules;
-
-impl Modules {
-    pub fn load() -> Result<Self> {
-        for module in [FSDEV, HOLDER] {
-            if !Cmd::new("modprobe").arg(module).run()?.status.success() {
-                skip!("this kernel has no {module}");
-            }
-        }
-        system::wait_for_node(&Path::new("/dev").join(HOLDER))?;
-        Ok(Self)
-    }
-}
-
-impl Drop for Modules {
-    fn drop(&mut self) {
-        for module in [HOLDER, FSDEV] {
-            clean_up(Cmd::new("rmmod").arg(module).ok());
-        }
-    }
+/// Loads the driver and the sample.
+pub fn load() -> Result<Modules> {
+    let modules = Modules::load(&[FSDEV, HOLDER])?;
+    system::wait_for_node(&Path::new("/dev").join(HOLDER))?;
+    Ok(modules)
 }
 
 /// A holder: an open file of the sample.
@@ -226,7 +210,7 @@ declare! {
     "fsdev::bytes" for DEVICES, 60 s, essential "devdax-2M-dev-acpi" => bytes
 }
 fn bytes(want: &Want) -> Result<()> {
-    let _modules = Modules::load()?;
+    let _modules = load()?;
     let mut device = Made::create(want)?;
     let before = data::bytes(71, LEN);
     device.map()?.write(0, &before);
@@ -292,7 +276,7 @@ declare! {
     "fsdev::one-holder", 60 s, essential => one_holder
 }
 fn one_holder() -> Result<()> {
-    let _modules = Modules::load()?;
+    let _modules = load()?;
     let mut device = Made::create(&DEVICES[1])?;
     let (first, second) = (Holder::open()?, Holder::open()?);
     let answer = first.hold(&device.node);
@@ -321,7 +305,7 @@ declare! {
     "fsdev::unbound-under-holder", 60 s, essential => unbound_under_holder
 }
 fn unbound_under_holder() -> Result<()> {
-    let _modules = Modules::load()?;
+    let _modules = load()?;
     let mut device = Made::create(&DEVICES[2])?;
     device.rebind(FSDEV)?;
     let (old, new) = (Holder::open()?, Holder::open()?);
@@ -365,7 +349,7 @@ declare! {
 }
 fn memory_failure(want: &Want) -> Result<()> {
     const BAD: u64 = 515;
-    let _modules = Modules::load()?;
+    let _modules = load()?;
     let inject = Cmd::new("modprobe hwpoison_inject").run()?;
     if !inject.status.success() {
         skip!("this kernel has no CONFIG_HWPOISON_INJECT");
@@ -394,7 +378,7 @@ declare! {
     "fsdev::open-file", 60 s, essential => open_file
 }
 fn open_file() -> Result<()> {
-    let _modules = Modules::load()?;
+    let _modules = load()?;
     let mut device = Made::create(&DEVICES[1])?;
     let file = open_rw(&device.node, false)?;
     device.unbind()?;

@@ -26,6 +26,7 @@ pub(super) use crate::mapping::{
     open_rw, pread_all, pread_once, pwrite_all, pwrite_once, Mapping, PAGE,
 };
 pub(super) use crate::memory::HUGE;
+pub(super) use crate::modules::Modules;
 pub(super) use crate::ndctl::{self, Bus, Map, Mode, Namespace, Want, GIB, KIB, MIB};
 pub(super) use crate::process::{pipe, spawn, vmsplice, Child, Gate};
 pub(super) use crate::runner;

@@ -22,23 +22,25 @@ struct Request {
 
 nix::ioctl_readwrite!(pin_sum, b'P', 1, Request);
 
-/// The loaded module and its device; dropping it unloads the module.
-struct PinSum(Option<File>);
+/// The device and its module. Fields are dropped in this order.
+struct PinSum {
+    device: File,
+    _module: Modules,
+}
 
 impl PinSum {
     fn load() -> Result<Self> {
-        let loaded = Cmd::new("modprobe").arg(MODULE).run()?;
-        if !loaded.status.success() {
-            skip!("this kernel has no CONFIG_SAMPLE_RUST_PIN_SUM");
-        }
+        let _module = Modules::load(&[MODULE])?;
         let node = Path::new("/dev").join(MODULE);
         system::wait_for_node(&node)?;
-        Ok(Self(Some(open_rw(&node, false)?)))
+        Ok(Self {
+            device: open_rw(&node, false)?,
+            _module,
+        })
     }
 
     /// Asks for the sum of a range of addresses.
-    fn ask(&self, address: usize, len: usize, flags: u64) -> Result<io::Result<u64>> {
-        let file = self.0.as_ref().context("the device is closed")?;
+    fn ask(&self, address: usize, len: usize, flags: u64) -> io::Result<u64> {
         let mut request = Request {
             address: address as u64,
             len: len as u64,
@@ -46,8 +48,9 @@ impl PinSum {
             ..Request::default()
         };
         // SAFETY: The request is valid for the call. Its addresses are checked by the kernel.
-        let answer = unsafe { pin_sum(file.as_raw_fd(), &mut request) };
-        Ok(answer.map(|_| request.sum).map_err(io::Error::from))
+        let answer = unsafe { pin_sum(self.device.as_raw_fd(), &mut request) };
+        answer?;
+        Ok(request.sum)
     }
 
     /// Requires the sums of parts of a mapping that has these bytes.
@@ -65,22 +68,13 @@ impl PinSum {
                 .iter()
                 .map(|byte| u64::from(*byte))
                 .sum();
-            let sum = self
-                .ask(map.addr() + at, len, flags)?
-                .context("the ioctl")?;
+            let sum = self.ask(map.addr() + at, len, flags).context("the ioctl")?;
             ensure!(
                 sum == wanted,
                 "the sum of {len:#x} bytes at {at:#x} is {sum}, not {wanted}"
             );
         }
         Ok(())
-    }
-}
-
-impl Drop for PinSum {
-    fn drop(&mut self) {
-        self.0 = None;
-        clean_up(Cmd::new("rmmod").arg(MODULE).ok());
     }
 }
 
@@ -98,7 +92,7 @@ fn sums(want: &Want) -> Result<()> {
     map.write(0, &bytes);
     device.require(&map, &bytes, 0)?;
     if target.is_fsdax() {
-        let answer = device.ask(map.addr(), PAGE, 1)?;
+        let answer = device.ask(map.addr(), PAGE, 1);
         require_errno(
             answer,
             libc::EOPNOTSUPP,
@@ -118,7 +112,7 @@ fn sums(want: &Want) -> Result<()> {
         (map.addr(), 0, libc::EINVAL),
         (usize::MAX - PAGE, 2 * PAGE, libc::EINVAL),
     ] {
-        let answer = device.ask(address, len, 0)?;
+        let answer = device.ask(address, len, 0);
         require_errno(answer, errno, format!("{len:#x} bytes at {address:#x}"))?;
     }
     drop(hole);

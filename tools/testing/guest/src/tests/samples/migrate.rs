@@ -23,33 +23,16 @@ struct Request {
 
 nix::ioctl_readwrite!(migrate, b'M', 1, Request);
 
-/// The loaded module; dropping it unloads it.
-struct Module;
-
-impl Module {
-    fn load() -> Result<Self> {
-        if !Cmd::new("modprobe").arg(MODULE).run()?.status.success() {
-            skip!("this kernel has no CONFIG_SAMPLE_RUST_MIGRATE");
-        }
-        system::wait_for_node(&Path::new("/dev").join(MODULE))?;
-        Ok(Self)
-    }
-
-    /// Opens the device, which has memory of its own for each open file.
-    fn open(&self) -> Result<Device> {
-        Ok(Device(open_rw(&Path::new("/dev").join(MODULE), false)?))
-    }
-}
-
-impl Drop for Module {
-    fn drop(&mut self) {
-        clean_up(Cmd::new("rmmod").arg(MODULE).ok());
-    }
-}
-
+/// The device, which has memory of its own for each open file.
 struct Device(File);
 
 impl Device {
+    fn open(_loaded: &Modules) -> Result<Self> {
+        let node = Path::new("/dev").join(MODULE);
+        system::wait_for_node(&node)?;
+        Ok(Self(open_rw(&node, false)?))
+    }
+
     /// Moves what can be moved; returns how many pages were, and how many are there now.
     fn take(&self, address: usize, len: usize) -> io::Result<(u64, u64)> {
         let mut request = Request {
@@ -105,8 +88,8 @@ declare! {
     "samples::migrate", 90 s, essential => moved
 }
 fn moved() -> Result<()> {
-    let module = Module::load()?;
-    let device = module.open()?;
+    let module = Modules::load(&[MODULE])?;
+    let device = Device::open(&module)?;
     let bytes = data::bytes(62, LEN);
     let map = Mapping::anonymous(LEN)?;
     map.write(0, &bytes);
@@ -210,7 +193,7 @@ declare! {
     "samples::migrate-race", 120 s, essential => race
 }
 fn race() -> Result<String> {
-    let module = Module::load()?;
+    let module = Modules::load(&[MODULE])?;
     let map = Mapping::anonymous(LEN)?;
     let bytes = data::bytes(63, LEN);
     map.write(0, &bytes);
@@ -230,7 +213,7 @@ fn race() -> Result<String> {
         };
         let take = || -> Result<()> {
             while !stop.load(Ordering::Relaxed) {
-                let device = module.open()?;
+                let device = Device::open(&module)?;
                 opened.fetch_add(1, Ordering::Relaxed);
                 for _ in 0..8 {
                     let (moved, _) = device.take(map.addr(), LEN).context("the ioctl")?;
