@@ -300,8 +300,18 @@ unsafe impl<S: Store> Operations for Slots<S> {
 
 /// The slots, a bit for each that is in use.
 struct UsedSlots {
-    words: KVec<AtomicU64>,
+    words: KVec<Word>,
     slots: usize,
+}
+
+/// The bits of 64 slots.
+struct Word(AtomicU64);
+
+/// Lets a vector be filled.
+impl Clone for Word {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl UsedSlots {
@@ -309,16 +319,13 @@ impl UsedSlots {
     const PER_WORD: usize = u64::BITS as usize;
 
     fn new(slots: usize) -> Result<Self> {
+        let mut words = KVec::new();
         let count = slots.div_ceil(Self::PER_WORD);
-        let mut words = KVec::with_capacity(count, GFP_KERNEL)?;
-        for n in 0..count {
-            // What is behind the last slot is in use from the beginning.
-            let left = slots.saturating_sub(n.saturating_mul(Self::PER_WORD));
-            let used = match left {
-                0..=63 => u64::MAX << left,
-                _ => 0,
-            };
-            words.push(AtomicU64::new(used), GFP_KERNEL)?;
+        words.extend_with(count, Word(AtomicU64::new(0)), GFP_KERNEL)?;
+        // What is behind the last slot is in use from the beginning.
+        let in_last = slots % Self::PER_WORD;
+        if let (Some(Word(last)), 1..) = (words.last(), in_last) {
+            last.store(u64::MAX << in_last, Ordering::Relaxed);
         }
         Ok(Self { words, slots })
     }
@@ -328,7 +335,7 @@ impl UsedSlots {
     }
 
     fn allocate(&self) -> Option<usize> {
-        for (n, word) in self.words.iter().enumerate() {
+        for (n, Word(word)) in self.words.iter().enumerate() {
             let mut used = word.load(Ordering::Relaxed);
             while used != u64::MAX {
                 let bit = used.trailing_ones();
@@ -343,13 +350,16 @@ impl UsedSlots {
     }
 
     fn free(&self, slot: usize) {
-        if let Some(word) = self.words.get(slot / Self::PER_WORD) {
+        if let Some(Word(word)) = self.words.get(slot / Self::PER_WORD) {
             word.fetch_and(!(1 << (slot % Self::PER_WORD)), Ordering::Release);
         }
     }
 
     fn count(&self) -> usize {
-        let words = self.words.iter().map(|word| word.load(Ordering::Relaxed));
+        let words = self
+            .words
+            .iter()
+            .map(|Word(word)| word.load(Ordering::Relaxed));
         let set: usize = words.map(|word| word.count_ones() as usize).sum();
         // The bits behind the last slot are set.
         let all = self.words.len().saturating_mul(Self::PER_WORD);
