@@ -50,13 +50,17 @@ pub(crate) struct FirstTakers {
 }
 
 impl FirstTakers {
-    /// Looks up the task that took this page, which is in use.
+    /// Looks up the task that took this page, which is in use, or a part of it: the pages of a folio
+    /// have one count.
     pub(crate) fn add(&mut self, page: ZoneDevicePage<'_>) {
         if self.looked_up == LOOKED_UP || self.takers.iter().all(Option::is_some) {
             return;
         }
-        self.looked_up += 1;
-        let Some(taker) = recorder::taker_of(page.pfn()) else {
+        self.looked_up = self.looked_up.saturating_add(1);
+        let first = page.pfn();
+        let last = page.nr_pages().checked_sub(1);
+        let pfns = last.and_then(|n| PfnRange::new(first, first.checked_add(n)?));
+        let Some(taker) = pfns.and_then(recorder::last_taker_of) else {
             return;
         };
         for slot in &mut self.takers {
@@ -136,10 +140,13 @@ fn show_taker(file: &SeqFile, taker: &Taker, now: Ktime) {
         None => ("dying", taker.pfns.len()),
         Some(live) => {
             let used = |pfn: &Pfn| {
+                if !live.has_data_page(*pfn) {
+                    return false;
+                }
                 // SAFETY: The pgmap is live and covers the PFN, so the page is valid as long as the
                 // reference is held.
-                live.has_data_page(*pfn)
-                    && unsafe { PageRef::from_pfn(*pfn) }.folio().ref_count() > 1
+                let page = unsafe { PageRef::from_pfn(*pfn) };
+                page.folio().ref_count() > 1
             };
             let pfns = (0..taker.pfns.len()).filter_map(|n| taker.pfns.first().checked_add(n));
             match pfns.filter(used).count() {

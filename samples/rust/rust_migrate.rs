@@ -80,14 +80,18 @@ fn of_slot(slot: usize) -> core::ops::Range<usize> {
 
 impl Store for Vram {
     fn write(&self, slot: usize, page: &PageBytes) {
-        if let Some(to) = self.bytes.lock().get_mut(of_slot(slot)) {
-            to.copy_from_slice(page);
+        let mut bytes = self.bytes.lock();
+        let to = bytes.get_mut(of_slot(slot)).map(<&mut PageBytes>::try_from);
+        if let Some(Ok(to)) = to {
+            *to = *page;
         }
     }
 
     fn read(&self, slot: usize, page: &mut PageBytes) {
-        if let Some(from) = self.bytes.lock().get(of_slot(slot)) {
-            page.copy_from_slice(from);
+        let bytes = self.bytes.lock();
+        let from = bytes.get(of_slot(slot)).map(<&PageBytes>::try_from);
+        if let Some(Ok(from)) = from {
+            *page = *from;
         }
     }
 }
@@ -97,8 +101,10 @@ struct Migrate;
 
 kernel::misc_device!(Migrate);
 
-/// Four numbers of 64 bits.
+/// Four numbers of 64 bits, and the offsets of the answer in bytes.
 type Bytes = [u8; 32];
+const MOVED: usize = 16;
+const USED: usize = 24;
 
 impl Migrate {
     /// The only command.
@@ -121,19 +127,16 @@ impl MiscDevice for Migrate {
         let mut bytes: Bytes = [0; 32];
         let (mut reader, mut writer) = UserSlice::new(argument, bytes.len()).reader_writer();
         reader.read_slice(&mut bytes)?;
-        let mut words = bytes.chunks_exact_mut(8);
-        let mut next = || words.next().ok_or(EINVAL);
-        let (address, len) = (number(next()?), number(next()?));
-        let moved = memory.migrate_current(address, len)?;
-        next()?.copy_from_slice(&moved.to_ne_bytes());
-        next()?.copy_from_slice(&memory.used().to_ne_bytes());
+        let number = |at: usize| {
+            let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
+            word.map(|word| usize::from_ne_bytes(*word)).ok_or(EINVAL)
+        };
+        let moved = memory.migrate_current(number(0)?, number(8)?)?;
+        for (at, number) in [(MOVED, moved), (USED, memory.used())] {
+            let rest = bytes.get_mut(at..).ok_or(EINVAL)?;
+            *rest.first_chunk_mut().ok_or(EINVAL)? = number.to_ne_bytes();
+        }
         writer.write_slice(&bytes)?;
         Ok(0)
     }
-}
-
-fn number(word: &[u8]) -> usize {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(word);
-    usize::from_ne_bytes(bytes)
 }

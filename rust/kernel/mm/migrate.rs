@@ -43,7 +43,7 @@ use crate::{
     ffi::{c_ulong, c_void},
     page::PAGE_SIZE,
     prelude::*,
-    sync::{Arc, ArcBorrow},
+    sync::Arc,
     time::msecs_to_jiffies,
 };
 use core::{
@@ -134,7 +134,7 @@ impl<S: Store> PrivateMemory<S> {
         let bytes = slots.checked_mul(PAGE_SIZE).filter(|bytes| *bytes > 0);
         let region = Region::request_free(bytes.ok_or(EINVAL)? as u64, crate::c_str!("slots"))?;
         let range = region.range();
-        let shared = Arc::new(
+        let shared = KBox::new(
             Shared {
                 store,
                 first: range.pfns().first(),
@@ -278,15 +278,15 @@ impl<S: Store> Shared<S> {
 
 // SAFETY: Freeing a slot clears a bit.
 unsafe impl<S: Store> Operations for Slots<S> {
-    type Data = Arc<Shared<S>>;
+    type Data = KBox<Shared<S>>;
 
-    fn page_free(shared: ArcBorrow<'_, Shared<S>>, page: ZoneDevicePage<'_>) {
+    fn page_free(shared: &Shared<S>, page: ZoneDevicePage<'_>) {
         if let Some(slot) = page.pfn().nr().checked_sub(shared.first.nr()) {
             shared.used.free(slot);
         }
     }
 
-    fn migrate_to_ram(shared: ArcBorrow<'_, Shared<S>>, fault: PrivateFault<'_>) -> Result {
+    fn migrate_to_ram(shared: &Shared<S>, fault: PrivateFault<'_>) -> Result {
         let mut batch = fault.batch()?;
         // There is none if another task has just moved it, or is about to: the access is tried again.
         if let Some(Some(page)) = batch.source(0) {
@@ -356,11 +356,10 @@ impl UsedSlots {
     }
 
     fn count(&self) -> usize {
-        let words = self
-            .words
-            .iter()
-            .map(|Word(word)| word.load(Ordering::Relaxed));
-        let set: usize = words.map(|word| word.count_ones() as usize).sum();
+        let set = self.words.iter().fold(0, |set: usize, Word(word)| {
+            // OVERFLOW: There are as many bits as slots, and fewer than 64 more.
+            set.wrapping_add(word.load(Ordering::Relaxed).count_ones() as usize)
+        });
         // The bits behind the last slot are set.
         let all = self.words.len().saturating_mul(Self::PER_WORD);
         set.saturating_sub(all.saturating_sub(self.slots))
@@ -559,7 +558,10 @@ impl<'a> Batch<'a> {
         let pairs = self.sources.iter().zip(&self.targets).take(self.pages);
         let is_moved =
             |(source, target): &(&c_ulong, &c_ulong)| **source & MIGRATE != 0 && **target != 0;
-        let moved = pairs.filter(is_moved).count();
+        // OVERFLOW: There are at most as many as pages.
+        let moved = pairs
+            .filter(is_moved)
+            .fold(0, |moved: usize, _| moved.wrapping_add(1));
         // SAFETY: As before; this is the last step.
         unsafe {
             match &mut self.args {

@@ -239,10 +239,10 @@ pub fn for_each_taker(pfns: PfnRange, mut visit: impl FnMut(Taker)) {
     }
 }
 
-/// Returns the last recorded call that took this page. Any context.
-pub fn taker_of(pfn: Pfn) -> Option<Taker> {
+/// Returns the last recorded call that took one of these pages. Any context.
+pub fn last_taker_of(pfns: PfnRange) -> Option<Taker> {
     let mut found: Option<Taker> = None;
-    for_each_taker(PfnRange::new(pfn, pfn)?, |taker| {
+    for_each_taker(pfns, |taker| {
         if found.map_or(true, |found| found.at.to_ns() < taker.at.to_ns()) {
             found = Some(taker);
         }
