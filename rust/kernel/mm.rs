@@ -22,6 +22,8 @@ pub mod folio;
 pub mod memremap;
 #[cfg(CONFIG_DEVICE_PRIVATE)]
 pub mod migrate;
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+pub(crate) mod mmap_lock;
 #[cfg(any(CONFIG_BLOCK, CONFIG_ZONE_DEVICE))]
 pub mod node;
 #[cfg(CONFIG_SPARSEMEM_VMEMMAP)]

@@ -75,6 +75,8 @@ use core::{
 
 mod altmap;
 mod page;
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+mod private_fault;
 #[cfg(CONFIG_RUST_DEV_PAGEMAP_RECORDER)]
 pub mod recorder;
 mod registration;
@@ -84,6 +86,8 @@ mod revoke;
 
 pub use altmap::Altmap;
 pub use page::{ZoneDeviceFolio, ZoneDevicePage};
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+pub use private_fault::PrivateFault;
 pub use registration::{Operations, Options, Region, RegisterError, Registration};
 pub use revoke::{revoke_hook, set_revoke_hook, RevokeHook};
 

@@ -24,40 +24,33 @@
 //! A page in transit has no other user: its entries are gone, it is locked, and one with further
 //! references (a pin, a pipe) was left out. So its bytes may be borrowed.
 //!
-//! The `unsafe` code in this file encapsulates `struct migrate_vma`, the pages in transit, and the lock of
-//! the current address space.
+//! The `unsafe` code in this file hands pages that it has just allocated to a batch, and borrows the bytes
+//! of pages that a batch has.
 //!
 //! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
 
+mod batch;
+mod slots;
+
+use self::{
+    batch::{bytes, Batch, NewPage, BATCH},
+    slots::UsedSlots,
+};
 use super::{
     memremap::{
-        MemoryType, Operations, Options, Region, RegisterError, Registration, ZoneDevicePage,
+        MemoryType, Operations, Options, PrivateFault, Region, RegisterError, Registration,
+        ZoneDevicePage,
     },
-    page::PageRef,
+    mmap_lock::MmapReadLock,
     pfn::Pfn,
-    virt::VmaRef,
 };
 use crate::{
-    bindings, current,
-    error::to_result,
-    ffi::{c_ulong, c_void},
-    page::PAGE_SIZE,
-    prelude::*,
-    sync::Arc,
-    time::msecs_to_jiffies,
+    bindings, ffi::c_void, page::PAGE_SIZE, prelude::*, sync::Arc, time::msecs_to_jiffies,
 };
-use core::{
-    marker::PhantomData,
-    mem::ManuallyDrop,
-    ptr::{null_mut, NonNull},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::{marker::PhantomData, ptr::null_mut};
 
 /// The bytes of a page.
 pub type PageBytes = [u8; PAGE_SIZE];
-
-/// The number of pages that are migrated at once.
-const BATCH: usize = 64;
 
 /// The pause before slots in use are moved to RAM once more, in milliseconds.
 const PAUSE: u32 = 10;
@@ -287,7 +280,7 @@ unsafe impl<S: Store> Operations for Slots<S> {
     }
 
     fn migrate_to_ram(shared: &Shared<S>, fault: PrivateFault<'_>) -> Result {
-        let mut batch = fault.batch()?;
+        let mut batch = Batch::of_fault(fault)?;
         // There is none if another task has just moved it, or is about to: the access is tried again.
         if let Some(Some(page)) = batch.source(0) {
             let slot = page.pfn().nr().checked_sub(shared.first.nr());
@@ -295,385 +288,5 @@ unsafe impl<S: Store> Operations for Slots<S> {
         }
         batch.finish();
         Ok(())
-    }
-}
-
-/// The slots, a bit for each that is in use.
-struct UsedSlots {
-    words: KVec<Word>,
-    slots: usize,
-}
-
-/// The bits of 64 slots.
-struct Word(AtomicU64);
-
-/// Lets a vector be filled.
-impl Clone for Word {
-    fn clone(&self) -> Self {
-        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
-    }
-}
-
-impl UsedSlots {
-    /// The slots of a word.
-    const PER_WORD: usize = u64::BITS as usize;
-
-    fn new(slots: usize) -> Result<Self> {
-        let mut words = KVec::new();
-        let count = slots.div_ceil(Self::PER_WORD);
-        words.extend_with(count, Word(AtomicU64::new(0)), GFP_KERNEL)?;
-        // What is behind the last slot is in use from the beginning.
-        let in_last = slots % Self::PER_WORD;
-        if let (Some(Word(last)), 1..) = (words.last(), in_last) {
-            last.store(u64::MAX << in_last, Ordering::Relaxed);
-        }
-        Ok(Self { words, slots })
-    }
-
-    fn slots(&self) -> usize {
-        self.slots
-    }
-
-    fn allocate(&self) -> Option<usize> {
-        for (n, Word(word)) in self.words.iter().enumerate() {
-            let mut used = word.load(Ordering::Relaxed);
-            while used != u64::MAX {
-                let bit = used.trailing_ones();
-                used = word.fetch_or(1 << bit, Ordering::Acquire);
-                if used & (1 << bit) == 0 {
-                    // OVERFLOW: The bit is that of a slot.
-                    return Some(n.wrapping_mul(Self::PER_WORD).wrapping_add(bit as usize));
-                }
-            }
-        }
-        None
-    }
-
-    fn free(&self, slot: usize) {
-        if let Some(Word(word)) = self.words.get(slot / Self::PER_WORD) {
-            word.fetch_and(!(1 << (slot % Self::PER_WORD)), Ordering::Release);
-        }
-    }
-
-    fn count(&self) -> usize {
-        let set = self.words.iter().fold(0, |set: usize, Word(word)| {
-            // OVERFLOW: There are as many bits as slots, and fewer than 64 more.
-            set.wrapping_add(word.load(Ordering::Relaxed).count_ones() as usize)
-        });
-        // The bits behind the last slot are set.
-        let all = self.words.len().saturating_mul(Self::PER_WORD);
-        set.saturating_sub(all.saturating_sub(self.slots))
-    }
-}
-
-/// A fault at an entry that names a page of device-private memory. C: `struct vm_fault`.
-///
-/// # Invariants
-///
-/// C has called `migrate_to_ram()` with this fault, and has not yet returned from it.
-pub struct PrivateFault<'a>(NonNull<bindings::vm_fault>, PhantomData<&'a mut ()>);
-
-impl<'a> PrivateFault<'a> {
-    /// Creates a value from a C pointer.
-    ///
-    /// # Safety
-    ///
-    /// C must have called `migrate_to_ram()` with it, and must not return from that during `'a`.
-    pub(super) unsafe fn from_raw(ptr: NonNull<bindings::vm_fault>) -> Self {
-        // INVARIANT: The caller promises it.
-        Self(ptr, PhantomData)
-    }
-
-    /// Takes the page out of the page tables.
-    fn batch(self) -> Result<Batch<'a>> {
-        let fault = self.0.as_ptr();
-        // SAFETY: By the type invariants the fault is being handled, so its VMA is locked.
-        let (vma, address, page) = unsafe {
-            let fields = &(*fault).__bindgen_anon_1;
-            (VmaRef::from_raw(fields.vma), fields.address, (*fault).page)
-        };
-        // SAFETY: By the type invariants C has called the owner of this page, to which it holds a
-        // reference.
-        let owner = unsafe { ZoneDevicePage::from_raw(NonNull::new(page).ok_or(EINVAL)?) }
-            .pgmap()
-            .owner();
-        let start = address / PAGE_SIZE * PAGE_SIZE;
-        let end = start.checked_add(PAGE_SIZE).ok_or(EINVAL)?;
-        Batch::of_vma(vma, start, end, owner, page)
-    }
-}
-
-/// Pages in transit: isolated, locked, and without entries. Dropping it restores the entries, of those
-/// pages for which a new one was provided with that.
-///
-/// # Invariants
-///
-/// The first `pages` words of `sources` are what C has stored there. Of `targets` they are 0, or name
-/// pages that are locked, and to which this value owns a reference. If `args` is set, its VMA is locked
-/// for `'a`.
-struct Batch<'a> {
-    /// Set for pages of a VMA, not set for those of a device.
-    args: Option<bindings::migrate_vma>,
-    sources: [c_ulong; BATCH],
-    targets: [c_ulong; BATCH],
-    pages: usize,
-    is_finished: bool,
-    _vma: PhantomData<VmaRef<'a>>,
-}
-
-/// Bits of a word. C: `MIGRATE_PFN_*`.
-const VALID: c_ulong = bindings::MIGRATE_PFN_VALID as c_ulong;
-const MIGRATE: c_ulong = bindings::MIGRATE_PFN_MIGRATE as c_ulong;
-
-impl<'a> Batch<'a> {
-    /// Takes pages out of the page tables: anonymous ones between two addresses of a VMA, at most
-    /// [`BATCH`], or the one at which a fault happened. C: `migrate_vma_setup()`. Sleeps.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for addresses outside the VMA, and for a VMA that cannot be migrated.
-    #[doc(alias = "migrate_vma_setup")]
-    fn of_vma(
-        vma: VmaRef<'a>,
-        start: usize,
-        end: usize,
-        owner: *mut c_void,
-        fault_page: *mut bindings::page,
-    ) -> Result<Self> {
-        let pages = end.saturating_sub(start) / PAGE_SIZE;
-        if pages > BATCH {
-            return Err(EINVAL);
-        }
-        let select = match fault_page.is_null() {
-            true => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM,
-            false => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
-        };
-        let (mut sources, mut targets) = ([0; BATCH], [0; BATCH]);
-        let mut args = bindings::migrate_vma {
-            vma: vma.as_raw(),
-            src: sources.as_mut_ptr(),
-            dst: targets.as_mut_ptr(),
-            cpages: 0,
-            npages: 0,
-            start,
-            end,
-            pgmap_owner: owner,
-            flags: select as _,
-            fault_page,
-        };
-        // SAFETY: The VMA is locked, and the arrays have room for the pages. C checks the addresses.
-        to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
-        // INVARIANT: C has stored the words, and the VMA stays locked for `'a`.
-        Ok(Self {
-            args: Some(args),
-            sources,
-            targets,
-            pages,
-            is_finished: false,
-            _vma: PhantomData,
-        })
-    }
-
-    /// Takes pages of a device out of all page tables, at most [`BATCH`]. Idle ones, and those that
-    /// another task has locked, are left out. C: `migrate_device_range()`. Sleeps.
-    ///
-    /// # Safety
-    ///
-    /// These must be pages of a pgmap of device-private memory that stays mapped for `'a`.
-    #[doc(alias = "migrate_device_range")]
-    unsafe fn of_device(first: Pfn, pages: usize) -> Self {
-        let pages = pages.min(BATCH);
-        let mut sources = [0; BATCH];
-        // SAFETY: The caller promises the pages, and the array has room for them. It always returns 0.
-        unsafe { bindings::migrate_device_range(sources.as_mut_ptr(), first.nr(), pages) };
-        // INVARIANT: C has stored the words.
-        Self {
-            args: None,
-            sources,
-            targets: [0; BATCH],
-            pages,
-            is_finished: false,
-            _vma: PhantomData,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.pages
-    }
-
-    /// Returns the `n`th page, or `None` if it stays where it is. An address at which nothing is mapped
-    /// yet has no page.
-    fn source(&self, n: usize) -> Option<Option<PageRef<'_>>> {
-        let words = self.sources.get(..self.pages)?;
-        let word = words.get(n).filter(|word| *word & MIGRATE != 0)?;
-        if word & VALID == 0 {
-            return Some(None);
-        }
-        // SAFETY: C has stored the PFN of a page; the function only computes its address.
-        let page = unsafe { bindings::pfn_to_page(*word >> bindings::MIGRATE_PFN_SHIFT) };
-        // SAFETY: By the type invariants C has locked the page, and holds a reference until the batch is
-        // finished.
-        NonNull::new(page).map(|page| Some(unsafe { PageRef::from_raw(page) }))
-    }
-
-    /// Provides the page that takes the place of the `n`th, which has the same bytes.
-    ///
-    /// # Safety
-    ///
-    /// The `n`th must be one that [`source`](Self::source) returned, and have none yet. The page must be
-    /// a new one, locked, with one reference, which this value takes over.
-    unsafe fn provide(&mut self, n: usize, pfn: Pfn) {
-        if let Some(word) = self.targets.get_mut(n) {
-            // INVARIANT: The caller hands over a locked page with its reference.
-            *word = (pfn.nr() << bindings::MIGRATE_PFN_SHIFT) | VALID;
-        }
-    }
-
-    /// Moves what can be moved, and restores the entries. Returns how many pages were moved. C:
-    /// `migrate_vma_pages()`, `migrate_vma_finalize()`.
-    #[doc(alias = "migrate_vma_pages")]
-    #[doc(alias = "migrate_vma_finalize")]
-    fn finish(mut self) -> usize {
-        self.finish_once()
-    }
-
-    fn finish_once(&mut self) -> usize {
-        if core::mem::replace(&mut self.is_finished, true) {
-            return 0;
-        }
-        let (sources, targets) = (self.sources.as_mut_ptr(), self.targets.as_mut_ptr());
-        if let Some(args) = &mut self.args {
-            // The value may have moved since.
-            args.src = sources;
-            args.dst = targets;
-        }
-        // SAFETY: By the type invariants the words are those of a batch that is set up and not finished,
-        // with new pages as C expects them; the VMA, if there is one, is locked.
-        unsafe {
-            match &mut self.args {
-                Some(args) => bindings::migrate_vma_pages(args),
-                None => bindings::migrate_device_pages(sources, targets, self.pages),
-            }
-        }
-        let pairs = self.sources.iter().zip(&self.targets).take(self.pages);
-        let is_moved =
-            |(source, target): &(&c_ulong, &c_ulong)| **source & MIGRATE != 0 && **target != 0;
-        // OVERFLOW: There are at most as many as pages.
-        let moved = pairs
-            .filter(is_moved)
-            .fold(0, |moved: usize, _| moved.wrapping_add(1));
-        // SAFETY: As before; this is the last step.
-        unsafe {
-            match &mut self.args {
-                Some(args) => bindings::migrate_vma_finalize(args),
-                None => bindings::migrate_device_finalize(sources, targets, self.pages),
-            }
-        }
-        moved
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        self.finish_once();
-    }
-}
-
-/// Borrows the bytes of a page.
-///
-/// # Safety
-///
-/// No other code may write to the page for `'p`.
-unsafe fn bytes<'p>(page: PageRef<'p>) -> &'p PageBytes {
-    // SAFETY: Pages of RAM are in the linear mapping. The caller promises that nothing writes to it.
-    unsafe { &*bindings::page_to_virt(page.as_raw()).cast::<PageBytes>() }
-}
-
-/// A new page of RAM, locked.
-///
-/// # Invariants
-///
-/// The value owns the only reference to the page, and its lock.
-struct NewPage(NonNull<bindings::page>);
-
-impl NewPage {
-    /// Sleeps.
-    fn allocate() -> Result<Self> {
-        // SAFETY: The flags allow sleeping, and so does the caller.
-        let page = unsafe { bindings::alloc_pages_noprof(bindings::GFP_HIGHUSER_MOVABLE, 0) };
-        let page = NonNull::new(page).ok_or(ENOMEM)?;
-        // SAFETY: The page was just allocated.
-        unsafe { bindings::lock_page(page.as_ptr()) };
-        // INVARIANT: Nothing else has the page.
-        Ok(Self(page))
-    }
-
-    fn bytes_mut(&mut self) -> &mut PageBytes {
-        // SAFETY: By the type invariants nothing else has the page, which is in the linear mapping.
-        unsafe { &mut *bindings::page_to_virt(self.0.as_ptr()).cast::<PageBytes>() }
-    }
-
-    /// Provides it for the `n`th page of a batch, which must have a source.
-    fn provide(self, batch: &mut Batch<'_>, n: usize) {
-        if batch.source(n).is_none() {
-            return;
-        }
-        let this = ManuallyDrop::new(self);
-        // SAFETY: By the type invariants the page is a new one, with one reference, and valid.
-        let pfn = unsafe { PageRef::from_raw(this.0) }.pfn();
-        // SAFETY: By the type invariants it is locked, and its only reference is handed over. The batch
-        // has a source there.
-        unsafe { batch.provide(n, pfn) };
-    }
-}
-
-impl Drop for NewPage {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants the value owns the lock and the reference.
-        unsafe {
-            bindings::unlock_page(self.0.as_ptr());
-            bindings::put_page(self.0.as_ptr());
-        }
-    }
-}
-
-/// The address space of the current task, locked for reading. C: `mmap_read_lock()`.
-///
-/// # Invariants
-///
-/// The lock is held. The task has the address space until it returns to user space.
-struct MmapReadLock(NonNull<bindings::mm_struct>);
-
-impl MmapReadLock {
-    /// Takes the lock. Sleeps.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` in a task without address space; `EINTR` if the task was killed.
-    #[doc(alias = "mmap_read_lock_killable")]
-    fn of_current() -> Result<Self> {
-        let task = current!().0.get();
-        // SAFETY: The current task exists, and only it changes this field.
-        let mm = NonNull::new(unsafe { (*task).mm }).ok_or(EINVAL)?;
-        // SAFETY: The task has the address space for this call.
-        to_result(unsafe { bindings::mmap_read_lock_killable(mm.as_ptr()) })?;
-        // INVARIANT: The lock was just taken.
-        Ok(Self(mm))
-    }
-
-    /// Returns the VMA at an address. C: `vma_lookup()`.
-    #[doc(alias = "vma_lookup")]
-    fn vma_at(&self, address: usize) -> Option<VmaRef<'_>> {
-        // SAFETY: By the type invariants the lock is held.
-        let vma = NonNull::new(unsafe { bindings::find_vma(self.0.as_ptr(), address) })?;
-        // SAFETY: The VMA was just found, and stays as long as the lock is held.
-        Some(unsafe { VmaRef::from_raw(vma.as_ptr()) }).filter(|vma| vma.contains(address))
-    }
-}
-
-impl Drop for MmapReadLock {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants the lock is held.
-        unsafe { bindings::mmap_read_unlock(self.0.as_ptr()) };
     }
 }

@@ -8,6 +8,8 @@
 //! The `unsafe` code in this file encapsulates the memory of a `struct dev_pagemap` and the calls
 //! of its operations.
 
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+use super::PrivateFault;
 use super::{DevPagemap, MemoryType, ZoneDevicePage, SUBSECTION_SIZE};
 use crate::{
     bindings,
@@ -26,8 +28,6 @@ use crate::{
     sync::Arc,
     types::ForeignOwnable,
 };
-#[cfg(CONFIG_DEVICE_PRIVATE)]
-use crate::{error::code::ENOMEM, mm::migrate::PrivateFault};
 use core::{
     marker::PhantomData,
     mem::size_of,
@@ -560,17 +560,18 @@ impl<T: Operations> Registration<T> {
     /// registration of this type mapped.
     #[cfg(CONFIG_DEVICE_PRIVATE)]
     unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: The caller promises a valid fault.
-        let page = NonNull::new(vmf).and_then(|vmf| NonNull::new(unsafe { (*vmf.as_ptr()).page }));
-        let (Some(vmf), Some(page)) = (NonNull::new(vmf), page) else {
+        let fault = NonNull::new(vmf).map(|vmf| {
+            // SAFETY: The caller promises a fault that is being handled, and this returns to C after it.
+            unsafe { PrivateFault::from_raw(vmf) }
+        });
+        let Some((fault, page)) = fault.and_then(|fault| fault.page().map(|page| (fault, page)))
+        else {
             return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
         };
-        // SAFETY: The caller promises a page of such a pgmap; C holds a reference to it for the call.
-        let owner = unsafe { ZoneDevicePage::from_raw(page) }.pgmap().owner();
+        let owner = page.pgmap().owner();
         // SAFETY: `new` set `owner` to the data, which is converted back after the last call only.
         let data = unsafe { T::Data::borrow(owner.cast_const().cast()) };
-        // SAFETY: The caller promises a fault that is being handled, and this returns to C after it.
-        match T::migrate_to_ram(data, unsafe { PrivateFault::from_raw(vmf) }) {
+        match T::migrate_to_ram(data, fault) {
             Ok(()) => 0,
             Err(ENOMEM) => bindings::vm_fault_reason_VM_FAULT_OOM,
             Err(_) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
