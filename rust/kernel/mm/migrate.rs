@@ -15,7 +15,7 @@
 //! drop                 slots -> RAM     all that are in use
 //! ```
 //!
-//! Between RAM and slot C does four steps, which [`Batch`] keeps in order: it isolates the pages, locks
+//! Between RAM and slot C does four steps, which `Batch` keeps in order: it isolates the pages, locks
 //! them and replaces all their entries by ones at which an access waits; the owner provides a locked page
 //! for each and copies; C moves what the page is (its mapping, index, flags, memory cgroup) to the new
 //! page, unless another task has taken a reference meanwhile; and it restores the entries, of the new
