@@ -10,10 +10,10 @@ use kernel::{
     sync::SetOnce,
 };
 
-struct Keeper;
+pub struct Keeper;
 
-static FIRST: SetOnce<&'static PageBytes> = SetOnce::new();
-static BYTE: SetOnce<u8> = SetOnce::new();
+pub static FIRST: SetOnce<&'static PageBytes> = SetOnce::new();
+pub static BYTE: SetOnce<u8> = SetOnce::new();
 
 impl Store for Keeper {
     fn write(&self, _slot: usize, page: &PageBytes) {

@@ -3,18 +3,17 @@
 //! Faults of several threads read and write slots at the same time.
 
 //@ within: samples/rust/rust_migrate.rs
-//@ error: E0277 cannot be shared between threads safely
+//@ error: E0277 `Cell<usize>` cannot be shared between threads safely
 
-use core::{cell::Cell, sync::atomic::AtomicUsize};
 use kernel::mm::migrate::{PageBytes, Store};
 
 //@ wrong
-type Count = Cell<usize>;
+pub type Count = core::cell::Cell<usize>;
 //@ right
-type Count = AtomicUsize;
+pub type Count = core::sync::atomic::AtomicUsize;
 //@ end
 
-struct Counting(Count);
+pub struct Counting(pub Count);
 
 impl Store for Counting {
     fn write(&self, _slot: usize, _page: &PageBytes) {}
