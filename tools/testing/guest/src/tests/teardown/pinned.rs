@@ -193,7 +193,12 @@ impl Pinned {
 
 /// Returns the line of debugfs on the pgmap that is being torn down.
 pub fn dying() -> Result<Option<String>> {
+    dying_of(|_| true)
+}
+
+/// Returns the line of debugfs on a pgmap that is being torn down, among these.
+pub fn dying_of(these: impl Fn(&str) -> bool) -> Result<Option<String>> {
     let text = system::read(system::debugfs()?.join("dev_pagemap/ranges"))?;
-    let line = text.lines().find(|l| l.contains(" dying "));
+    let line = text.lines().find(|l| l.contains(" dying ") && these(l));
     Ok(line.map(str::to_owned))
 }

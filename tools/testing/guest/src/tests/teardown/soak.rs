@@ -196,7 +196,7 @@ fn look(time: Duration) -> Result<()> {
         if start.elapsed() >= time {
             break;
         }
-        for dir in ["dev_pagemap", "fs_dax", "gup"] {
+        for dir in ["dev_pagemap", "fs_dax"] {
             // Files come and go with the modules.
             for entry in fs::read_dir(debugfs.join(dir))
                 .into_iter()

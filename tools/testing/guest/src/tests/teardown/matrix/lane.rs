@@ -4,6 +4,7 @@
 //! machine to itself; the lanes of a soak run side by side, each in a region and with names of its own,
 //! and what counts for the whole machine is judged when all of them have ended.
 
+use super::super::pinned::dying_of;
 use crate::ndctl::{region_with, regions};
 use crate::tests::prelude::*;
 
@@ -71,14 +72,11 @@ impl Lane {
 
     /// Returns the line of debugfs on a pgmap of this lane that is being torn down.
     pub fn dying(&self) -> Result<Option<String>> {
-        let text = system::read(system::debugfs()?.join("dev_pagemap/ranges"))?;
-        let ours = |line: &&str| match (&self.own, start_of(line)) {
+        dying_of(|line| match (&self.own, start_of(line)) {
             (None, _) => true,
             (Some(own), Some(start)) => (own.start..own.end).contains(&start),
             (Some(_), None) => false,
-        };
-        let dying = |line: &&str| line.contains(" dying ");
-        Ok(text.lines().filter(dying).find(ours).map(str::to_owned))
+        })
     }
 
     /// Waits until no page is pinned, as far as this lane can tell.
